@@ -1,0 +1,1 @@
+"""What Noctile does to one slide: read, find tissue, plan, predict, join, store, measure."""

@@ -1,0 +1,1 @@
+"""Model folders in, class probabilities out. The only room that knows torch."""

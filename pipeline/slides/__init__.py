@@ -1,0 +1,1 @@
+"""Slide files in, RGB pixels at a given resolution out."""

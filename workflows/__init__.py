@@ -1,0 +1,1 @@
+"""Where and when the pipeline runs: one night, many slides, any number of processes."""
