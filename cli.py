@@ -1,0 +1,184 @@
+"""Words on the command line -> one call -> a table. Heavy imports are late: ``noctile --help`` answers at once."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from workflows.segment import NightResult, Progress
+
+EXIT_USAGE = 2
+
+
+class _Group(click.Group):
+    """Errors that Noctile names end in one readable line and exit code 2, never in a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from pipeline.errors import NoctileError
+
+        try:
+            return super().invoke(ctx)
+        except NoctileError as error:
+            click.echo(f"noctile: {error}", err=True)
+            ctx.exit(EXIT_USAGE)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="noctile")
+def main() -> None:
+    """Segment archives of whole-slide images overnight: OME-Zarr masks, tumor areas in mm2, one table."""
+
+
+@main.command()
+@click.argument("slides", nargs=-1)
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the results.")
+@click.option("--model", help="Installed model or model folder (default: demo).")
+@click.option("--manifest", type=click.Path(path_type=Path), help="CSV with slide_id, path, patient_id, mpp, ...")
+@click.option("--mpp", type=float, help="Pixel size of level 0 (um) for slides that the manifest gives none.")
+@click.option("--config", type=click.Path(path_type=Path), help="Settings as TOML; options override it.")
+@click.option("--engine", type=click.Choice(["dask", "serial"]), help="dask (default): processes; serial: a plain loop.")
+@click.option("--workers", type=int, help="Worker processes (default: one per GPU, or by cores and memory).")
+@click.option("--device", help="auto (default), cpu, cuda or cuda:N.")
+@click.option("--scheduler", help="Address of a running Dask scheduler, e.g. tcp://10.0.0.1:8786.")
+def run(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path | None, **options: Any) -> None:
+    """Segment SLIDES (files, folders, globs) into --out. The same command continues what was interrupted."""
+    from rich.console import Console
+
+    from pipeline.slides.find import find_slides
+    from workflows.config import load_settings
+    from workflows.segment import run_night
+
+    settings = load_settings(config, **options)
+    entries = find_slides(slides, manifest, settings.mpp)
+    console = Console()
+    with _Display(console, len(entries)) as display:
+        result = run_night(entries, settings, out, display)
+    _print_result(console, result, out)
+    sys.exit(result.exit_code)
+
+
+@main.command()
+@click.argument("slide", type=click.Path(path_type=Path))
+@click.option("--mpp", type=float, help="Pixel size of level 0 (um), where the file does not say it.")
+@click.option("--model", help="Model whose tiles are counted (default: demo).")
+@click.option("--thumbnail", type=click.Path(path_type=Path), help="Write the slide with its tissue outlined (JPEG or PNG).")
+def inspect(slide: Path, mpp: float | None, model: str | None, thumbnail: Path | None) -> None:
+    """Say what a slide is: vendor, levels, pixel size and its source, compression, tissue, tiles."""
+    from rich.console import Console
+
+    from workflows.config import load_settings
+    from workflows.inspect import inspect_slide
+
+    facts = inspect_slide(slide, mpp, load_settings(None, model=model), thumbnail)
+    _print_facts(Console(), facts)
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """List the installed models; ``models show NAME`` prints a model's card."""
+    if ctx.invoked_subcommand:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.models.load import installed_models, read_card
+
+    table = Table("model", "classes", "um/px", "licence", "description")
+    for name, folder in installed_models().items():
+        card = read_card(folder)
+        table.add_row(name, str(len(card.classes)), f"{card.mpp:g}", card.licence, card.description)
+    Console().print(table)
+
+
+@models.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Print the card of model NAME (installed, or a folder) as JSON."""
+    from pipeline.models.load import find_model, read_card
+
+    click.echo(read_card(find_model(name)).model_dump_json(indent=2))
+
+
+class _Display:
+    """What a run shows while it goes on: one live line on a terminal, a line for each event elsewhere."""
+
+    def __init__(self, console: "Console", slides: int) -> None:
+        self._console, self._slides, self._start = console, slides, time.monotonic()
+        self._status = console.status("starting") if console.is_terminal else None
+
+    def __enter__(self) -> "Callable[[Progress, str], None]":
+        if self._status:
+            self._status.start()
+        else:
+            self._console.print(f"{self._slides} slides", highlight=False)
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def _show(self, progress: "Progress", say: str) -> None:
+        if say:
+            ended = progress.done + len(progress.failures)
+            self._console.print(f"[{ended}/{progress.slides}] {say}", highlight=False, markup=False, soft_wrap=True)
+        if self._status:
+            self._status.update(self._line(progress))
+
+    def _line(self, progress: "Progress") -> str:
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        speed = progress.predictions / seconds
+        ended = progress.done + len(progress.failures)
+        parts = [f"{ended} of {progress.slides} slides", f"{speed:.1f} tiles/s"]
+        if progress.failures:
+            parts.append(f"{len(progress.failures)} failed")
+        if ended and ended < progress.slides:
+            parts.append(f"about {_duration(seconds / ended * (progress.slides - ended))} left")
+        elif speed and progress.planned > progress.predictions:
+            parts.append(f"about {_duration((progress.planned - progress.predictions) / speed)} left")
+        return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _print_result(console: "Console", result: "NightResult", out: Path) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("slide", "status", "tumor mm2", "tissue mm2", "flags / reason")
+    for row in result.rows:
+        s = row.summary
+        figures = [f"{s[k]:.3f}" if k in s else "" for k in ("tumor_area_mm2", "tissue_area_mm2")]
+        table.add_row(escape(row.slide_id), row.status, *figures, escape(row.reason or ", ".join(s.get("flags", ()))))
+    counts = {status: sum(r.status == status for r in result.rows) for status in ("done", "failed", "skipped")}
+    total = sum(r.summary.get("tumor_area_mm2", 0.0) for r in result.rows)
+    console.print(f"results in {out}: slides.csv, slides.parquet, slides/<slide_id>/", highlight=False, markup=False, soft_wrap=True)
+    if result.interrupted:
+        console.print("interrupted: the same command continues where it stopped", highlight=False)
+    console.print(table)
+    said = ", ".join(f"{n} {status}" for status, n in counts.items() if n or status == "done")
+    console.print(f"{said}; tumor {total:.3f} mm2 in all", highlight=False)
+
+
+def _print_facts(console: "Console", facts: dict[str, str]) -> None:
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        table.add_row(name, value)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

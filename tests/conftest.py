@@ -1,0 +1,28 @@
+"""Fixtures that every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The repository's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real slides and regions that stand beside the repository, never in it."""
+    folder = Path(os.environ.get("NOCTILE_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data is not here: {folder} (set NOCTILE_SHARED_DATA to a folder laid out like it)")
+    return folder
+
+
+settings.register_profile("noctile", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("noctile")

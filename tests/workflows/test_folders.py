@@ -1,0 +1,40 @@
+import pytest
+
+from pipeline.errors import StoreError
+from workflows.folders import SlideFolder, read_json, write_atomic, write_json
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    write_json(tmp_path / "deep" / "a.json", {"x": [1, "ü"]})
+    assert read_json(tmp_path / "deep" / "a.json") == {"x": [1, "ü"]}
+
+
+def test_a_file_that_is_not_there_is_none_and_a_damaged_one_is_an_error(tmp_path):
+    assert read_json(tmp_path / "a.json") is None
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(StoreError, match=r"a\.json is damaged"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
+    write_json(tmp_path / "a.json", {"old": 1})
+
+    def write(path):
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StoreError, match="No space left"):
+        write_atomic(tmp_path / "a.json", write)
+    assert read_json(tmp_path / "a.json") == {"old": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_clearing_a_slide_removes_nothing_that_is_not_ours(tmp_path):
+    folder = SlideFolder(tmp_path)
+    for path in (folder.mask, folder.heat):
+        path.mkdir()
+        (path / "x").write_text("x")
+    for path in (folder.summary, folder.plan, tmp_path / "my notes.txt"):
+        path.write_text("x")
+    folder.clear()
+    assert [p.name for p in tmp_path.iterdir()] == ["my notes.txt"]

@@ -1,0 +1,109 @@
+"""The settings of a run, validated at the door."""
+
+import hashlib
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import UsageError
+from pipeline.models.card import ModelCard
+from pipeline.plan import Tiling, Window
+from pipeline.tissue import TissueSpec
+
+PIXELS_VERSION = 1
+"""Raised whenever a change of the code changes a mask; results of another version are recomputed, not mixed."""
+
+_BYTES_PER_PROCESS = 2 * 2**30
+"""What a CPU worker may take before another one is started beside it (B): model, torch, a block. (benchmarks/RESULTS.md)"""
+
+
+class RunSettings(BaseModel):
+    """How a night is run. Every field can stand in the TOML file of ``--config``.
+
+    Attributes:
+        model: name of an installed model, or a model folder.
+        mpp: pixel size of slides that do not have one in the manifest (um); overrides what the file says.
+        overlap_px: overlap of neighbouring tiles (px); None: what the model's card says.
+        window: how tiles are joined.
+        block_px: side of a block, the unit of work and of resume (label-map px); rounded to whole tiles.
+        batch_size: tiles in a forward pass.
+        tissue: how tissue is found.
+        engine: ``dask`` runs blocks in processes, ``serial`` is the plain loop that defines the meaning.
+        workers: worker processes; None: one per GPU, or as many as cores and memory allow.
+        threads: torch threads in each process on the CPU; None: cores / workers.
+        device: ``auto`` takes the GPUs where there are any.
+        scheduler: address of a running Dask scheduler instead of a local cluster.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = "demo"
+    mpp: Annotated[float, Field(gt=0)] | None = None
+    overlap_px: Annotated[int, Field(ge=0)] | None = None
+    window: Window = "crop"
+    block_px: Annotated[int, Field(ge=256, le=16384)] = 4096
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 4
+    tissue: TissueSpec = TissueSpec()
+    engine: Literal["dask", "serial"] = "dask"
+    workers: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int, Field(ge=1)] | None = None
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    scheduler: str | None = None
+
+    def tiling(self, card: ModelCard) -> Tiling:
+        """How slides are cut for a model."""
+        overlap_px = card.overlap_px if self.overlap_px is None else self.overlap_px
+        return Tiling(card.mpp, card.tile_px, overlap_px, self.window, self.block_px, len(card.classes))
+
+    def pixels_key(self, card: ModelCard) -> str:
+        """Short hash of everything in the call that a mask's pixels depend on (the slide aside)."""
+        fields = self.model_dump(mode="json", include={"overlap_px", "window", "block_px", "batch_size", "tissue"})
+        fields |= {"card": card.model_dump(mode="json", exclude={"description", "training", "metrics", "limits"})}
+        return short_hash({**fields, "version": PIXELS_VERSION})
+
+    def processes(self, gpus: int) -> int:
+        """Worker processes on this machine: one per GPU, or what cores and memory allow."""
+        if self.workers:
+            return self.workers
+        if gpus:
+            return gpus
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return max(1, min(cores(), memory // _BYTES_PER_PROCESS))
+
+    def torch_threads(self, processes: int) -> int:
+        """Torch threads in each of them."""
+        return self.threads or max(1, cores() // processes)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def short_hash(values: Any) -> str:
+    """16 hexadecimal digits over plain values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_settings(config: Path | None, **given: Any) -> RunSettings:
+    """Settings from a TOML file, with what the call gives (not None) on top.
+
+    Raises:
+        UsageError: if the file is not TOML, or a setting is unknown or out of range; the message names it.
+    """
+    values: dict[str, Any] = {}
+    if config is not None:
+        try:
+            values = tomllib.loads(config.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(f"settings file {config}: {error}") from error
+    try:
+        return RunSettings(**{**values, **{name: value for name, value in given.items() if value is not None}})
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()]
+        known = ", ".join(RunSettings.model_fields)
+        raise UsageError("\n".join(["settings cannot be used:", *lines, f"known settings: {known}"])) from error

@@ -1,0 +1,123 @@
+"""Jobs on Dask workers: a local cluster sized to the machine, or one that runs already. The only file that knows Dask."""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed.client import Future, as_completed
+from distributed.scheduler import KilledWorker
+
+from pipeline.errors import UsageError
+from workflows.engines.base import Failure, Job, Outcome, attempt
+
+_START_TIMEOUT_S = 60
+_QUEUED_PER_SLOT = 1  # one job waits at each worker while another runs, so that no worker waits for the client
+
+
+class DaskEngine:
+    """Runs jobs on Dask workers; pixels and models never pass through the scheduler.
+
+    Args:
+        processes: workers of a local cluster.
+        gpus: how many of them get a GPU of their own (``CUDA_VISIBLE_DEVICES``).
+        threads: jobs that a worker runs at once.
+        env: further environment of the workers, e.g. ``OMP_NUM_THREADS``.
+        scheduler: address of a running scheduler, e.g. ``tcp://10.0.0.1:8786``; no cluster is started then.
+
+    Raises:
+        UsageError: if the scheduler does not answer or has no workers.
+    """
+
+    def __init__(
+        self,
+        processes: int,
+        *,
+        gpus: int = 0,
+        threads: int = 1,
+        env: dict[str, str] | None = None,
+        scheduler: str | None = None,
+    ) -> None:
+        self._prefix = f"noctile-{uuid4().hex[:8]}/"  # two runs on one scheduler have different keys
+        self._cluster: SpecCluster | None = None
+        self._scratch: TemporaryDirectory[str] | None = None
+        address: Any = scheduler
+        if scheduler is None:
+            self._scratch = TemporaryDirectory(prefix="noctile-")
+            address = self._cluster = _local_cluster(processes, gpus, threads, env or {}, Path(self._scratch.name))
+        try:
+            self._client = Client(address, timeout=_START_TIMEOUT_S, set_as_default=False)
+            self._client.wait_for_workers(processes if scheduler is None else 1, timeout=_START_TIMEOUT_S)
+        except (OSError, TimeoutError, ValueError) as error:
+            self.close()
+            where = f"scheduler {scheduler}" if scheduler else "the local cluster"
+            raise UsageError(f"{where} does not answer or has no workers: {error}") from error
+
+    @property
+    def dashboard(self) -> str:
+        """Address of Dask's own page about the run."""
+        return str(self._client.dashboard_link)
+
+    @property
+    def slots(self) -> int:
+        """Jobs that can run at once."""
+        return int(sum(self._client.nthreads().values()))
+
+    def run(self, next_job: Callable[[], Job | None]) -> Iterator[Outcome]:
+        """See `Engine.run`."""
+        ended = as_completed(loop=self._client.loop)  # type: ignore[no-untyped-call]
+        under_way = 0
+        while True:
+            while under_way < self.slots * (1 + _QUEUED_PER_SLOT) and (job := next_job()) is not None:
+                key = self._prefix + job.key
+                ended.add(self._client.submit(attempt, job, key=key, pure=False))  # type: ignore[no-untyped-call]
+                under_way += 1
+            if not under_way:
+                return
+            future: Future = next(ended)
+            under_way -= 1
+            yield self._outcome(future)
+            future.release()  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Stop the client and everything that this engine started."""
+        if hasattr(self, "_client"):
+            self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    def _outcome(self, future: Future) -> Outcome:
+        key = str(future.key).removeprefix(self._prefix)
+        error = future.exception() if future.status != "finished" else None
+        if error is None and future.status == "finished":
+            outcome: Outcome = future.result()
+            return outcome
+        if isinstance(error, KilledWorker):
+            message = "the worker process died each time that this was tried (out of memory, or a crash in native code)"
+            return Outcome(key, None, Failure("worker_died", message, str(error)), 0.0)
+        return Outcome(key, None, Failure("engine", f"Dask lost the job: {future.status} {error!r}"), 0.0)
+
+
+def _local_cluster(processes: int, gpus: int, threads: int, env: dict[str, str], scratch: Path) -> SpecCluster:
+    """Processes on this machine, reachable from this machine alone."""
+    workers = {
+        i: {
+            "cls": Nanny,
+            "options": {
+                "nthreads": threads,
+                "host": "127.0.0.1",
+                "local_directory": str(scratch),
+                "memory_limit": 0,
+                "silence_logs": logging.ERROR,
+                "env": env | ({"CUDA_VISIBLE_DEVICES": str(i % gpus)} if gpus else {}),
+            },
+        }
+        for i in range(processes)
+    }
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"}}
+    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR)
