@@ -43,7 +43,9 @@ def main() -> None:
 @click.option("--manifest", type=click.Path(path_type=Path), help="CSV with slide_id, path, patient_id, mpp, ...")
 @click.option("--mpp", type=float, help="Pixel size of level 0 (um) for slides that the manifest gives none.")
 @click.option("--config", type=click.Path(path_type=Path), help="Settings as TOML; options override it.")
-@click.option("--engine", type=click.Choice(["dask", "serial"]), help="dask (default): processes; serial: a plain loop.")
+@click.option(
+    "--engine", type=click.Choice(["dask", "serial"]), help="dask (default): processes; serial: a plain loop."
+)
 @click.option("--workers", type=int, help="Worker processes (default: one per GPU, or by cores and memory).")
 @click.option("--device", help="auto (default), cpu, cuda or cuda:N.")
 @click.option("--scheduler", help="Address of a running Dask scheduler, e.g. tcp://10.0.0.1:8786.")
@@ -68,7 +70,9 @@ def run(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path 
 @click.argument("slide", type=click.Path(path_type=Path))
 @click.option("--mpp", type=float, help="Pixel size of level 0 (um), where the file does not say it.")
 @click.option("--model", help="Model whose tiles are counted (default: demo).")
-@click.option("--thumbnail", type=click.Path(path_type=Path), help="Write the slide with its tissue outlined (JPEG or PNG).")
+@click.option(
+    "--thumbnail", type=click.Path(path_type=Path), help="Write the slide with its tissue outlined (JPEG or PNG)."
+)
 def inspect(slide: Path, mpp: float | None, model: str | None, thumbnail: Path | None) -> None:
     """Say what a slide is: vendor, levels, pixel size and its source, compression, tissue, tiles."""
     from rich.console import Console
@@ -86,10 +90,9 @@ def models(ctx: click.Context) -> None:
     """List the installed models; ``models show NAME`` prints a model's card."""
     if ctx.invoked_subcommand:
         return
+    from pipeline.models.load import installed_models, read_card
     from rich.console import Console
     from rich.table import Table
-
-    from pipeline.models.load import installed_models, read_card
 
     table = Table("model", "classes", "um/px", "licence", "description")
     for name, folder in installed_models().items():
@@ -163,7 +166,12 @@ def _print_result(console: "Console", result: "NightResult", out: Path) -> None:
         table.add_row(escape(row.slide_id), row.status, *figures, escape(row.reason or ", ".join(s.get("flags", ()))))
     counts = {status: sum(r.status == status for r in result.rows) for status in ("done", "failed", "skipped")}
     total = sum(r.summary.get("tumor_area_mm2", 0.0) for r in result.rows)
-    console.print(f"results in {out}: slides.csv, slides.parquet, slides/<slide_id>/", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"results in {out}: slides.csv, slides.parquet, slides/<slide_id>/",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
     if result.interrupted:
         console.print("interrupted: the same command continues where it stopped", highlight=False)
     console.print(table)

@@ -52,9 +52,9 @@ def window_weights(window: Window, grid: TileGrid) -> Float32:
 class Canvas:
     """Joins the tiles of one block: sums of weighted probabilities, divided by the sum of the weights.
 
-    Tiles are added row of tiles by row of tiles. A row of pixels is decided as soon as no later tile can reach it, so the
-    float sums are one tile high and as wide as the block, never the whole block; with ``crop``, where every pixel has one
-    tile, there are none. The result does not depend on the block, since each pixel sees its tiles in the same order.
+    Tiles are added row of tiles by row of tiles. A row of pixels is decided as soon as no later tile can reach it, so
+    the float sums are one tile high and as wide as the block, never the whole block; with ``crop``, where every pixel
+    has one tile, there are none. The result does not depend on the block: each pixel sees its tiles in one order.
 
     Args:
         box: the block's pixels.
@@ -119,7 +119,8 @@ class Canvas:
         labels = self._labels * xp.astype(inside, xp.uint8)
         count = _pool(xp, xp.astype(inside, xp.int32))
         heat, confidence = (
-            (_pool(xp, xp.astype(q, xp.int32) * xp.astype(inside, xp.int32)) + count // 2) // xp.where(count > 0, count, 1)
+            (_pool(xp, xp.astype(q, xp.int32) * xp.astype(inside, xp.int32)) + count // 2)
+            // xp.where(count > 0, count, 1)
             for q in self._maps
         )
         return BlockMask(self._box, _to_host(labels), *(_to_host(xp.astype(m, xp.uint8)) for m in (heat, confidence)))

@@ -91,9 +91,7 @@ class Box:
 
     def contains(self, other: "Box") -> bool:
         """Whether every pixel of ``other`` lies in this box."""
-        return (
-            self.y <= other.y and self.x <= other.x and other.y_stop <= self.y_stop and other.x_stop <= self.x_stop
-        )
+        return self.y <= other.y and self.x <= other.x and other.y_stop <= self.y_stop and other.x_stop <= self.x_stop
 
     def shift(self, dy: int, dx: int) -> "Box":
         """The same box, moved by ``dy`` rows and ``dx`` columns."""
@@ -146,7 +144,7 @@ class Frame:
         return self.extent.area * self.pixel_area_mm2
 
     def coarser(self, factor: int) -> "Frame":
-        """The frame whose pixels each cover ``factor x factor`` of this one's; edges are rounded up (nothing is lost)."""
+        """The frame whose pixels cover ``factor x factor`` of this one's; edges are rounded up (nothing is lost)."""
         return Frame(
             Extent(-(-self.extent.height // factor), -(-self.extent.width // factor)),
             self.mpp_y * factor,

@@ -1,4 +1,4 @@
-"""What a label map says in figures: areas, foci, confidence; computed from what stands on disk, so that it can be checked."""
+"""A label map in figures: areas, foci, confidence; computed from what stands on disk, so that it can be checked."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Where a slide is looked at: tiles on a grid, grouped in blocks, each block one task and one Zarr shard.
 
-The grid starts at minus the margin, so that the *cores* of the tiles (what the window ``crop`` keeps) tile the plane from
-the frame's corner. A block is a whole number of cores, so with ``crop`` no tile is ever predicted twice.
+The grid starts at minus the margin, so that the *cores* of the tiles (what the window ``crop`` keeps) tile the plane
+from the frame's corner. A block is a whole number of cores, so with ``crop`` no tile is ever predicted twice.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ _CHUNK_PX = 512
 """Upper bound of a chunk's side inside a shard (px): what a viewer fetches at once."""
 
 _HOST_BYTES_PER_PX = 8
-"""Block-sized arrays alive at once: labels, tissue, two quantised probabilities, and the temporaries of pooling (B/px)."""
+"""Block-sized arrays alive at once: labels, tissue, two quantised maps, and the temporaries of pooling (B/px)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class TileGrid:
     def __post_init__(self) -> None:
         if not 0 <= self.overlap_px < self.tile_px or self.overlap_px % 2 or self.stride_px % HEAT_FACTOR:
             raise UsageError(
-                f"overlap_px is {self.overlap_px}, but must be even, smaller than the tile ({self.tile_px} px), and leave a "
-                f"stride that is a multiple of {HEAT_FACTOR}; choose {self.tile_px // 8} for instance"
+                f"overlap_px is {self.overlap_px}, but must be even, smaller than the tile ({self.tile_px} px), and "
+                f"leave a stride that is a multiple of {HEAT_FACTOR}; choose {self.tile_px // 8} for instance"
             )
 
     @property
@@ -137,7 +137,7 @@ class TilePlan:
 
     @property
     def predictions(self) -> int:
-        """Forward passes of one tile; with ``blend`` more than ``len(tiles)``, since blocks share tiles at their edges."""
+        """Tiles that pass through the model; with ``blend`` more than ``tiles``: blocks share those at their edges."""
         return sum(len(block.tiles) for block in self.blocks)
 
     @property
@@ -282,7 +282,7 @@ def _runs(tiles: tuple[tuple[int, int], ...]) -> Iterator[list[int]]:
 
 
 class _TissueTest:
-    """Whether a box of ``frame`` has tissue, by an integral image of the mask: exact for masks coarser than ``frame``."""
+    """Whether a box of ``frame`` has tissue, by an integral image of the mask; exact where that is the coarser one."""
 
     def __init__(self, tissue: TissueMask, frame: Frame) -> None:
         height, width = tissue.mask.shape

@@ -1,14 +1,16 @@
-"""Stand-ins that are exact: a slide that is an array, a network whose answer depends on where in its tile a pixel lies."""
+"""Stand-ins that are exact: a slide that is an array, a network that looks at where in its tile a pixel lies."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
+from pipeline.tissue import TissueMask
+from scipy import ndimage
 
 from pipeline.geometry import Box, Extent, Frame
 from pipeline.models.card import ClassInfo, ModelCard
 from pipeline.slides.base import SlideInfo
-from pipeline.tissue import TissueMask
 
 
 def card(tile_px: int = 64, overlap_px: int = 16, classes: int = 3) -> ModelCard:
@@ -75,8 +77,39 @@ class ConstantNet:
 
     def __call__(self, tiles: np.ndarray) -> Any:
         n, height, width, _ = tiles.shape
-        return self._xp.asarray(np.broadcast_to(self._values[:, None, None], (n, len(self._values), height, width)).copy())
+        return self._xp.asarray(
+            np.broadcast_to(self._values[:, None, None], (n, len(self._values), height, width)).copy()
+        )
 
 
 def tissue_of(mask: np.ndarray, mpp: float = 8.0) -> TissueMask:
     return TissueMask(mask, Frame(Extent(*mask.shape), mpp, mpp), "test", ())
+
+
+def small_slide(path: Path, *, seed: int | None, height: int, width: int, mpp: float = 0.5) -> None:
+    """A generic tiled TIFF of two levels: a pink blob with purple nests on glass; with ``seed=None`` glass alone."""
+    pixels = np.full((height, width, 3), 243, np.uint8)
+    if seed is not None:
+        rng = np.random.default_rng(seed)
+        shape = (height // 16 + 1, width // 16 + 1)
+        coarse = [ndimage.gaussian_filter(rng.standard_normal(shape), s) for s in (12, 5)]
+        y, x = (np.abs(np.linspace(-1, 1, n)) for n in shape)
+        inside, nests = coarse[0] / coarse[0].std() > 2 * np.hypot(y[:, None], x[None, :]) - 1.6, coarse[1] > 0
+        inside, nests = (m.repeat(16, 0).repeat(16, 1)[:height, :width] for m in (inside, nests))
+        texture = rng.normal(0, 14, (height, width, 1))
+        tissue = np.where(nests[..., None], (120, 70, 150), (214, 150, 190)) + texture
+        pixels = np.where(inside[..., None], tissue, pixels).clip(0, 255).astype(np.uint8)
+    with tifffile.TiffWriter(path) as tif:
+        for level, factor in enumerate((1, 4)):
+            shrunk = pixels[: height // factor * factor, : width // factor * factor]
+            shrunk = shrunk.reshape(height // factor, factor, width // factor, factor, 3).mean(axis=(1, 3))
+            tif.write(
+                shrunk.astype(np.uint8),
+                tile=(128, 128),
+                photometric="rgb",
+                compression="jpeg",
+                subfiletype=1 if level else 0,
+                resolution=(1e4 / (mpp * factor), 1e4 / (mpp * factor)),
+                resolutionunit="CENTIMETER",
+                metadata=None,
+            )

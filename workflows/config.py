@@ -7,18 +7,18 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from pipeline.tissue import TissueSpec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import UsageError
 from pipeline.models.card import ModelCard
 from pipeline.plan import Tiling, Window
-from pipeline.tissue import TissueSpec
 
 PIXELS_VERSION = 1
 """Raised whenever a change of the code changes a mask; results of another version are recomputed, not mixed."""
 
 _BYTES_PER_PROCESS = 2 * 2**30
-"""What a CPU worker may take before another one is started beside it (B): model, torch, a block. (benchmarks/RESULTS.md)"""
+"""Memory that a worker on the CPU needs (B): model, torch, a block. (benchmarks/RESULTS.md)"""
 
 
 class RunSettings(BaseModel):

@@ -78,7 +78,9 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         temporary.replace(path)
     except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}; free space or fix its folder") from error
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror or error}; free space or fix its folder"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from pipeline.models.load import find_model, read_card
+from pipeline.tissue import TissueMask, find_tissue
 from scipy import ndimage
 
-from pipeline.models.load import find_model, read_card
 from pipeline.plan import plan_tiles
 from pipeline.slides.open import open_slide
-from pipeline.tissue import TissueMask, find_tissue
 from workflows.config import RunSettings
 from workflows.folders import write_atomic
 
@@ -53,10 +53,10 @@ def inspect_slide(path: Path, mpp: float | None, settings: RunSettings, thumbnai
         "bounds": f"x {info.bounds.x}, y {info.bounds.y} of the file's level 0",
         "tissue": f"{tissue.area_mm2:.2f} mm2, {tissue.area_mm2 / frame.area_mm2:.1%} of the slide ({tissue.rule})",
         "flags": ", ".join(tissue.flags) or "none",
-        "tiles": f"{len(plan.tiles)} of {plan.grid.tile_px} px at {plan.frame.mpp:.4g} um/px in {len(plan.blocks)} blocks "
-        f"({plan.predictions} predictions) for model {card.name}",
-        "at most": f"{plan.disk_bytes / 1e6:.1f} MB on disk, {plan.peak_bytes(settings.batch_size) / 1e6:.0f} MB of memory "
-        "a task beside the model",
+        "tiles": f"{len(plan.tiles)} of {plan.grid.tile_px} px at {plan.frame.mpp:.4g} um/px in {len(plan.blocks)} "
+        f"blocks ({plan.predictions} predictions) for model {card.name}",
+        "at most": f"{plan.disk_bytes / 1e6:.1f} MB on disk, {plan.peak_bytes(settings.batch_size) / 1e6:.0f} MB of "
+        "memory a task beside the model",
     }
 
 

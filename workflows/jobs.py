@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from pipeline.models.load import load_predictor
+from pipeline.tissue import TissueMask, find_tissue
 
 from pipeline.errors import MppImplausibleError, StoreError
 from pipeline.geometry import Extent, Frame
@@ -18,20 +20,18 @@ from pipeline.masks.pyramid import build_pyramid
 from pipeline.masks.store import MaskLayout, MaskStore
 from pipeline.measure import TileRow, summarise
 from pipeline.models.card import ModelCard, Predictor
-from pipeline.models.load import load_predictor
 from pipeline.plan import TilePlan, plan_tiles
 from pipeline.preview import write_preview
 from pipeline.segment import segment_block
 from pipeline.slides.base import SlideInfo, SlideReader
 from pipeline.slides.find import SlideEntry
 from pipeline.slides.open import open_slide
-from pipeline.tissue import TissueMask, find_tissue
 from workflows.config import RunSettings, short_hash
 from workflows.folders import SlideFolder, read_json, write_atomic, write_json
 from workflows.schedule import Step
 
 MAX_TISSUE_MM = 100.0
-"""Tissue wider than this does not fit a slide (mm): 75 mm the usual, 102 mm the longest ones; the pixel size is wrong."""
+"""Tissue wider than this fits no slide (mm; the usual ones are 75 mm long): the pixel size must be wrong."""
 
 _OPEN_SLIDES = 4
 """Slides that a process keeps open: those whose blocks are under way, bounded so that handles do not grow."""
@@ -129,8 +129,9 @@ def _plan_slide(reader: SlideReader, key: str, run: RunContext, folder: SlideFol
     tissue = find_tissue(overview, overview_frame, spec)
     if tissue.width_mm > MAX_TISSUE_MM:
         raise MppImplausibleError(
-            f"{info.path}: at {info.frame.mpp:.4g} um/px ({info.mpp_source}) its tissue would be {tissue.width_mm:.0f} mm "
-            f"wide, more than a slide holds ({MAX_TISSUE_MM:.0f} mm); pass the true pixel size with --mpp or in the manifest"
+            f"{info.path}: at {info.frame.mpp:.4g} um/px ({info.mpp_source}) its tissue would be {tissue.width_mm:.0f} "
+            f"mm wide, more than a slide holds ({MAX_TISSUE_MM:.0f} mm); pass the true pixel size with --mpp or in the "
+            "manifest"
         )
     plan = plan_tiles(info.slide_id, info.frame, tissue, run.settings.tiling(run.card))
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -176,7 +177,10 @@ def finish_slide(job: StepJob) -> None:
     table = tile_table(tiles, [c.name for c in classes])
     write_atomic(folder.tiles, lambda p: pq.write_table(table, p, compression="zstd"))
     write_preview(folder.preview, store, job.step.slide_id, summary.class_area_mm2)
-    flags = [*described["tissue"]["flags"], *(["mpp_estimated"] if described["slide"]["mpp_source"] == "objective power" else [])]
+    flags = [
+        *described["tissue"]["flags"],
+        *(["mpp_estimated"] if described["slide"]["mpp_source"] == "objective power" else []),
+    ]
     write_json(
         folder.summary,
         {
@@ -219,7 +223,9 @@ def provenance(info: SlideInfo, run: RunContext) -> dict[str, Any]:
     return {
         "slide": describe(info),
         "model": {"name": run.card.name, "sha256": run.card.sha256, "licence": run.card.licence},
-        "settings": run.settings.model_dump(mode="json", include={"overlap_px", "window", "block_px", "batch_size", "tissue"}),
+        "settings": run.settings.model_dump(
+            mode="json", include={"overlap_px", "window", "block_px", "batch_size", "tissue"}
+        ),
         "versions": versions(),
     }
 

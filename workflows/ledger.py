@@ -1,4 +1,4 @@
-"""What was done, what failed and why: one JSON line an outcome, appended, never rewritten. The only writer of run state."""
+"""What was done, what failed and why: a JSON line an outcome, appended, never rewritten. All of a run's state."""
 
 import json
 import os
@@ -47,7 +47,9 @@ class Ledger:
 
     def prepared(self, slide_id: str, key: str, seconds: float, *, fresh: bool) -> None:
         """Note that a slide was planned; ``fresh``: from nothing, so that no block of it stands any more."""
-        self._append({"event": "prepare", "slide_id": slide_id, "key": key, "seconds": round(seconds, 3), "fresh": fresh})
+        self._append(
+            {"event": "prepare", "slide_id": slide_id, "key": key, "seconds": round(seconds, 3), "fresh": fresh}
+        )
 
     def segmented(self, slide_id: str, key: str, seconds: float, block: tuple[int, int]) -> None:
         """Note that a block was written."""

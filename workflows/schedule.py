@@ -92,7 +92,7 @@ class Schedule:
         del self._slides[slide_id]
 
     def failed(self, slide_id: str) -> bool:
-        """A step ended badly: the slide fails, its waiting blocks are dropped. Whether this is the slide's first failure."""
+        """A step ended badly: the slide fails, its waiting blocks are dropped. Whether it had not failed before."""
         slide = self._slides[slide_id]
         first, slide.failed = not slide.failed, True
         slide.blocks.clear()

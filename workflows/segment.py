@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from pipeline.models.load import find_model, read_card, resolve_device, verify_weights
 
 from pipeline.cohort import SlideRow, cohort_table, write_csv
 from pipeline.errors import UsageError
-from pipeline.models.load import find_model, read_card, resolve_device, verify_weights
 from pipeline.slides.find import SlideEntry
 from workflows.config import RunSettings, cores
 from workflows.engines.base import Engine, Failure, Outcome
@@ -144,7 +144,11 @@ class _Night:
         self._progress.planned += sum(todo.values())
         self._tiles[slide_id] = todo
         self._schedule.prepared(slide_id, todo)
-        kept = f", {len(prepared.blocks) - len(todo)} blocks stand from an earlier run" if len(todo) < len(prepared.blocks) else ""
+        kept = (
+            f", {len(prepared.blocks) - len(todo)} blocks stand from an earlier run"
+            if len(todo) < len(prepared.blocks)
+            else ""
+        )
         return f"{slide_id}: {sum(todo.values())} tiles in {len(todo)} blocks{kept}"
 
     def _done(self, slide_id: str, how: str = "") -> str:
@@ -187,7 +191,9 @@ def _context(settings: RunSettings, out: Path) -> RunContext:
     except OSError as error:
         raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error
     processes = 1 if settings.engine == "serial" else settings.processes(_gpus(device))
-    return RunContext(str(out.resolve()), str(model.resolve()), card, settings, device, settings.torch_threads(processes))
+    return RunContext(
+        str(out.resolve()), str(model.resolve()), card, settings, device, settings.torch_threads(processes)
+    )
 
 
 def _gpus(device: str) -> int:
@@ -226,5 +232,3 @@ def _write_tables(rows: list[SlideRow], run: RunContext, start: datetime) -> Non
             "versions": versions(),
         },
     )
-
-

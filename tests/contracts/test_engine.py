@@ -135,7 +135,7 @@ class TestDaskEngine(EngineContract):
 
 def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr("workflows.engines.dask._START_TIMEOUT_S", 1)
-    with pytest.raises(UsageError, match="127.0.0.1:9"):
+    with pytest.raises(UsageError, match=r"127\.0\.0\.1:9"):
         DaskEngine(1, scheduler="tcp://127.0.0.1:9")
 
 

@@ -167,7 +167,9 @@ class TestLaw3:
         mean = (sums / np.maximum(totals, 1e-9))[:, 50:180, 50:220]
         np.testing.assert_array_equal(mask.labels, np.asarray(codes)[mean.argmax(axis=0)])
         cells = np.add.reduceat(np.add.reduceat(mean[0], range(0, 130, 8), axis=0), range(0, 170, 8), axis=1)
-        counts = np.add.reduceat(np.add.reduceat(np.ones((130, 170)), range(0, 130, 8), axis=0), range(0, 170, 8), axis=1)
+        counts = np.add.reduceat(
+            np.add.reduceat(np.ones((130, 170)), range(0, 130, 8), axis=0), range(0, 170, 8), axis=1
+        )
         assert np.abs(mask.heat - 255 * cells / counts).max() <= 1.0
 
 
@@ -211,7 +213,9 @@ def _segment(pixels, native, tissue, tiling, net, batch_size):
     """(labels, heat, confidence) of a whole slide."""
     plan = plan_tiles("s", native, tissue, tiling)
     slide = standins.ArraySlide(pixels)
-    slide.info = slide.info.__class__(**{n: getattr(slide.info, n) for n in slide.info.__slots__} | {"frame": plan.frame})
+    slide.info = slide.info.__class__(
+        **{n: getattr(slide.info, n) for n in slide.info.__slots__} | {"frame": plan.frame}
+    )
     height, width = plan.frame.extent.height, plan.frame.extent.width
     labels = np.zeros((height, width), np.uint8)
     heat, confidence = (np.zeros((-(-height // 8), -(-width // 8)), np.uint8) for _ in range(2))

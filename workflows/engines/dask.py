@@ -1,4 +1,4 @@
-"""Jobs on Dask workers: a local cluster sized to the machine, or one that runs already. The only file that knows Dask."""
+"""Jobs on Dask workers: a local cluster, or one that runs already. The only file that knows Dask."""
 
 import logging
 from collections.abc import Callable, Iterator

@@ -1,0 +1,159 @@
+"""Make a large pyramidal slide with real texture and irregular tissue, fast and from a seed.
+
+    python -m benchmarks.make_slide big.tif --width 100000 --height 80000 --tissue 0.05
+
+Tiled JPEG (256 px, 4:2:0), levels at 1, 4, 16 and 64, as scanners write them. Tiles inside the tissue come from a pool
+of generated tissue, tiles of glass are one tile; only tiles on the tissue's edge are drawn one by one, so that a slide
+of 8 gigapixels takes a minute and little memory.
+"""
+
+import argparse
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from sample_slides.generate import make_region
+from scipy import ndimage
+
+UInt8 = npt.NDArray[np.uint8]
+
+TILE_PX = 256
+LEVELS = (1, 4, 16, 64)
+CELL_PX = 32  # the tissue's outline is drawn on cells of this many level-0 pixels
+JPEG_QUALITY = 80
+GLASS = 243
+POOL = 8  # the pool is POOL x POOL tiles cut from one generated region, so neighbours fit
+
+
+class SlideMaker:
+    """Pixels of a slide that exists only as a seed and an outline.
+
+    Args:
+        width: of level 0 (px).
+        height: of level 0 (px).
+        tissue: share of the slide that is tissue, 0..1.
+        mpp: pixel size of level 0 (um).
+        seed: of outline and texture.
+    """
+
+    def __init__(self, width: int, height: int, tissue: float, mpp: float, seed: int) -> None:
+        self.width, self.height, self.mpp = width, height, mpp
+        rng = np.random.default_rng(seed)
+        shape = (-(-height // CELL_PX) + TILE_PX // CELL_PX, -(-width // CELL_PX) + TILE_PX // CELL_PX)
+        noise = ndimage.zoom(
+            rng.standard_normal((shape[0] // 64 + 2, shape[1] // 64 + 2)).astype(np.float32), 64, order=3
+        )
+        noise = noise[: shape[0], : shape[1]] + 0.15 * ndimage.gaussian_filter(
+            rng.standard_normal(shape).astype(np.float32), 4
+        )
+        self._inside = noise > np.quantile(noise, 1 - tissue) if tissue > 0 else np.zeros(shape, bool)
+        self._pool = make_region(seed, POOL * TILE_PX, POOL * TILE_PX, mpp)[0]
+        self._glass = np.full((TILE_PX, TILE_PX, 3), GLASS, np.uint8)
+
+    def tile(self, row: int, col: int) -> UInt8:
+        """Level-0 tile, uint8 ``[256, 256, 3]``."""
+        kind = self._kind(row, col)
+        if kind == "glass":
+            return self._glass
+        y, x = row % POOL * TILE_PX, col % POOL * TILE_PX
+        texture = self._pool[y : y + TILE_PX, x : x + TILE_PX]
+        if kind == "tissue":
+            return texture
+        cells = self._cells(row, col).repeat(CELL_PX, axis=0).repeat(CELL_PX, axis=1)
+        return np.where(cells[..., None], texture, self._glass)
+
+    def coarse(self, level: int, row: int, col: int) -> UInt8:
+        """Tile of a level, uint8 ``[256, 256, 3]``, the mean of what it covers."""
+        if level == 0:
+            return self.tile(row, col)
+        out = np.empty((TILE_PX, TILE_PX, 3), np.uint8)
+        part = TILE_PX // 4
+        for r in range(4):
+            for c in range(4):
+                here = slice(r * part, (r + 1) * part), slice(c * part, (c + 1) * part)
+                out[here] = self._quarter(level - 1, row * 4 + r, col * 4 + c)
+        return out
+
+    def encoded(self, level: int) -> Iterator[bytes]:
+        """JPEG streams of a level's tiles, row by row."""
+        height, width = (-(-side // LEVELS[level]) for side in (self.height, self.width))
+        glass = _jpeg(self._glass)
+        for row in range(-(-height // TILE_PX)):
+            for col in range(-(-width // TILE_PX)):
+                if level == 0:
+                    kind = self._kind(row, col)
+                    if kind == "glass":
+                        yield glass
+                        continue
+                    if kind == "tissue":
+                        yield self._pooled(row % POOL, col % POOL)
+                        continue
+                yield _jpeg(self.coarse(level, row, col))
+
+    def write(self, path: Path) -> None:
+        """Write the slide as BigTIFF."""
+        with tifffile.TiffWriter(path, bigtiff=True) as tif:
+            for level, factor in enumerate(LEVELS):
+                tif.write(
+                    self.encoded(level),
+                    shape=(-(-self.height // factor), -(-self.width // factor), 3),
+                    dtype=np.uint8,
+                    tile=(TILE_PX, TILE_PX),
+                    photometric="ycbcr",
+                    subsampling=(2, 2),
+                    compression="jpeg",
+                    subfiletype=1 if level else 0,
+                    resolution=(1e4 / (self.mpp * factor), 1e4 / (self.mpp * factor)),
+                    resolutionunit="CENTIMETER",
+                    metadata=None,
+                )
+
+    def _cells(self, row: int, col: int) -> npt.NDArray[np.bool_]:
+        n = TILE_PX // CELL_PX
+        return self._inside[row * n : (row + 1) * n, col * n : (col + 1) * n]
+
+    def _kind(self, row: int, col: int) -> str:
+        cells = self._cells(row, col)
+        return "tissue" if cells.size and cells.all() else "edge" if cells.any() else "glass"
+
+    @lru_cache(maxsize=POOL * POOL)  # noqa: B019 - one maker lives as long as the program
+    def _pooled(self, row: int, col: int) -> bytes:
+        y, x = row * TILE_PX, col * TILE_PX
+        return _jpeg(self._pool[y : y + TILE_PX, x : x + TILE_PX])
+
+    @lru_cache(maxsize=4096)  # noqa: B019
+    def _quarter(self, level: int, row: int, col: int) -> UInt8:
+        """A tile of ``level``, shrunk to 64 x 64."""
+        side = TILE_PX * LEVELS[level] // CELL_PX
+        if not self._inside[row * side : (row + 1) * side, col * side : (col + 1) * side].any():
+            return self._glass[: TILE_PX // 4, : TILE_PX // 4]
+        whole = self.coarse(level, row, col).reshape(TILE_PX // 4, 4, TILE_PX // 4, 4, 3)
+        return (whole.mean(axis=(1, 3)) + 0.5).astype(np.uint8)
+
+
+def _jpeg(tile: UInt8) -> bytes:
+    return bytes(
+        imagecodecs.jpeg8_encode(tile, level=JPEG_QUALITY, colorspace="RGB", outcolorspace="YCBCR", subsampling="420")
+    )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--width", type=int, default=100_000)
+    parser.add_argument("--height", type=int, default=80_000)
+    parser.add_argument("--tissue", type=float, default=0.05, help="share of the slide, 0..1")
+    parser.add_argument("--mpp", type=float, default=0.25)
+    parser.add_argument("--seed", type=int, default=1)
+    a = parser.parse_args()
+    SlideMaker(a.width, a.height, a.tissue, a.mpp, a.seed).write(a.path)
+    print(f"{a.path}: {a.width} x {a.height} px, {a.path.stat().st_size / 1e6:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""A slide and its mask on one picture: what a person looks at first."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.errors import StoreError
+from pipeline.geometry import Extent, Frame
+from pipeline.masks.store import MaskStore
+from pipeline.models.card import ClassInfo
+
+UInt8 = npt.NDArray[np.uint8]
+Color = tuple[int, int, int]
+
+_WIDTH_PX, _MIN_WIDTH_PX = 1600, 640
+_MARGIN_PX = 20
+_TITLE_PX, _TEXT_PX, _LINE_PX, _SWATCH_PX = 26, 20, 32, 22
+_BAR_PX = 6
+
+_ALPHA = 0.5
+"""Weight of a class's colour over the tissue, 0..1."""
+
+_PAPER: Color = (255, 255, 255)
+_INK: Color = (30, 30, 30)
+_LINE: Color = (190, 190, 190)
+_OUTLINE: Color = (0, 0, 0)
+
+
+def write_preview(path: Path, store: MaskStore, title: str, class_area_mm2: Mapping[str, float]) -> None:
+    """Draw the preview of a finished mask and write it as JPEG, atomically.
+
+    Args:
+        path: ``preview.jpg``.
+        store: its pyramid must have been built.
+        title: the slide's name.
+        class_area_mm2: area of each class, by name (mm2); what has none is not in the legend.
+
+    Raises:
+        StoreError: if the mask cannot be read or the picture not written.
+    """
+    frames, panel = store.layout.level_frames, panel_frame(store.overview_frame)
+    level = max((k for k, frame in enumerate(frames) if frame.mpp <= panel.mpp), default=0)
+    picture = render_preview(
+        (store.read_overview(), store.overview_frame),
+        (store.read_level(level), frames[level]),
+        store.layout.classes,
+        title,
+        class_area_mm2,
+    )
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        picture.save(temporary, format="JPEG", quality=90)
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written: {error}; free space or fix the permissions of its folder"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def render_preview(
+    overview: tuple[UInt8, Frame],
+    labels: tuple[UInt8, Frame],
+    classes: Sequence[ClassInfo],
+    title: str,
+    class_area_mm2: Mapping[str, float],
+) -> Image.Image:
+    """The slide beside the slide with its label map, below them a scale bar and a legend; at most 1600 px wide.
+
+    Args:
+        overview: the slide in small, uint8 ``[h, w, 3]``, and its frame.
+        labels: a coarse level of its label map, uint8 ``[h', w']``, and its frame.
+        classes: of the model.
+        title: the slide's name.
+        class_area_mm2: area of each class, by name (mm2); what has none is not in the legend.
+    """
+    panel = panel_frame(overview[1])
+    size = (panel.extent.width, panel.extent.height)
+    tissue = Image.fromarray(overview[0]).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    overlay = Image.fromarray(overlay_labels(np.asarray(tissue), labels_on(panel, *labels), classes))
+    found = [(c, class_area_mm2.get(c.name, 0.0)) for c in classes]
+    entries = [(c.color, f"{c.name.replace('_', ' ')}  {_area_text(area)}") for c, area in found if area > 0]
+    return _compose(title, (tissue, overlay), panel, entries)
+
+
+def panel_frame(overview_frame: Frame) -> Frame:
+    """The frame of one of the two panels: the overview's ground, as large as the page allows, pixels nearly square."""
+    height_um = overview_frame.extent.height * overview_frame.mpp_y
+    width_um = overview_frame.extent.width * overview_frame.mpp_x
+    max_width, max_height = _WIDTH_PX - 2 * _MARGIN_PX, 600
+    if not _stacked(width_um, height_um):
+        max_width, max_height = (max_width - _MARGIN_PX) // 2, 1100
+    mpp = max(width_um / max_width, height_um / max_height)
+    extent = Extent(max(1, round(height_um / mpp)), max(1, round(width_um / mpp)))
+    return Frame(extent, height_um / extent.height, width_um / extent.width)
+
+
+def labels_on(panel: Frame, labels: UInt8, frame: Frame) -> UInt8:
+    """Labels under the centres of the panel's pixels, uint8 ``[panel height, panel width]``; 0 beyond the label map."""
+    ys, xs = (
+        np.floor((np.arange(n) + 0.5) * of / to).astype(np.intp)
+        for n, of, to in (
+            (panel.extent.height, panel.mpp_y, frame.mpp_y),
+            (panel.extent.width, panel.mpp_x, frame.mpp_x),
+        )
+    )
+    height, width = labels.shape
+    on = labels[np.ix_(np.minimum(ys, height - 1), np.minimum(xs, width - 1))]
+    on[ys >= height] = 0
+    on[:, xs >= width] = 0
+    return on
+
+
+def overlay_labels(pixels: UInt8, labels: UInt8, classes: Sequence[ClassInfo]) -> UInt8:
+    """Class colours half over the tissue, and a line around what was analysed.
+
+    Args:
+        pixels: uint8 ``[h, w, 3]``.
+        labels: uint8 ``[h, w]``; where 0, the pixel stays as it is.
+        classes: of the model.
+
+    Returns:
+        uint8 ``[h, w, 3]``.
+    """
+    colors = np.zeros((256, 3), np.float32)
+    for c in classes:
+        colors[c.code] = c.color
+    inside = labels > 0
+    alpha = np.where(inside, np.float32(_ALPHA), np.float32(0))[..., None]
+    blended = pixels * (1 - alpha) + colors[labels] * alpha
+    around = np.pad(inside, 1, mode="edge")
+    deep = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+    blended[inside & ~deep] = _OUTLINE
+    result: UInt8 = np.rint(blended).astype(np.uint8)
+    return result
+
+
+def scale_bar_um(width_um: float) -> float:
+    """The largest of 1, 2, 5 x 10^k that is at most a quarter of a width (um)."""
+    power = 10.0 ** math.floor(math.log10(width_um / 4))
+    return max(step * power for step in (1, 2, 5) if step * power <= width_um / 4)
+
+
+def _stacked(width_um: float, height_um: float) -> bool:
+    """Whether the panels stand below each other: for slides that are wide, where this makes them larger."""
+    return width_um > 2 * height_um
+
+
+def _area_text(area_mm2: float) -> str:
+    """An area as in the tables; what was found is never 0."""
+    return f"{area_mm2:.3f} mm2" if area_mm2 >= 0.001 else "< 0.001 mm2"
+
+
+def _compose(
+    title: str, panels: tuple[Image.Image, Image.Image], panel: Frame, entries: Sequence[tuple[Color, str]]
+) -> Image.Image:
+    """Title, panels, scale bar and legend on one page."""
+    width, height = panels[0].size
+    stacked = _stacked(width * panel.mpp_x, height * panel.mpp_y)
+    dx, dy = (0, height + _MARGIN_PX) if stacked else (width + _MARGIN_PX, 0)
+    page_width = max(dx + width + 2 * _MARGIN_PX, _MIN_WIDTH_PX)
+    top = 2 * _MARGIN_PX + _TITLE_PX
+    bottom = top + dy + height + _MARGIN_PX
+    columns, column_px, fitted = _columns(entries, page_width - 2 * _MARGIN_PX)
+    rows = max(1, math.ceil(len(fitted) / columns))
+    page = Image.new("RGB", (page_width, bottom + (1 + rows) * _LINE_PX + _MARGIN_PX), _PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((_MARGIN_PX, _MARGIN_PX), _fit(title, _TITLE_PX, page_width - 2 * _MARGIN_PX), _INK, _font(_TITLE_PX))
+    for k, image in enumerate(panels):
+        x, y = _MARGIN_PX + k * dx, top + k * dy
+        page.paste(image, (x, y))
+        draw.rectangle((x - 1, y - 1, x + width, y + height), outline=_LINE)
+    _draw_scale_bar(draw, bottom, panel)
+    if not fitted:
+        draw.text((_MARGIN_PX, bottom + _LINE_PX), "nothing was analysed", _INK, _font(_TEXT_PX))
+    for k, (color, text) in enumerate(fitted):
+        x, y = _MARGIN_PX + k % columns * column_px, bottom + (1 + k // columns) * _LINE_PX
+        draw.rectangle((x, y, x + _SWATCH_PX, y + _SWATCH_PX), fill=color, outline=_INK)
+        draw.text((x + _SWATCH_PX + 8, y), text, _INK, _font(_TEXT_PX))
+    return page
+
+
+def _draw_scale_bar(draw: ImageDraw.ImageDraw, y: int, panel: Frame) -> None:
+    length_um = scale_bar_um(panel.extent.width * panel.mpp_x)
+    length_px = max(1, round(length_um / panel.mpp_x))
+    draw.rectangle((_MARGIN_PX, y + 8, _MARGIN_PX + length_px - 1, y + 8 + _BAR_PX - 1), fill=_INK)
+    text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} um"
+    draw.text((_MARGIN_PX + length_px + 8, y), text, _INK, _font(_TEXT_PX))
+
+
+def _columns(entries: Sequence[tuple[Color, str]], width_px: int) -> tuple[int, int, list[tuple[Color, str]]]:
+    """How many columns the legend has, how wide each is (px), and the entries, cut where one does not fit."""
+    extra_px = _SWATCH_PX + 8 + 2 * _MARGIN_PX
+    fitted = [(color, _fit(text, _TEXT_PX, width_px - extra_px)) for color, text in entries]
+    column_px = extra_px + math.ceil(max((_font(_TEXT_PX).getlength(text) for _, text in fitted), default=0))
+    return max(1, (width_px + 2 * _MARGIN_PX) // column_px), column_px, fitted
+
+
+def _fit(text: str, size_px: int, width_px: int) -> str:
+    """The text, or as much of it as fits, and three dots."""
+    font = _font(size_px)
+    if font.getlength(text) <= width_px:
+        return text
+    keep = next(n for n in range(len(text), -1, -1) if n == 0 or font.getlength(text[:n] + "...") <= width_px)
+    return text[:keep] + "..."
+
+
+def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font: there on every machine; it has ASCII only, hence um and mm2."""
+    return ImageFont.load_default(size_px)

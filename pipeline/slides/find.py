@@ -1,0 +1,206 @@
+"""From what the call names to the slides of a run: files, folders, globs and a manifest."""
+
+import glob
+import hashlib
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from pipeline.errors import UsageError
+from pipeline.slides.dicom import DicomHeader, read_header
+from pipeline.slides.manifest import MAX_ID_BYTES, ManifestRow, read_manifest, why_unsafe
+
+_DICOM_SUFFIX = ".dcm"
+
+SLIDE_SUFFIXES = (
+    *(".svs", ".tif", ".tiff", ".btf", ".ndpi", ".mrxs", _DICOM_SUFFIX, ".scn"),
+    *(".vms", ".vmu", ".bif", ".svslide", ".czi", ".qptiff"),
+)
+"""What is a slide in a folder or a glob. (openslide.org/formats; OME-TIFF ends in .tif, .tiff or .btf)"""
+
+_HASH_CHARS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SlideEntry:
+    """One slide of a run, not opened yet.
+
+    Attributes:
+        slide_id: unique in the run (whatever the case of letters), and safe as a folder name.
+        path: absolute; the file may be missing where a manifest names it.
+        mpp: size of a level-0 pixel that overrides the file's (um; y, x), or None.
+        patient_id: from the manifest, or None.
+        group: from the manifest, or None.
+        extra: the manifest's other columns, header and cell.
+    """
+
+    slide_id: str
+    path: Path
+    mpp: tuple[float, float] | None
+    patient_id: str | None
+    group: str | None
+    extra: tuple[tuple[str, str], ...]
+
+
+def find_slides(arguments: Sequence[str | Path], manifest: Path | None, mpp: float | None) -> list[SlideEntry]:
+    """The slides that a call names, each once, sorted by slide_id.
+
+    Without a manifest the slides are what the arguments name; without arguments they are the manifest's rows, whether
+    the files exist or not; with both, the manifest says more about slides among the arguments.
+
+    Args:
+        arguments: files (taken whatever their name), folders (searched with their subfolders; hidden ones are not) and
+            globs (``**`` for any depth), with ``~`` for the home folder.
+        manifest: a CSV file, see `read_manifest`.
+        mpp: size of a level-0 pixel (um) for slides without one in the manifest; None leaves it to the file.
+
+    Raises:
+        UsageError: if there is nothing to read, an argument matches no slide, or the manifest cannot be used.
+    """
+    rows = read_manifest(manifest) if manifest else []
+    if not arguments and not rows:
+        raise UsageError("no slides: name files, folders or globs, or a manifest")
+    pairs = _annotated(_found(arguments), rows) if arguments else _listed(rows)
+    given = None if mpp is None else (mpp, mpp)
+    entries = [
+        SlideEntry(slide_id, path, row.mpp or given, row.patient_id, row.group, row.extra)
+        if row
+        else SlideEntry(slide_id, path, given, None, None, ())
+        for slide_id, (path, row) in zip(_unique_ids(pairs), pairs, strict=True)
+    ]
+    return sorted(entries, key=lambda entry: entry.slide_id)
+
+
+_Pair = tuple[Path, ManifestRow | None]
+
+
+def _found(arguments: Sequence[str | Path]) -> list[Path]:
+    """The slide files that arguments name, absolute, sorted, each file and each DICOM series once."""
+    files: dict[Path, Path] = {}
+    for path in sorted(path.absolute() for argument in arguments for path in _match(str(argument))):
+        files.setdefault(path.resolve(), path)
+    return _one_per_series(files.values())
+
+
+def _match(argument: str) -> list[Path]:
+    if not argument:
+        raise UsageError("one of the slides is an empty name; a shell variable without a value, perhaps")
+    path = Path(argument).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        paths = list(_walk(path))
+    else:
+        hits = [Path(hit) for hit in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - Path.glob has no absolute patterns
+        is_companion = cache(_is_companion)
+        hits = [hit for hit in hits if not any(map(is_companion, [hit, *hit.parents]))]
+        paths = [hit for hit in hits if hit.is_file() and _is_slide(hit)]
+        paths += [slide for hit in hits if hit.is_dir() for slide in _walk(hit)]
+    if not paths:
+        known = " ".join(SLIDE_SUFFIXES)
+        raise UsageError(f"{argument!r} matches no slide: nothing there, or nothing that ends in {known}")
+    return paths
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Slide files of a folder and its subfolders; hidden ones and those that belong to an .mrxs file are left out."""
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "." and not _is_companion(Path(where, name))]
+        yield from (Path(where, name) for name in files if name[0] != "." and _is_slide(Path(name)))
+
+
+def _is_slide(path: Path) -> bool:
+    return path.suffix.lower() in SLIDE_SUFFIXES
+
+
+def _is_companion(folder: Path) -> bool:
+    """Whether a folder holds the data of the .mrxs file beside it."""
+    return folder.name != "" and any(folder.with_name(folder.name + suffix).is_file() for suffix in (".mrxs", ".MRXS"))
+
+
+def _one_per_series(files: Iterable[Path]) -> list[Path]:
+    """DICOM files of one series in one folder are one slide: the file with the most pixels stands for it."""
+    slides, series = [], defaultdict(list)
+    for file in files:
+        header = _header(file)
+        if header:
+            series[file.parent, header.series].append((-header.pixels, file))
+        else:
+            slides.append(file)
+    return sorted([*slides, *(min(members)[1] for members in series.values())])
+
+
+def _header(file: Path) -> DicomHeader | None:
+    """The header of a DICOM file; None for all others, and for one that cannot be read: it fails when it is opened."""
+    if _is_slide(file) and file.suffix.lower() != _DICOM_SUFFIX:
+        return None
+    try:
+        return read_header(file)
+    except OSError:
+        return None
+
+
+def _listed(rows: list[ManifestRow]) -> list[_Pair]:
+    pairs: list[_Pair] = []
+    seen: dict[Path, ManifestRow] = {}
+    for row in rows:
+        if row.path is None:
+            raise UsageError(f"{row.where}: no path; without slides in the call, the manifest needs a column path")
+        other = seen.setdefault(row.path.resolve(), row)
+        if other is not row:
+            raise UsageError(f"{row.where}: {row.path} was named before ({other.where}); keep one of the rows")
+        pairs.append((row.path, row))
+    return pairs
+
+
+def _annotated(paths: list[Path], rows: list[ManifestRow]) -> list[_Pair]:
+    """Each path with its row of the manifest, if it has one; each row must have its path."""
+    row_of: dict[Path, ManifestRow] = {}
+    for row in rows:
+        matches = _matches(row, paths)
+        if len(matches) != 1:
+            which = f"fits {len(matches)} slides ({', '.join(map(str, matches))})" if matches else "is not there"
+            raise UsageError(f"{row.where}: among the slides of the call, {row.name} {which}")
+        other = row_of.setdefault(matches[0], row)
+        if other is not row:
+            raise UsageError(f"{row.where}: {matches[0]} has a row already ({other.where}); keep one of the rows")
+    return [(path, row_of.get(path)) for path in paths]
+
+
+def _matches(row: ManifestRow, paths: list[Path]) -> list[Path]:
+    """The slides that a row may mean: its file, or where there is no such file, those of its name, stem or slide_id."""
+    wanted = row.path
+    if wanted and wanted.is_file():
+        return [path for path in paths if path.resolve() == wanted.resolve()]
+    if wanted and (same_name := [path for path in paths if path.name == wanted.name]):
+        return same_name
+    names = {row.slide_id, *((wanted.name, wanted.stem) if wanted else ())}
+    return [path for path in paths if path.stem in names or path.name in names]
+
+
+def _unique_ids(pairs: list[_Pair]) -> list[str]:
+    """A slide_id for each: the manifest's, else the file's stem, with a hash of the path where another has the same."""
+    wanted = [row.slide_id if row and row.slide_id else _safe(path) for path, row in pairs]
+    count = Counter(slide_id.casefold() for slide_id in wanted)
+    return [
+        slide_id if (row and row.slide_id) or count[slide_id.casefold()] == 1 else f"{slide_id}-{_path_hash(path)}"
+        for slide_id, (path, row) in zip(wanted, pairs, strict=True)
+    ]
+
+
+def _safe(path: Path) -> str:
+    """The file's stem if it can name a folder; else what can be kept of it, with a hash of the path."""
+    if not why_unsafe(path.stem):
+        return path.stem
+    kept = re.sub(r"[^\w.+=@ -]", "_", path.stem).strip(". ")
+    room = MAX_ID_BYTES - 2 * (_HASH_CHARS + 1)
+    kept = kept.encode()[:room].decode(errors="ignore")
+    return f"{kept or 'slide'}-{_path_hash(path)}"
+
+
+def _path_hash(path: Path) -> str:
+    return hashlib.sha1(os.fsencode(path.resolve()), usedforsecurity=False).hexdigest()[:_HASH_CHARS]

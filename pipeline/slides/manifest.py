@@ -1,0 +1,195 @@
+"""A manifest: a CSV file that names slides and what is known of them."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Never
+
+from pipeline.errors import UsageError
+
+_ALIASES = {
+    "slide_id": ("slide_id", "sample_id", "slide"),
+    "path": ("path", "image_path", "wsi", "wsi_path", "slide_path", "filepath", "filename", "file"),
+    "patient_id": ("patient_id", "patient", "case_id"),
+    "mpp": ("mpp", "wsi_mpp", "spacing_at_level_0", "spacing"),
+    "mpp_y": ("mpp_y",),
+    "mpp_x": ("mpp_x",),
+    "group": ("group",),
+}
+"""Column names in use, best first. (hs2p, TRIDENT, AtlasPatch, CLAM, Slideflow, CellViT-Inference)"""
+
+_DELIMITERS = ",;\t"
+
+MAX_ID_BYTES = 128
+"""Longest slide_id (UTF-8): file systems allow 255 bytes, and results append to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """One slide of a manifest; what a cell leaves empty is None.
+
+    Attributes:
+        where: file and row, for messages; the header is row 1.
+        slide_id: a safe folder name.
+        path: absolute where the manifest's folder resolves it; not checked.
+        patient_id: of the patient.
+        mpp: size of a level-0 pixel (um; y, x).
+        group: free.
+        extra: header and cell of all other columns.
+    """
+
+    where: str
+    slide_id: str | None
+    path: Path | None
+    patient_id: str | None
+    mpp: tuple[float, float] | None
+    group: str | None
+    extra: tuple[tuple[str, str], ...]
+
+    @property
+    def name(self) -> str:
+        """How messages call the slide."""
+        return self.slide_id or str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column: the name that it has here ("" if none), and its header."""
+
+    name: str
+    header: str
+
+
+def read_manifest(file: Path) -> list[ManifestRow]:
+    """The rows of a manifest: UTF-8, a header, columns separated by comma, semicolon or tab.
+
+    Each row has a slide_id or a path. Paths are relative to the manifest's folder.
+
+    Raises:
+        UsageError: if the file cannot be read, a row cannot be used or two rows name the same slide_id.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"manifest {file} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"manifest {file} is not UTF-8 text ({error}); save it as 'CSV UTF-8'") from error
+    header = next(iter(text.splitlines()), "")
+    delimiter = max(_DELIMITERS, key=header.count)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        table = [_trimmed(line) for line in lines]
+    except csv.Error as error:
+        raise UsageError(f"manifest {file}, line {lines.line_num}: {error}") from error
+    rows = list(_rows(file, table))
+    _check_unique(file, rows)
+    return rows
+
+
+def why_unsafe(slide_id: str) -> str | None:
+    """Why a slide_id cannot name a folder, or None if it can."""
+    if slide_id.startswith("."):
+        return "it begins with a dot"
+    if re.search(r"[/\\\x00-\x1f\x7f]", slide_id):
+        return "it has a slash, a backslash or a control character"
+    if not slide_id.isprintable():
+        return "it has a character that cannot be printed"
+    if len(slide_id.encode()) > MAX_ID_BYTES:
+        return f"it is longer than {MAX_ID_BYTES} bytes"
+    return None if slide_id.strip() == slide_id != "" else "it is empty, or begins or ends with a space"
+
+
+def _rows(file: Path, table: list[list[str]]) -> Iterator[ManifestRow]:
+    columns = _columns(file, table[0] if table else [])
+    for number, cells in enumerate(table[1:], start=2):
+        if not cells:
+            continue
+        where = f"manifest {file}, row {number}"
+        if len(cells) > len(columns):
+            _refuse(where, f"{len(cells)} cells, but {len(columns)} columns; quote cells that hold the delimiter")
+        pairs = list(zip(columns, cells + [""] * (len(columns) - len(cells)), strict=True))
+        known = {column.name: cell for column, cell in pairs if column.name}
+        extra = tuple((column.header, cell) for column, cell in pairs if not column.name)
+        yield _row(file, where, known, extra)
+
+
+def _trimmed(line: list[str]) -> list[str]:
+    """Cells without surrounding space, and without the empty ones that spreadsheets leave at the end."""
+    cells = [cell.strip() for cell in line]
+    while cells and not cells[-1]:
+        cells.pop()
+    return cells
+
+
+def _columns(file: Path, header: list[str]) -> list[_Column]:
+    if len(set(header)) < len(header) or not all(header):
+        raise UsageError(f"manifest {file}: the header names a column twice, or leaves one unnamed: {header}")
+    folded = [re.sub(r"[\s-]+", "_", name.casefold()) for name in header]
+    chosen = {}
+    for name, aliases in _ALIASES.items():
+        present = [alias for alias in aliases if alias in folded]
+        if present:
+            chosen[folded.index(present[0])] = name
+    if not {"slide_id", "path"} & set(chosen.values()):
+        raise UsageError(f"manifest {file}: no column slide_id or path in its header {header}")
+    return [_Column(chosen.get(column, ""), name) for column, name in enumerate(header)]
+
+
+def _row(file: Path, where: str, known: dict[str, str], extra: tuple[tuple[str, str], ...]) -> ManifestRow:
+    slide_id, path = known.get("slide_id") or None, known.get("path") or None
+    if "path" in known and not path:
+        _refuse(where, "the path is empty")
+    if not slide_id and not path:
+        _refuse(where, "the slide_id is empty")
+    if slide_id and (reason := why_unsafe(slide_id)):
+        _refuse(where, f"slide_id {slide_id!r} cannot name a folder: {reason}")
+    return ManifestRow(
+        where,
+        slide_id,
+        (file.absolute().parent / Path(path).expanduser()) if path else None,
+        known.get("patient_id") or None,
+        _mpp(where, known),
+        known.get("group") or None,
+        extra,
+    )
+
+
+def _mpp(where: str, known: dict[str, str]) -> tuple[float, float] | None:
+    """The two sides of a pixel (um; y, x): mpp_y and mpp_x, each taken from mpp where it is empty."""
+    both = known.get("mpp", "")
+    sides = [known.get(name) or both for name in ("mpp_y", "mpp_x")]
+    if not any(sides):
+        return None
+    if not all(sides):
+        _refuse(where, "mpp_y and mpp_x must both have a value, or mpp must")
+    y, x = (_positive(where, side) for side in sides)
+    return y, x
+
+
+def _positive(where: str, cell: str) -> float:
+    try:
+        number = float(cell.replace(",", "."))  # spreadsheets that separate columns by semicolons write 0,25
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        _refuse(where, f"mpp {cell!r} is not a positive number (um per pixel)")
+    return number
+
+
+def _check_unique(file: Path, rows: list[ManifestRow]) -> None:
+    if not rows:
+        raise UsageError(f"manifest {file} has no rows")
+    seen: dict[str, ManifestRow] = {}
+    for row in rows:
+        if row.slide_id and (other := seen.setdefault(row.slide_id.casefold(), row)) is not row:
+            _refuse(
+                row.where, f"slide_id {row.slide_id!r} was used before ({other.where}); upper and lower case are one"
+            )
+
+
+def _refuse(where: str, what: str) -> Never:
+    raise UsageError(f"{where}: {what}")

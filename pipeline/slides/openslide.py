@@ -1,0 +1,112 @@
+"""Pixels through OpenSlide: the vendors' formats, DICOM, generic tiled TIFF."""
+
+import itertools
+import threading
+from pathlib import Path
+
+import numpy as np
+from openslide import OpenSlide, OpenSlideError
+
+from pipeline.errors import SlideOpenError
+from pipeline.geometry import Box, Extent
+from pipeline.slides.base import UInt8
+from pipeline.slides.pyramid import Facts, bounds_from, on_white, positive, undecodable
+
+_CELL_PX = 512
+"""Side of the cells that a level with a fractional downsample is read in (px of the level)."""
+
+_DICOM_CODECS = {
+    "1.2.840.10008.1.2": "none",
+    "1.2.840.10008.1.2.1": "none",
+    "1.2.840.10008.1.2.4.50": "jpeg",
+    "1.2.840.10008.1.2.4.90": "jpeg2000",
+    "1.2.840.10008.1.2.4.91": "jpeg2000",
+}
+"""Transfer syntaxes of whole-slide images. (DICOM PS3.6, table A-1)"""
+
+
+class OpenSlideSource:
+    """A `PixelSource` over an OpenSlide handle, which several threads may use at once.
+
+    OpenSlide takes a place in level-0 pixels, divides by the level's downsample, and interpolates where the result lies
+    between two pixels. With a downsample such as 4.0049 that is nearly everywhere, and what a pixel shows would depend
+    on where the read began (28 grey levels, measured on noise). Such levels are read in cells of a fixed grid: each
+    pixel is the same in every read, at most half a level-0 pixel off its place.
+
+    Args:
+        path: the file.
+        slide_id: for messages.
+
+    Raises:
+        SlideOpenError: if OpenSlide cannot open it.
+    """
+
+    def __init__(self, path: Path, slide_id: str) -> None:
+        self._path, self._slide_id = path, slide_id
+        self._lock = threading.Lock()
+        self._slide = self._open()
+        self.facts = _facts(self._slide)
+        self._downsamples = self._slide.level_downsamples
+
+    def fetch(self, level: int, box: Box) -> UInt8:
+        """Pixels of a level, uint8 ``[box.height, box.width, 3]``, RGB on white.
+
+        Raises:
+            SlideReadError: if they cannot be decoded.
+        """
+        if self._downsamples[level].is_integer():
+            return self._read(level, box)
+        out = np.empty((box.height, box.width, 3), np.uint8)
+        for cell in _cells(box, self.facts.extents[level]):
+            part = cell.intersect(box)
+            out[part.slices(box)] = self._read(level, cell)[part.slices(cell)]
+        return out
+
+    def close(self) -> None:
+        """Release the handle."""
+        self._slide.close()
+
+    def _read(self, level: int, box: Box) -> UInt8:
+        slide, scale = self._slide, self._downsamples[level]
+        try:
+            image = slide.read_region((round(box.x * scale), round(box.y * scale)), level, (box.width, box.height))
+        except OpenSlideError as error:
+            self._replace(slide)
+            raise undecodable(self._slide_id, level, box, error) from error
+        return on_white(image)
+
+    def _replace(self, failed: OpenSlide) -> None:
+        """After one error a handle answers every call with that error: the next read gets a fresh one."""
+        with self._lock:
+            if self._slide is failed:
+                self._slide = self._open()
+
+    def _open(self) -> OpenSlide:
+        try:
+            return OpenSlide(self._path)
+        except OpenSlideError as error:
+            raise SlideOpenError(
+                f"slide {self._slide_id}: OpenSlide knows the format of {self._path} but cannot open it: {error}. "
+                "Copy the file again if it is damaged; otherwise convert it to a tiled TIFF with JPEG compression"
+            ) from error
+
+
+def _facts(slide: OpenSlide) -> Facts:
+    said = dict(slide.properties)
+    mpp_y, mpp_x = positive(said.get("openslide.mpp-y")), positive(said.get("openslide.mpp-x"))
+    return Facts(
+        reader="openslide",
+        vendor=said.get("openslide.vendor", "unknown"),
+        extents=tuple(Extent(height, width) for width, height in slide.level_dimensions),
+        mpp=(mpp_y, mpp_x) if mpp_y and mpp_x else None,
+        objective_power=positive(said.get("openslide.objective-power")),
+        bounds=bounds_from(said, "openslide"),
+        compression=_DICOM_CODECS.get(said.get("dicom.TransferSyntaxUID", "")),
+    )
+
+
+def _cells(box: Box, extent: Extent) -> list[Box]:
+    """The cells of the level's fixed grid that touch a box, cut to the level."""
+    ys = range(box.y // _CELL_PX * _CELL_PX, box.y_stop, _CELL_PX)
+    xs = range(box.x // _CELL_PX * _CELL_PX, box.x_stop, _CELL_PX)
+    return [Box(y, x, _CELL_PX, _CELL_PX).intersect(Box.of(extent)) for y, x in itertools.product(ys, xs)]

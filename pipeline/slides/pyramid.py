@@ -1,0 +1,239 @@
+"""A reader over any pyramid of levels: which level to take, what to fetch of it, white where there is nothing."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from pipeline.errors import SlideReadError
+from pipeline.geometry import Box, Extent, Frame
+from pipeline.slides.base import SlideInfo, UInt8
+from pipeline.slides.resample import combine, taps
+
+WHITE = 255
+
+_COARSER = 1e-3
+"""How much (relative) coarser than wanted a level may be and still be taken: scanners round what they write."""
+
+_PART_PX = 2048
+"""Side of what is fetched at once (px of the level): 4 Mpx and their copies, whatever the box. (peak: tests/slides)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a reader library says of a file.
+
+    Attributes:
+        reader: which library.
+        vendor: scanner or format family.
+        extents: of all levels (px), finest first.
+        mpp: of level 0 (um; y, x), or None.
+        objective_power: nominal magnification, or None.
+        bounds: the part of level 0 that was scanned (px), or None.
+        compression: codec of level 0, or None.
+    """
+
+    reader: str
+    vendor: str
+    extents: tuple[Extent, ...]
+    mpp: tuple[float, float] | None
+    objective_power: float | None
+    bounds: Box | None
+    compression: str | None
+
+    @property
+    def scanned(self) -> Box:
+        """The bounds, cut to level 0; all of level 0 where the file has none, or none that touch it."""
+        whole = Box.of(self.extents[0])
+        cut = (self.bounds or whole).intersect(whole)
+        return cut if cut.area else whole
+
+
+class PixelSource(Protocol):
+    """One open file of one reader library. Safe to call from several threads."""
+
+    @property
+    def facts(self) -> Facts:
+        """What the library says of the file."""
+        ...
+
+    def fetch(self, level: int, box: Box) -> UInt8:
+        """Pixels of a level, uint8 ``[box.height, box.width, 3]``, RGB on white.
+
+        Args:
+            level: its index.
+            box: in the level's own pixels, inside the level, not empty.
+
+        Raises:
+            SlideReadError: if they cannot be decoded.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the file."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """A level of the file.
+
+    Attributes:
+        index: its number.
+        extent: in the file (px).
+        frame: cut to the slide's bounds.
+        y: where the slide's frame begins in the level (px of the level, maybe between two).
+        x: likewise.
+    """
+
+    index: int
+    extent: Extent
+    frame: Frame
+    y: float
+    x: float
+
+
+def downsample(native: int, length: int, other_native: int, other_length: int) -> float:
+    """Level-0 pixels in a pixel of a level, along one axis.
+
+    Writers drop the pixels that do not fill the last row or column, so that 2967 / 741 is 4.004 where each pixel is the
+    mean of 4: where a whole factor explains both sides up to such a remainder, it is that factor.
+
+    Args:
+        native: side of level 0 (px).
+        length: side of the level (px).
+        other_native: the other side of level 0 (px).
+        other_length: the other side of the level (px).
+    """
+    factor = round(native / length)
+    if abs(factor * length - native) < factor and abs(factor * other_length - other_native) < factor:
+        return float(factor)
+    return native / length
+
+
+def level_frames(facts: Facts, mpp_y: float, mpp_x: float) -> tuple[Frame, ...]:
+    """The frames of all levels, cut to the bounds; ``mpp_y`` and ``mpp_x`` are those of level 0 (um)."""
+    return tuple(level.frame for level in _levels(facts, mpp_y, mpp_x))
+
+
+class PyramidReader:
+    """The `SlideReader` of any `PixelSource`.
+
+    Args:
+        source: the open file; closed with the reader.
+        info: what the slide is; its levels come from `level_frames`.
+    """
+
+    def __init__(self, source: PixelSource, info: SlideInfo) -> None:
+        self._source, self._info = source, info
+        self._levels = _levels(source.facts, info.frame.mpp_y, info.frame.mpp_x)
+        self._closed = False
+
+    @property
+    def info(self) -> SlideInfo:
+        """What the slide is."""
+        return self._info
+
+    def read(self, box: Box, mpp: float) -> UInt8:
+        """The pixels of ``box``, given in pixels of ``info.frame.at(mpp)``; see `SlideReader.read`.
+
+        Whatever the box, about `_PART_PX` x `_PART_PX` pixels of the file are held at once.
+
+        Raises:
+            SlideReadError: if the file's pixels cannot be decoded.
+            ValueError: if the reader was closed.
+        """
+        if self._closed:
+            raise ValueError(f"the reader of slide {self._info.slide_id} is closed")
+        target = self._info.frame.at(mpp)
+        level = self._level_for(target)
+        ratio_y, ratio_x = target.mpp_y / level.frame.mpp_y, target.mpp_x / level.frame.mpp_x
+        out = np.full((box.height, box.width, 3), WHITE, np.uint8)
+        for part in _parts(box.intersect(target.box), int(_PART_PX / ratio_y), int(_PART_PX / ratio_x)):
+            rows = taps(part.y, part.y_stop, ratio_y, level.y, level.extent.height)
+            cols = taps(part.x, part.x_stop, ratio_x, level.x, level.extent.width)
+            cover = Box(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
+            out[part.slices(box)] = combine(self._fetch(level, cover), rows, cols)
+        return out
+
+    def close(self) -> None:
+        """Release the file. Reading afterwards is an error."""
+        self._closed = True
+        self._source.close()
+
+    def _level_for(self, target: Frame) -> _Level:
+        """The coarsest level that is as fine as the target along both axes; level 0 if none is."""
+        fine = [
+            level
+            for level in self._levels
+            if level.frame.mpp_y <= target.mpp_y * (1 + _COARSER) and level.frame.mpp_x <= target.mpp_x * (1 + _COARSER)
+        ]
+        return max(fine, key=lambda level: level.frame.mpp, default=self._levels[0])
+
+    def _fetch(self, level: _Level, box: Box) -> UInt8:
+        """Pixels of a box that may reach outside the level, where it is white."""
+        inside = box.intersect(Box.of(level.extent))
+        if inside == box:
+            return self._source.fetch(level.index, box)
+        out = np.full((box.height, box.width, 3), WHITE, np.uint8)
+        if inside.area:
+            out[inside.slices(box)] = self._source.fetch(level.index, inside)
+        return out
+
+
+def on_white(image: Image.Image) -> UInt8:
+    """An image of mode L, RGB or RGBA as uint8 ``[h, w, 3]``; what is transparent shows white."""
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() != (WHITE, WHITE):
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def positive(value: object) -> float | None:
+    """A property as a number; None unless it is one, finite and above 0."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    return number if 0 < number < math.inf else None
+
+
+def bounds_from(said: Mapping[str, object], prefix: str) -> Box | None:
+    """The bounds that a reader's properties state, or None if they do not state all four of them as whole numbers."""
+    values = [str(said.get(f"{prefix}.bounds-{name}")) for name in ("y", "x", "height", "width")]
+    if not all(value.isdecimal() for value in values):
+        return None
+    return Box(*map(int, values))
+
+
+def undecodable(slide_id: str, level: int, box: Box, error: Exception) -> SlideReadError:
+    """The error for pixels that a library cannot decode."""
+    return SlideReadError(
+        f"slide {slide_id}: level {level}, rows {box.y} to {box.y_stop}, columns {box.x} to {box.x_stop} cannot be "
+        f"decoded: {error or type(error).__name__}. The file is damaged or cut short there: copy it again from where "
+        "it was scanned or archived, or leave it out"
+    )
+
+
+def _levels(facts: Facts, mpp_y: float, mpp_x: float) -> tuple[_Level, ...]:
+    native, scanned = facts.extents[0], facts.scanned
+    levels = []
+    for index, extent in enumerate(facts.extents):
+        by_y = downsample(native.height, extent.height, native.width, extent.width)
+        by_x = downsample(native.width, extent.width, native.height, extent.height)
+        height, width = math.ceil(scanned.height / by_y), math.ceil(scanned.width / by_x)
+        cut = Extent(min(extent.height, height), min(extent.width, width))
+        frame = Frame(cut, mpp_y * by_y, mpp_x * by_x)
+        levels.append(_Level(index, extent, frame, scanned.y / by_y, scanned.x / by_x))
+    return tuple(levels)
+
+
+def _parts(box: Box, height: int, width: int) -> Iterator[Box]:
+    """A box cut into parts of at most ``height x width`` (at least one pixel)."""
+    ys = range(box.y, box.y_stop, max(1, height))
+    xs = range(box.x, box.x_stop, max(1, width))
+    for y, x in itertools.product(ys, xs):
+        yield Box(y, x, max(1, height), max(1, width)).intersect(box)

@@ -1,0 +1,120 @@
+"""Pixels through tiffslide: TIFF files that OpenSlide does not know, OME-TIFF above all."""
+
+import struct
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tifffile import PHOTOMETRIC, TiffFileError
+from tiffslide import TiffSlide
+
+from pipeline.errors import SlideOpenError
+from pipeline.geometry import Box, Extent
+from pipeline.slides.base import UInt8
+from pipeline.slides.pyramid import Facts, bounds_from, on_white, positive, undecodable
+
+_OPEN_ERRORS = (
+    TiffFileError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,  # NotImplementedError: axes that tiffslide does not know
+    StopIteration,
+    SyntaxError,  # XML that does not parse
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What tiffslide, tifffile and their parsers raise on files that they do not understand; they have no common error."""
+
+_READ_ERRORS = (OSError, RuntimeError, ValueError, LookupError, TypeError, struct.error)
+"""What they raise on pixels that do not decode; those of imagecodecs are RuntimeErrors."""
+
+_COLOURS = (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR, PHOTOMETRIC.MINISBLACK)
+
+
+class TiffSlideSource:
+    """A `PixelSource` over a TiffSlide. One thread reads at a time: the file position and decoder are shared.
+
+    Args:
+        path: the file.
+        slide_id: for messages.
+
+    Raises:
+        SlideOpenError: if tiffslide cannot open it, or its pixels are not 8-bit grey or RGB.
+    """
+
+    def __init__(self, path: Path, slide_id: str) -> None:
+        self._slide_id = slide_id
+        self._lock = threading.Lock()
+        try:
+            self._slide = _LevelSlide(path)
+        except _OPEN_ERRORS as error:
+            raise _unopenable(path, slide_id, error) from error
+        try:
+            self.facts = _facts(self._slide)
+            _check_pixels(self._slide)
+        except _OPEN_ERRORS as error:
+            self._slide.close()
+            raise _unopenable(path, slide_id, error) from error
+
+    def fetch(self, level: int, box: Box) -> UInt8:
+        """Pixels of a level, uint8 ``[box.height, box.width, 3]``, RGB on white.
+
+        Raises:
+            SlideReadError: if they cannot be decoded.
+        """
+        try:
+            with self._lock:
+                pixels = self._slide.read_region((box.x, box.y), level, (box.width, box.height), as_array=True)
+        except _READ_ERRORS as error:
+            raise undecodable(self._slide_id, level, box, error) from error
+        pixels = np.ascontiguousarray(pixels)
+        return on_white(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
+
+    def close(self) -> None:
+        """Release the file."""
+        self._slide.close()
+
+
+class _LevelSlide(TiffSlide):
+    """Places are counted in the level's own pixels: no division by a downsample that is not quite whole."""
+
+    def _read_region_loc_transform(self, location: tuple[int, int], level: int) -> tuple[int, int]:  # noqa: ARG002 - its signature
+        return location
+
+
+def _facts(slide: TiffSlide) -> Facts:
+    with warnings.catch_warnings(action="ignore"):  # that it parses some vendors' metadata only in part
+        said = slide.properties
+    mpp_y, mpp_x = positive(said.get("tiffslide.mpp-y")), positive(said.get("tiffslide.mpp-x"))
+    return Facts(
+        reader="tiffslide",
+        vendor=said.get("tiffslide.vendor") or "generic-tiff",
+        extents=tuple(Extent(height, width) for width, height in slide.level_dimensions),
+        mpp=(mpp_y, mpp_x) if mpp_y and mpp_x else None,
+        objective_power=positive(said.get("tiffslide.objective-power")),
+        bounds=bounds_from(said, "tiffslide"),
+        compression=None,
+    )
+
+
+def _check_pixels(slide: TiffSlide) -> None:
+    """Raise a ValueError unless pixels are 8-bit grey, RGB or RGBA."""
+    series = slide.ts_tifffile.series[slide.properties["tiffslide.series-index"]]
+    sizes = dict(zip(series.axes, series.shape, strict=True))
+    samples = sizes.get("S", sizes.get("C", 1))
+    colour = series.keyframe.photometric
+    if series.dtype != np.uint8 or samples not in {1, 3, 4} or colour not in _COLOURS:
+        raise ValueError(f"its pixels are {samples} x {series.dtype}, {colour!r}; 8-bit grey or RGB is needed")
+
+
+def _unopenable(path: Path, slide_id: str, error: Exception) -> SlideOpenError:
+    return SlideOpenError(
+        f"slide {slide_id}: OpenSlide does not know {path}, and tiffslide cannot open it: "
+        f"{error or type(error).__name__}. Convert it to a tiled 8-bit RGB TIFF with JPEG compression"
+    )

@@ -1,0 +1,260 @@
+"""What every slide reader holds, on real slides and on small ones whose pixels are known."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_slides import picture, pyramid, write_tiff
+
+from pipeline.errors import MppImplausibleError, MppMissingError, SlideOpenError, SlideReadError
+from pipeline.geometry import Box
+from pipeline.slides import openslide as openslide_module
+from pipeline.slides import pyramid as pyramid_module
+from pipeline.slides.open import open_slide, read_with
+from pipeline.slides.openslide import OpenSlideSource
+from pipeline.slides.pyramid import PyramidReader
+from pipeline.slides.tiffslide import TiffSlideSource
+
+HEIGHT, WIDTH, MPP_Y, MPP_X = 211, 301, 0.25, 0.26
+MPPS = [0.1, 0.25, 0.26, 0.33, 0.5, 0.51, 0.77, 1.0, 1.53, 2.0, 5.0]
+SQUARE_MPPS = [0.1, 0.25, 0.33, 0.5, 0.75, 0.77, 1.0, 1.25, 1.53, 2.0, 5.0]
+
+law = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.differing_executors, HealthCheck.function_scoped_fixture])
+boxes = st.builds(Box, st.integers(-40, 340), st.integers(-40, 340), st.integers(0, 130), st.integers(0, 130))
+margins = st.integers(0, 40)
+
+
+@pytest.fixture(scope="module")
+def jpeg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three levels, the coarser ones cut short, pixels 4 % wider than high."""
+    path = tmp_path_factory.mktemp("tiny") / "jpeg.tif"
+    return write_tiff(path, pyramid(picture(HEIGHT, WIDTH), 2, 4), MPP_Y, MPP_X)
+
+
+@pytest.fixture(scope="module")
+def square_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One level of square pixels, stored as they are."""
+    return write_tiff(tmp_path_factory.mktemp("tiny") / "square.tif", [picture(HEIGHT, WIDTH)], 0.25, 0.25, None)
+
+
+class SlideReaderContract:
+    """Subclassed for each reader library."""
+
+    source: type[OpenSlideSource | TiffSlideSource]
+
+    def open(self, path: Path, mpp: float | None = None) -> PyramidReader:
+        return read_with(self.source(path, path.stem), path, path.stem, mpp)
+
+    @pytest.fixture
+    def jpeg(self, jpeg_file: Path) -> Iterator[PyramidReader]:
+        with closing(self.open(jpeg_file)) as reader:
+            yield reader
+
+    @pytest.fixture
+    def square(self, square_file: Path) -> Iterator[PyramidReader]:
+        with closing(self.open(square_file)) as reader:
+            yield reader
+
+    @law
+    @given(boxes, margins, st.sampled_from(MPPS))
+    def test_a_read_equals_the_crop_of_a_larger_read(self, jpeg: PyramidReader, box: Box, margin: int, mpp: float) -> None:
+        large = box.grow(margin)
+        assert np.array_equal(jpeg.read(box, mpp), jpeg.read(large, mpp)[box.slices(large)])
+
+    @law
+    @given(boxes, margins, st.sampled_from(SQUARE_MPPS))
+    def test_that_holds_for_square_pixels_too(self, square: PyramidReader, box: Box, margin: int, mpp: float) -> None:
+        large = box.grow(margin)
+        assert np.array_equal(square.read(box, mpp), square.read(large, mpp)[box.slices(large)])
+
+    @pytest.mark.parametrize("mpp", MPPS)
+    def test_how_the_file_is_cut_into_parts_changes_no_pixel(self, jpeg, mpp, monkeypatch) -> None:
+        box = jpeg.info.frame.at(mpp).box.grow(3)
+        whole = jpeg.read(box, mpp)
+        monkeypatch.setattr(pyramid_module, "_PART_PX", 50)
+        assert np.array_equal(jpeg.read(box, mpp), whole)
+
+    @law
+    @given(boxes, st.sampled_from(MPPS))
+    def test_outside_the_slide_is_white(self, jpeg: PyramidReader, box: Box, mpp: float) -> None:
+        pixels = jpeg.read(box, mpp)
+        outside = np.ones(pixels.shape[:2], bool)
+        outside[box.intersect(jpeg.info.frame.at(mpp).box).slices(box)] = False
+        assert pixels.shape == (box.height, box.width, 3)
+        assert pixels.dtype == np.uint8
+        assert (pixels[outside] == 255).all()
+
+    def test_native_pixels_are_those_that_were_written(self, square: PyramidReader) -> None:
+        assert np.array_equal(square.read(square.info.frame.box, 0.25), picture(HEIGHT, WIDTH))
+
+    def test_twice_the_pixel_size_is_the_mean_of_four(self, square: PyramidReader) -> None:
+        blocks = picture(HEIGHT, WIDTH)[:200, :300].reshape(100, 2, 150, 2, 3).astype(float)
+        assert np.array_equal(square.read(Box(0, 0, 100, 150), 0.5), np.floor(blocks.mean(axis=(1, 3)) + 0.5))
+
+    def test_levels_that_were_cut_short_have_whole_factors(self, jpeg: PyramidReader) -> None:
+        levels = jpeg.info.levels
+        assert [(f.extent.height, f.extent.width) for f in levels] == [(211, 301), (105, 150), (52, 75)]
+        assert [(f.mpp_y / levels[0].mpp_y, f.mpp_x / levels[0].mpp_x) for f in levels] == [(1, 1), (2, 2), (4, 4)]
+
+    def test_both_sides_of_a_pixel_are_kept(self, jpeg: PyramidReader) -> None:
+        frame = jpeg.info.frame
+        assert (frame.mpp_y, frame.mpp_x) == pytest.approx((MPP_Y, MPP_X), rel=1e-6)
+        assert jpeg.info.mpp_source == "tiff tags"
+        square = frame.at(1.5)
+        assert (square.extent.height, square.extent.width) == (36, 53)
+        assert square.mpp_y == square.mpp_x == 1.5
+
+    def test_what_is_transparent_is_white(self, tmp_path: Path) -> None:
+        pixels = np.dstack([picture(128, 128), np.full((128, 128), 255, np.uint8)])
+        pixels[:64, :64, 3] = 0
+        with closing(self.open(write_tiff(tmp_path / "alpha.tif", [pixels], 0.25, 0.25, None))) as reader:
+            read = reader.read(reader.info.frame.box, 0.25)
+        assert (read[:64, :64] == 255).all()
+        assert np.array_equal(read[64:], pixels[64:, :, :3])
+
+    def test_threads_read_what_one_reads(self, jpeg: PyramidReader) -> None:
+        cuts = [Box(y, x, 60, 70) for y in range(0, 180, 20) for x in range(0, 250, 25)]
+        alone = [jpeg.read(box, 0.33) for box in cuts]
+        together: list[np.ndarray | None] = [None] * len(cuts)
+
+        def work(start: int) -> None:
+            for k in range(start, len(cuts), 4):
+                together[k] = jpeg.read(cuts[k], 0.33)
+
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+    def test_reading_a_closed_slide_is_an_error(self, tmp_path: Path) -> None:
+        reader = self.open(write_tiff(tmp_path / "closed.tif", [picture(64, 64)], 0.25, 0.25))
+        reader.close()
+        with pytest.raises(ValueError, match="closed"):
+            reader.read(Box(0, 0, 1, 1), 0.25)
+
+    def test_an_aperio_slide_is_described_and_read(self, shared_data: Path) -> None:
+        with closing(self.open(shared_data / "slides" / "CMU-1-Small-Region.svs")) as reader:
+            info, pixels = reader.info, reader.read(reader.info.frame.at(8).box, 8)
+        assert (info.frame.extent.height, info.frame.extent.width) == (2967, 2220)
+        assert (info.frame.mpp_y, info.frame.mpp_x, info.mpp_source) == (0.499, 0.499, "metadata")
+        assert (info.vendor, info.compression, info.objective_power) == ("aperio", "jpeg", 20)
+        assert info.levels == (info.frame,)
+        assert info.bounds == info.frame.box
+        assert pixels.shape == (186, 139, 3)
+        assert 200 < pixels.mean() < 240  # H&E on white, not a black or empty picture
+        assert pixels.std() > 20
+
+    def test_a_wrong_pixel_size_is_refused_and_can_be_overridden(self, shared_data: Path) -> None:
+        path = shared_data / "slides" / "CMU-1-Small-Region.wrong-mpp.tiff"
+        with pytest.raises(MppImplausibleError, match=r"0\.00499 um according to the TIFF tags .* --mpp 0\.25"):
+            self.open(path)
+        original = self.open(shared_data / "slides" / "CMU-1-Small-Region.svs")
+        box = Box(500, 700, 300, 300)
+        with closing(self.open(path, 0.499)) as reader, closing(original):
+            difference = np.abs(reader.read(box, 0.499).astype(int) - original.read(box, 0.499))
+        assert (reader.info.frame.mpp, reader.info.mpp_source) == (pytest.approx(0.499), "user")
+        assert difference.mean() < 6  # the converter compressed it again
+
+    def test_a_fluorescence_slide_is_read_as_it_is(self, shared_data: Path) -> None:
+        with closing(self.open(shared_data / "slides" / "fluorescence.ndpi")) as reader:
+            info, pixels = reader.info, reader.read(reader.info.frame.at(8).box, 8)
+        assert info.frame.mpp == pytest.approx(0.22818, abs=1e-5)
+        assert [level.mpp / info.frame.mpp for level in info.levels[:4]] == pytest.approx([1, 2, 4, 8])
+        assert pixels.mean() < 40  # dark: nothing was taken for transparent
+
+    def test_pixels_that_do_not_decode_are_an_error_each_time(self, shared_data: Path) -> None:
+        message = r"unreadable: level 0, rows 0 to 16.*Bogus marker length"
+        with closing(self.open(shared_data / "slides" / "unreadable.svs")) as reader:
+            for _ in range(2):
+                with pytest.raises(SlideReadError, match=message):
+                    reader.read(Box(0, 0, 8, 8), 0.499 * 2)
+
+
+class TestOpenSlide(SlideReaderContract):
+    source = OpenSlideSource
+
+    @law
+    @given(boxes, margins, st.sampled_from([0.5, 0.77, 1.0, 1.53]))
+    def test_levels_with_a_fractional_downsample_read_the_same_in_any_box(self, cells, box, margin, mpp) -> None:
+        large = box.grow(margin)
+        assert np.array_equal(cells.read(box, mpp), cells.read(large, mpp)[box.slices(large)])
+
+    @pytest.fixture
+    def cells(self, jpeg: PyramidReader, monkeypatch: pytest.MonkeyPatch) -> PyramidReader:
+        """Levels of several cells."""
+        monkeypatch.setattr(openslide_module, "_CELL_PX", 32)
+        return jpeg
+
+    def test_a_dicom_overview_is_too_coarse(self, shared_data: Path) -> None:
+        with pytest.raises(MppImplausibleError, match=r"28\.97 um according to the file's metadata"):
+            self.open(shared_data / "slides" / "camelyon-overview.dcm")
+
+    def test_a_dicom_file_reads_with_the_callers_pixel_size(self, shared_data: Path) -> None:
+        with closing(self.open(shared_data / "slides" / "camelyon-overview.dcm", 1.0)) as reader:
+            pixels = reader.read(reader.info.frame.box, 1.0)
+        assert (reader.info.vendor, reader.info.compression) == ("dicom", "jpeg")
+        assert pixels.shape == (700, 1152, 3)
+        assert pixels.std() > 20
+
+    def test_a_codec_that_it_does_not_know_is_unopenable(self, shared_data: Path) -> None:
+        with pytest.raises(SlideOpenError, match=r"unopenable.*Unsupported TIFF compression: 52479"):
+            self.open(shared_data / "slides" / "unopenable.tiff")
+
+
+class TestTiffSlide(SlideReaderContract):
+    source = TiffSlideSource
+
+    def test_an_ome_tiff_without_a_pixel_size_needs_one(self, shared_data: Path) -> None:
+        path = shared_data / "slides" / "bfconvert-jpeg.ome.tiff"
+        with pytest.raises(MppMissingError, match=r"XResolution 0/1000.*--mpp 0\.25"):
+            self.open(path)
+        with closing(self.open(path, 0.5)) as reader:
+            pixels = reader.read(reader.info.frame.box, 0.5)
+        assert pixels.shape == (512, 512, 3)
+        assert pixels.std() > 20
+
+    def test_what_is_not_tiff_is_unopenable(self, shared_data: Path) -> None:
+        with pytest.raises(SlideOpenError, match="not a TIFF file"):
+            self.open(shared_data / "slides" / "camelyon-overview.dcm")
+
+    def test_16_bit_pixels_are_unopenable(self, tmp_path: Path) -> None:
+        path = write_tiff(tmp_path / "deep.tif", [picture(64, 64).astype(np.uint16)], 0.25, 0.25, None)
+        with pytest.raises(SlideOpenError, match="3 x uint16"):
+            self.open(path)
+
+
+@pytest.mark.parametrize("mpp", [0.499, 0.75, 0.998, 8.0])
+def test_both_readers_show_the_same_slide(shared_data: Path, mpp: float) -> None:
+    path = shared_data / "slides" / "CMU-1-Small-Region.svs"
+    one, other = (read_with(s(path, "cmu"), path, "cmu") for s in (OpenSlideSource, TiffSlideSource))
+    box = Box(0, 0, 400, 400)
+    with closing(one), closing(other):
+        difference = np.abs(one.read(box, mpp).astype(int) - other.read(box, mpp))
+    assert difference.max() <= 2  # two JPEG decoders round differently
+    assert one.info.levels == other.info.levels
+    assert one.info.fingerprint == other.info.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "mpp", "reader"),
+    [
+        ("CMU-1-Small-Region.svs", None, "openslide"),
+        ("CMU-1-Small-Region.wrong-mpp.tiff", 0.499, "openslide"),
+        ("fluorescence.ndpi", None, "openslide"),
+        ("camelyon-overview.dcm", 1.0, "openslide"),
+        ("bfconvert-jpeg.ome.tiff", 0.5, "tiffslide"),
+        ("unreadable.svs", None, "openslide"),
+    ],
+)
+def test_each_real_slide_has_its_reader(shared_data: Path, name: str, mpp: float | None, reader: str) -> None:
+    slide = open_slide(shared_data / "slides" / name, mpp=mpp)
+    slide.close()
+    assert slide.info.reader == reader
+    assert slide.info.slide_id == Path(name).stem

@@ -1,0 +1,239 @@
+"""The whole run, on small slides and an exact model: engines, order and interruptions change nothing."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from faketissue import threshold_model
+from standins import small_slide
+
+from pipeline.masks.store import MaskStore
+from pipeline.slides.find import find_slides
+from workflows.config import RunSettings
+from workflows.segment import NightResult, run_night
+
+VOLATILE = {"run.json", "ledger.jsonl"}  # times, host and pid stand in them
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory) -> Path:
+    """Three slides with tissue, one of glass, one that is no slide."""
+    folder = tmp_path_factory.mktemp("slides")
+    for seed, name in enumerate(("a", "b", "c")):
+        small_slide(folder / f"{name}.tif", seed=seed, height=1300 + 100 * seed, width=1700)
+    small_slide(folder / "glass.tif", seed=None, height=900, width=900)
+    (folder / "broken.tif").write_bytes(b"II*\0 this is no slide")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return threshold_model(tmp_path_factory.mktemp("model"))
+
+
+def settings_for(model: Path, **more) -> RunSettings:
+    return RunSettings(model=str(model), **{"engine": "serial", "block_px": 480, "device": "cpu", **more})
+
+
+def night(slides: Path, out: Path, settings: RunSettings, shuffle: int | None = None) -> NightResult:
+    entries = find_slides([slides], None, None)
+    if shuffle is not None:
+        random.Random(shuffle).shuffle(entries)
+    return run_night(entries, settings, out, lambda progress, say: None)
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Every result file's bytes; tables without the column `seconds`, which is time."""
+    files = {
+        str(p.relative_to(out)): p.read_bytes()
+        for p in sorted(out.rglob("*"))
+        if p.is_file() and p.name not in VOLATILE
+    }
+    del files["slides.csv"]  # the same table as the parquet file
+    files["slides.parquet"] = (
+        pq.read_table(out / "slides.parquet").drop_columns("seconds").to_pandas().to_csv().encode()
+    )
+    return files
+
+
+@pytest.fixture(scope="module")
+def fresh(slides, model, tmp_path_factory) -> dict[str, bytes]:
+    """What the plain loop makes."""
+    out = tmp_path_factory.mktemp("fresh") / "results"
+    result = night(slides, out, settings_for(model))
+    assert [row.status for row in result.rows] == ["done", "done", "failed", "done", "done"]
+    return contents(out)
+
+
+def same(a: dict[str, bytes], b: dict[str, bytes]) -> None:
+    assert a.keys() == b.keys()
+    assert [name for name in a if a[name] != b[name]] == []
+
+
+class TestLaw6:
+    """Serial = Dask; interrupted and resumed = fresh; the order of slides changes no byte."""
+
+    def test_dask_equals_serial(self, slides, model, fresh, tmp_path):
+        night(slides, tmp_path, settings_for(model, engine="dask", workers=2))
+        same(contents(tmp_path), fresh)
+
+    def test_shuffled_equals_sorted(self, slides, model, fresh, tmp_path):
+        night(slides, tmp_path, settings_for(model), shuffle=3)
+        same(contents(tmp_path), fresh)
+
+    @pytest.mark.parametrize("after", [1, 4, 9, 15])
+    def test_interrupted_and_resumed_equals_fresh_and_repeats_nothing(self, slides, model, fresh, tmp_path, after):
+        calls = []
+
+        def interrupt(progress, say):
+            calls.append(say)
+            if len(calls) == after:
+                raise KeyboardInterrupt
+
+        entries = find_slides([slides], None, None)
+        first = run_night(entries, settings_for(model), tmp_path, interrupt)
+        assert first.interrupted
+        assert first.exit_code in (1, 2)
+        assert {row.status for row in first.rows} & {"skipped"}
+        night(slides, tmp_path, settings_for(model))
+        same(contents(tmp_path), fresh)
+        blocks = [(line["slide_id"], *line["block"]) for line in ledger(tmp_path) if line["event"] == "segment"]
+        assert len(blocks) == len(set(blocks))
+
+    def test_killed_at_random_moments_and_resumed_equals_fresh(self, slides, model, fresh, tmp_path):
+        command = [sys.executable, "-m", "cli", "run", str(slides), "--out", str(tmp_path), "--model", str(model)]
+        config = tmp_path.parent / f"{tmp_path.name}.toml"
+        config.write_text('engine = "serial"\nblock_px = 480\ndevice = "cpu"\n')
+        rng = random.Random(7)
+        for _ in range(3):
+            process = subprocess.Popen(
+                [*command, "--config", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            time.sleep(rng.uniform(1.0, 3.5))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        night(slides, tmp_path, settings_for(model))
+        same(contents(tmp_path), fresh)
+
+
+def ledger(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines() if line.strip()]
+
+
+class TestResume:
+    def test_a_finished_run_does_nothing_again(self, slides, model, tmp_path):
+        night(slides, tmp_path, settings_for(model))
+        before = {p: p.stat().st_mtime_ns for p in (tmp_path / "slides").rglob("*") if p.is_file()}
+        result = night(slides, tmp_path, settings_for(model))
+        assert {p: p.stat().st_mtime_ns for p in (tmp_path / "slides").rglob("*") if p.is_file()} == before
+        assert [row.status for row in result.rows] == ["done", "done", "failed", "done", "done"]
+
+    def test_another_setting_recomputes_and_leaves_foreign_files(self, slides, model, tmp_path):
+        night(slides, tmp_path, settings_for(model))
+        note = tmp_path / "slides" / "a" / "my notes.txt"
+        note.write_text("keep me")
+        old = json.loads((tmp_path / "slides" / "a" / "summary.json").read_text())
+        night(slides, tmp_path, settings_for(model, overlap_px=0))
+        new = json.loads((tmp_path / "slides" / "a" / "summary.json").read_text())
+        assert new["key"] != old["key"]
+        assert note.read_text() == "keep me"
+
+    def test_a_changed_slide_is_recomputed_and_the_others_are_kept(self, slides, model, tmp_path):
+        copies = tmp_path / "copies"
+        shutil.copytree(slides, copies)
+        night(copies, tmp_path / "out", settings_for(model))
+        kept = (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns
+        small_slide(copies / "a.tif", seed=17, height=1300, width=1700)
+        night(copies, tmp_path / "out", settings_for(model))
+        assert (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns == kept
+        segmented = [
+            line for line in ledger(tmp_path / "out") if line["event"] == "prepare" and line["slide_id"] == "a"
+        ]
+        assert [line["fresh"] for line in segmented] == [True, True]
+
+    def test_a_mask_that_was_deleted_is_made_again(self, slides, model, fresh, tmp_path):
+        night(slides, tmp_path, settings_for(model))
+        shutil.rmtree(tmp_path / "slides" / "a" / "mask.ome.zarr")
+        night(slides, tmp_path, settings_for(model))
+        same(contents(tmp_path), fresh)
+
+
+class TestResults:
+    def test_areas_are_those_of_the_mask(self, slides, model, tmp_path):
+        night(slides, tmp_path, settings_for(model))
+        for row in pq.read_table(tmp_path / "slides.parquet").to_pylist():
+            if row["status"] != "done":
+                assert row["tissue_area_mm2"] is None
+                continue
+            store = MaskStore.open(tmp_path / "slides" / row["slide_id"] / "mask.ome.zarr")
+            labels = store.read(store.layout.frame.box)
+            mm2 = store.layout.frame.pixel_area_mm2
+            assert row["tissue_area_mm2"] == pytest.approx((labels > 0).sum() * mm2, abs=1e-6)
+            tumor = [c.code for c in store.layout.classes if c.role == "tumor"]
+            assert row["tumor_area_mm2"] == pytest.approx(np.isin(labels, tumor).sum() * mm2, abs=1e-6)
+            assert row["tumor_area_mm2"] <= row["tissue_area_mm2"]
+
+    def test_tiles_add_up_to_the_slide(self, slides, model, tmp_path):
+        night(slides, tmp_path, settings_for(model))
+        rows = {row["slide_id"]: row for row in pq.read_table(tmp_path / "slides.parquet").to_pylist()}
+        tiles = pq.read_table(tmp_path / "slides" / "a" / "tiles.parquet").to_pandas()
+        area = tiles.height_um * tiles.width_um / 1e6 * tiles.tissue_fraction
+        assert area.sum() == pytest.approx(rows["a"]["tissue_area_mm2"], rel=1e-4)
+        fractions = [c for c in tiles.columns if c.startswith("fraction_")]
+        assert np.allclose(tiles[fractions].sum(axis=1), 1, atol=1e-4)
+        assert (area * tiles[fractions[0]]).sum() == pytest.approx(
+            rows["a"][f"class_{fractions[0][9:]}_area_mm2"], rel=1e-3
+        )
+
+    def test_glass_is_done_with_no_tissue_and_area_0(self, slides, model, tmp_path):
+        night(slides, tmp_path, settings_for(model))
+        row = next(r for r in pq.read_table(tmp_path / "slides.parquet").to_pylist() if r["slide_id"] == "glass")
+        assert (row["status"], row["flags"], row["tissue_area_mm2"], row["tumor_area_mm2"]) == (
+            "done",
+            "no_tissue",
+            0,
+            0,
+        )
+        assert row["tumor_fraction_of_tissue"] is None
+        assert (tmp_path / "slides" / "glass" / "preview.jpg").exists()
+
+    def test_a_failure_is_a_row_with_its_reason_and_a_traceback_in_the_ledger(self, slides, model, tmp_path):
+        result = night(slides, tmp_path, settings_for(model))
+        row = next(r for r in result.rows if r.slide_id == "broken")
+        assert row.status == "failed"
+        assert row.reason.startswith("unopenable: ")
+        assert "broken.tif" in row.reason
+        line = next(line for line in ledger(tmp_path) if line["event"] == "failed")
+        assert "Traceback" in line["traceback"]
+        assert result.exit_code == 1
+
+    def test_windows_agree_where_the_model_is_exact(self, slides, model, tmp_path):
+        night(slides, tmp_path / "crop", settings_for(model))
+        night(slides, tmp_path / "blend", settings_for(model, window="blend"))
+        a, b = (MaskStore.open(tmp_path / w / "slides" / "a" / "mask.ome.zarr") for w in ("crop", "blend"))
+        assert (a.read(a.layout.frame.box) == b.read(b.layout.frame.box)).mean() > 0.999
+
+
+def test_an_output_folder_that_cannot_be_made_is_named(slides, model, tmp_path):
+    from pipeline.errors import UsageError
+
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError, match="file"):
+        night(slides, tmp_path / "file", settings_for(model))
+
+
+def test_nothing_is_left_running_or_lying_around(slides, model, tmp_path):
+    import tempfile
+
+    before = set(Path(tempfile.gettempdir()).glob("noctile-*"))
+    night(slides, tmp_path, settings_for(model, engine="dask", workers=2))
+    assert set(Path(tempfile.gettempdir()).glob("noctile-*")) == before
+    assert [p.name for p in tmp_path.rglob("*tmp*")] == []
