@@ -143,6 +143,12 @@ def test_labels_lie_over_the_same_micrometres_as_the_panel():
     assert on.sum() == 8 * 6
 
 
+def test_a_coarse_panel_takes_the_label_under_the_centre_of_its_pixels():
+    labels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    on = labels_on(Frame(Extent(2, 2), 4.0, 4.0), labels, Frame(Extent(8, 8), 1.0, 1.0))
+    assert on.tolist() == [[18, 22], [50, 54]]
+
+
 def test_beyond_the_label_map_nothing_was_analysed():
     on = labels_on(Frame(Extent(6, 6), 1.0, 1.0), np.ones((2, 2), np.uint8), Frame(Extent(2, 2), 2.0, 2.0))
     assert on.sum() == 16

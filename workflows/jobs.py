@@ -124,8 +124,9 @@ def prepare_slide(job: StepJob) -> Prepared:
 def _plan_slide(reader: SlideReader, key: str, run: RunContext, folder: SlideFolder) -> TilePlan:
     info = reader.info
     spec = run.settings.tissue
-    overview_frame = info.frame.at(spec.mpp)
-    overview = reader.read(overview_frame.box, spec.mpp)
+    mpp = max(spec.mpp, run.card.mpp)  # never finer than the label map, so that every planned block has a label
+    overview_frame = info.frame.at(mpp)
+    overview = reader.read(overview_frame.box, mpp)
     tissue = find_tissue(overview, overview_frame, spec)
     if tissue.width_mm > MAX_TISSUE_MM:
         raise MppImplausibleError(
@@ -172,6 +173,8 @@ def finish_slide(job: StepJob) -> None:
     plan, _ = _read_plan(folder)
     store = MaskStore.open(folder.mask)
     build_pyramid(store)
+    if missing := sorted({block.key for block in plan.blocks} - set(store.stored_blocks())):
+        raise StoreError(f"{folder.mask}: the shards of blocks {missing} have gone; delete {folder.path} and run again")
     classes = run.card.classes
     summary, tiles = summarise(store, plan, classes)
     table = tile_table(tiles, [c.name for c in classes])

@@ -50,11 +50,13 @@ def halve_labels(labels: UInt8) -> UInt8:
         uint8 ``[ceil(h / 2), ceil(w / 2)]``.
     """
     height, width = labels.shape
-    ranks = np.pad(labels, ((0, height % 2), (0, width % 2)), mode="edge")
-    ranks -= 1  # uint8 wraps: 0 becomes 255, the last in any tie
-    a, b, c, d = _sorted(*(ranks[dy::2, dx::2] for dy in (0, 1) for dx in (0, 1)))
-    most = np.where(a == b, a, np.where(b == c, b, np.where(c == d, c, a)))
-    most += 1
+    even = np.pad(labels, ((0, height % 2), (0, width % 2)), mode="edge")
+    one = np.uint8(1)  # uint8 wraps: 0 - 1 is 255, the last in any tie
+    a, b, c, d = _sorted(*(even[dy::2, dx::2] - one for dy in (0, 1) for dx in (0, 1)))
+    most = a.copy()
+    np.copyto(most, c, where=(c == d) & (a != b))
+    np.copyto(most, b, where=b == c)
+    most += one
     return most
 
 

@@ -121,10 +121,10 @@ class MaskLayout:
         side = self.block_px
         return Box(row * side, col * side, side, side).intersect(self.level_frames[level].box)
 
-    def is_block(self, box: Box, level: int = 0) -> bool:
-        """Whether a box is exactly a block of the grid."""
+    def is_block(self, box: Box) -> bool:
+        """Whether a box is exactly a block of the label map's grid."""
         row, col = box.y // self.block_px, box.x // self.block_px
-        return min(row, col) >= 0 and box.area > 0 and box == self.block(row, col, level)
+        return min(row, col) >= 0 and box.area > 0 and box == self.block(row, col)
 
     def cells(self, box: Box) -> Box:
         """The maps' pixels under a box that starts on a map pixel's edge, and ends on one or at the frame's edge.

@@ -38,7 +38,7 @@ _COLOURS = (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR, PHOTOMETRIC.MINISBLACK)
 
 
 class TiffSlideSource:
-    """A `PixelSource` over a TiffSlide. One thread reads at a time: the file position and decoder are shared.
+    """A `PixelSource` over a TiffSlide. tiffslide promises nothing about threads, so one reads at a time.
 
     Args:
         path: the file.

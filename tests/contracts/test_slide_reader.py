@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tifffile import TiffFile
 from tiny_slides import picture, pyramid, write_tiff
 
 from pipeline.errors import MppImplausibleError, MppMissingError, SlideOpenError, SlideReadError
@@ -132,6 +133,20 @@ class SlideReaderContract:
         for thread in threads:
             thread.join()
         assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+    def test_one_damaged_tile_does_not_spoil_the_others(self, tmp_path: Path) -> None:
+        path = write_tiff(tmp_path / "damaged.tif", [picture(128, 128)], 0.25, 0.25)
+        with closing(self.open(path)) as reader:
+            before = reader.read(Box(64, 0, 64, 128), 0.25)
+        with TiffFile(path) as tiff:
+            offset, count = tiff.pages[0].dataoffsets[0], tiff.pages[0].databytecounts[0]
+        with path.open("r+b") as file:
+            file.seek(offset)
+            file.write(bytes(count))
+        with closing(self.open(path)) as reader:
+            with pytest.raises(SlideReadError, match="damaged: level 0"):
+                reader.read(Box(0, 0, 64, 64), 0.25)
+            assert np.array_equal(reader.read(Box(64, 0, 64, 128), 0.25), before)
 
     def test_reading_a_closed_slide_is_an_error(self, tmp_path: Path) -> None:
         reader = self.open(write_tiff(tmp_path / "closed.tif", [picture(64, 64)], 0.25, 0.25))

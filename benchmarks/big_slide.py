@@ -1,0 +1,87 @@
+"""A slide of 100,000 x 80,000 pixels with a trivial model: how long, and how much memory each process takes at its peak.
+
+    python -m benchmarks.big_slide [--width 100000 --height 80000 --tissue 0.05] [--workers 2] [--classes 2]
+
+Makes the slide (benchmarks.make_slide), runs `noctile run` on it in a process of its own, and watches the resident
+memory of that process and all of its children.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+
+from benchmarks.make_slide import SlideMaker
+from pipeline.models.threshold import save_threshold_model
+
+_INTERVAL_S = 0.2
+
+
+def peak_mb(command: list[str]) -> tuple[float, float, float]:
+    """Run a command; (seconds, peak resident memory of its largest process, of all together), memory in MB."""
+    start = time.perf_counter()
+    process = psutil.Popen(command)
+    largest = together = 0.0
+    while process.poll() is None:
+        sizes = [_rss_mb(p) for p in (process, *_children(process))]
+        largest, together = max(largest, *sizes), max(together, sum(sizes))
+        time.sleep(_INTERVAL_S)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return time.perf_counter() - start, largest, together
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return list(process.children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _rss_mb(process: psutil.Process) -> float:
+    try:
+        return float(process.memory_info().rss) / 1e6
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", type=int, default=100_000)
+    parser.add_argument("--height", type=int, default=80_000)
+    parser.add_argument("--tissue", type=float, default=0.05)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--classes", type=int, default=2)
+    parser.add_argument("--keep", type=Path, help="make or reuse the slide here instead of in a temporary folder")
+    a = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        slide = a.keep or work / "big.tif"
+        if not slide.exists():
+            SlideMaker(a.width, a.height, a.tissue, 0.25, seed=1).write(slide)
+        model = work / "model"
+        save_threshold_model(model, classes=a.classes)
+        out = work / "results"
+        command = [sys.executable, "-m", "cli", "run", str(slide), "--out", str(out), "--model", str(model)]
+        seconds, largest, together = peak_mb([*command, "--workers", str(a.workers), "--device", "cpu"])
+        row = pq.read_table(out / "slides.parquet").to_pylist()[0]
+        steps: dict[str, float] = {}
+        for line in map(json.loads, (out / "ledger.jsonl").read_text().splitlines()):
+            steps[line["event"]] = steps.get(line["event"], 0.0) + line["seconds"]
+        files = [p for p in out.rglob("*") if p.is_file()]
+        print(f"\n{a.width} x {a.height} px, {slide.stat().st_size / 1e6:.0f} MB, tissue {row['tissue_area_mm2']:.1f} mm2")
+        print(f"{row['tiles']} tiles, {a.workers} workers, {a.classes} classes: {seconds:.1f} s end to end")
+        print("seconds of work: " + ", ".join(f"{name} {value:.1f}" for name, value in steps.items()))
+        print(f"peak memory: {largest:.0f} MB in the largest process, {together:.0f} MB in all together")
+        print(f"results: {len(files)} files, {sum(p.stat().st_size for p in files) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""How far each way of joining tiles is from one big window, and what it costs.
+
+    python -m benchmarks.windows [--data ../shared/data]
+
+On real BCSS regions at 0.5 um/px: the labels of `segment_block` for each window and overlap are compared with those of the
+same network looking at the whole region (and 256 px of white around it) at once. Two networks: the demo model, and a
+ResNet34 U-Net with 21 classes whose weights are random but seeded, which is a harsher judge: nothing in it was trained
+to ignore a tile's edge.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import segmentation_models_pytorch as smp
+import tifffile
+import torch
+from PIL import Image
+
+from pipeline.geometry import Box
+from pipeline.models.card import ClassInfo, ModelCard, Predictor
+from pipeline.models.load import find_model, load_predictor, read_card
+from pipeline.models.unet import UNetPredictor, save_model
+from pipeline.plan import Tiling, Window, plan_tiles
+from pipeline.segment import segment_block
+from pipeline.slides.base import SlideReader
+from pipeline.slides.open import open_slide
+from pipeline.tissue import TissueMask
+
+UInt8 = npt.NDArray[np.uint8]
+
+REGIONS = ("1008", "1015")
+OVERLAPS_PX = (0, 32, 64, 96, 128, 192, 256)
+WINDOWS: tuple[Window, ...] = ("crop", "blend")
+BLOCK_PX = 4096
+AROUND_PX = 256
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    network: str
+    window: str
+    overlap_px: int
+    differ: float  # share of pixels whose label differs from the big window's
+    tumor: float  # relative difference of the tumor area
+    predictions: float  # relative to no overlap, on a plane of whole blocks
+    seconds: float
+
+
+def measure(network: str, predict: Predictor, reader: SlideReader) -> Iterator[Row]:
+    """All windows and overlaps of one network on one region."""
+    card = predict.card
+    frame = reader.info.frame.at(card.mpp)
+    everywhere = TissueMask(np.ones((1, 1), np.bool_), frame.coarser(max(frame.extent.height, frame.extent.width)), "", ())
+    codes = np.asarray([c.code for c in card.classes], np.uint8)
+    tumor = [c.code for c in card.classes if c.role == "tumor"]
+    whole = _big_window(predict, reader, codes)
+    for window in WINDOWS:
+        for overlap_px in OVERLAPS_PX:
+            if window == "blend" and overlap_px == 0:
+                continue
+            plan = plan_tiles("r", reader.info.frame, everywhere, Tiling(card.mpp, card.tile_px, overlap_px, window, BLOCK_PX, len(codes)))
+            start = time.perf_counter()
+            labels = np.zeros_like(whole)
+            for block in plan.blocks:
+                labels[block.box.slices()] = segment_block(reader, plan, block, everywhere, predict, 4).labels
+            seconds = time.perf_counter() - start
+            yield Row(
+                network,
+                window,
+                overlap_px,
+                float((labels != whole).mean()),
+                abs(float(np.isin(labels, tumor).sum()) / max(1, np.isin(whole, tumor).sum()) - 1),
+                cost(card.tile_px, overlap_px, window),
+                seconds,
+            )
+
+
+def cost(tile_px: int, overlap_px: int, window: Window) -> float:
+    """Predictions for each pixel of an endless plane cut in blocks, relative to tiles without overlap."""
+    stride = tile_px - overlap_px
+    n = max(1, round(BLOCK_PX / stride))
+    shared = 0 if window == "crop" else 2 * int(np.ceil(overlap_px / 2 / stride))
+    return ((n + shared) / (n * stride) * tile_px) ** 2
+
+
+def _big_window(predict: Predictor, reader: SlideReader, codes: UInt8) -> UInt8:
+    """Labels of the whole region by one forward pass."""
+    frame = reader.info.frame.at(predict.card.mpp)
+    side = max(frame.extent.height, frame.extent.width) + 2 * AROUND_PX
+    side += -side % 32
+    box = Box(-AROUND_PX, -AROUND_PX, side, side)
+    assert isinstance(predict, UNetPredictor)
+    large = UNetPredictor(predict.network, predict.card.model_copy(update={"tile_px": side}), "cpu")
+    p = np.asarray(large(reader.read(box, predict.card.mpp)[None]))[0]
+    return codes[p[(slice(None), *frame.box.slices(box))].argmax(axis=0)]
+
+
+def _seeded_resnet34(folder: Path) -> Predictor:
+    torch.manual_seed(0)
+    model = smp.Unet("resnet34", encoder_weights=None, classes=21)
+    classes = tuple(ClassInfo(code=k, name=f"c{k}", color=(k, k, k), role="tumor" if k == 1 else "tissue") for k in range(1, 22))
+    fields = {"name": "seeded", "description": "", "classes": classes, "mpp": 0.5, "licence": "CC0-1.0"}
+    save_model(folder, model, fields, half=False)
+    return load_predictor(folder, "cpu")
+
+
+def _region_slide(image: Path, path: Path) -> SlideReader:
+    pixels = np.asarray(Image.open(image).convert("RGB"))
+    tifffile.imwrite(path, pixels, tile=(256, 256), photometric="rgb", compression="zlib")
+    return open_slide(path, mpp=0.25)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--model", default="demo")
+    args = parser.parse_args()
+    rows: dict[tuple[str, str, int], list[Row]] = {}
+    with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
+        networks = {args.model: load_predictor(find_model(args.model), "cpu"), "seeded ResNet34": _seeded_resnet34(Path(scratch))}
+        for name in REGIONS:
+            reader = _region_slide(args.data / "bcss" / "images" / f"{name}.jpg", Path(scratch) / f"{name}.tif")
+            for network, predict in networks.items():
+                for row in measure(network, predict, reader):
+                    rows.setdefault((row.network, row.window, row.overlap_px), []).append(row)
+            reader.close()
+    print("| network | window | overlap px | labels that differ from one big window | tumor area off by | predictions | s |")
+    print("|---|---|---|---|---|---|---|")
+    for (network, window, overlap_px), found in rows.items():
+        differ, tumor = (float(np.mean([getattr(r, n) for r in found])) for n in ("differ", "tumor"))
+        seconds = sum(r.seconds for r in found)
+        print(f"| {network} | {window} | {overlap_px} | {differ:.3%} | {tumor:.2%} | {found[0].predictions:.2f} x | {seconds:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
