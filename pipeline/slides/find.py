@@ -108,9 +108,15 @@ def _match(argument: str) -> list[Path]:
 
 def _walk(folder: Path) -> Iterator[Path]:
     """Slide files of a folder and its subfolders; hidden ones and those that belong to an .mrxs file are left out."""
-    for where, folders, files in os.walk(folder):
+    for where, folders, files in os.walk(folder, onerror=_unreadable):
         folders[:] = [name for name in folders if name[0] != "." and not _is_companion(Path(where, name))]
         yield from (Path(where, name) for name in files if name[0] != "." and _is_slide(Path(name)))
+
+
+def _unreadable(error: OSError) -> None:
+    raise UsageError(
+        f"folder {error.filename} cannot be searched: {error.strerror}; fix its permissions or leave it out"
+    )
 
 
 def _is_slide(path: Path) -> bool:

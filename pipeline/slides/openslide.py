@@ -30,8 +30,8 @@ class OpenSlideSource:
 
     OpenSlide takes a place in level-0 pixels, divides by the level's downsample, and interpolates where the result lies
     between two pixels. With a downsample such as 4.0049 that is nearly everywhere, and what a pixel shows would depend
-    on where the read began (28 grey levels, measured on noise). Such levels are read in cells of a fixed grid: each
-    pixel is the same in every read, at most half a level-0 pixel off its place.
+    on where the read began (by up to 28 grey levels on a synthetic texture). Such levels are read in cells of a fixed
+    grid: each pixel is the same in every read, at most half a level-0 pixel off its place.
 
     Args:
         path: the file.

@@ -25,7 +25,11 @@ HEIGHT, WIDTH, MPP_Y, MPP_X = 211, 301, 0.25, 0.26
 MPPS = [0.1, 0.25, 0.26, 0.33, 0.5, 0.51, 0.77, 1.0, 1.53, 2.0, 5.0]
 SQUARE_MPPS = [0.1, 0.25, 0.33, 0.5, 0.75, 0.77, 1.0, 1.25, 1.53, 2.0, 5.0]
 
-law = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.differing_executors, HealthCheck.function_scoped_fixture])
+law = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.differing_executors, HealthCheck.function_scoped_fixture],
+)
 boxes = st.builds(Box, st.integers(-40, 340), st.integers(-40, 340), st.integers(0, 130), st.integers(0, 130))
 margins = st.integers(0, 40)
 
@@ -63,7 +67,9 @@ class SlideReaderContract:
 
     @law
     @given(boxes, margins, st.sampled_from(MPPS))
-    def test_a_read_equals_the_crop_of_a_larger_read(self, jpeg: PyramidReader, box: Box, margin: int, mpp: float) -> None:
+    def test_a_read_equals_the_crop_of_a_larger_read(
+        self, jpeg: PyramidReader, box: Box, margin: int, mpp: float
+    ) -> None:
         large = box.grow(margin)
         assert np.array_equal(jpeg.read(box, mpp), jpeg.read(large, mpp)[box.slices(large)])
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from faketissue import threshold_model
-from standins import small_slide
+from standins import small_slide, threshold_model
 
 from pipeline.masks.store import MaskStore
 from pipeline.slides.find import find_slides

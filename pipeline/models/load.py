@@ -1,0 +1,227 @@
+"""Model folders: find them, read their cards, check their weights, load them. Torch is imported when a network is loaded."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from pipeline.errors import ModelError, UsageError
+from pipeline.models.card import ModelCard, Predictor, UInt8
+
+CARD, CONFIG, WEIGHTS = "card.json", "config.json", "model.safetensors"
+"""The files of a model folder. (docs/model-folder.md)"""
+
+THRESHOLD = "threshold"
+"""What ``kind`` says in the config of a model without a network: its thresholds, hence its weights, stand in the config."""
+
+_ZOO = Path(__file__).parent / "zoo"
+_PICKLES = frozenset({".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"})
+
+_Checked = TypeVar("_Checked", bound=BaseModel)
+
+
+def installed_models() -> dict[str, Path]:
+    """Folders of the models that ship with Noctile, by name, sorted."""
+    return {card.parent.name: card.parent for card in sorted(_ZOO.glob(f"*/{CARD}"))}
+
+
+def find_model(name_or_folder: str | Path) -> Path:
+    """The folder of an installed model, or the folder itself; a name that is installed wins (write ``./demo`` otherwise).
+
+    Raises:
+        ModelError: if there is no such model, or the folder lacks its card or config.
+    """
+    installed = installed_models()
+    if (name := str(name_or_folder)) in installed:
+        return installed[name]
+    folder = Path(name_or_folder).expanduser()
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "is neither an installed model nor a folder"
+        raise ModelError(
+            f"model '{name}' {found}; installed: {', '.join(installed) or 'none'}; "
+            f"a model of your own is a folder with {CARD}, {CONFIG} and {WEIGHTS}"
+        )
+    if missing := [file for file in (CARD, CONFIG) if not (folder / file).is_file()]:
+        raise ModelError(f"model folder {folder} has no {' and no '.join(missing)}; docs/model-folder.md says how to write it")
+    return folder
+
+
+def read_card(folder: Path) -> ModelCard:
+    """What a model says of itself. Quick: the weights are not touched (`verify_weights` does that).
+
+    Raises:
+        ModelError: if the card cannot be read, or a field is missing, unknown or out of range; the message names them.
+    """
+    return validated(ModelCard, read_json_object(folder / CARD), folder / CARD)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """How the model is built, as it stands in the folder.
+
+    Raises:
+        ModelError: if it cannot be read.
+    """
+    return read_json_object(folder / CONFIG)
+
+
+def weights_path(folder: Path) -> Path:
+    """The file whose sha256 stands in the card: the network's weights, or the config where there is no network.
+
+    Raises:
+        ModelError: if there is none. Pickled weights are none: to read them is to run what they contain.
+    """
+    if read_config(folder).get("kind") == THRESHOLD:
+        return folder / CONFIG
+    if (path := folder / WEIGHTS).is_file():
+        return path
+    if pickled := sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES):
+        raise ModelError(
+            f"model folder {folder} has no {WEIGHTS}, only {', '.join(pickled)}; pickled weights are never opened, since "
+            f"that would run any code inside; where you trust them, write them again with pipeline.models.unet.save_model"
+        )
+    raise ModelError(f"model folder {folder} has no {WEIGHTS}; docs/model-folder.md says how to write it")
+
+
+def verify_weights(folder: Path, card: ModelCard) -> None:
+    """Compare the weights with their card.
+
+    Raises:
+        ModelError: if there are none, or they are not those that the card was written for.
+    """
+    path = weights_path(folder)
+    found = sha256_of(path)
+    if found != card.sha256:
+        raise ModelError(
+            f"{path} is not what its card was written for: sha256 is {found}, the card says {card.sha256}; copy the folder "
+            "again, or write the card again if the change was meant"
+        )
+
+
+def write_card(folder: Path, fields: Mapping[str, Any]) -> ModelCard:
+    """Write the card of a folder whose config and weights are in place; their sha256 is filled in.
+
+    Args:
+        folder: of the model.
+        fields: of `ModelCard`, all but ``sha256``.
+
+    Raises:
+        ModelError: if a field is missing, unknown or out of range, or there are no weights.
+    """
+    card = card_of(fields, sha256_of(weights_path(folder)))
+    (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return card
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write a config, its keys sorted, so that the same config is the same bytes."""
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def card_of(fields: Mapping[str, Any], sha256: str) -> ModelCard:
+    """A card from its fields and the hash of its weights.
+
+    Raises:
+        ModelError: if a field is missing, unknown or out of range.
+    """
+    return validated(ModelCard, {**fields, "sha256": sha256}, "the model card")
+
+
+def load_predictor(folder: Path, device: str = "auto", threads: int | None = None) -> Predictor:
+    """A model ready to look at tiles, its weights checked against its card.
+
+    Args:
+        folder: of the model.
+        device: auto, cpu, cuda or cuda:N; a model without a network runs on the CPU wherever it is.
+        threads: tiles that a network looks at at once on the CPU; None: as many as torch takes threads.
+
+    Raises:
+        ModelError: if the folder is incomplete or altered, or its files contradict each other.
+        UsageError: if there is no such device.
+    """
+    card = read_card(folder)
+    verify_weights(folder, card)
+    if weights_path(folder).name == CONFIG:
+        from pipeline.models.threshold import load_threshold  # noqa: PLC0415 - each kind of model is loaded on demand
+
+        return load_threshold(folder, card)
+    from pipeline.models.unet import load_unet  # noqa: PLC0415 - imports torch, which takes seconds
+
+    return load_unet(folder, card, resolve_device(device), threads)
+
+
+def resolve_device(device: str) -> str:
+    """The device that is meant: ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` is ``cuda`` where torch finds one.
+
+    Raises:
+        UsageError: if the device is unknown, or is not in this machine.
+    """
+    if device == "cpu":
+        return device
+    import torch  # noqa: PLC0415 - takes seconds, and only a GPU needs it
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        return "cuda" if count else "cpu"
+    asked = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if asked is None:
+        raise UsageError(f"device '{device}' is unknown; use auto, cpu, cuda or cuda:N")
+    if int(asked[1] or 0) >= count:
+        raise UsageError(f"device '{device}' is not here: torch {torch.__version__} sees {count} CUDA devices; use auto or cpu")
+    return device
+
+
+def check_tiles(tiles: UInt8, card: ModelCard) -> None:
+    """What every predictor asks of its argument.
+
+    Raises:
+        ValueError: if ``tiles`` is not uint8 ``[n >= 1, tile_px, tile_px, 3]``.
+    """
+    side = card.tile_px
+    if tiles.dtype != np.uint8 or tiles.ndim != 4 or tiles.shape[0] == 0 or tiles.shape[1:] != (side, side, 3):
+        raise ValueError(
+            f"model '{card.name}' takes uint8 [n, {side}, {side}, 3] with n >= 1, not {tiles.dtype} {list(tiles.shape)}"
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Lower-case hexadecimal sha256 of a file, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} holds a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def validated(kind: type[_Checked], values: Mapping[str, Any], what: Path | str) -> _Checked:
+    """Values as a ``kind``; ``what`` names where they come from.
+
+    Raises:
+        ModelError: if they do not fit; the message has a line for each field.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or 'as a whole'}: {e['msg']} (found {_short(e)})" for e in error.errors()]
+        raise ModelError("\n".join([f"{what} cannot be used:", *lines])) from error
+
+
+def _short(error: Any) -> str:
+    found = "nothing" if error["type"] == "missing" else repr(error["input"])
+    return found if len(found) <= 80 else found[:77] + "..."

@@ -1,0 +1,160 @@
+"""The command line as a user meets it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from standins import small_slide, threshold_model
+
+from cli import main
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return threshold_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("slides")
+    small_slide(folder / "a.tif", seed=0, height=900, width=1100)
+    return folder
+
+
+def noctile(*words: object) -> tuple[int, str]:
+    result = CliRunner().invoke(main, [str(w) for w in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def serial(slides: Path, out: Path, model: Path, *more: object) -> tuple[int, str]:
+    return noctile("run", slides, "--out", out, "--model", model, "--engine", "serial", "--device", "cpu", *more)
+
+
+class TestStart:
+    def test_help_answers_within_half_a_second(self):
+        """The best of five, in processes of their own: what the program costs, not what the machine was doing."""
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-m", "cli", "--help"], check=True, capture_output=True)
+            times.append(time.perf_counter() - start)
+        assert min(times) < 0.5
+
+    @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["--version"]])
+    def test_help_loads_nothing_heavy(self, words):
+        code = (
+            "import sys\nfrom cli import main\n"
+            f"try:\n    main({words!r})\nexcept SystemExit:\n    pass\n"
+            "print(sorted({'torch', 'distributed', 'dask', 'zarr', 'numpy', 'pyarrow', 'scipy'} & set(sys.modules)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == "[]"
+
+
+class TestRun:
+    def test_all_done_is_exit_0_and_ends_with_the_table(self, slides, model, tmp_path):
+        code, text = serial(slides, tmp_path, model)
+        assert code == 0
+        assert text.splitlines()[-1].startswith("1 done; tumor ")
+        assert "│ a " in text
+        assert {p.name for p in tmp_path.iterdir()} == {"run.json", "ledger.jsonl", "slides.csv", "slides.parquet", "slides"}
+
+    def test_some_failed_is_exit_1_and_names_the_reason(self, slides, model, tmp_path):
+        (tmp_path / "broken.svs").write_bytes(b"no slide")
+        code, text = noctile(
+            *("run", slides, tmp_path / "broken.svs", "--out", tmp_path / "out", "--model", model),
+            *("--engine", "serial", "--device", "cpu"),
+        )
+        assert code == 1
+        assert "unopenable" in text
+        assert text.splitlines()[-1].startswith("1 done, 1 failed; ")
+
+    def test_all_failed_is_exit_2(self, model, tmp_path):
+        (tmp_path / "broken.svs").write_bytes(b"no slide")
+        assert serial(tmp_path / "broken.svs", tmp_path / "out", model)[0] == 2
+
+    def test_the_manifest_names_slides_and_passes_columns_through(self, slides, model, tmp_path):
+        (tmp_path / "m.csv").write_text(f"slide_id,path,patient_id,group,stage\ncase 7,{slides / 'a.tif'},p1,trial,II\n")
+        code, text = noctile(
+            *("run", "--manifest", tmp_path / "m.csv", "--out", tmp_path / "out", "--model", model),
+            *("--engine", "serial", "--device", "cpu"),
+        )
+        assert code == 0, text
+        header, row = (tmp_path / "out" / "slides.csv").read_text().splitlines()
+        cells = dict(zip(header.replace('"', "").split(","), row.split(","), strict=False))
+        assert (cells["slide_id"], cells["patient_id"], cells["group"]) == ("case 7", "p1", "trial")
+        assert header.replace('"', "").split(",")[-1] == "stage"
+        assert (tmp_path / "out" / "slides" / "case 7" / "summary.json").exists()
+
+    def test_an_id_that_leaves_the_folder_is_refused(self, slides, model, tmp_path):
+        (tmp_path / "m.csv").write_text(f"slide_id,path\n../x,{slides / 'a.tif'}\n")
+        code, text = noctile("run", "--manifest", tmp_path / "m.csv", "--out", tmp_path / "out", "--model", model)
+        assert code == 2
+        assert "../x" in text
+        assert not (tmp_path / "x").exists()
+
+    def test_a_folder_read_only_is_named(self, slides, model, tmp_path):
+        if os.geteuid() == 0:
+            (tmp_path / "out").write_text("a file where the folder should be")
+        else:
+            (tmp_path / "out").mkdir(mode=0o500)
+        code, text = serial(slides, tmp_path / "out", model)
+        assert code == 2
+        assert str(tmp_path / "out") in text
+
+    @pytest.mark.parametrize(
+        ("words", "named"),
+        [
+            (["nothing/here", "--out", "o"], "nothing/here"),
+            (["{slides}", "--out", "{tmp}/o", "--model", "no-such-model"], "no-such-model"),
+            (["{slides}", "--out", "{tmp}/o", "--device", "gpu"], "device"),
+            (["{slides}", "--out", "{tmp}/o", "--mpp", "-1"], "mpp"),
+            (["{slides}", "--out", "{tmp}/o", "--config", "{tmp}/no.toml"], "no.toml"),
+            (["--out", "{tmp}/o"], "no slides"),
+            (["{slides}"], "--out"),
+        ],
+    )
+    def test_a_call_that_cannot_work_is_exit_2_and_says_why(self, slides, tmp_path, words, named):
+        code, text = noctile("run", *(w.format(slides=slides, tmp=tmp_path) for w in words))
+        assert code == 2
+        assert named in text
+        assert "Traceback" not in text
+
+
+class TestInspect:
+    def test_it_says_what_a_slide_is_and_draws_its_tissue(self, slides, model, tmp_path):
+        code, text = noctile("inspect", slides / "a.tif", "--model", model, "--thumbnail", tmp_path / "t.jpg")
+        assert code == 0
+        for word in ("generic-tiff", "openslide", "jpeg", "1100 x 900", "0.5 x 0.5 um/px", "tiff tags", "tiles"):
+            assert word in text
+        assert (tmp_path / "t.jpg").stat().st_size > 1000
+
+    def test_a_slide_that_cannot_be_opened_is_exit_2(self, tmp_path):
+        code, text = noctile("inspect", tmp_path / "no.svs")
+        assert code == 2
+        assert "no.svs" in text
+
+
+class TestModels:
+    def test_the_list_names_what_ships(self):
+        code, text = noctile("models")
+        assert code == 0
+        assert "demo" in text
+
+    def test_show_prints_the_card(self):
+        code, text = noctile("models", "show", "demo")
+        assert code == 0
+        card = json.loads(text)
+        assert {c["code"] for c in card["classes"]} >= {1, 2}
+
+    def test_an_unknown_model_lists_what_is_installed(self):
+        code, text = noctile("models", "show", "nope")
+        assert code == 2
+        assert "demo" in text
