@@ -114,11 +114,14 @@ class SlideMaker:
 
     def _cells(self, row: int, col: int) -> npt.NDArray[np.bool_]:
         n = TILE_PX // CELL_PX
-        return self._inside[row * n : (row + 1) * n, col * n : (col + 1) * n]
+        cells = np.zeros((n, n), np.bool_)  # glass beyond the slide
+        inside = self._inside[row * n : (row + 1) * n, col * n : (col + 1) * n]
+        cells[: inside.shape[0], : inside.shape[1]] = inside
+        return cells
 
     def _kind(self, row: int, col: int) -> str:
         cells = self._cells(row, col)
-        return "tissue" if cells.size and cells.all() else "edge" if cells.any() else "glass"
+        return "tissue" if cells.all() else "edge" if cells.any() else "glass"
 
     @lru_cache(maxsize=POOL * POOL)  # noqa: B019 - one maker lives as long as the program
     def _pooled(self, row: int, col: int) -> bytes:

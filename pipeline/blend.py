@@ -117,12 +117,10 @@ class Canvas:
         xp = self._xp
         inside = xp.asarray(tissue, device=array_api_compat.device(self._labels))
         labels = self._labels * xp.astype(inside, xp.uint8)
-        count = _pool(xp, xp.astype(inside, xp.int32))
-        heat, confidence = (
-            (_pool(xp, xp.astype(q, xp.int32) * xp.astype(inside, xp.int32)) + count // 2)
-            // xp.where(count > 0, count, 1)
-            for q in self._maps
-        )
+        cover = xp.astype(inside, xp.float32)
+        count = pool_sums(xp, cover)
+        cells = xp.where(count > 0, count, 1.0)
+        heat, confidence = (xp.floor(pool_sums(xp, q * cover) / cells + 0.5) for q in self._maps)
         return BlockMask(self._box, _to_host(labels), *(_to_host(xp.astype(m, xp.uint8)) for m in (heat, confidence)))
 
     def _start(self, first: Any) -> None:
@@ -166,18 +164,26 @@ class Canvas:
             q[where] = xp.astype(xp.clip(xp.round(p * 255), 0, 255), xp.uint8)
 
 
-def _pool(xp: Any, values: Any) -> Any:
-    """Sums of int32 ``[h, w]`` over cells of 8 x 8, edges rounded up: int32 ``[ceil(h / 8), ceil(w / 8)]``."""
+def pool_sums(xp: Any, values: Any) -> Any:
+    """Sums over cells of 8 x 8, edges rounded up; exact for whole numbers up to 255, in any order of addition.
+
+    Args:
+        xp: array namespace.
+        values: float32 ``[h, w]``.
+
+    Returns:
+        float32 ``[ceil(h / 8), ceil(w / 8)]``.
+    """
     height, width = values.shape
     rows, cols = -(-height // HEAT_FACTOR), -(-width // HEAT_FACTOR)
+    device = array_api_compat.device(values)
     if (rows * HEAT_FACTOR, cols * HEAT_FACTOR) != (height, width):
-        padded = xp.zeros(
-            (rows * HEAT_FACTOR, cols * HEAT_FACTOR), dtype=values.dtype, device=array_api_compat.device(values)
-        )
-        padded[:height, :width] = values
-        values = padded
-    cells = xp.reshape(values, (rows, HEAT_FACTOR, cols, HEAT_FACTOR))
-    return xp.sum(cells, axis=(1, 3), dtype=xp.int32)
+        whole = xp.zeros((rows * HEAT_FACTOR, cols * HEAT_FACTOR), dtype=xp.float32, device=device)
+        whole[:height, :width] = values
+        values = whole
+    ones = xp.ones(HEAT_FACTOR, dtype=xp.float32, device=device)
+    along_x = xp.reshape(values, (rows * HEAT_FACTOR * cols, HEAT_FACTOR)) @ ones  # many times faster than a sum of 8
+    return xp.sum(xp.reshape(along_x, (rows, HEAT_FACTOR, cols)), axis=1)
 
 
 def _to_host(values: Any) -> UInt8:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from pipeline.blend import pool_sums
 from pipeline.geometry import Box, Frame
 from pipeline.masks.store import MaskStore
 from pipeline.models.card import ClassInfo
@@ -132,11 +133,7 @@ def _cores(store: MaskStore, plan: TilePlan) -> Iterator[tuple[int, int, Box, An
     n_rows, n_cols = plan.grid.shape
     for block in plan.blocks:
         labels, (_, confidence) = store.read(block.box), store.read_maps(block.box)
-        analysed = np.add.reduceat(
-            np.add.reduceat(labels > 0, np.arange(0, block.box.height, HEAT_FACTOR), axis=0, dtype=np.int64),
-            np.arange(0, block.box.width, HEAT_FACTOR),
-            axis=1,
-        )
+        analysed = pool_sums(np, (labels > 0).astype(np.float32)).astype(np.int64)
         for row in range(block.row * n, min(block.row * n + n, n_rows)):
             for col in range(block.col * n, min(block.col * n + n, n_cols)):
                 core = plan.grid.core(row, col).intersect(plan.frame.box)

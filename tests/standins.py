@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from pipeline.geometry import Box, Extent, Frame
 from pipeline.models.card import ClassInfo, ModelCard
+from pipeline.models.threshold import ThresholdConfig, save_threshold
 from pipeline.slides.base import SlideInfo
 
 
@@ -113,3 +114,15 @@ def small_slide(path: Path, *, seed: int | None, height: int, width: int, mpp: f
                 resolutionunit="CENTIMETER",
                 metadata=None,
             )
+
+
+def threshold_model(folder: Path) -> Path:
+    """A model folder without a network: dark is tumor, lighter is stroma; tiles of 128 px at 0.5 um/px."""
+    classes = [
+        {"code": 2, "name": "stroma", "color": (0, 160, 0), "role": "tissue"},
+        {"code": 1, "name": "tumor", "color": (200, 0, 0), "role": "tumor"},
+    ]
+    fields = {"name": "dark", "description": "dark is tumor", "classes": classes, "licence": "CC0-1.0"}
+    fields |= {"mpp": 0.5, "tile_px": 128, "overlap_px": 32}
+    save_threshold(folder, ThresholdConfig(thresholds_od=(0.3,)), fields)
+    return folder

@@ -1,5 +1,6 @@
 """The command line as a user meets it."""
 
+import csv
 import json
 import os
 import subprocess
@@ -87,10 +88,10 @@ class TestRun:
             *("--engine", "serial", "--device", "cpu"),
         )
         assert code == 0, text
-        header, row = (tmp_path / "out" / "slides.csv").read_text().splitlines()
-        cells = dict(zip(header.replace('"', "").split(","), row.split(","), strict=False))
-        assert (cells["slide_id"], cells["patient_id"], cells["group"]) == ("case 7", "p1", "trial")
-        assert header.replace('"', "").split(",")[-1] == "stage"
+        with (tmp_path / "out" / "slides.csv").open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        assert [row[c] for c in ("slide_id", "patient_id", "group", "stage")] == ["case 7", "p1", "trial", "II"]
+        assert list(row)[-1] == "stage"
         assert (tmp_path / "out" / "slides" / "case 7" / "summary.json").exists()
 
     def test_an_id_that_leaves_the_folder_is_refused(self, slides, model, tmp_path):

@@ -1,11 +1,11 @@
-"""Model folders: find them, read their cards, check their weights, load them. Torch is imported when a network is loaded."""
+"""Model folders: find, read, check and load them. Torch is imported only for a network or a GPU."""
 
 import hashlib
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
@@ -16,9 +16,10 @@ from pipeline.models.card import ModelCard, Predictor, UInt8
 CARD, CONFIG, WEIGHTS = "card.json", "config.json", "model.safetensors"
 """The files of a model folder. (docs/model-folder.md)"""
 
-THRESHOLD = "threshold"
-"""What ``kind`` says in the config of a model without a network: its thresholds, hence its weights, stand in the config."""
+THRESHOLD: Final = "threshold"
+"""What ``kind`` says in the config of a model without a network, whose weights are the thresholds in its config."""
 
+_HOW = "docs/model-folder.md says how to write it"
 _ZOO = Path(__file__).parent / "zoo"
 _PICKLES = frozenset({".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"})
 
@@ -31,7 +32,7 @@ def installed_models() -> dict[str, Path]:
 
 
 def find_model(name_or_folder: str | Path) -> Path:
-    """The folder of an installed model, or the folder itself; a name that is installed wins (write ``./demo`` otherwise).
+    """The folder of an installed model, or the folder itself; an installed name comes first (``./demo`` is a folder).
 
     Raises:
         ModelError: if there is no such model, or the folder lacks its card or config.
@@ -47,7 +48,7 @@ def find_model(name_or_folder: str | Path) -> Path:
             f"a model of your own is a folder with {CARD}, {CONFIG} and {WEIGHTS}"
         )
     if missing := [file for file in (CARD, CONFIG) if not (folder / file).is_file()]:
-        raise ModelError(f"model folder {folder} has no {' and no '.join(missing)}; docs/model-folder.md says how to write it")
+        raise ModelError(f"model folder {folder} has no {' and no '.join(missing)}; {_HOW}")
     return folder
 
 
@@ -81,10 +82,10 @@ def weights_path(folder: Path) -> Path:
         return path
     if pickled := sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES):
         raise ModelError(
-            f"model folder {folder} has no {WEIGHTS}, only {', '.join(pickled)}; pickled weights are never opened, since "
-            f"that would run any code inside; where you trust them, write them again with pipeline.models.unet.save_model"
+            f"model folder {folder} has no {WEIGHTS}, only {', '.join(pickled)}; pickled weights are never opened, "
+            f"since that runs whatever code is inside; if you trust them, load them yourself and save the model: {_HOW}"
         )
-    raise ModelError(f"model folder {folder} has no {WEIGHTS}; docs/model-folder.md says how to write it")
+    raise ModelError(f"model folder {folder} has no {WEIGHTS}; {_HOW}")
 
 
 def verify_weights(folder: Path, card: ModelCard) -> None:
@@ -97,8 +98,8 @@ def verify_weights(folder: Path, card: ModelCard) -> None:
     found = sha256_of(path)
     if found != card.sha256:
         raise ModelError(
-            f"{path} is not what its card was written for: sha256 is {found}, the card says {card.sha256}; copy the folder "
-            "again, or write the card again if the change was meant"
+            f"{path} is not what its card was written for: its sha256 is {found}, the card says {card.sha256}; "
+            "copy the folder again, or save the model again if the change was meant"
         )
 
 
@@ -171,7 +172,7 @@ def resolve_device(device: str) -> str:
     if asked is None:
         raise UsageError(f"device '{device}' is unknown; use auto, cpu, cuda or cuda:N")
     if int(asked[1] or 0) >= count:
-        raise UsageError(f"device '{device}' is not here: torch {torch.__version__} sees {count} CUDA devices; use auto or cpu")
+        raise UsageError(f"device '{device}' is not here: torch {torch.__version__} finds {count} GPUs; use cpu")
     return device
 
 
@@ -218,10 +219,10 @@ def validated(kind: type[_Checked], values: Mapping[str, Any], what: Path | str)
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'as a whole'}: {e['msg']} (found {_short(e)})" for e in error.errors()]
+        lines = [f"  {'.'.join(map(str, e['loc'])) or 'as a whole'}: {e['msg']}{_found(e)}" for e in error.errors()]
         raise ModelError("\n".join([f"{what} cannot be used:", *lines])) from error
 
 
-def _short(error: Any) -> str:
-    found = "nothing" if error["type"] == "missing" else repr(error["input"])
-    return found if len(found) <= 80 else found[:77] + "..."
+def _found(error: Any) -> str:
+    """What stood there instead, where it is a single value."""
+    return "" if isinstance(error["input"], dict) else f" (found {error['input']!r:.80})"

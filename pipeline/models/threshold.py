@@ -1,5 +1,6 @@
-"""A model without a network: classes by how dark a pixel is. Exact and quick, for tests and benchmarks, not for tissue."""
+"""A model without a network: classes by how dark a pixel is. Exact and quick, for tests and benchmarks only."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.errors import ModelError
 from pipeline.models.card import ModelCard, UInt8
-from pipeline.models.load import CONFIG, THRESHOLD, card_of, check_tiles, read_config, validated, write_card, write_config
+from pipeline.models.load import (
+    CONFIG,
+    THRESHOLD,
+    card_of,
+    check_tiles,
+    read_config,
+    validated,
+    write_card,
+    write_config,
+)
 
 Float32 = npt.NDArray[np.float32]
 
@@ -30,8 +40,8 @@ class ThresholdConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["threshold"] = THRESHOLD
-    thresholds_od: tuple[float, ...]
-    softness_od: Annotated[float, Field(gt=0)] = 0.05
+    thresholds_od: tuple[Annotated[float, Field(gt=0, lt=math.log10(256))], ...]
+    softness_od: Annotated[float, Field(ge=OD_STEP, le=1)] = 0.05
 
     @model_validator(mode="after")
     def _ascending(self) -> "ThresholdConfig":
@@ -43,7 +53,7 @@ class ThresholdConfig(BaseModel):
 class ThresholdPredictor:
     """Class ``k`` is what lies between thresholds ``k - 1`` and ``k``: the first class is the lightest.
 
-    A pixel's probabilities depend on that pixel alone, by table, so they are the same bits in any tile, batch and process.
+    A pixel's probabilities come from a table by that pixel alone: the same bits in any tile, batch and process.
     Optical density is ``log10(256 / (value + 1))``, averaged over R, G and B. (Ruifrok & Johnston 2001, with + 1 for 0)
 
     Args:
@@ -79,7 +89,7 @@ class ThresholdPredictor:
         """
         check_tiles(tiles, self._card)
         darkness = self._od_steps[tiles[..., 0]] + self._od_steps[tiles[..., 1]] + self._od_steps[tiles[..., 2]]
-        return np.stack([row[darkness] for row in self._table], axis=1)
+        return np.stack([row.take(darkness) for row in self._table], axis=1)
 
 
 def load_threshold(folder: Path, card: ModelCard) -> ThresholdPredictor:
@@ -113,4 +123,5 @@ def _probabilities(od: npt.NDArray[np.float64], config: ThresholdConfig) -> Floa
     thresholds = np.asarray(config.thresholds_od)[:, None]
     darker = 0.5 * (1 + np.tanh((od - thresholds) / (2 * config.softness_od)))  # the logistic curve, without overflow
     edges = np.vstack([np.ones_like(od), darker, np.zeros_like(od)])
-    return (edges[:-1] - edges[1:]).astype(np.float32)
+    table: Float32 = (edges[:-1] - edges[1:]).astype(np.float32)
+    return table

@@ -1,59 +1,77 @@
-"""Networks of segmentation-models-pytorch: built from a whitelist, filled from safetensors, run tile by tile or in batches."""
+"""Networks of segmentation-models-pytorch: built from a whitelist, filled from safetensors, ready to look at tiles."""
 
 import copy
 import inspect
-import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import safetensors
 import safetensors.torch
-import segmentation_models_pytorch as smp
+import segmentation_models_pytorch as smp  # type: ignore[import-untyped]
 import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.errors import ModelError
 from pipeline.models.card import ModelCard, UInt8
-from pipeline.models.load import CONFIG, WEIGHTS, card_of, check_tiles, read_config, write_card, write_config
+from pipeline.models.load import (
+    CONFIG,
+    WEIGHTS,
+    card_of,
+    check_tiles,
+    read_config,
+    validated,
+    write_card,
+    write_config,
+)
 
-ARCHITECTURES = (
-    "Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "DeepLabV3", "DeepLabV3Plus", "PAN", "UPerNet", "Segformer",
-)  # fmt: skip
+Architecture = Literal[
+    "Unet",
+    "UnetPlusPlus",
+    "MAnet",
+    "Linknet",
+    "FPN",
+    "PSPNet",
+    "DeepLabV3",
+    "DeepLabV3Plus",
+    "PAN",
+    "UPerNet",
+    "Segformer",
+]
 """Classes of segmentation-models-pytorch that a config may name; nothing else is ever looked up by name."""
 
-_ENCODER_NAME = re.compile(r"[A-Za-z0-9_.-]+")
-"""No ``hf-hub:`` and no ``local-dir:``, which would make timm fetch a network from elsewhere."""
-
-_SOFTMAX_LIKE = (None, "identity", "softmax", "softmax2d")
-"""Activations after which the softmax of the logits is what the network means. They are left out; softmax is taken here."""
-
-_BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What constructors and forward passes of other people's code raise when a config does not suit them."""
+_FOREIGN_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What other people's constructors and forward passes raise when a config does not suit them."""
 
 _NAMED_AT_ONCE = 3
+"""How many tensors an error names before it counts the rest."""
 
 
 class UNetPredictor:
     """A network that looks at tiles. Safe to call from several threads.
 
-    On the CPU each tile is a forward pass of its own, on one core, and ``threads`` of them run at once. So a tile's
-    probabilities are the same bits whatever batch and process it is in and however many cores there are; the last bits of
-    torch's convolutions depend on both batch size and thread count. It is no slower (benchmarks/RESULTS.md). On a GPU a
-    batch is one forward pass, its convolutions in float16.
+    On the CPU each tile is a forward pass of its own on one core, and ``threads`` of them run at once. So a tile's
+    probabilities are the same bits in any batch and process and on any number of cores, which they are not otherwise:
+    torch picks its convolutions by batch size and thread count. It costs nothing: a ResNet-34 U-Net of 21 classes on 2
+    cores took 376 ms for a tile of 512 px, against 391 with both cores in each pass and 442 in batches of 4.
+    On a GPU a batch is one forward pass, its convolutions in float16.
 
     Args:
         card: of the model.
-        network: RGB in, one channel of logits for each class out; or a single channel, the logit of the first of two.
+        network: taken over. RGB in; out comes a channel of logits for each class, or one channel for a card with two
+            classes: the logit of the first.
         device: torch's name of it.
         threads: tiles at once on the CPU; None: as many as torch takes threads.
 
     Raises:
-        ModelError: if the network's output does not fit the card.
+        ModelError: if what comes out does not fit the card.
     """
 
-    def __init__(self, card: ModelCard, network: torch.nn.Module, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self, card: ModelCard, network: torch.nn.Module, device: str = "cpu", threads: int | None = None
+    ) -> None:
         _check_output(network, card)
         self._card, self._device = card, torch.device(device)
         self._network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -61,8 +79,8 @@ class UNetPredictor:
         self._scale, self._shift = 1 / (255 * std), -mean / std
         self._pool: ThreadPoolExecutor | None = None
         if self._device.type == "cpu":
-            n = threads or torch.get_num_threads()
-            self._pool = ThreadPoolExecutor(n, "noctile-tiles", initializer=torch.set_num_threads, initargs=(1,))
+            workers = threads or torch.get_num_threads()
+            self._pool = ThreadPoolExecutor(workers, "tiles", initializer=torch.set_num_threads, initargs=(1,))
 
     @property
     def card(self) -> ModelCard:
@@ -79,15 +97,17 @@ class UNetPredictor:
         batch = torch.from_numpy(np.require(tiles, requirements=("C", "W")))
         if self._pool is None:
             return self._probabilities(batch)
-        return torch.cat(list(self._pool.map(self._probabilities, batch.split(1))))
+        return torch.cat(list(self._pool.map(self._probabilities, torch.split(batch, 1))))
 
-    @torch.no_grad()  # not inference_mode: whoever gets the result may change it in place
+    @torch.no_grad()  # not inference_mode, whose tensors nobody may change in place afterwards
     def _probabilities(self, tiles: torch.Tensor) -> torch.Tensor:
-        pixels = tiles.to(self._device).permute(0, 3, 1, 2)  # channels last already
+        pixels = tiles.to(self._device).permute(0, 3, 1, 2)  # channels last, as it lies in memory
         with torch.autocast(self._device.type, torch.float16, enabled=self._device.type == "cuda"):
             logits = self._network(torch.addcmul(self._shift, pixels, self._scale)).float()
         if logits.shape[1] < len(self._card.classes):
-            logits = torch.cat([logits, torch.zeros_like(logits)], dim=1)  # softmax of (x, 0) is sigmoid of x, and the rest
+            logits = torch.cat(
+                [logits, torch.zeros_like(logits)], dim=1
+            )  # softmax of x, 0 is sigmoid of x, and the rest
         return torch.softmax(logits, dim=1)
 
 
@@ -102,24 +122,26 @@ def load_unet(folder: Path, card: ModelCard, device: str = "cpu", threads: int |
     return UNetPredictor(card, network, device, threads)
 
 
-def save_model(folder: Path, network: smp.base.SegmentationModel, fields: Mapping[str, Any], *, half: bool = False) -> ModelCard:
-    """Write a model folder; config and weights are what the network's own ``save_pretrained`` writes.
+def save_model(
+    folder: Path, network: smp.base.SegmentationModel, fields: Mapping[str, Any], *, half: bool = False
+) -> ModelCard:
+    """Write a model folder; its config and weights are what the network's own ``save_pretrained`` writes.
 
     Args:
         folder: made where it is missing.
-        network: one of `ARCHITECTURES`.
+        network: one of `Architecture`.
         fields: of `ModelCard`, all but ``sha256``.
-        half: store the weights as float16: half the size, and about three significant digits.
+        half: store the weights as float16: half the size, about three significant digits.
 
     Raises:
         ModelError: if the fields do not make a card, the network does not fit it, or a weight is not finite as stored.
     """
     config = {**network.config, "_model_class": type(network).__name__, "encoder_weights": None}
-    build_network(config, "the network's config")
+    build_network(config, "the network")
     _check_output(network, card_of(fields, "0" * 64))
     state = {
-        name: (t.half() if half and t.is_floating_point() else t).detach().cpu().contiguous()
-        for name, t in network.state_dict().items()
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+        for name, tensor in network.state_dict().items()
     }
     _check_finite(state, "the network as stored")
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,45 +150,46 @@ def save_model(folder: Path, network: smp.base.SegmentationModel, fields: Mappin
     return write_card(folder, fields)
 
 
+class _NetworkConfig(BaseModel):
+    """What is asked of a config; its other settings are the architecture's own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    architecture: Annotated[Architecture, Field(alias="_model_class")]
+    encoder_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "resnet34"  # no 'hf-hub:', no 'local-dir:'
+    in_channels: Literal[3] = 3
+    classes: int = 1
+    activation: Literal["identity", "softmax", "softmax2d", "sigmoid"] | None = None
+    aux_params: None = None  # a second output, for whole tiles
+
+    @model_validator(mode="after")
+    def _one_class_for_each_pixel(self) -> "_NetworkConfig":
+        if self.activation == "sigmoid" and self.classes > 1:
+            raise ValueError("sigmoid over several channels lets a pixel have several classes; Noctile gives it one")
+        return self
+
+
 def build_network(config: Mapping[str, Any], where: Path | str) -> torch.nn.Module:
-    """A network as ``config`` describes it, with random weights.
+    """A network as ``config`` describes it, with random weights and without its activation: it gives logits.
 
     Args:
         config: what ``save_pretrained`` of segmentation-models-pytorch writes.
         where: names the config in errors.
 
     Raises:
-        ModelError: if the config names no network that Noctile runs.
+        ModelError: if the config describes no network that Noctile runs.
     """
-    settings = _settings(config, where)
-    try:
-        network: torch.nn.Module = getattr(smp, config["_model_class"])(**settings)
-    except _BUILD_ERRORS as error:
-        raise ModelError(
-            f"{where}: segmentation-models-pytorch {smp.__version__} cannot build it: {type(error).__name__}: {error}"
-        ) from error
-    return network
-
-
-def _settings(config: Mapping[str, Any], where: Path | str) -> dict[str, Any]:
-    """Arguments for the constructor; never pretrained weights, never an activation."""
-    if (name := config.get("_model_class")) not in ARCHITECTURES:
-        raise ModelError(f"{where}: _model_class is {name!r}, not one of {', '.join(ARCHITECTURES)}")
+    architecture = getattr(smp, validated(_NetworkConfig, config, where).architecture)
     settings = {key: value for key, value in config.items() if not key.startswith("_")}
-    parameters = inspect.signature(getattr(smp, name)).parameters.values()
-    known = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    known = [p.name for p in inspect.signature(architecture).parameters.values() if p.kind is not p.VAR_KEYWORD]
     if strange := sorted(settings.keys() - set(known)):
-        raise ModelError(f"{where}: {name} has no setting {', '.join(strange)}; it has {', '.join(known)}")
-    for key, good, why in (
-        ("encoder_name", lambda v: isinstance(v, str) and _ENCODER_NAME.fullmatch(v), "must be a plain name"),
-        ("in_channels", lambda v: v == 3, "must be 3: tiles are RGB"),
-        ("activation", lambda v: v in _SOFTMAX_LIKE or v == "sigmoid" and settings.get("classes", 1) == 1,
-         "means something else than one class for each pixel"),
-        ("aux_params", lambda v: v is None, "adds an output for whole tiles, which Noctile has no use for"),
-    ):  # fmt: skip
-        if key in settings and not good(settings[key]):
-            raise ModelError(f"{where}: {key} is {settings[key]!r}; it {why}")
-    return {**settings, "encoder_weights": None, "activation": None}
+        names = f"{architecture.__name__} of segmentation-models-pytorch {smp.__version__}"
+        raise ModelError(f"{where}: {names} has no setting {', '.join(strange)}; it has {', '.join(known)}")
+    try:
+        network: torch.nn.Module = architecture(**{**settings, "encoder_weights": None, "activation": None})
+    except _FOREIGN_ERRORS as error:
+        raise ModelError(f"{where}: {architecture.__name__} refuses it: {type(error).__name__}: {error}") from error
+    return network
 
 
 def _fill(network: torch.nn.Module, path: Path) -> None:
@@ -180,47 +203,50 @@ def _fill(network: torch.nn.Module, path: Path) -> None:
         "missing": sorted(expected.keys() - weights.keys()),
         "unexpected": sorted(weights.keys() - expected.keys()),
         "different": [
-            f"{key} ({_describe(weights[key])}, the network's is {_describe(expected[key])})"
+            f"{key} is {_describe(weights[key])} where the network has {_describe(expected[key])}"
             for key in sorted(expected.keys() & weights.keys())
-            if weights[key].shape != expected[key].shape
-            or weights[key].is_floating_point() != expected[key].is_floating_point()
+            if not _alike(weights[key], expected[key])
         ],
     }
     if any(faults.values()):
-        raise ModelError("\n".join([f"{path} does not fit {CONFIG}:", *(_count(k, v) for k, v in faults.items() if v)]))
+        raise ModelError("\n".join([f"{path} does not fit {CONFIG}:", *(_some(k, v) for k, v in faults.items() if v)]))
     _check_finite(weights, path)
     network.load_state_dict(weights)
 
 
 def _check_finite(weights: Mapping[str, torch.Tensor], where: Path | str) -> None:
     if broken := [key for key, tensor in weights.items() if not torch.isfinite(tensor).all()]:
-        raise ModelError("\n".join([f"{where} holds values that are no numbers (NaN, or too large):", _count("tensors", broken)]))
+        raise ModelError(f"{where} holds values that are not finite:\n{_some('tensors', broken)}")
 
 
 def _check_output(network: torch.nn.Module, card: ModelCard) -> None:
-    """Send the shape of a tile through the network, without its pixels, and see what comes out."""
+    """Send the shape of a tile through the network, without pixels, and see what comes out."""
     side, classes = card.tile_px, len(card.classes)
     try:
         shadow = copy.deepcopy(network).to("meta").eval()
         with torch.no_grad():
             found = tuple(shadow(torch.empty(1, 3, side, side, device="meta")).shape)
-    except _BUILD_ERRORS as error:
+    except _FOREIGN_ERRORS as error:
         raise ModelError(
-            f"model '{card.name}': the network does not take tiles of {side} px: {type(error).__name__}: {error}"
+            f"model '{card.name}': its network takes no tiles of {side} px: {type(error).__name__}: {error}"
         ) from error
-    if found[1] != classes and (found[1], classes) != (1, 2):
+    if classes != (2 if found[1] == 1 else found[1]):
         raise ModelError(
-            f"model '{card.name}': the network has {found[1]} output channels, the card {classes} classes; list one class for "
-            "each channel (two for a network with a single channel: what it finds, and the rest)"
+            f"model '{card.name}': its network has {found[1]} output channels, its card {classes} classes; "
+            "list a class for each channel (for a single channel two: what it finds, and the rest)"
         )
     if found[2:] != (side, side):
         raise ModelError(f"model '{card.name}': tiles of {side} x {side} px come out as {found[2]} x {found[3]} px")
+
+
+def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and a.is_floating_point() == b.is_floating_point()
 
 
 def _describe(tensor: torch.Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
-def _count(what: str, names: list[str]) -> str:
+def _some(what: str, names: list[str]) -> str:
     more = ", ..." if len(names) > _NAMED_AT_ONCE else ""
     return f"  {len(names)} {what}: {', '.join(names[:_NAMED_AT_ONCE])}{more}"

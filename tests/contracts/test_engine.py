@@ -1,6 +1,7 @@
 """What every engine does, whatever runs underneath."""
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,9 +44,12 @@ class Crash(Square):
 
 
 @dataclass(frozen=True)
-class Threads(Square):
+class Variable(Square):
+    name: str = ""
+
     def __call__(self) -> str:
-        return os.environ.get("OMP_NUM_THREADS", "")
+        time.sleep(0.05)  # long enough that every worker gets some
+        return os.environ.get(self.name, "")
 
 
 def play(engine: Engine, jobs: list[Square]) -> dict[str, Outcome]:
@@ -119,7 +123,13 @@ class TestDaskEngine(EngineContract):
         assert {outcomes[f"square/{n}"].value for n in (1, 3, 4)} == {1, 9, 16}
 
     def test_workers_get_their_threads(self, engine):
-        assert play(engine, [Threads(1)])["square/1"].value == "1"
+        assert play(engine, [Variable(1, "OMP_NUM_THREADS")])["square/1"].value == "1"
+
+    def test_each_worker_sees_one_gpu_of_its_own(self):
+        engine = DaskEngine(2, gpus=2)
+        seen = {o.value for o in play(engine, [Variable(n, "CUDA_VISIBLE_DEVICES") for n in range(20)]).values()}
+        engine.close()
+        assert seen == {"0", "1"}
 
     def test_everything_listens_on_this_machine_only(self, engine):
         addresses = [engine._client.scheduler.address, *engine._client.scheduler_info()["workers"]]

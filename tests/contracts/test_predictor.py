@@ -1,0 +1,134 @@
+"""What every predictor does, whatever looks at the tiles."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import array_api_compat
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+
+from pipeline.models.load import card_of
+from pipeline.models.threshold import ThresholdConfig, ThresholdPredictor
+from pipeline.models.unet import UNetPredictor
+
+SIDE = 96
+
+
+def model_card(classes: int):
+    kinds = [{"code": k + 1, "name": f"c{k}", "color": (k, k, k), "role": "tissue"} for k in range(classes)]
+    fields = {"name": "small", "description": "", "classes": kinds, "licence": "CC0-1.0"}
+    return card_of({**fields, "mpp": 0.5, "tile_px": SIDE, "overlap_px": 32}, "0" * 64)
+
+
+def network(classes: int, seed: int = 0):
+    """A ResNet-34 U-Net whose statistics are not those of an untrained one, so that tiles and pixels differ."""
+    torch.manual_seed(seed)
+    net = smp.Unet("resnet34", encoder_weights=None, classes=classes)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    return net
+
+
+def host(probabilities) -> np.ndarray:
+    return np.asarray(array_api_compat.to_device(probabilities, "cpu"))
+
+
+@pytest.fixture(scope="module")
+def tiles():
+    return np.random.default_rng(7).integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+class PredictorContract:
+    classes = 4
+    tolerance = 0.0  # between batches; 0: the same bits
+
+    def test_each_pixel_has_a_probability_for_each_class_of_the_card(self, predict, tiles):
+        p = predict(tiles)
+        assert array_api_compat.is_array_api_obj(p)
+        assert p.shape == (4, self.classes, SIDE, SIDE)
+        assert len(predict.card.classes) == self.classes
+        assert host(p).dtype == np.float32
+
+    def test_probabilities_of_a_pixel_sum_to_one(self, predict, tiles):
+        p = host(predict(tiles))
+        assert p.min() >= 0
+        np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
+
+    def test_different_tiles_have_different_answers(self, predict, tiles):
+        p = host(predict(tiles))
+        assert np.ptp(p[0], axis=(1, 2)).max() > 0.01
+        assert np.abs(p[0] - p[1]).max() > 0.01
+
+    def test_the_same_call_gives_the_same_bits(self, predict, tiles):
+        assert np.array_equal(host(predict(tiles)), host(predict(tiles)))
+
+    def test_a_tile_has_one_answer_in_any_batch_and_place(self, predict, tiles):
+        whole = host(predict(tiles))
+        alone = np.concatenate([host(predict(tiles[i : i + 1])) for i in range(4)])
+        turned = host(predict(tiles[::-1]))[::-1]
+        np.testing.assert_allclose(alone, whole, rtol=0, atol=self.tolerance)
+        np.testing.assert_allclose(turned, whole, rtol=0, atol=self.tolerance)
+
+    def test_several_threads_may_call_it_at_once(self, predict, tiles):
+        expected = host(predict(tiles[:1])), host(predict(tiles[1:2]))
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda i: host(predict(tiles[i % 2 : i % 2 + 1])), range(8)))
+        assert all(np.array_equal(p, expected[i % 2]) for i, p in enumerate(found))
+
+    def test_tiles_are_left_as_they_are_and_may_be_read_only(self, predict, tiles):
+        frozen = tiles.copy()
+        frozen.flags.writeable = False
+        host(predict(frozen))
+        assert np.array_equal(frozen, tiles)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            np.zeros((1, 64, 64, 3), np.uint8),
+            np.zeros((1, SIDE, SIDE, 4), np.uint8),
+            np.zeros((1, 3, SIDE, SIDE), np.uint8),
+            np.zeros((SIDE, SIDE, 3), np.uint8),
+            np.zeros((0, SIDE, SIDE, 3), np.uint8),
+            np.zeros((1, SIDE, SIDE, 3), np.float32),
+        ],
+        ids=["side", "alpha", "channels first", "no batch", "empty batch", "float"],
+    )
+    def test_anything_but_the_cards_tiles_is_refused(self, predict, wrong):
+        with pytest.raises(ValueError, match=r"takes uint8 \[n, 96, 96, 3\]"):
+            predict(wrong)
+
+
+class TestThreshold(PredictorContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def predict(cls):
+        return ThresholdPredictor(model_card(cls.classes), ThresholdConfig(thresholds_od=(0.1, 0.3, 0.6)))
+
+
+class TestUNetOnTheCpu(PredictorContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def predict(cls):
+        return UNetPredictor(model_card(cls.classes), network(cls.classes), threads=2)
+
+
+class TestUNetWithOneChannel(PredictorContract):
+    classes = 2
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def predict(cls):
+        return UNetPredictor(model_card(cls.classes), network(1), threads=1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+class TestUNetOnTheGpu(PredictorContract):
+    tolerance = 0.02  # float16
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def predict(cls):
+        return UNetPredictor(model_card(cls.classes), network(cls.classes), device="cuda")
