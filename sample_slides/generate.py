@@ -608,7 +608,7 @@ def _stroke(rng: np.random.Generator, shape: tuple[int, int], line: tuple[tuple[
     curve = interpolate.CubicSpline(np.arange(len(line)), np.asarray(line) * shape)(way)
     for y, x in curve:
         pen.ellipse((x - r, y - r, x + r, y + r), fill=1.0)
-    edge = ndimage.gaussian_filter(np.asarray(canvas), 12 * um) + 0.06 * noise(rng, shape, 40 * um, 4)
+    edge = _blurred(np.asarray(canvas) > 0, 12 * um) + 0.06 * noise(rng, shape, 40 * um, 4)
     return np.where(edge > 0.45, np.clip(0.75 + 0.15 * noise(rng, shape, 60 * um, 3), 0.3, 1.2), 0).astype(np.float32)
 
 

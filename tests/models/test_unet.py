@@ -10,7 +10,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 from pipeline.errors import ModelError
-from pipeline.models.load import card_of, load_predictor, read_card, sha256_of, write_card
+from pipeline.models.load import card_of, find_model, load_predictor, read_card, sha256_of, write_card
 from pipeline.models.unet import UNetPredictor, build_network, load_unet, save_model
 
 SIDE = 64
@@ -154,6 +154,14 @@ class TestRoundTrip:
         np.testing.assert_allclose(
             load_predictor(tmp_path, "cpu")(tiles_of()).numpy(), plainly(net, tiles_of()), atol=1e-4
         )
+
+    def test_the_manuals_example_makes_a_model_that_loads(self, repo, tmp_path, monkeypatch):
+        manual = (repo / "docs" / "model-folder.md").read_text(encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        exec(manual.split("```python\n")[1].split("```")[0], {})
+        predict = load_predictor(find_model("my-model"), "cpu")
+        assert predict.card.tile_px == 512
+        assert [c.name for c in predict.card.classes] == ["tumor", "other"]
 
     def test_half_precision_halves_the_file_and_is_read_as_float32(self, saved, tmp_path):
         card = save_model(tmp_path, network(), fields(), half=True)

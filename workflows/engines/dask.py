@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +14,9 @@ from distributed.scheduler import KilledWorker
 
 from pipeline.errors import UsageError
 from workflows.engines.base import Failure, Job, Outcome, attempt
+
+WORKER_DIED = "worker_died"
+"""Reason code of a job whose process dies whenever it runs."""
 
 _START_TIMEOUT_S = 60
 _QUEUED_PER_SLOT = 1  # one job waits at each worker while another runs, so that no worker waits for the client
@@ -41,7 +45,8 @@ class DaskEngine:
         env: dict[str, str] | None = None,
         scheduler: str | None = None,
     ) -> None:
-        self._prefix = f"noctile-{uuid4().hex[:8]}/"  # two runs on one scheduler have different keys
+        self._prefix = f"noctile-{uuid4().hex[:8]}"  # two runs on one scheduler have different keys
+        self._number = count()  # a job that is tried twice has two keys
         self._cluster: SpecCluster | None = None
         self._scratch: TemporaryDirectory[str] | None = None
         address: Any = scheduler
@@ -67,20 +72,41 @@ class DaskEngine:
         return int(sum(self._client.nthreads().values()))
 
     def run(self, next_job: Callable[[], Job | None]) -> Iterator[Outcome]:
-        """See `Engine.run`."""
-        ended = as_completed(loop=self._client.loop)  # type: ignore[no-untyped-call]
-        under_way = 0
+        """See `Engine.run`.
+
+        When a worker dies, Dask cannot tell which of its jobs killed it. All of them are suspects: once nothing else is
+        under way, each runs again alone, and the one whose worker dies then is guilty. So a crash in a decoder fails its
+        own slide and no other.
+        """
+        ended = as_completed(loop=self._client.loop)
+        under_way: dict[str, Job] = {}
+        suspects: list[Job] = []
         while True:
-            while under_way < self.slots * (1 + _QUEUED_PER_SLOT) and (job := next_job()) is not None:
-                key = self._prefix + job.key
-                ended.add(self._client.submit(attempt, job, key=key, pure=False))  # type: ignore[no-untyped-call]
-                under_way += 1
+            alone = bool(suspects)
+            if not alone:
+                wanted = max(1, self.slots * (1 + _QUEUED_PER_SLOT))  # no slots: all workers are being restarted
+                while len(under_way) < wanted and (job := next_job()) is not None:
+                    self._start(job, under_way, ended)
+            elif not under_way:
+                self._start(suspects[-1], under_way, ended)
             if not under_way:
                 return
-            future: Future = next(ended)
-            under_way -= 1
-            yield self._outcome(future)
-            future.release()  # type: ignore[no-untyped-call]
+            future: Future[Any] = next(ended)
+            job = under_way.pop(str(future.key))
+            on_trial = alone and job is suspects[-1]
+            outcome = self._outcome(job, future)
+            if on_trial:
+                suspects.pop()
+            if outcome.failure and outcome.failure.reason == WORKER_DIED and not on_trial:
+                suspects.append(job)
+            else:
+                yield outcome
+            future.release()
+
+    def _start(self, job: Job, under_way: dict[str, Job], ended: as_completed) -> None:
+        key = f"{self._prefix}/{next(self._number)}/{job.key}"
+        under_way[key] = job
+        ended.add(self._client.submit(attempt, job, key=key, pure=False))
 
     def close(self) -> None:
         """Stop the client and everything that this engine started."""
@@ -91,16 +117,16 @@ class DaskEngine:
         if self._scratch is not None:
             self._scratch.cleanup()
 
-    def _outcome(self, future: Future) -> Outcome:
-        key = str(future.key).removeprefix(self._prefix)
-        error = future.exception() if future.status != "finished" else None
-        if error is None and future.status == "finished":
+    @staticmethod
+    def _outcome(job: Job, future: Future[Any]) -> Outcome:
+        if future.status == "finished":
             outcome: Outcome = future.result()
             return outcome
+        error = future.exception()
         if isinstance(error, KilledWorker):
-            message = "the worker process died each time that this was tried (out of memory, or a crash in native code)"
-            return Outcome(key, None, Failure("worker_died", message, str(error)), 0.0)
-        return Outcome(key, None, Failure("engine", f"Dask lost the job: {future.status} {error!r}"), 0.0)
+            message = "the worker process died when it did this alone (a crash in native code, or out of memory)"
+            return Outcome(job.key, None, Failure(WORKER_DIED, message, str(error)), 0.0)
+        return Outcome(job.key, None, Failure("engine", f"Dask lost the job: {future.status} {error!r}"), 0.0)
 
 
 def _local_cluster(processes: int, gpus: int, threads: int, env: dict[str, str], scratch: Path) -> SpecCluster:
@@ -119,5 +145,8 @@ def _local_cluster(processes: int, gpus: int, threads: int, env: dict[str, str],
         }
         for i in range(processes)
     }
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"}}
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0", "allowed_failures": 0},
+    }
     return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR)

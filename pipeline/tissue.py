@@ -1,0 +1,233 @@
+"""Where there is tissue on a slide, from a thumbnail at about 8 um/px, in a few seconds for the largest ones.
+
+Three kinds of evidence, any of which is enough: optical density against the slide's own glass, colour (the spread of
+the three densities: stain has one, a shadow has none), and local texture, which pale and fatty tissue has and glass has
+not. Otsu's thresholds divide density and colour, but only within bounds that glass and stain set: noise on an empty
+slide is never divided, and a slide full of tissue is kept whole. Ink, black borders and dust are taken out, and that is said.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+
+from pipeline.geometry import Box, Frame
+
+UInt8 = npt.NDArray[np.uint8]
+Bool = npt.NDArray[np.bool_]
+Float32 = npt.NDArray[np.float32]
+
+OD_BOUNDS = (0.06, 0.12)
+"""Otsu's threshold on optical density is kept in here: shadows and noise of glass stay below, cytoplasm lies above."""
+
+CHROMA_BOUNDS = (0.025, 0.06)
+"""The same for the spread of the densities of R, G and B: JPEG's colour noise stays below, weak eosin lies above."""
+
+TEXTURE_FLOOR = 4.0
+"""Deviation of grey levels (0..255) that counts as texture; 3 x the glass's own deviation where that is more."""
+
+SMOOTH_UM, TEXTURE_UM, CLOSE_UM = 8.0, 40.0, 48.0
+"""Evidence is smoothed over a pixel, texture is judged over a few cells, gaps of half a fat cell are closed (um)."""
+
+INK_MIN_MM2, INK_FRINGE_UM = 0.004, 8.0
+"""Ink is a stroke, not a speck; around it lies a fringe that is neither ink nor tissue."""
+
+ALARM_SHARES = (0.001, 0.95)
+"""Tissue that covers less or more of the slide than this is flagged: a missed background shows so."""
+
+_DEFAULT_GLASS = 243.0
+_STRIP_ROWS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class TissueSpec:
+    """What counts as tissue.
+
+    Attributes:
+        mpp: pixel size of the thumbnail (um): a gland is a few pixels, the largest slide a few megapixels.
+        min_area_mm2: smaller pieces are dust (mm2); 0.02 is a disc of 0.16 mm, less than any biopsy core is wide.
+        max_hole_mm2: smaller holes belong to the tissue around them (mm2); 0.05 is a duct or vessel of 0.25 mm.
+    """
+
+    mpp: float = 8.0
+    min_area_mm2: float = 0.02
+    max_hole_mm2: float = 0.05
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TissueMask:
+    """Where there is tissue.
+
+    Attributes:
+        mask: bool ``[h, w]``.
+        frame: of the mask.
+        rule: which thresholds made it.
+        flags: what to know before trusting it: ``no_tissue``, ``little_tissue``, ``almost_all_tissue``, ``pen_marks``,
+            ``not_h_and_e``, ``tissue_mostly_rejected``.
+    """
+
+    mask: Bool
+    frame: Frame
+    rule: str
+    flags: tuple[str, ...]
+
+    @property
+    def area_mm2(self) -> float:
+        """Its area (mm2)."""
+        return float(np.count_nonzero(self.mask)) * self.frame.pixel_area_mm2
+
+    @property
+    def width_mm(self) -> float:
+        """The longer side of the box around all tissue (mm)."""
+        sides = (np.ptp(np.flatnonzero(self.mask.any(axis=1 - axis))) + 1 if self.mask.any() else 0 for axis in (0, 1))
+        return max(float(n) * mpp for n, mpp in zip(sides, (self.frame.mpp_y, self.frame.mpp_x), strict=True)) / 1000
+
+    def on(self, box: Box, frame: Frame) -> Bool:
+        """The mask under the pixels of a box in another frame: a pixel is tissue if its centre is.
+
+        Returns:
+            bool ``[box.height, box.width]``; False outside the slide.
+        """
+        out = np.zeros((box.height, box.width), np.bool_)
+        rows, ys = _under(box.y, box.y_stop, frame.mpp_y / self.frame.mpp_y, self.mask.shape[0])
+        cols, xs = _under(box.x, box.x_stop, frame.mpp_x / self.frame.mpp_x, self.mask.shape[1])
+        out[rows, cols] = self.mask[ys][:, xs]
+        return out
+
+
+def _under(start: int, stop: int, ratio: float, length: int) -> tuple[slice, npt.NDArray[np.int64]]:
+    """Which of the pixels ``start..stop`` have their centres over a mask's axis, and over which of its pixels."""
+    index = np.floor((np.arange(start, stop) + 0.5) * ratio).astype(np.int64)
+    inside = slice(int(np.searchsorted(index, 0)), int(np.searchsorted(index, length)))
+    return inside, index[inside]
+
+
+def find_tissue(thumbnail: UInt8, frame: Frame, spec: TissueSpec) -> TissueMask:
+    """Find the tissue of a slide.
+
+    Args:
+        thumbnail: uint8 ``[h, w, 3]``, RGB, at about ``spec.mpp``; all lengths are physical, so any pixel size does.
+        frame: of the thumbnail.
+        spec: what counts as tissue.
+    """
+    grey = _rows(thumbnail, lambda rgb: rgb.mean(axis=2, dtype=np.float32))
+    if np.median(grey) < 64:  # brightfield glass is bright: a dark field is fluorescence, or no slide at all
+        return TissueMask(np.zeros(grey.shape, np.bool_), frame, "dark background", ("no_tissue", "not_h_and_e"))
+    deviation = _deviation(grey, frame)
+    glass, noise = _glass(thumbnail, grey, deviation)
+    del grey
+    found, rule = _evidence(thumbnail, deviation, glass, noise, frame)
+    ink = _ink(thumbnail, glass, frame)
+    found = _close(found, round(CLOSE_UM / 2 / frame.mpp))
+    candidate_mm2 = np.count_nonzero(found) * frame.pixel_area_mm2
+    mask = _without_small(found & ~ink, spec.min_area_mm2, frame)
+    mask |= ~mask & ~ink & ~_without_small(~mask, spec.max_hole_mm2, frame)
+    kept_mm2 = np.count_nonzero(mask) * frame.pixel_area_mm2
+    share = kept_mm2 / frame.area_mm2
+    flags = {
+        "no_tissue": not kept_mm2,
+        "little_tissue": 0 < share < ALARM_SHARES[0],
+        "almost_all_tissue": share > ALARM_SHARES[1],
+        "pen_marks": bool(ink.any()),
+        "tissue_mostly_rejected": candidate_mm2 > 5 * spec.min_area_mm2 and kept_mm2 < 0.1 * candidate_mm2,
+    }
+    return TissueMask(mask, frame, rule, tuple(name for name, raised in flags.items() if raised))
+
+
+def _glass(thumbnail: UInt8, grey: Float32, deviation: Float32) -> tuple[Float32, float]:
+    """R, G, B of the glass (0..255), and the usual deviation of grey levels on it; defaults where none is seen."""
+    neutral = _rows(thumbnail, lambda rgb: np.ptp(rgb, axis=2) < 24)
+    empty = neutral & (grey > 190) & (deviation < TEXTURE_FLOOR)
+    if np.count_nonzero(empty) < max(64, empty.size // 500):
+        return np.full(3, _DEFAULT_GLASS, np.float32), 0.0
+    levels = [np.median(thumbnail[..., k][empty]) for k in range(3)]
+    return np.asarray(levels, np.float32), float(np.median(deviation[empty]))
+
+
+def _evidence(thumbnail: UInt8, deviation: Float32, glass: Float32, noise: float, frame: Frame) -> tuple[Bool, str]:
+    """Where density, colour or texture speak of tissue, and the thresholds as words."""
+    sigma = SMOOTH_UM / frame.mpp
+    density = ndimage.gaussian_filter(_rows(thumbnail, lambda rgb: _density(rgb, glass).mean(axis=2)), sigma)
+    chroma = ndimage.gaussian_filter(_rows(thumbnail, lambda rgb: np.ptp(_density(rgb, glass), axis=2)), sigma)
+    od_min, chroma_min = (_otsu(v, bounds) for v, bounds in ((density, OD_BOUNDS), (chroma, CHROMA_BOUNDS)))
+    deviation_min = max(TEXTURE_FLOOR, 3 * noise)
+    # an edge deviates half a window to either side of it: what is left after as much erosion is texture
+    texture = ndimage.binary_erosion(deviation > deviation_min, iterations=_window(frame) // 2, border_value=1)
+    found = (density > od_min) | (chroma > chroma_min) | texture
+    return found, f"density > {od_min:.3f} or colour > {chroma_min:.3f} or texture > {deviation_min:.1f}"
+
+
+def _ink(thumbnail: UInt8, glass: Float32, frame: Frame) -> Bool:
+    """Strokes of a pen, and black borders, with their fringe."""
+    inky = _rows(thumbnail, lambda rgb: _inky(_density(rgb, glass)))
+    strokes = _without_small(ndimage.binary_opening(ndimage.binary_closing(inky)), INK_MIN_MM2, frame)
+    if not strokes.any():
+        return strokes
+    grown: Bool = ndimage.binary_dilation(strokes, iterations=max(1, round(INK_FRINGE_UM / frame.mpp)))
+    return grown
+
+
+def _inky(density: Float32) -> Bool:
+    """Densities that no mixture of haematoxylin and eosin has; bool of ``[h, w, 3]``.
+
+    Both stains are densest in green: haematoxylin about (0.65, 0.70, 0.29), eosin (0.07, 0.99, 0.11) or, measured on
+    slides, (0.22, 0.80, 0.56). (Ruifrok & Johnston 2001; Macenko et al. 2009)
+    """
+    r, g, b = (density[..., k] for k in range(3))
+    blue_or_green = (r > 0.3) & (r > 1.15 * g)
+    red = (g > 0.6) & (r < 0.16 * g) & (b > 0.7 * g)
+    black = (density.min(axis=2) > 0.75) & (np.ptp(density, axis=2) < 0.3 * density.max(axis=2))
+    return np.asarray(blue_or_green | red | black)
+
+
+def _density(rgb: UInt8, glass: Float32) -> Float32:
+    """Optical density against the glass, not below 0, float32 ``[h, w, 3]``."""
+    levels = np.arange(256, dtype=np.float32)[:, None]
+    table = np.maximum(np.log10((glass + 1) / (levels + 1)), 0).astype(np.float32)
+    return np.stack([table[:, k][rgb[..., k]] for k in range(3)], axis=2)
+
+
+def _deviation(grey: Float32, frame: Frame) -> Float32:
+    """Standard deviation of grey levels around each pixel, float32 ``[h, w]``."""
+    size = _window(frame)
+    mean = ndimage.uniform_filter(grey, size)
+    square = ndimage.uniform_filter(grey * grey, size)
+    square -= mean * mean
+    return np.asarray(np.sqrt(np.maximum(square, 0, out=square), out=square))
+
+
+def _window(frame: Frame) -> int:
+    """Side of the window in which texture is judged (px), odd."""
+    return max(3, round(TEXTURE_UM / frame.mpp) | 1)
+
+
+def _otsu(values: Float32, bounds: tuple[float, float]) -> float:
+    """Otsu's threshold (1979), kept within bounds."""
+    top = 5 * bounds[1]
+    return float(np.clip(threshold_otsu(np.minimum(values, top)), *bounds)) if np.ptp(values) else bounds[0]  # type: ignore[no-untyped-call]
+
+
+def _close(mask: Bool, radius: int) -> Bool:
+    """Closing with a diamond; the slide's edge neither adds nor takes."""
+    if radius < 1:
+        return mask
+    wide = np.pad(mask, radius, mode="edge")
+    closed: Bool = ndimage.binary_closing(wide, iterations=radius)
+    return (closed | wide)[radius:-radius, radius:-radius]
+
+
+def _without_small(mask: Bool, least_mm2: float, frame: Frame) -> Bool:
+    """The mask without pieces (4 neighbours) of less than an area."""
+    pieces, n = ndimage.label(mask)
+    keep = np.bincount(pieces.ravel(), minlength=n + 1) * frame.pixel_area_mm2 >= least_mm2
+    keep[0] = False
+    return np.asarray(keep[pieces])
+
+
+def _rows(image: UInt8, of: Callable[[UInt8], Any]) -> Any:
+    """A function of each pixel alone, taken strip by strip, so that its temporaries stay small."""
+    return np.concatenate([of(image[y : y + _STRIP_ROWS]) for y in range(0, image.shape[0], _STRIP_ROWS)])
