@@ -154,12 +154,17 @@ class Canvas:
     def _decide(self, part: Box, sums: Any, totals: Any) -> None:
         """Write labels and quantised maps of ``part``; ``totals`` is None where every weight is 1."""
         xp, where = self._xp, part.slices(self._box)
-        best = xp.max(sums, axis=0)
-        tumor = xp.sum(sums[self._tumor], axis=0) if self._tumor else xp.zeros_like(best)
+        best, labels = sums[0], xp.zeros_like(sums[0], dtype=xp.uint8) + self._lut[0]
+        for k in range(1, len(self._codes)):  # as argmax, the first of equals wins; many times faster across channels
+            labels = xp.where(sums[k] > best, self._lut[k], labels)
+            best = xp.maximum(best, sums[k])
+        tumor = xp.zeros_like(best)
+        for k in self._tumor:
+            tumor = tumor + sums[k]
         if totals is not None:
             safe = xp.where(totals > 0, totals, 1.0)
             best, tumor = best / safe, tumor / safe
-        self._labels[where] = xp.take(self._lut, xp.reshape(xp.argmax(sums, axis=0), (-1,)), axis=0).reshape(best.shape)
+        self._labels[where] = labels
         for q, p in zip(self._maps, (tumor, best), strict=True):
             q[where] = xp.astype(xp.clip(xp.round(p * 255), 0, 255), xp.uint8)
 

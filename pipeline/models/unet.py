@@ -52,10 +52,11 @@ _NAMED_AT_ONCE = 3
 class UNetPredictor:
     """A network that looks at tiles. Safe to call from several threads.
 
-    On the CPU each tile is a forward pass of its own on one core, and ``threads`` of them run at once. So a tile's
-    probabilities are the same bits in any batch and process and on any number of cores, which they are not otherwise:
-    torch picks its convolutions by batch size and thread count. It costs nothing: a ResNet-34 U-Net of 21 classes on 2
-    cores took 376 ms for a tile of 512 px, against 391 with both cores in each pass and 442 in batches of 4.
+    On the CPU each tile is a forward pass of its own on one core, and ``threads`` of them run at once. So, on one kind of
+    CPU, a tile's probabilities are the same bits in any batch and process and on any number of cores, which they are not
+    otherwise: torch picks its convolutions by batch size and thread count. It costs nothing: on 2 cores a ResNet-34 U-Net
+    of 21 classes took 376 ms for a tile of 512 px at best, against 391 with both cores in each pass and 442 in batches of
+    4; beside other work the median was 419 ms against 1268 and more, since cores that share a pass wait for each other.
     On a GPU a batch is one forward pass, its convolutions in float16.
 
     Args:
