@@ -122,9 +122,9 @@ def find_tissue(thumbnail: UInt8, frame: Frame, spec: TissueSpec) -> TissueMask:
     del grey
     found, rule = _evidence(thumbnail, deviation, glass, noise, frame)
     ink = _ink(thumbnail, glass, frame)
-    found = _close(found, round(CLOSE_UM / 2 / frame.mpp))
     candidate_mm2 = np.count_nonzero(found) * frame.pixel_area_mm2
-    mask = _without_small(found & ~ink, spec.min_area_mm2, frame)
+    found = _close(found & ~ink, round(CLOSE_UM / 2 / frame.mpp)) & ~ink
+    mask = _without_small(found, spec.min_area_mm2, frame)
     mask |= ~mask & ~ink & ~_without_small(~mask, spec.max_hole_mm2, frame)
     kept_mm2 = np.count_nonzero(mask) * frame.pixel_area_mm2
     share = kept_mm2 / frame.area_mm2

@@ -163,17 +163,22 @@ def resolve_device(device: str) -> str:
     """
     if device == "cpu":
         return device
-    import torch  # noqa: PLC0415 - takes seconds, and only a GPU needs it
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = gpu_count()
     if device == "auto":
         return "cuda" if count else "cpu"
     asked = re.fullmatch(r"cuda(?::(\d+))?", device)
     if asked is None:
         raise UsageError(f"device '{device}' is unknown; use auto, cpu, cuda or cuda:N")
     if int(asked[1] or 0) >= count:
-        raise UsageError(f"device '{device}' is not here: torch {torch.__version__} finds {count} GPUs; use cpu")
+        raise UsageError(f"device '{device}' is not here: torch finds {count} GPUs; use cpu")
     return device
+
+
+def gpu_count() -> int:
+    """GPUs that torch finds in this machine."""
+    import torch  # noqa: PLC0415 - takes seconds, and only a GPU needs it
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def check_tiles(tiles: UInt8, card: ModelCard) -> None:

@@ -52,11 +52,13 @@ _NAMED_AT_ONCE = 3
 class UNetPredictor:
     """A network that looks at tiles. Safe to call from several threads.
 
-    On the CPU each tile is a forward pass of its own on one core, and ``threads`` of them run at once. So, on one kind of
-    CPU, a tile's probabilities are the same bits in any batch and process and on any number of cores, which they are not
-    otherwise: torch picks its convolutions by batch size and thread count. It costs nothing: on 2 cores a ResNet-34 U-Net
-    of 21 classes took 376 ms for a tile of 512 px at best, against 391 with both cores in each pass and 442 in batches of
-    4; beside other work the median was 419 ms against 1268 and more, since cores that share a pass wait for each other.
+    On the CPU each tile is a forward pass of its own on one core, and ``threads`` of them run at once. So, on one kind
+    of CPU, a tile's probabilities are the same bits in any batch, process and number of cores, which they are not
+    otherwise: torch picks its convolutions by batch size and thread count. It costs nothing: a ResNet-34 U-Net of 21
+    classes on 2 cores took 376 ms for a tile of 512 px at best, against 391 with both cores in each pass and 442 in
+    batches of 4; beside other work the median was 419 ms against 1268 and more, since cores in one pass wait for each
+    other.
+
     On a GPU a batch is one forward pass, its convolutions in float16.
 
     Args:
@@ -102,13 +104,11 @@ class UNetPredictor:
 
     @torch.no_grad()  # not inference_mode, whose tensors nobody may change in place afterwards
     def _probabilities(self, tiles: torch.Tensor) -> torch.Tensor:
-        pixels = tiles.to(self._device).permute(0, 3, 1, 2)  # channels last, as it lies in memory
+        pixels = tiles.to(self._device).permute(0, 3, 1, 2).float() * self._scale + self._shift  # stays channels last
         with torch.autocast(self._device.type, torch.float16, enabled=self._device.type == "cuda"):
-            logits = self._network(torch.addcmul(self._shift, pixels, self._scale)).float()
-        if logits.shape[1] < len(self._card.classes):
-            logits = torch.cat(
-                [logits, torch.zeros_like(logits)], dim=1
-            )  # softmax of x, 0 is sigmoid of x, and the rest
+            logits = self._network(pixels).float()
+        if logits.shape[1] < len(self._card.classes):  # softmax of (x, 0) is the sigmoid of x, and the rest
+            logits = torch.cat([logits, torch.zeros_like(logits)], dim=1)
         return torch.softmax(logits, dim=1)
 
 

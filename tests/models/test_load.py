@@ -179,7 +179,7 @@ class TestDevices:
     @pytest.mark.parametrize(("gpus", "asked"), [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2")])
     def test_a_device_that_is_not_here_is_refused_and_never_replaced(self, monkeypatch, gpus, asked):
         see_gpus(monkeypatch, gpus)
-        with pytest.raises(UsageError, match=f"device '{asked}' is not here: torch .* finds {gpus} GPUs"):
+        with pytest.raises(UsageError, match=f"device '{asked}' is not here: torch finds {gpus} GPUs"):
             load.resolve_device(asked)
 
     @pytest.mark.parametrize("asked", ["gpu", "cuda:", "cuda:-1", "cuda:x", ""])
