@@ -1,4 +1,4 @@
-"""A slide of 100,000 x 80,000 pixels with a trivial model: how long, and how much memory each process takes at its peak.
+"""A slide of 100,000 x 80,000 pixels with a trivial model: how long it takes, and the peak memory of each process.
 
     python -m benchmarks.big_slide [--width 100000 --height 80000 --tissue 0.05] [--workers 2] [--classes 2]
 
@@ -87,7 +87,9 @@ def main() -> None:
         for line in map(json.loads, (out / "ledger.jsonl").read_text().splitlines()):
             steps[line["event"]] = steps.get(line["event"], 0.0) + line["seconds"]
         files = [p for p in out.rglob("*") if p.is_file()]
-        print(f"\n{a.width} x {a.height} px, {slide.stat().st_size / 1e6:.0f} MB, tissue {row['tissue_area_mm2']:.1f} mm2")
+        print(
+            f"\n{a.width} x {a.height} px, {slide.stat().st_size / 1e6:.0f} MB, tissue {row['tissue_area_mm2']:.1f} mm2"
+        )
         print(f"{row['tiles']} tiles, {a.workers} workers, {a.classes} classes: {seconds:.1f} s end to end")
         print("seconds of work: " + ", ".join(f"{name} {value:.1f}" for name, value in steps.items()))
         print(f"peak memory: {largest:.0f} MB in the largest process, {together:.0f} MB in all together")

@@ -16,8 +16,9 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from sample_slides.generate import make_region
 from scipy import ndimage
+
+from sample_slides.generate import make_region
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -64,7 +65,8 @@ class SlideMaker:
         if kind == "tissue":
             return texture
         cells = self._cells(row, col).repeat(CELL_PX, axis=0).repeat(CELL_PX, axis=1)
-        return np.where(cells[..., None], texture, self._glass)
+        tile: UInt8 = np.where(cells[..., None], texture, self._glass)
+        return tile
 
     def coarse(self, level: int, row: int, col: int) -> UInt8:
         """Tile of a level, uint8 ``[256, 256, 3]``, the mean of what it covers."""
@@ -135,7 +137,8 @@ class SlideMaker:
         if not self._inside[row * side : (row + 1) * side, col * side : (col + 1) * side].any():
             return self._glass[: TILE_PX // 4, : TILE_PX // 4]
         whole = self.coarse(level, row, col).reshape(TILE_PX // 4, 4, TILE_PX // 4, 4, 3)
-        return (whole.mean(axis=(1, 3)) + 0.5).astype(np.uint8)
+        mean: UInt8 = (whole.mean(axis=(1, 3)) + 0.5).astype(np.uint8)
+        return mean
 
 
 def _jpeg(tile: UInt8) -> bytes:

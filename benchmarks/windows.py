@@ -2,13 +2,15 @@
 
     python -m benchmarks.windows [--data ../shared/data]
 
-On real BCSS regions at 0.5 um/px: the labels of `segment_block` for each window and overlap are compared with those of the
-same network looking at the whole region (and 256 px of white around it) at once. Two networks: the demo model, and a
-ResNet34 U-Net with 21 classes whose weights are random but seeded, which is a harsher judge: nothing in it was trained
-to ignore a tile's edge.
+On real BCSS regions at 0.5 um/px: the labels of `segment_block` for each window and overlap are compared with those of
+the same network looking at the whole region (and 256 px of white around it) at once. Two networks: the demo model, and
+a ResNet34 U-Net with 21 classes whose weights are random but seeded, which is a harsher judge: nothing in it was
+trained to ignore a tile's edge.
 """
 
 import argparse
+import itertools
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,9 +25,9 @@ import torch
 from PIL import Image
 
 from pipeline.geometry import Box
-from pipeline.models.card import ClassInfo, ModelCard, Predictor
-from pipeline.models.load import find_model, load_predictor, read_card
-from pipeline.models.unet import UNetPredictor, save_model
+from pipeline.models.card import ClassInfo
+from pipeline.models.load import find_model, load_predictor, read_card, write_card
+from pipeline.models.unet import save_model
 from pipeline.plan import Tiling, Window, plan_tiles
 from pipeline.segment import segment_block
 from pipeline.slides.base import SlideReader
@@ -54,33 +56,28 @@ class Row:
     seconds: float
 
 
-def measure(network: str, predict: Predictor, reader: SlideReader) -> Iterator[Row]:
+def measure(model: Path, reader: SlideReader, scratch: Path) -> Iterator[Row]:
     """All windows and overlaps of one network on one region."""
+    predict = load_predictor(model, "cpu")
     card = predict.card
     frame = reader.info.frame.at(card.mpp)
-    everywhere = TissueMask(np.ones((1, 1), np.bool_), frame.coarser(max(frame.extent.height, frame.extent.width)), "", ())
-    codes = np.asarray([c.code for c in card.classes], np.uint8)
+    side = max(frame.extent.height, frame.extent.width)
+    everywhere = TissueMask(np.ones((1, 1), np.bool_), frame.coarser(side), "", ())
     tumor = [c.code for c in card.classes if c.role == "tumor"]
-    whole = _big_window(predict, reader, codes)
-    for window in WINDOWS:
-        for overlap_px in OVERLAPS_PX:
-            if window == "blend" and overlap_px == 0:
-                continue
-            plan = plan_tiles("r", reader.info.frame, everywhere, Tiling(card.mpp, card.tile_px, overlap_px, window, BLOCK_PX, len(codes)))
-            start = time.perf_counter()
-            labels = np.zeros_like(whole)
-            for block in plan.blocks:
-                labels[block.box.slices()] = segment_block(reader, plan, block, everywhere, predict, 4).labels
-            seconds = time.perf_counter() - start
-            yield Row(
-                network,
-                window,
-                overlap_px,
-                float((labels != whole).mean()),
-                abs(float(np.isin(labels, tumor).sum()) / max(1, np.isin(whole, tumor).sum()) - 1),
-                cost(card.tile_px, overlap_px, window),
-                seconds,
-            )
+    whole = _big_window(model, reader, scratch)
+    for window, overlap_px in itertools.product(WINDOWS, OVERLAPS_PX):
+        if window == "blend" and overlap_px == 0:
+            continue
+        tiling = Tiling(card.mpp, card.tile_px, overlap_px, window, BLOCK_PX, len(card.classes))
+        plan = plan_tiles("r", reader.info.frame, everywhere, tiling)
+        start = time.perf_counter()
+        labels = np.zeros_like(whole)
+        for block in plan.blocks:
+            labels[block.box.slices()] = segment_block(reader, plan, block, everywhere, predict, 4).labels
+        seconds = time.perf_counter() - start
+        area = abs(float(np.isin(labels, tumor).sum()) / max(1, np.isin(whole, tumor).sum()) - 1)
+        times = cost(card.tile_px, overlap_px, window)
+        yield Row(card.name, window, overlap_px, float((labels != whole).mean()), area, times, seconds)
 
 
 def cost(tile_px: int, overlap_px: int, window: Window) -> float:
@@ -91,25 +88,31 @@ def cost(tile_px: int, overlap_px: int, window: Window) -> float:
     return ((n + shared) / (n * stride) * tile_px) ** 2
 
 
-def _big_window(predict: Predictor, reader: SlideReader, codes: UInt8) -> UInt8:
-    """Labels of the whole region by one forward pass."""
-    frame = reader.info.frame.at(predict.card.mpp)
+def _big_window(model: Path, reader: SlideReader, scratch: Path) -> UInt8:
+    """Labels of the whole region by one forward pass: the same model with a card that says larger tiles."""
+    card = read_card(model)
+    frame = reader.info.frame.at(card.mpp)
     side = max(frame.extent.height, frame.extent.width) + 2 * AROUND_PX
     side += -side % 32
+    large = scratch / f"{card.name}-{side}"
+    shutil.copytree(model, large, dirs_exist_ok=True)
+    write_card(large, {**card.model_dump(exclude={"sha256"}), "tile_px": side})
     box = Box(-AROUND_PX, -AROUND_PX, side, side)
-    assert isinstance(predict, UNetPredictor)
-    large = UNetPredictor(predict.network, predict.card.model_copy(update={"tile_px": side}), "cpu")
-    p = np.asarray(large(reader.read(box, predict.card.mpp)[None]))[0]
-    return codes[p[(slice(None), *frame.box.slices(box))].argmax(axis=0)]
+    p = np.asarray(load_predictor(large, "cpu")(reader.read(box, card.mpp)[None]))[0]
+    codes = np.asarray([c.code for c in card.classes], np.uint8)
+    labels: UInt8 = codes[p[(slice(None), *frame.box.slices(box))].argmax(axis=0)]
+    return labels
 
 
-def _seeded_resnet34(folder: Path) -> Predictor:
+def _seeded_resnet34(folder: Path) -> Path:
     torch.manual_seed(0)
     model = smp.Unet("resnet34", encoder_weights=None, classes=21)
-    classes = tuple(ClassInfo(code=k, name=f"c{k}", color=(k, k, k), role="tumor" if k == 1 else "tissue") for k in range(1, 22))
-    fields = {"name": "seeded", "description": "", "classes": classes, "mpp": 0.5, "licence": "CC0-1.0"}
-    save_model(folder, model, fields, half=False)
-    return load_predictor(folder, "cpu")
+    classes = tuple(
+        ClassInfo(code=k, name=f"c{k}", color=(k, k, k), role="tumor" if k == 1 else "tissue") for k in range(1, 22)
+    )
+    fields = {"name": "seeded-resnet34", "description": "", "classes": classes, "mpp": 0.5, "licence": "CC0-1.0"}
+    save_model(folder, model, fields)
+    return folder
 
 
 def _region_slide(image: Path, path: Path) -> SlideReader:
@@ -125,20 +128,22 @@ def main() -> None:
     parser.add_argument("--model", default="demo")
     args = parser.parse_args()
     rows: dict[tuple[str, str, int], list[Row]] = {}
-    with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
-        networks = {args.model: load_predictor(find_model(args.model), "cpu"), "seeded ResNet34": _seeded_resnet34(Path(scratch))}
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
         for name in REGIONS:
-            reader = _region_slide(args.data / "bcss" / "images" / f"{name}.jpg", Path(scratch) / f"{name}.tif")
-            for network, predict in networks.items():
-                for row in measure(network, predict, reader):
+            reader = _region_slide(args.data / "bcss" / "images" / f"{name}.jpg", scratch / f"{name}.tif")
+            for model in (find_model(args.model), _seeded_resnet34(scratch / "resnet34")):
+                for row in measure(model, reader, scratch):
+                    print(name, row, flush=True)
                     rows.setdefault((row.network, row.window, row.overlap_px), []).append(row)
             reader.close()
-    print("| network | window | overlap px | labels that differ from one big window | tumor area off by | predictions | s |")
+    print("| network | window | overlap px | labels differ | tumor area differs | predictions | s |")
     print("|---|---|---|---|---|---|---|")
     for (network, window, overlap_px), found in rows.items():
         differ, tumor = (float(np.mean([getattr(r, n) for r in found])) for n in ("differ", "tumor"))
         seconds = sum(r.seconds for r in found)
-        print(f"| {network} | {window} | {overlap_px} | {differ:.3%} | {tumor:.2%} | {found[0].predictions:.2f} x | {seconds:.1f} |")
+        times = found[0].predictions
+        print(f"| {network} | {window} | {overlap_px} | {differ:.3%} | {tumor:.2%} | {times:.2f} x | {seconds:.1f} |")
 
 
 if __name__ == "__main__":

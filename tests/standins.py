@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from pipeline.tissue import TissueMask
 from scipy import ndimage
 
 from pipeline.geometry import Box, Extent, Frame
 from pipeline.models.card import ClassInfo, ModelCard
 from pipeline.models.threshold import ThresholdConfig, save_threshold
 from pipeline.slides.base import SlideInfo
+from pipeline.tissue import TissueMask
 
 
 def card(tile_px: int = 64, overlap_px: int = 16, classes: int = 3) -> ModelCard:

@@ -65,7 +65,13 @@ class TestRun:
         assert code == 0
         assert text.splitlines()[-1].startswith("1 done; tumor ")
         assert "│ a " in text
-        assert {p.name for p in tmp_path.iterdir()} == {"run.json", "ledger.jsonl", "slides.csv", "slides.parquet", "slides"}
+        assert {p.name for p in tmp_path.iterdir()} == {
+            "run.json",
+            "ledger.jsonl",
+            "slides.csv",
+            "slides.parquet",
+            "slides",
+        }
 
     def test_some_failed_is_exit_1_and_names_the_reason(self, slides, model, tmp_path):
         (tmp_path / "broken.svs").write_bytes(b"no slide")
@@ -82,7 +88,9 @@ class TestRun:
         assert serial(tmp_path / "broken.svs", tmp_path / "out", model)[0] == 2
 
     def test_the_manifest_names_slides_and_passes_columns_through(self, slides, model, tmp_path):
-        (tmp_path / "m.csv").write_text(f"slide_id,path,patient_id,group,stage\ncase 7,{slides / 'a.tif'},p1,trial,II\n")
+        (tmp_path / "m.csv").write_text(
+            f"slide_id,path,patient_id,group,stage\ncase 7,{slides / 'a.tif'},p1,trial,II\n"
+        )
         code, text = noctile(
             *("run", "--manifest", tmp_path / "m.csv", "--out", tmp_path / "out", "--model", model),
             *("--engine", "serial", "--device", "cpu"),

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pipeline.models.load import find_model, read_card
-from pipeline.tissue import TissueMask, find_tissue
 from scipy import ndimage
 
+from pipeline.models.load import find_model, read_card
 from pipeline.plan import plan_tiles
 from pipeline.slides.open import open_slide
+from pipeline.tissue import TissueMask, find_tissue
 from workflows.config import RunSettings
 from workflows.folders import write_atomic
 

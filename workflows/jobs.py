@@ -11,8 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from pipeline.models.load import load_predictor
-from pipeline.tissue import TissueMask, find_tissue
 
 from pipeline.errors import MppImplausibleError, StoreError
 from pipeline.geometry import Extent, Frame
@@ -20,12 +18,14 @@ from pipeline.masks.pyramid import build_pyramid
 from pipeline.masks.store import MaskLayout, MaskStore
 from pipeline.measure import TileRow, summarise
 from pipeline.models.card import ModelCard, Predictor
+from pipeline.models.load import load_predictor
 from pipeline.plan import TilePlan, plan_tiles
 from pipeline.preview import write_preview
 from pipeline.segment import segment_block
 from pipeline.slides.base import SlideInfo, SlideReader
 from pipeline.slides.find import SlideEntry
 from pipeline.slides.open import open_slide
+from pipeline.tissue import TissueMask, find_tissue
 from workflows.config import RunSettings, short_hash
 from workflows.folders import SlideFolder, read_json, write_atomic, write_json
 from workflows.schedule import Step

@@ -11,16 +11,17 @@ does not depend on the engine, on the number of workers or on the order of anyth
 import os
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from pipeline.models.load import find_model, read_card, resolve_device, verify_weights
 
 from pipeline.cohort import SlideRow, cohort_table, write_csv
 from pipeline.errors import UsageError
+from pipeline.models.load import find_model, gpus_of, read_card, resolve_device, verify_weights
 from pipeline.slides.find import SlideEntry
 from workflows.config import RunSettings, cores
 from workflows.engines.base import Engine, Failure, Outcome
@@ -76,21 +77,20 @@ def run_night(entries: Sequence[SlideEntry], settings: RunSettings, out: Path, o
     Raises:
         UsageError: if nothing can be done for any slide: no such model, no such device, ``out`` cannot be written.
     """
-    run = _context(settings, out)
-    ledger = Ledger(out / "ledger.jsonl")
-    night = _Night({entry.slide_id: entry for entry in entries}, run, ledger, observe)
     start = datetime.now(UTC)
-    interrupted = False
-    engine = _engine(settings, run)
-    try:
-        night.go(engine)
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        engine.close()
-        ledger.close()
-        rows = night.rows("interrupted" if interrupted else "lost")
-        _write_tables(rows, run, start)
+    context = _context(settings, out)
+    with closing(Ledger(out / "ledger.jsonl")) as ledger:
+        engine, run = _engine(settings, context)
+        night = _Night({entry.slide_id: entry for entry in entries}, run, ledger, observe)
+        interrupted = False
+        try:
+            night.go(engine)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            engine.close()
+            rows = night.rows("interrupted" if interrupted else "lost")
+            _write_tables(rows, run, start)
     return NightResult(rows, interrupted)
 
 
@@ -190,28 +190,21 @@ def _context(settings: RunSettings, out: Path) -> RunContext:
         (out / "slides").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error
-    processes = 1 if settings.engine == "serial" else settings.processes(_gpus(device))
-    return RunContext(
-        str(out.resolve()), str(model.resolve()), card, settings, device, settings.torch_threads(processes)
-    )
+    processes = 1 if settings.engine == "serial" else settings.processes(len(gpus_of(device)))
+    threads = settings.torch_threads(processes)
+    return RunContext(str(out.resolve()), str(model.resolve()), card, settings, device, threads)
 
 
-def _gpus(device: str) -> int:
-    if device == "cpu":
-        return 0
-    import torch  # noqa: PLC0415 - slow to load, and only a machine with a GPU needs the answer
-
-    return torch.cuda.device_count() if device == "cuda" else 1
-
-
-def _engine(settings: RunSettings, run: RunContext) -> Engine:
+def _engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunContext]:
+    """Where the jobs will run, and the run as they see it there."""
     if settings.engine == "serial":
-        return SerialEngine()
-    from workflows.engines.dask import DaskEngine  # noqa: PLC0415 - slow to load, and the serial engine works without it
+        return SerialEngine(), run
+    from workflows.engines.dask import DaskEngine  # noqa: PLC0415 - slow to load, and the serial engine needs none of it
 
-    gpus = _gpus(run.device)
+    gpus = gpus_of(run.device)
     env = {"OMP_NUM_THREADS": str(run.threads)}
-    return DaskEngine(settings.processes(gpus), gpus=gpus, env=env, scheduler=settings.scheduler)
+    engine = DaskEngine(settings.processes(len(gpus)), gpus=gpus, env=env, scheduler=settings.scheduler)
+    return engine, replace(run, device="cuda") if gpus and not settings.scheduler else run
 
 
 def _write_tables(rows: list[SlideRow], run: RunContext, start: datetime) -> None:

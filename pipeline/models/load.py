@@ -181,6 +181,13 @@ def gpu_count() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
+def gpus_of(device: str) -> tuple[str, ...]:
+    """Numbers of the GPUs that a device (of `resolve_device`) means: all of them for ``cuda``, none for ``cpu``."""
+    if device == "cpu":
+        return ()
+    return tuple(map(str, range(gpu_count()))) if device == "cuda" else (device.removeprefix("cuda:"),)
+
+
 def check_tiles(tiles: UInt8, card: ModelCard) -> None:
     """What every predictor asks of its argument.
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import safetensors
 import safetensors.torch
-import segmentation_models_pytorch as smp  # type: ignore[import-untyped]
+import segmentation_models_pytorch as smp
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 

@@ -1,7 +1,7 @@
 """Jobs on Dask workers: a local cluster, or one that runs already. The only file that knows Dask."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +27,7 @@ class DaskEngine:
 
     Args:
         processes: workers of a local cluster.
-        gpus: how many of them get a GPU of their own (``CUDA_VISIBLE_DEVICES``).
+        gpus: numbers of the GPUs that they share out; each sees one alone (``CUDA_VISIBLE_DEVICES``), as ``cuda``.
         threads: jobs that a worker runs at once.
         env: further environment of the workers, e.g. ``OMP_NUM_THREADS``.
         scheduler: address of a running scheduler, e.g. ``tcp://10.0.0.1:8786``; no cluster is started then.
@@ -40,7 +40,7 @@ class DaskEngine:
         self,
         processes: int,
         *,
-        gpus: int = 0,
+        gpus: Sequence[str] = (),
         threads: int = 1,
         env: dict[str, str] | None = None,
         scheduler: str | None = None,
@@ -75,8 +75,8 @@ class DaskEngine:
         """See `Engine.run`.
 
         When a worker dies, Dask cannot tell which of its jobs killed it. All of them are suspects: once nothing else is
-        under way, each runs again alone, and the one whose worker dies then is guilty. So a crash in a decoder fails its
-        own slide and no other.
+        under way, each runs again alone, and the one whose worker dies then is guilty. So a crash in a decoder fails
+        its own slide and no other.
         """
         ended = as_completed(loop=self._client.loop)
         under_way: dict[str, Job] = {}
@@ -129,7 +129,9 @@ class DaskEngine:
         return Outcome(job.key, None, Failure("engine", f"Dask lost the job: {future.status} {error!r}"), 0.0)
 
 
-def _local_cluster(processes: int, gpus: int, threads: int, env: dict[str, str], scratch: Path) -> SpecCluster:
+def _local_cluster(
+    processes: int, gpus: Sequence[str], threads: int, env: dict[str, str], scratch: Path
+) -> SpecCluster:
     """Processes on this machine, reachable from this machine alone."""
     workers = {
         i: {
@@ -140,7 +142,7 @@ def _local_cluster(processes: int, gpus: int, threads: int, env: dict[str, str],
                 "local_directory": str(scratch),
                 "memory_limit": 0,
                 "silence_logs": logging.ERROR,
-                "env": env | ({"CUDA_VISIBLE_DEVICES": str(i % gpus)} if gpus else {}),
+                "env": env | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {}),
             },
         }
         for i in range(processes)
