@@ -3,7 +3,7 @@
 Three kinds of evidence, any of which is enough: optical density against the slide's own glass, colour (the spread of
 the three densities: stain has one, a shadow has none), and local texture, which pale and fatty tissue has and glass has
 not. Otsu's thresholds divide density and colour, but only within bounds that glass and stain set: noise on an empty
-slide is never divided, and a slide full of tissue is kept whole. Ink, black borders and dust are taken out, and that is said.
+slide is never divided, and a slide full of tissue is kept whole. Ink, black borders and dust are taken out.
 """
 
 from collections.abc import Callable

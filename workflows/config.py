@@ -7,15 +7,18 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pipeline.tissue import TissueSpec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import UsageError
 from pipeline.models.card import ModelCard
 from pipeline.plan import Tiling, Window
+from pipeline.tissue import TissueSpec
 
 PIXELS_VERSION = 1
 """Raised whenever a change of the code changes a mask; results of another version are recomputed, not mixed."""
+
+PIXEL_SETTINGS = {"overlap_px", "window", "block_px", "batch_size", "tissue"}
+"""Settings that a mask's pixels, or their shards, depend on."""
 
 _BYTES_PER_PROCESS = 2 * 2**30
 """Memory that a worker on the CPU needs (B): model, torch, a block. (benchmarks/RESULTS.md)"""
@@ -30,7 +33,7 @@ class RunSettings(BaseModel):
         overlap_px: overlap of neighbouring tiles (px); None: what the model's card says.
         window: how tiles are joined.
         block_px: side of a block, the unit of work and of resume (label-map px); rounded to whole tiles.
-        batch_size: tiles in a forward pass.
+        batch_size: tiles looked at together: a forward pass on a GPU, side by side on the CPU's threads.
         tissue: how tissue is found.
         engine: ``dask`` runs blocks in processes, ``serial`` is the plain loop that defines the meaning.
         workers: worker processes; None: one per GPU, or as many as cores and memory allow.
@@ -46,7 +49,7 @@ class RunSettings(BaseModel):
     overlap_px: Annotated[int, Field(ge=0)] | None = None
     window: Window = "crop"
     block_px: Annotated[int, Field(ge=256, le=16384)] = 4096
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = 4
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 8
     tissue: TissueSpec = TissueSpec()
     engine: Literal["dask", "serial"] = "dask"
     workers: Annotated[int, Field(ge=1)] | None = None
@@ -59,11 +62,18 @@ class RunSettings(BaseModel):
         overlap_px = card.overlap_px if self.overlap_px is None else self.overlap_px
         return Tiling(card.mpp, card.tile_px, overlap_px, self.window, self.block_px, len(card.classes))
 
-    def pixels_key(self, card: ModelCard) -> str:
-        """Short hash of everything in the call that a mask's pixels depend on (the slide aside)."""
-        fields = self.model_dump(mode="json", include={"overlap_px", "window", "block_px", "batch_size", "tissue"})
+    def pixels_key(self, card: ModelCard, config: dict[str, Any], device: str) -> str:
+        """Short hash of everything in the call that a mask's pixels depend on (the slide aside).
+
+        Args:
+            card: of the model; holds the hash of its weights.
+            config: of the model.
+            device: where it runs; a GPU's last bits are not a CPU's, so no mask is begun on one and ended on the other.
+        """
+        fields = self.model_dump(mode="json", include=PIXEL_SETTINGS)
         fields |= {"card": card.model_dump(mode="json", exclude={"description", "training", "metrics", "limits"})}
-        return short_hash({**fields, "version": PIXELS_VERSION})
+        fields |= {"config": config, "device": device.partition(":")[0], "version": PIXELS_VERSION}
+        return short_hash(fields)
 
     def processes(self, gpus: int) -> int:
         """Worker processes on this machine: one per GPU, or what cores and memory allow."""

@@ -26,7 +26,7 @@ from pipeline.slides.base import SlideInfo, SlideReader
 from pipeline.slides.find import SlideEntry
 from pipeline.slides.open import open_slide
 from pipeline.tissue import TissueMask, find_tissue
-from workflows.config import RunSettings, short_hash
+from workflows.config import PIXEL_SETTINGS, RunSettings, short_hash
 from workflows.folders import SlideFolder, read_json, write_atomic, write_json
 from workflows.schedule import Step
 
@@ -48,6 +48,7 @@ class RunContext:
         settings: of the run.
         device: where the model runs.
         threads: torch threads in a process.
+        pixels_key: hash of all that a mask depends on beside its slide.
     """
 
     out: str
@@ -56,6 +57,7 @@ class RunContext:
     settings: RunSettings
     device: str
     threads: int
+    pixels_key: str
 
     def folder(self, slide_id: str) -> SlideFolder:
         """Where a slide's results stand."""
@@ -109,7 +111,7 @@ def prepare_slide(job: StepJob) -> Prepared:
     run, folder = job.run, job.run.folder(job.step.slide_id)
     reader = open_slide(job.entry.path, slide_id=job.step.slide_id, mpp=job.entry.mpp)
     try:
-        key = short_hash([reader.info.fingerprint, job.entry.mpp, run.settings.pixels_key(run.card)])
+        key = short_hash([reader.info.fingerprint, job.entry.mpp, run.pixels_key])
         if (read_json(folder.summary) or {}).get("key") == key and folder.complete:
             return Prepared(key, False, True, (), ())
         if (read_json(folder.plan) or {}).get("key") == key and folder.mask.exists() and folder.heat.exists():
@@ -226,9 +228,7 @@ def provenance(info: SlideInfo, run: RunContext) -> dict[str, Any]:
     return {
         "slide": describe(info),
         "model": {"name": run.card.name, "sha256": run.card.sha256, "licence": run.card.licence},
-        "settings": run.settings.model_dump(
-            mode="json", include={"overlap_px", "window", "block_px", "batch_size", "tissue"}
-        ),
+        "settings": run.settings.model_dump(mode="json", include=PIXEL_SETTINGS),
         "versions": versions(),
     }
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from pipeline.cohort import SlideRow, cohort_table, write_csv
 from pipeline.errors import UsageError
-from pipeline.models.load import find_model, gpus_of, read_card, resolve_device, verify_weights
+from pipeline.models.load import find_model, gpus_of, read_card, read_config, resolve_device, verify_weights
 from pipeline.slides.find import SlideEntry
 from workflows.config import RunSettings, cores
 from workflows.engines.base import Engine, Failure, Outcome
@@ -192,7 +192,8 @@ def _context(settings: RunSettings, out: Path) -> RunContext:
         raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error
     processes = 1 if settings.engine == "serial" else settings.processes(len(gpus_of(device)))
     threads = settings.torch_threads(processes)
-    return RunContext(str(out.resolve()), str(model.resolve()), card, settings, device, threads)
+    key = settings.pixels_key(card, read_config(model), device)
+    return RunContext(str(out.resolve()), str(model.resolve()), card, settings, device, threads, key)
 
 
 def _engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunContext]:
