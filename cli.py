@@ -90,9 +90,10 @@ def models(ctx: click.Context) -> None:
     """List the installed models; ``models show NAME`` prints a model's card."""
     if ctx.invoked_subcommand:
         return
-    from pipeline.models.load import installed_models, read_card
     from rich.console import Console
     from rich.table import Table
+
+    from pipeline.models.load import installed_models, read_card
 
     table = Table("model", "classes", "um/px", "licence", "description")
     for name, folder in installed_models().items():
@@ -163,7 +164,10 @@ def _print_result(console: "Console", result: "NightResult", out: Path) -> None:
     for row in result.rows:
         s = row.summary
         figures = [f"{s[k]:.3f}" if k in s else "" for k in ("tumor_area_mm2", "tissue_area_mm2")]
-        table.add_row(escape(row.slide_id), row.status, *figures, escape(row.reason or ", ".join(s.get("flags", ()))))
+        why = row.reason.partition(":")[0] or ", ".join(
+            s.get("flags", ())
+        )  # whole messages stand above and in the tables
+        table.add_row(escape(row.slide_id), row.status, *figures, escape(why))
     counts = {status: sum(r.status == status for r in result.rows) for status in ("done", "failed", "skipped")}
     total = sum(r.summary.get("tumor_area_mm2", 0.0) for r in result.rows)
     console.print(

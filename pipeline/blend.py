@@ -125,16 +125,16 @@ class Canvas:
 
     def _start(self, first: Any) -> None:
         xp = self._xp = array_api_compat.array_namespace(first)
-        self._device = array_api_compat.device(first)
+        device = array_api_compat.device(first)
         shape = (self._box.height, self._box.width)
-        self._labels = xp.zeros(shape, dtype=xp.uint8, device=self._device)
-        self._maps = tuple(xp.zeros(shape, dtype=xp.uint8, device=self._device) for _ in range(2))
-        self._lut = xp.asarray(np.asarray(self._codes, np.uint8), device=self._device)
+        self._labels = xp.zeros(shape, dtype=xp.uint8, device=device)
+        self._maps = tuple(xp.zeros(shape, dtype=xp.uint8, device=device) for _ in range(2))
+        self._lut = xp.asarray(np.asarray(self._codes, np.uint8), device=device)
         if self._window == "blend":
-            self._weights = xp.asarray(window_weights("blend", self._grid), device=self._device)
+            self._weights = xp.asarray(window_weights("blend", self._grid), device=device)
             height = self._grid.tile_px
-            self._sums = xp.zeros((len(self._codes), height, shape[1]), dtype=xp.float32, device=self._device)
-            self._totals = xp.zeros((height, shape[1]), dtype=xp.float32, device=self._device)
+            self._sums = xp.zeros((len(self._codes), height, shape[1]), dtype=xp.float32, device=device)
+            self._totals = xp.zeros((height, shape[1]), dtype=xp.float32, device=device)
 
     def _flush(self, y: int) -> None:
         """Decide the rows above ``y`` and move the band down to it."""
@@ -143,12 +143,9 @@ class Canvas:
             return
         rows = Box(self._top, self._box.x, min(n, self._box.y_stop - self._top), self._box.width)
         self._decide(rows, self._sums[:, : rows.height], self._totals[: rows.height])
-        xp, keep = self._xp, self._grid.tile_px - n
-        for name, axis in (("_sums", 1), ("_totals", 0)):
-            band = getattr(self, name)
-            kept = band[:, n:] if axis else band[n:]
-            gone = xp.zeros_like(band[:, keep:] if axis else band[keep:])
-            setattr(self, name, xp.concat((kept, gone), axis=axis))
+        xp = self._xp
+        self._sums = xp.concat((self._sums[:, n:], xp.zeros_like(self._sums[:, :n])), axis=1)
+        self._totals = xp.concat((self._totals[n:], xp.zeros_like(self._totals[:n])), axis=0)
         self._top = y
 
     def _decide(self, part: Box, sums: Any, totals: Any) -> None:

@@ -87,8 +87,13 @@ def tissue_of(mask: np.ndarray, mpp: float = 8.0) -> TissueMask:
     return TissueMask(mask, Frame(Extent(*mask.shape), mpp, mpp), "test", ())
 
 
-def small_slide(path: Path, *, seed: int | None, height: int, width: int, mpp: float = 0.5) -> None:
-    """A generic tiled TIFF of two levels: a pink blob with purple nests on glass; with ``seed=None`` glass alone."""
+def small_slide(
+    path: Path, *, seed: int | None, height: int, width: int, mpp: float | None = 0.5, description: str | None = None
+) -> None:
+    """A tiled TIFF of two levels: a pink blob with purple nests on glass; with ``seed=None`` glass alone.
+
+    ``mpp`` goes into the resolution tags (None: they say nothing), ``description`` into ImageDescription.
+    """
     pixels = np.full((height, width, 3), 243, np.uint8)
     if seed is not None:
         rng = np.random.default_rng(seed)
@@ -110,8 +115,9 @@ def small_slide(path: Path, *, seed: int | None, height: int, width: int, mpp: f
                 photometric="rgb",
                 compression="jpeg",
                 subfiletype=1 if level else 0,
-                resolution=(1e4 / (mpp * factor), 1e4 / (mpp * factor)),
-                resolutionunit="CENTIMETER",
+                resolution=(1e4 / (mpp * factor), 1e4 / (mpp * factor)) if mpp else None,
+                resolutionunit="CENTIMETER" if mpp else "NONE",
+                description=description,
                 metadata=None,
             )
 

@@ -15,6 +15,7 @@ import pytest
 from standins import small_slide, threshold_model
 
 from pipeline.masks.store import MaskStore
+from pipeline.plan import TilePlan
 from pipeline.slides.find import find_slides
 from workflows.config import RunSettings
 from workflows.segment import NightResult, run_night
@@ -219,6 +220,31 @@ class TestResults:
         night(slides, tmp_path / "blend", settings_for(model, window="blend"))
         a, b = (MaskStore.open(tmp_path / w / "slides" / "a" / "mask.ome.zarr") for w in ("crop", "blend"))
         assert (a.read(a.layout.frame.box) == b.read(b.layout.frame.box)).mean() > 0.999
+
+
+class TestPixelSize:
+    def test_one_taken_from_the_objective_power_is_flagged(self, model, tmp_path):
+        aperio = "Aperio Image Library v1|AppMag = 20"
+        small_slide(tmp_path / "slides.svs", seed=0, height=900, width=1100, mpp=None, description=aperio)
+        (row,) = night(tmp_path / "slides.svs", tmp_path / "out", settings_for(model)).rows
+        assert (row.summary["mpp"], row.summary["mpp_source"]) == ([0.5, 0.5], "objective power")
+        assert row.summary["flags"] == ["mpp_estimated"]
+
+    def test_tissue_wider_than_a_slide_is_refused(self, slides, model, tmp_path, monkeypatch):
+        monkeypatch.setattr("workflows.jobs.MAX_TISSUE_MM", 0.3)
+        row = night(slides / "a.tif", tmp_path, settings_for(model)).rows[0]
+        assert row.reason.startswith("mpp_implausible: ")
+        assert "--mpp" in row.reason
+
+
+class TestPlan:
+    def test_what_is_written_is_no_more_than_was_planned(self, slides, model, tmp_path):
+        night(slides, tmp_path, settings_for(model))
+        folder = tmp_path / "slides" / "a"
+        plan = TilePlan.from_json(json.loads((folder / "plan.json").read_text())["plan"])
+        arrays = folder / "mask.ome.zarr" / "labels", folder / "heat.ome.zarr"
+        shards = [p for array in arrays for p in array.rglob("c/**/*") if p.is_file()]
+        assert 0 < sum(p.stat().st_size for p in shards) <= plan.disk_bytes
 
 
 def test_an_output_folder_that_cannot_be_made_is_named(slides, model, tmp_path):

@@ -28,7 +28,6 @@ class DaskEngine:
     Args:
         processes: workers of a local cluster.
         gpus: numbers of the GPUs that they share out; each sees one alone (``CUDA_VISIBLE_DEVICES``), as ``cuda``.
-        threads: jobs that a worker runs at once.
         env: further environment of the workers, e.g. ``OMP_NUM_THREADS``.
         scheduler: address of a running scheduler, e.g. ``tcp://10.0.0.1:8786``; no cluster is started then.
 
@@ -41,7 +40,6 @@ class DaskEngine:
         processes: int,
         *,
         gpus: Sequence[str] = (),
-        threads: int = 1,
         env: dict[str, str] | None = None,
         scheduler: str | None = None,
     ) -> None:
@@ -52,7 +50,7 @@ class DaskEngine:
         address: Any = scheduler
         if scheduler is None:
             self._scratch = TemporaryDirectory(prefix="noctile-")
-            address = self._cluster = _local_cluster(processes, gpus, threads, env or {}, Path(self._scratch.name))
+            address = self._cluster = _local_cluster(processes, gpus, env or {}, Path(self._scratch.name))
         try:
             self._client = Client(address, timeout=_START_TIMEOUT_S, set_as_default=False)
             self._client.wait_for_workers(processes if scheduler is None else 1, timeout=_START_TIMEOUT_S)
@@ -60,11 +58,6 @@ class DaskEngine:
             self.close()
             where = f"scheduler {scheduler}" if scheduler else "the local cluster"
             raise UsageError(f"{where} does not answer or has no workers: {error}") from error
-
-    @property
-    def dashboard(self) -> str:
-        """Address of Dask's own page about the run."""
-        return str(self._client.dashboard_link)
 
     @property
     def slots(self) -> int:
@@ -129,15 +122,13 @@ class DaskEngine:
         return Outcome(job.key, None, Failure("engine", f"Dask lost the job: {future.status} {error!r}"), 0.0)
 
 
-def _local_cluster(
-    processes: int, gpus: Sequence[str], threads: int, env: dict[str, str], scratch: Path
-) -> SpecCluster:
+def _local_cluster(processes: int, gpus: Sequence[str], env: dict[str, str], scratch: Path) -> SpecCluster:
     """Processes on this machine, reachable from this machine alone."""
     workers = {
         i: {
             "cls": Nanny,
             "options": {
-                "nthreads": threads,
+                "nthreads": 1,
                 "host": "127.0.0.1",
                 "local_directory": str(scratch),
                 "memory_limit": 0,
