@@ -17,7 +17,7 @@ from pipeline.tissue import TissueMask, TissueSpec, find_tissue
 SPEC = TissueSpec()
 GLASS = 243
 PINK, PURPLE = (205, 130, 175), (120, 70, 150)
-INKS = {"blue": (40, 60, 170), "green": (30, 130, 80), "red": (205, 25, 40), "black": (25, 22, 28)}
+INKS = {"blue": (40, 60, 170), "green": (30, 130, 80), "red": (205, 25, 40), "black": (40, 40, 46)}
 
 
 def at_8(pixels: np.ndarray, mpp: float = 8.0) -> Frame:
@@ -53,7 +53,7 @@ class TestGlass:
         pixels = glass(noise=noise)
         found = find_tissue(pixels, at_8(pixels), SPEC)
         assert not found.mask.any()
-        assert found.flags == ("no_tissue",)
+        assert "no_tissue" in found.flags
 
     def test_jpeg_noise_is_no_tissue(self, tmp_path):
         Image.fromarray(glass(noise=3)).save(tmp_path / "g.jpg", quality=40)
@@ -69,11 +69,28 @@ class TestGlass:
         pixels = (glass() * np.array([0.97, 0.99, 0.95])).astype(np.uint8)
         assert not find_tissue(pixels, at_8(pixels), SPEC).mask.any()
 
+    @pytest.mark.parametrize("level", [180, 205, 228])
+    def test_dark_glass_is_no_tissue(self, level):
+        pixels = (glass() * (level / GLASS)).astype(np.uint8)
+        assert not find_tissue(pixels, at_8(pixels), SPEC).mask.any()
+
+    def test_a_large_grey_smudge_is_no_tissue(self):
+        pixels = glass().astype(float)
+        smudge = ndimage.gaussian_filter(disc(pixels.shape, 150, 200, 40).astype(float), 6)
+        pixels = (pixels * (1 - 0.45 * smudge[..., None])).astype(np.uint8)
+        assert not find_tissue(pixels, at_8(pixels), SPEC).mask.any()
+
     def test_dust_is_no_tissue(self):
         pixels = glass()
         for y, x in ((50, 60), (200, 300), (250, 100)):
             pixels[disc(pixels.shape, y, x, 4)] = (110, 100, 95)
         assert find_tissue(pixels, at_8(pixels), SPEC).flags == ("no_tissue",)
+
+    def test_bright_fluorescence_is_said_to_be_no_h_and_e(self):
+        glow = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((200, 200)), 5)
+        pixels = np.zeros((200, 200, 3), np.uint8)
+        pixels[..., 2] = np.clip(90 + 900 * glow, 0, 255)
+        assert find_tissue(pixels, at_8(pixels), SPEC).flags == ("no_tissue", "not_h_and_e")
 
     def test_a_dark_field_is_said_to_be_no_h_and_e(self):
         pixels = np.random.default_rng(0).integers(0, 40, (200, 200, 3), np.uint8)
@@ -169,6 +186,14 @@ class TestDirt:
         assert not found.mask[-14:].any()
         assert dice(found.mask, inside) > 0.95
 
+    def test_a_wide_black_surround_does_not_hide_the_tissue(self):
+        pixels, inside = stained()
+        wide = np.full((500, 700, 3), 3, np.uint8)
+        wide[100:400, 150:550] = pixels
+        whole = np.zeros((500, 700), bool)
+        whole[100:400, 150:550] = inside
+        assert dice(find_tissue(wide, at_8(wide), SPEC).mask, whole) > 0.95
+
     def test_if_nearly_everything_was_ink_that_is_said(self):
         pixels = glass()
         pixels[50:250, 50:350] = INKS["green"]
@@ -194,8 +219,11 @@ class TestRealSlides:
         pixels = np.asarray(Image.open(shared_data / "bcss" / "images" / f"{name}.jpg").reduce(32))
         assert find_tissue(pixels, at_8(pixels), SPEC).mask.mean() > 0.98
 
-    def test_on_glass_a_real_region_is_found_where_it_lies(self, shared_data):
+    @pytest.mark.parametrize("strength", [1.0, 0.3, 0.15])
+    def test_on_glass_a_real_region_is_found_where_it_lies(self, shared_data, strength):
+        """Also with 15 % of its stain."""
         region = np.asarray(Image.open(shared_data / "bcss" / "images" / "1015.jpg").reduce(32))
+        region = GLASS * (np.minimum(region, GLASS) / GLASS) ** strength
         pixels = glass(300, 400)
         inside = np.zeros((300, 400), bool)
         inside[100 : 100 + region.shape[0], 120 : 120 + region.shape[1]] = True
