@@ -1,6 +1,6 @@
 """Train the model ``demo`` on generated tissue.
 
-    python -m sample_slides.train_demo [--out pipeline/models/zoo/demo] [--steps 400]
+    python -m sample_slides.train_demo [--out pipeline/models/zoo/demo] [--steps 700]
 
 A U-Net on an ImageNet-trained EfficientNet-Lite0, which is small enough to train and to run on one CPU core. It learns
 from regions whose seeds are not those of the sample slides; what the card says of its quality is measured on seeds and
@@ -225,7 +225,7 @@ def main() -> None:
     """Train, round the weights to float16, measure these, store them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("pipeline/models/zoo/demo"))
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=700)
     a = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
