@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
+import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.client import Future, as_completed
 from distributed.scheduler import KilledWorker
@@ -142,4 +143,6 @@ def _local_cluster(processes: int, gpus: Sequence[str], env: dict[str, str], scr
         "cls": Scheduler,
         "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0", "allowed_failures": 0},
     }
-    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR)
+    # Dask's own environment makes glibc give memory back after every tile, which costs more than the tile (RESULTS.md)
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": env}):
+        return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR)
