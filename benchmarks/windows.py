@@ -41,6 +41,7 @@ OVERLAPS_PX = (0, 32, 64, 96, 128, 192, 256)
 WINDOWS: tuple[Window, ...] = ("crop", "blend")
 BLOCK_PX = 4096
 AROUND_PX = 256
+MIN_TUMOR = 0.01  # share of a region; below it a relative difference of areas says nothing
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def measure(model: Path, reader: SlideReader, scratch: Path) -> Iterator[Row]:
         for block in plan.blocks:
             labels[block.box.slices()] = segment_block(reader, plan, block, everywhere, predict, 4).labels
         seconds = time.perf_counter() - start
-        area = abs(float(np.isin(labels, tumor).sum()) / max(1, np.isin(whole, tumor).sum()) - 1)
+        share = np.isin(whole, tumor).mean()
+        area = abs(float(np.isin(labels, tumor).mean() / share) - 1) if share > MIN_TUMOR else np.nan
         times = cost(card.tile_px, overlap_px, window)
         yield Row(card.name, window, overlap_px, float((labels != whole).mean()), area, times, seconds)
 

@@ -33,7 +33,7 @@ Region = tuple[UInt8, UInt8]
 
 MPP = 0.5
 TILE_PX = 512
-OVERLAP_PX = 64
+OVERLAP_PX = 128
 DECODER = (48, 32, 24, 16, 8)
 """Channels of the decoder: 0.16 s for a tile on one core where (64, 48, 32, 24, 16) takes 0.27 s."""
 

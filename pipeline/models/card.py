@@ -43,7 +43,7 @@ class ModelCard(_Strict):
         classes: one for each output channel, in the channels' order.
         mpp: pixel size at which the model looks (um).
         tile_px: side of the square tiles that it is given (px), a multiple of 32.
-        overlap_px: how far neighbouring tiles overlap (px), even, smaller than the tile.
+        overlap_px: how far neighbouring tiles overlap (px), even, smaller than the tile (decision record 0004).
         mean: per-channel mean that is subtracted from RGB scaled to 0..1.
         std: per-channel standard deviation that divides the difference.
         sha256: of the weights file, lower-case hexadecimal.
@@ -58,7 +58,7 @@ class ModelCard(_Strict):
     classes: Annotated[tuple[ClassInfo, ...], Field(min_length=1, max_length=255)]
     mpp: Annotated[float, Field(gt=0, le=32)]
     tile_px: Annotated[int, Field(ge=32, le=8192, multiple_of=32)] = 512
-    overlap_px: Annotated[int, Field(ge=0, multiple_of=2)] = 64
+    overlap_px: Annotated[int, Field(ge=0, multiple_of=2)] = 128
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (
         0.229,
