@@ -1,15 +1,12 @@
 """A slide and its mask on one picture: what a person looks at first."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.errors import StoreError
 from pipeline.geometry import Extent, Frame
 from pipeline.masks.store import MaskStore
 from pipeline.models.card import ClassInfo
@@ -31,37 +28,26 @@ _LINE: Color = (190, 190, 190)
 _OUTLINE: Color = (0, 0, 0)
 
 
-def write_preview(path: Path, store: MaskStore, title: str, class_area_mm2: Mapping[str, float]) -> None:
-    """Draw the preview of a finished mask and write it as JPEG, atomically.
+def preview_of(store: MaskStore, title: str, class_area_mm2: Mapping[str, float]) -> Image.Image:
+    """The preview of a finished mask.
 
     Args:
-        path: ``preview.jpg``.
         store: its pyramid must have been built.
         title: the slide's name.
         class_area_mm2: area of each class, by name (mm2); what has none is not in the legend.
 
     Raises:
-        StoreError: if the mask cannot be read or the picture not written.
+        StoreError: if the mask cannot be read.
     """
     frames, panel = store.layout.level_frames, panel_frame(store.overview_frame)
     level = max((k for k, frame in enumerate(frames) if frame.mpp <= panel.mpp), default=0)
-    picture = render_preview(
+    return render_preview(
         (store.read_overview(), store.overview_frame),
         (store.read_level(level), frames[level]),
         store.layout.classes,
         title,
         class_area_mm2,
     )
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        picture.save(temporary, format="JPEG", quality=90)
-        temporary.replace(path)
-    except OSError as error:
-        raise StoreError(
-            f"{path} cannot be written: {error}; free space or fix the permissions of its folder"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def render_preview(

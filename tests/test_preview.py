@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import StoreError
 from pipeline.geometry import Box, Extent, Frame
 from pipeline.masks.pyramid import build_pyramid
 from pipeline.masks.store import MaskLayout, MaskStore
 from pipeline.models.card import ClassInfo
-from pipeline.preview import labels_on, overlay_labels, panel_frame, render_preview, scale_bar_um, write_preview
+from pipeline.preview import labels_on, overlay_labels, panel_frame, preview_of, render_preview, scale_bar_um
 
 TUMOR = ClassInfo(code=1, name="tumor", color=(220, 30, 30), role="tumor")
 OTHER = ClassInfo(code=2, name="other_tissue", color=(30, 110, 220), role="tissue")
@@ -178,23 +177,10 @@ def small_store(tmp_path: Path) -> MaskStore:
     return finished_store(tmp_path, labels, np.full((38, 57, 3), 220, np.uint8), 16)
 
 
-def test_the_preview_of_a_store_is_a_jpeg_and_the_same_each_time(tmp_path, small_store):
-    written = []
-    for name in ("a.jpg", "b.jpg"):
-        write_preview(tmp_path / name, small_store, "slide", {"tumor": 1.0})
-        written.append((tmp_path / name).read_bytes())
-    assert written[0] == written[1]
-    with Image.open(tmp_path / "a.jpg") as picture:
-        assert picture.format == "JPEG"
-        assert picture.size[0] == 1600
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jpg", "b.jpg", "heat.ome.zarr", "mask.ome.zarr"]
-
-
-def test_a_preview_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path, small_store):
-    (tmp_path / "preview.jpg").mkdir()
-    with pytest.raises(StoreError, match=r"preview\.jpg cannot be written"):
-        write_preview(tmp_path / "preview.jpg", small_store, "slide", {})
-    assert not list(tmp_path.glob(".preview*"))
+def test_the_preview_of_a_store_fills_the_page_and_is_the_same_each_time(small_store):
+    one, other = (preview_of(small_store, "slide", {"tumor": 1.0}) for _ in range(2))
+    assert one.size[0] == 1600
+    assert one.tobytes() == other.tobytes()
 
 
 def test_on_a_real_region_the_overlay_is_red_where_pathologists_saw_tumor(tmp_path, shared_data):
@@ -205,13 +191,12 @@ def test_on_a_real_region_the_overlay_is_red_where_pathologists_saw_tumor(tmp_pa
         overview = np.asarray(image.convert("RGB").reduce(16))
         labels = np.where(np.asarray(truth.convert("L")) > 127, 1, 2).astype(np.uint8)
     store = finished_store(tmp_path, labels, overview, 16)
-    write_preview(tmp_path / "preview.jpg", store, "1015", {"tumor": 1.0, "other_tissue": 1.0})
+    picture = preview_of(store, "1015", {"tumor": 1.0, "other_tissue": 1.0})
     panel = panel_frame(store.overview_frame)
     box = Box(66, 20 + panel.extent.width + 20, panel.extent.height, panel.extent.width)
     if panel.extent.width > 1000:  # one below the other
         box = Box(66 + panel.extent.height + 20, 20, panel.extent.height, panel.extent.width)
-    with Image.open(tmp_path / "preview.jpg") as picture:
-        overlay = np.asarray(picture)[box.slices()].astype(int)
+    overlay = np.asarray(picture)[box.slices()].astype(int)
     tumor = labels_on(panel, labels, store.layout.frame) == 1
     red = overlay[..., 0] > overlay[..., 2]
     assert 0.2 < tumor.mean() < 0.8

@@ -20,7 +20,7 @@ from pipeline.measure import TileRow, summarise
 from pipeline.models.card import ModelCard, Predictor
 from pipeline.models.load import load_predictor
 from pipeline.plan import TilePlan, plan_tiles
-from pipeline.preview import write_preview
+from pipeline.preview import preview_of
 from pipeline.segment import segment_block
 from pipeline.slides.base import SlideInfo, SlideReader
 from pipeline.slides.find import SlideEntry
@@ -181,7 +181,8 @@ def finish_slide(job: StepJob) -> None:
     summary, tiles = summarise(store, plan, classes)
     table = tile_table(tiles, [c.name for c in classes])
     write_atomic(folder.tiles, lambda p: pq.write_table(table, p, compression="zstd"))
-    write_preview(folder.preview, store, job.step.slide_id, summary.class_area_mm2)
+    preview = preview_of(store, job.step.slide_id, summary.class_area_mm2)
+    write_atomic(folder.preview, lambda p: preview.save(p, format="JPEG", quality=90))
     flags = [
         *described["tissue"]["flags"],
         *(["mpp_estimated"] if described["slide"]["mpp_source"] == "objective power" else []),

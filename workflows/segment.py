@@ -100,8 +100,7 @@ class _Night:
     def __init__(self, entries: dict[str, SlideEntry], run: RunContext, ledger: Ledger, observe: Observer) -> None:
         self._entries, self._run, self._ledger, self._observe = entries, run, ledger, observe
         self._progress = Progress(len(entries))
-        self._tiles: dict[str, dict[tuple[int, int], int]] = {}  # of slides in flight
-        self._keys: dict[str, str] = {}  # likewise
+        self._keys: dict[str, str] = {}  # content keys of slides that are prepared and not done
         self._steps: dict[str, Step] = {}  # under way
         self._schedule = Schedule(entries)
 
@@ -142,19 +141,14 @@ class _Night:
         done = self._ledger.blocks_done(prepared.key)
         todo = {b: n for b, n in zip(prepared.blocks, prepared.tiles_of, strict=True) if b not in done}
         self._progress.planned += sum(todo.values())
-        self._tiles[slide_id] = todo
         self._schedule.prepared(slide_id, todo)
-        kept = (
-            f", {len(prepared.blocks) - len(todo)} blocks stand from an earlier run"
-            if len(todo) < len(prepared.blocks)
-            else ""
-        )
+        stand = len(prepared.blocks) - len(todo)
+        kept = f", {stand} blocks stand from an earlier run" if stand else ""
         return f"{slide_id}: {sum(todo.values())} tiles in {len(todo)} blocks{kept}"
 
     def _done(self, slide_id: str, how: str = "") -> str:
         summary = read_json(self._run.folder(slide_id).summary) or {}
         key = self._keys.pop(slide_id)
-        self._tiles.pop(slide_id, None)
         self._progress.rows[slide_id] = self._row(slide_id, "done", "", summary, round(self._ledger.seconds(key), 1))
         self._progress.done += 1
         return f"{slide_id}: done{how}, tumor {summary['tumor_area_mm2']:.3f} of {summary['tissue_area_mm2']:.3f} mm2"
@@ -164,8 +158,6 @@ class _Night:
         self._ledger.failed(step.kind, slide_id, failure, seconds)
         if not self._schedule.failed(slide_id):
             return ""
-        self._keys.pop(slide_id, None)
-        self._tiles.pop(slide_id, None)
         self._progress.failures[slide_id] = failure
         self._progress.rows[slide_id] = self._row(slide_id, "failed", f"{failure.reason}: {failure.message}", {}, None)
         return f"{slide_id}: failed, {failure.reason}: {failure.message}"

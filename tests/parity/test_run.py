@@ -14,10 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from standins import small_slide, threshold_model
 
+from pipeline.errors import SlideReadError
 from pipeline.masks.store import MaskStore
 from pipeline.plan import TilePlan
+from pipeline.segment import segment_block
 from pipeline.slides.find import find_slides
 from workflows.config import RunSettings
+from workflows.engines.base import attempt
 from workflows.segment import NightResult, run_night
 
 VOLATILE = {"run.json", "ledger.jsonl"}  # times, host and pid stand in them
@@ -220,6 +223,44 @@ class TestResults:
         night(slides, tmp_path / "blend", settings_for(model, window="blend"))
         a, b = (MaskStore.open(tmp_path / w / "slides" / "a" / "mask.ome.zarr") for w in ("crop", "blend"))
         assert (a.read(a.layout.frame.box) == b.read(b.layout.frame.box)).mean() > 0.999
+
+
+class WideEngine:
+    """Has everything under way at once, and ends it in the reverse order."""
+
+    def run(self, next_job):
+        under_way = []
+        while True:
+            while (job := next_job()) is not None:
+                under_way.append(job)
+            if not under_way:
+                return
+            yield attempt(under_way.pop())
+
+    def close(self):
+        pass
+
+
+class TestFailureInTheMiddle:
+    def test_a_block_that_fails_while_others_run_fails_its_slide_and_no_other(
+        self, slides, model, fresh, tmp_path, monkeypatch
+    ):
+        def broken(reader, plan, block, *rest):
+            if plan.slide_id == "a" and block.key == plan.blocks[-2].key:
+                raise SlideReadError("slide a: planted fault")
+            return segment_block(reader, plan, block, *rest)
+
+        monkeypatch.setattr("workflows.jobs.segment_block", broken)
+        monkeypatch.setattr("workflows.segment.SerialEngine", WideEngine)
+        result = night(slides, tmp_path, settings_for(model))
+        assert {r.slide_id: r.status for r in result.rows if r.status == "failed"} == {
+            "a": "failed",
+            "broken": "failed",
+        }
+        assert next(r.reason for r in result.rows if r.slide_id == "a") == "unreadable: slide a: planted fault"
+        monkeypatch.undo()
+        night(slides, tmp_path, settings_for(model))
+        same(contents(tmp_path), fresh)
 
 
 class TestPixelSize:
