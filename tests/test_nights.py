@@ -76,13 +76,15 @@ REASONS = {
 """What must become of each real file, and the reason's code."""
 
 
+@pytest.fixture(scope="module")
+def night(shared_data, tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """The run on all real files, and its results."""
+    out = tmp_path_factory.mktemp("real") / "out"
+    return noctile("run", shared_data / "slides", "--out", out), out
+
+
 @pytest.mark.timeout(600)
 class TestRealSlides:
-    @pytest.fixture(scope="class")
-    def night(self, shared_data, tmp_path_factory):
-        out = tmp_path_factory.mktemp("real") / "out"
-        return noctile("run", shared_data / "slides", "--out", out), out
-
     def test_it_ends_with_exit_code_1(self, night):
         assert night[0].returncode == 1, night[0].stdout + night[0].stderr
 
@@ -98,9 +100,10 @@ class TestRealSlides:
     def test_the_real_slide_has_tissue_and_a_preview(self, night):
         folder = night[1] / "slides" / "CMU-1-Small-Region"
         summary = json.loads((folder / "summary.json").read_text())
-        # 2220 x 2967 px at 0.499 um are 1.64 mm2; by eye about four fifths of it is tissue
-        assert 1.0 < summary["tissue_area_mm2"] < 1.64
-        assert Image.open(folder / "preview.jpg").width > 600
+        # 2220 x 2967 px at 0.499 um are 1.64 mm2; by eye somewhat less than half of it is tissue
+        assert 0.6 < summary["tissue_area_mm2"] < 0.8
+        with Image.open(folder / "preview.jpg") as preview:
+            assert preview.width > 600
 
     def test_the_fluorescence_slide_is_flagged_and_has_no_tumor(self, night):
         rows = {r["slide_id"]: r for r in pq.read_table(night[1] / "slides.parquet").to_pylist()}
