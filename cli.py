@@ -164,9 +164,7 @@ def _print_result(console: "Console", result: "NightResult", out: Path) -> None:
     for row in result.rows:
         s = row.summary
         figures = [f"{s[k]:.3f}" if k in s else "" for k in ("tumor_area_mm2", "tissue_area_mm2")]
-        why = row.reason.partition(":")[0] or ", ".join(
-            s.get("flags", ())
-        )  # whole messages stand above and in the tables
+        why = row.reason.partition(":")[0] or ", ".join(s.get("flags", ()))  # the whole message was printed above
         table.add_row(escape(row.slide_id), row.status, *figures, escape(why))
     counts = {status: sum(r.status == status for r in result.rows) for status in ("done", "failed", "skipped")}
     total = sum(r.summary.get("tumor_area_mm2", 0.0) for r in result.rows)

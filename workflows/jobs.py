@@ -114,8 +114,9 @@ def prepare_slide(job: StepJob) -> Prepared:
         key = short_hash([reader.info.fingerprint, job.entry.mpp, run.pixels_key])
         if (read_json(folder.summary) or {}).get("key") == key and folder.complete:
             return Prepared(key, False, True, (), ())
-        if (read_json(folder.plan) or {}).get("key") == key and folder.mask.exists() and folder.heat.exists():
-            plan, fresh = _read_plan(folder)[0], False
+        described = read_json(folder.plan) or {}
+        if described.get("key") == key and folder.mask.exists() and folder.heat.exists():
+            plan, fresh = TilePlan.from_json(described["plan"]), False
         else:
             plan, fresh = _plan_slide(reader, key, run, folder), True
         return Prepared(key, fresh, False, tuple(b.key for b in plan.blocks), tuple(len(b.tiles) for b in plan.blocks))
@@ -172,7 +173,7 @@ def finish_slide(job: StepJob) -> None:
     folder = run.folder(job.step.slide_id)
     described = read_json(folder.plan)
     assert described is not None  # noqa: S101 - 'finish' follows 'prepare'
-    plan, _ = _read_plan(folder)
+    plan = TilePlan.from_json(described["plan"])
     store = MaskStore.open(folder.mask)
     build_pyramid(store)
     if missing := sorted({block.key for block in plan.blocks} - set(store.stored_blocks())):
