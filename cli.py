@@ -3,7 +3,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from workflows.segment import NightResult, Progress
 
-EXIT_USAGE = 2
+EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 class _Group(click.Group):
@@ -82,6 +82,72 @@ def inspect(slide: Path, mpp: float | None, model: str | None, thumbnail: Path |
 
     facts = inspect_slide(slide, mpp, load_settings(None, model=model), thumbnail)
     _print_facts(Console(), facts)
+
+
+@main.command()
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the model.")
+@click.option("--config", type=click.Path(path_type=Path), help="Settings as TOML; options override it.")
+@click.option("--classes", help="bcss21, bcss5 (default), tumor, or a TOML file with classes of your own.")
+@click.option("--encoder", help="Any encoder of segmentation-models-pytorch (default: resnet34).")
+@click.option("--encoder-weights", help="imagenet (default), none, or a file.")
+@click.option("--epochs", type=int, help="At most so many (default: 50).")
+@click.option("--device", help="auto (default: all GPUs), cpu, cuda or cuda:N.")
+@click.option("--resume", is_flag=True, help="Go on with the training that was stopped in --out.")
+def train(data: tuple[Path, ...], out: Path, config: Path | None, resume: bool, **options: Any) -> None:
+    """Train a model on DATA: folders of BCSS, its pre-tiled copies, images/ + masks/, or slides with GeoJSON."""
+    from workflows.train import load_train_settings
+    from workflows.train import train as train_model
+
+    settings = load_train_settings(config, data, **options)
+    try:
+        result = train_model(settings, out, click.echo, resume=resume)
+    except KeyboardInterrupt:
+        click.echo("interrupted: the same command with --resume goes on after the last whole epoch", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    click.echo(f"model in {result.folder}, weights of epoch {result.best_epoch}; curves in {result.folder}/curves.png")
+
+
+@main.command()
+@click.argument("model")
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--split", "side", type=click.Choice(["train", "val", "test", "all"]), default="test", show_default=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the report.")
+@click.option("--config", type=click.Path(path_type=Path), help="The training's settings, for its [[data]].")
+@click.option("--mpp", type=float, help="Pixel size of the images (um), where neither they nor --config say it.")
+@click.option("--classes", help="Class scheme of the data, where the model's folder holds none.")
+@click.option("--device", help="auto (default), cpu, cuda or cuda:N.")
+def evaluate(
+    model: str,
+    data: tuple[Path, ...],
+    side: Literal["train", "val", "test", "all"],
+    out: Path,
+    config: Path | None,
+    mpp: float | None,
+    classes: str | None,
+    device: str | None,
+) -> None:
+    """Measure MODEL on a side of DATA: figures with intervals, confusion, calibration, gallery, report.html."""
+    from workflows.evaluate import evaluate as evaluate_model
+    from workflows.train import load_train_settings
+
+    sources = load_train_settings(config, data).data
+    if mpp is not None:
+        sources = tuple(source.model_copy(update={"mpp": mpp}) for source in sources)
+    evaluate_model(model, sources, out, side, classes, device or "auto", click.echo)
+    click.echo(f"report in {out / 'report.html'}")
+
+
+@main.command()
+@click.argument("slides", nargs=-1, required=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the masks.")
+@click.option("--mpp", type=float, help="Pixel size (um), where the files do not say it.")
+def annotate(slides: tuple[str, ...], out: Path, mpp: float | None) -> None:
+    """Mark tumor candidates on SLIDES or images by their stains alone: a start where there is no annotation."""
+    from workflows.annotate import annotate as annotate_slides
+
+    rows = annotate_slides(slides, out, mpp, click.echo)
+    sys.exit(EXIT_SOME_FAILED if any(row.status == "failed" for row in rows) else 0)
 
 
 @main.group(invoke_without_command=True)

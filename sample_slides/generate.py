@@ -148,7 +148,7 @@ def lay_out(rng: np.random.Generator, shape: tuple[int, int], recipe: Recipe, ou
     lymph = _top(
         noise(rng, shape, 110 * um, 3) + 2 * near_tumor - 20 * tumor,
         free,
-        recipe.lymphocytes * tissue.sum() / free.sum(),
+        recipe.lymphocytes * tissue.sum() / max(free.sum(), 1),
     )
     codes[_tidy(lymph & free, 1200 * um**2)] = LYMPHOCYTES
     codes[tumor & tissue] = TUMOR

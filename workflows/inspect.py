@@ -10,6 +10,7 @@ from scipy import ndimage
 from pipeline.models.load import find_model, read_card
 from pipeline.plan import plan_tiles
 from pipeline.slides.open import open_slide
+from pipeline.slides.overview import read_overview
 from pipeline.tissue import TissueMask, find_tissue
 from workflows.config import RunSettings
 from workflows.folders import write_atomic
@@ -34,8 +35,7 @@ def inspect_slide(path: Path, mpp: float | None, settings: RunSettings, thumbnai
     reader = open_slide(path, mpp=mpp)
     try:
         info = reader.info
-        frame = info.frame.at(settings.tissue.mpp)
-        overview = reader.read(frame.box, settings.tissue.mpp)
+        overview, frame = read_overview(reader, settings.tissue.mpp)
     finally:
         reader.close()
     tissue = find_tissue(overview, frame, settings.tissue)

@@ -25,6 +25,7 @@ from pipeline.segment import segment_block
 from pipeline.slides.base import SlideInfo, SlideReader
 from pipeline.slides.find import SlideEntry
 from pipeline.slides.open import open_slide
+from pipeline.slides.overview import read_overview
 from pipeline.tissue import TissueMask, find_tissue
 from workflows.config import PIXEL_SETTINGS, RunSettings, short_hash
 from workflows.folders import SlideFolder, read_json, write_atomic, write_json
@@ -128,8 +129,7 @@ def _plan_slide(reader: SlideReader, key: str, run: RunContext, folder: SlideFol
     info = reader.info
     spec = run.settings.tissue
     mpp = max(spec.mpp, run.card.mpp)  # never finer than the label map, so that every planned block has a label
-    overview_frame = info.frame.at(mpp)
-    overview = reader.read(overview_frame.box, mpp)
+    overview, overview_frame = read_overview(reader, mpp)
     tissue = find_tissue(overview, overview_frame, spec)
     if tissue.width_mm > MAX_TISSUE_MM:
         raise MppImplausibleError(
@@ -161,7 +161,7 @@ def segment_block_job(job: StepJob) -> int:
     plan, tissue = _cached_plan(folder, folder.plan.stat().st_mtime_ns)
     block = plan.block(step.block)
     reader = _cached_reader(job.entry)
-    predict = predictor(run.model, run.device, run.threads)
+    predict = predictor(run.model, run.device, run.threads, run.settings.refine)
     mask = segment_block(reader, plan, block, tissue, predict, run.settings.batch_size)
     MaskStore.open(folder.mask).write(mask.box, mask.labels, mask.heat, mask.confidence)
     return len(block.tiles)
@@ -255,9 +255,14 @@ def tile_table(tiles: list[TileRow], class_names: list[str]) -> pa.Table:
 
 
 @lru_cache(maxsize=1)
-def predictor(model: str, device: str, threads: int) -> Predictor:
+def predictor(model: str, device: str, threads: int, refine: str) -> Predictor:
     """The model of this process: loaded once, its weights checked against the card."""
-    return load_predictor(Path(model), device, threads=threads)
+    predict = load_predictor(Path(model), device, threads=threads)
+    if refine == "none":
+        return predict
+    from pipeline.models.refine import RefinedPredictor  # noqa: PLC0415 - imports torch
+
+    return RefinedPredictor(predict)
 
 
 @lru_cache(maxsize=_OPEN_SLIDES)

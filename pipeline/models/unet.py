@@ -148,6 +148,7 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
     write_config(folder, config)
     safetensors.torch.save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors makes it readable to its owner alone
     return write_card(folder, fields)
 
 

@@ -11,7 +11,7 @@ from pipeline.geometry import Box, Frame
 
 UInt8 = npt.NDArray[np.uint8]
 
-MppSource = Literal["user", "metadata", "tiff tags", "objective power"]
+MppSource = Literal["user", "metadata", "file name", "tiff tags", "objective power"]
 """Where a pixel size comes from; the last is an estimate (10 / power) and is flagged as such."""
 
 

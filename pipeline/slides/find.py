@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline.errors import UsageError
 from pipeline.slides.dicom import DicomHeader, read_header
+from pipeline.slides.image import IMAGE_SUFFIXES
 from pipeline.slides.manifest import MAX_ID_BYTES, ManifestRow, read_manifest, why_unsafe
 
 _DICOM_SUFFIX = ".dcm"
@@ -20,7 +21,10 @@ SLIDE_SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".btf", ".ndpi", ".mrxs", _DICOM_SUFFIX, ".scn"),
     *(".vms", ".vmu", ".bif", ".svslide", ".czi", ".qptiff"),
 )
-"""What is a slide in a folder or a glob. (openslide.org/formats; OME-TIFF ends in .tif, .tiff or .btf)"""
+"""What is a slide in a folder or a glob. (openslide.org/formats; OME-TIFF ends in .tif, .tiff or .btf)
+
+Plain images (.png, .jpg) are not: beside slides they are previews, thumbnails and masks.
+"""
 
 _HASH_CHARS = 8
 
@@ -46,7 +50,9 @@ class SlideEntry:
     extra: tuple[tuple[str, str], ...]
 
 
-def find_slides(arguments: Sequence[str | Path], manifest: Path | None, mpp: float | None) -> list[SlideEntry]:
+def find_slides(
+    arguments: Sequence[str | Path], manifest: Path | None, mpp: float | None, *, images: bool = False
+) -> list[SlideEntry]:
     """The slides that a call names, each once, sorted by slide_id.
 
     Without a manifest the slides are what the arguments name; without arguments they are the manifest's rows, whether
@@ -54,9 +60,11 @@ def find_slides(arguments: Sequence[str | Path], manifest: Path | None, mpp: flo
 
     Args:
         arguments: files (taken whatever their name), folders (searched with their subfolders; hidden ones are not) and
-            globs (``**`` for any depth), with ``~`` for the home folder.
+            globs (``**`` for any depth), with ``~`` for the home folder. Plain images in a folder are not taken; a glob
+            that itself ends in .png, .jpg or .jpeg takes them.
         manifest: a CSV file, see `read_manifest`.
         mpp: size of a level-0 pixel (um) for slides without one in the manifest; None leaves it to the file.
+        images: take the plain images in folders too.
 
     Raises:
         UsageError: if there is nothing to read, an argument matches no slide, or the manifest cannot be used.
@@ -64,7 +72,7 @@ def find_slides(arguments: Sequence[str | Path], manifest: Path | None, mpp: flo
     rows = read_manifest(manifest) if manifest else []
     if not arguments and not rows:
         raise UsageError("no slides: name files, folders or globs, or a manifest")
-    pairs = _annotated(_found(arguments), rows) if arguments else _listed(rows)
+    pairs = _annotated(_found(arguments, images), rows) if arguments else _listed(rows)
     given = None if mpp is None else (mpp, mpp)
     entries = [
         SlideEntry(slide_id, path, row.mpp or given, row.patient_id, row.group, row.extra)
@@ -78,39 +86,54 @@ def find_slides(arguments: Sequence[str | Path], manifest: Path | None, mpp: flo
 _Pair = tuple[Path, ManifestRow | None]
 
 
-def _found(arguments: Sequence[str | Path]) -> list[Path]:
+def _found(arguments: Sequence[str | Path], images: bool) -> list[Path]:
     """The slide files that arguments name, absolute, sorted, each file and each DICOM series once."""
     files: dict[Path, Path] = {}
-    for path in sorted(path.absolute() for argument in arguments for path in _match(str(argument))):
+    for path in sorted(path.absolute() for argument in arguments for path in _match(str(argument), images)):
         files.setdefault(path.resolve(), path)
     return _one_per_series(files.values())
 
 
-def _match(argument: str) -> list[Path]:
+def _match(argument: str, images: bool) -> list[Path]:
     if not argument:
         raise UsageError("one of the slides is an empty name; a shell variable without a value, perhaps")
     path = Path(argument).expanduser()
     if path.is_file():
         return [path]
+    suffixes = (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES) if images else SLIDE_SUFFIXES
+    if paths := _below(path, suffixes):
+        return paths
+    ignored = [] if images else _below(path, IMAGE_SUFFIXES)
+    raise UsageError(f"{argument!r} matches no slide: {_nothing(ignored)}")
+
+
+def _below(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files of a folder or a glob whose names end as slides' do; the glob's own ending counts as one."""
     if path.is_dir():
-        paths = list(_walk(path))
-    else:
-        hits = [Path(hit) for hit in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - Path.glob has no absolute patterns
-        is_companion = cache(_is_companion)
-        hits = [hit for hit in hits if not any(map(is_companion, [hit, *hit.parents]))]
-        paths = [hit for hit in hits if hit.is_file() and _is_slide(hit)]
-        paths += [slide for hit in hits if hit.is_dir() for slide in _walk(hit)]
-    if not paths:
-        known = " ".join(SLIDE_SUFFIXES)
-        raise UsageError(f"{argument!r} matches no slide: nothing there, or nothing that ends in {known}")
-    return paths
+        return list(_walk(path, suffixes))
+    hits = [Path(hit) for hit in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - Path.glob has no absolute patterns
+    is_companion = cache(_is_companion)
+    hits = [hit for hit in hits if not any(map(is_companion, [hit, *hit.parents]))]
+    asked = (path.suffix.lower(),) if path.suffix.lower() in IMAGE_SUFFIXES else ()
+    paths = [hit for hit in hits if hit.is_file() and _ends(hit, (*suffixes, *asked))]
+    return paths + [slide for hit in hits if hit.is_dir() for slide in _walk(hit, suffixes)]
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Slide files of a folder and its subfolders; hidden ones and those that belong to an .mrxs file are left out."""
+def _nothing(images: list[Path]) -> str:
+    """Why there is no slide where these plain images were found, or nothing."""
+    if images:
+        return (
+            f"only {len(images)} plain images such as {images[0]}. In a folder those may be previews or masks; if they "
+            "are what you mean, name the files or a glob that ends in their suffix, for instance 'regions/*.png'"
+        )
+    return f"nothing there, or nothing that ends in {' '.join(SLIDE_SUFFIXES)}"
+
+
+def _walk(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """The files of a folder and its subfolders; hidden ones and those that belong to an .mrxs file are left out."""
     for where, folders, files in os.walk(folder, onerror=_unreadable):
         folders[:] = [name for name in folders if name[0] != "." and not _is_companion(Path(where, name))]
-        yield from (Path(where, name) for name in files if name[0] != "." and _is_slide(Path(name)))
+        yield from (Path(where, name) for name in files if name[0] != "." and _ends(Path(name), suffixes))
 
 
 def _unreadable(error: OSError) -> None:
@@ -119,8 +142,8 @@ def _unreadable(error: OSError) -> None:
     )
 
 
-def _is_slide(path: Path) -> bool:
-    return path.suffix.lower() in SLIDE_SUFFIXES
+def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
+    return path.suffix.lower() in suffixes
 
 
 def _is_companion(folder: Path) -> bool:
@@ -142,7 +165,7 @@ def _one_per_series(files: Iterable[Path]) -> list[Path]:
 
 def _header(file: Path) -> DicomHeader | None:
     """The header of a DICOM file; None for all others, and for one that cannot be read: it fails when it is opened."""
-    if _is_slide(file) and file.suffix.lower() != _DICOM_SUFFIX:
+    if _ends(file, (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)) and file.suffix.lower() != _DICOM_SUFFIX:
         return None
     try:
         return read_header(file)

@@ -1,4 +1,4 @@
-"""How large a pixel is: four sources in a fixed order, and a gate for what cannot be true."""
+"""How large a pixel is: five sources in a fixed order, and a gate for what cannot be true."""
 
 import math
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ class Statements:
     Attributes:
         user: the call or the manifest (um; y, x), or None.
         metadata: the reader library (um; y, x), or None.
+        file_name: the file's name (um), or None.
         tags: the TIFF resolution tags (um; y, x), or None.
         tags_said: those tags as they stand, for messages.
         objective_power: nominal magnification, or None.
@@ -31,6 +32,7 @@ class Statements:
 
     user: tuple[float, float] | None = None
     metadata: tuple[float, float] | None = None
+    file_name: float | None = None
     tags: tuple[float, float] | None = None
     tags_said: str = NO_RESOLUTION
     objective_power: float | None = None
@@ -57,7 +59,7 @@ def resolve_mpp(slide_id: str, said: Statements) -> tuple[float, float, MppSourc
     if mpp is None:
         raise MppMissingError(
             f"slide {slide_id}: nothing says how large a pixel is. The reader finds no pixel size, no objective "
-            f"power is stated, and the file has {said.tags_said}. {_WHAT_TO_DO}"
+            f"power is stated, its name has no _MPP-, and the file has {said.tags_said}. {_WHAT_TO_DO}"
         )
     low, high = PLAUSIBLE_UM
     if not all(low <= side <= high for side in mpp):
@@ -79,6 +81,8 @@ def _first(said: Statements) -> tuple[tuple[float, float] | None, MppSource]:
         return said.user, "user"
     if said.metadata and not _equal(said.metadata, said.tags):
         return said.metadata, "metadata"
+    if said.file_name:
+        return (said.file_name, said.file_name), "file name"
     if said.tags:
         return said.tags, "tiff tags"
     estimate = _UM_AT_POWER_1 / said.objective_power if said.objective_power else None
@@ -93,6 +97,7 @@ def _who(source: MppSource, said: Statements) -> str:
     return {
         "user": "the call or the manifest",
         "metadata": "the file's metadata",
+        "file name": "the file's name",
         "tiff tags": f"the {said.tags_said}",
         "objective power": f"the objective power of {said.objective_power} (10 / power, an estimate)",
     }[source]

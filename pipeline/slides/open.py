@@ -9,6 +9,7 @@ from pipeline.errors import SlideOpenError
 from pipeline.geometry import Frame
 from pipeline.slides.base import SlideInfo, SlideReader
 from pipeline.slides.fingerprint import fingerprint
+from pipeline.slides.image import ImageSource, is_image, mpp_from_name
 from pipeline.slides.mpp import Statements, resolve_mpp
 from pipeline.slides.openslide import OpenSlideSource
 from pipeline.slides.pyramid import PixelSource, PyramidReader, level_frames
@@ -19,7 +20,7 @@ from pipeline.slides.tiffslide import TiffSlideSource
 def open_slide(
     path: Path, *, slide_id: str | None = None, mpp: float | tuple[float, float] | None = None
 ) -> SlideReader:
-    """Open a slide: through OpenSlide if it knows the format, else through tiffslide if the file is TIFF.
+    """Open a slide: through OpenSlide if it knows the format, else tiffslide if it is TIFF, Pillow if PNG or JPEG.
 
     Args:
         path: the file; for MRXS the .mrxs file, for DICOM any file of the series.
@@ -69,9 +70,11 @@ def _source(path: Path, slide_id: str) -> PixelSource:
         return OpenSlideSource(path, slide_id)
     if tiff:
         return TiffSlideSource(path, slide_id)
+    if is_image(path):
+        return ImageSource(path, slide_id)
     raise SlideOpenError(
-        f"slide {slide_id}: no reader knows {path}: OpenSlide does not recognise it, and it is not TIFF, so that "
-        "tiffslide was not tried. If it is a slide, copy it again (an MRXS file needs the folder of the same name "
+        f"slide {slide_id}: no reader knows {path}: OpenSlide does not recognise it, and it is not TIFF, PNG or JPEG, "
+        "so that no other was tried. If it is a slide, copy it again (an MRXS file needs the folder of the same name "
         "beside it) or convert it to a tiled TIFF"
     )
 
@@ -80,7 +83,7 @@ def _describe(source: PixelSource, path: Path, slide_id: str, mpp: float | tuple
     facts = source.facts
     tags = read_tags(path) if is_tiff(path) else TiffTags(facts.compression or "unknown", None, NO_RESOLUTION)
     user = (mpp, mpp) if isinstance(mpp, int | float) else mpp
-    said = Statements(user, facts.mpp, tags.mpp, tags.said, facts.objective_power)
+    said = Statements(user, facts.mpp, mpp_from_name(path.name), tags.mpp, tags.said, facts.objective_power)
     mpp_y, mpp_x, mpp_source = resolve_mpp(slide_id, said)
     scanned = facts.scanned
     return SlideInfo(

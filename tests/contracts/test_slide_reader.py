@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from tifffile import TiffFile
 from tiny_slides import picture, pyramid, write_tiff
 
@@ -16,6 +17,7 @@ from pipeline.errors import MppImplausibleError, MppMissingError, SlideOpenError
 from pipeline.geometry import Box
 from pipeline.slides import openslide as openslide_module
 from pipeline.slides import pyramid as pyramid_module
+from pipeline.slides.image import ImageSource
 from pipeline.slides.open import open_slide, read_with
 from pipeline.slides.openslide import OpenSlideSource
 from pipeline.slides.pyramid import PyramidReader
@@ -50,10 +52,15 @@ def square_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class SlideReaderContract:
     """Subclassed for each reader library."""
 
-    source: type[OpenSlideSource | TiffSlideSource]
+    source: type[OpenSlideSource | TiffSlideSource | ImageSource]
+    suffix = ".tif"
 
-    def open(self, path: Path, mpp: float | None = None) -> PyramidReader:
+    def open(self, path: Path, mpp: float | tuple[float, float] | None = None) -> PyramidReader:
         return read_with(self.source(path, path.stem), path, path.stem, mpp)
+
+    def write(self, path: Path, pixels: np.ndarray) -> Path:
+        """One level of square pixels of 0.25 um, stored as they are."""
+        return write_tiff(path, [pixels], 0.25, 0.25, None)
 
     @pytest.fixture
     def jpeg(self, jpeg_file: Path) -> Iterator[PyramidReader]:
@@ -103,23 +110,10 @@ class SlideReaderContract:
         blocks = picture(HEIGHT, WIDTH)[:200, :300].reshape(100, 2, 150, 2, 3).astype(float)
         assert np.array_equal(square.read(Box(0, 0, 100, 150), 0.5), np.floor(blocks.mean(axis=(1, 3)) + 0.5))
 
-    def test_levels_that_were_cut_short_have_whole_factors(self, jpeg: PyramidReader) -> None:
-        levels = jpeg.info.levels
-        assert [(f.extent.height, f.extent.width) for f in levels] == [(211, 301), (105, 150), (52, 75)]
-        assert [(f.mpp_y / levels[0].mpp_y, f.mpp_x / levels[0].mpp_x) for f in levels] == [(1, 1), (2, 2), (4, 4)]
-
-    def test_both_sides_of_a_pixel_are_kept(self, jpeg: PyramidReader) -> None:
-        frame = jpeg.info.frame
-        assert (frame.mpp_y, frame.mpp_x) == pytest.approx((MPP_Y, MPP_X), rel=1e-6)
-        assert jpeg.info.mpp_source == "tiff tags"
-        square = frame.at(1.5)
-        assert (square.extent.height, square.extent.width) == (36, 53)
-        assert square.mpp_y == square.mpp_x == 1.5
-
     def test_what_is_transparent_is_white(self, tmp_path: Path) -> None:
         pixels = np.dstack([picture(128, 128), np.full((128, 128), 255, np.uint8)])
         pixels[:64, :64, 3] = 0
-        with closing(self.open(write_tiff(tmp_path / "alpha.tif", [pixels], 0.25, 0.25, None))) as reader:
+        with closing(self.open(self.write(tmp_path / f"alpha{self.suffix}", pixels))) as reader:
             read = reader.read(reader.info.frame.box, 0.25)
         assert (read[:64, :64] == 255).all()
         assert np.array_equal(read[64:], pixels[64:, :, :3])
@@ -140,6 +134,29 @@ class SlideReaderContract:
             thread.join()
         assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
+    def test_reading_a_closed_slide_is_an_error(self, tmp_path: Path) -> None:
+        reader = self.open(self.write(tmp_path / f"closed{self.suffix}", picture(64, 64)))
+        reader.close()
+        with pytest.raises(ValueError, match="closed"):
+            reader.read(Box(0, 0, 1, 1), 0.25)
+
+
+class TiffReaderContract(SlideReaderContract):
+    """What both libraries that read tiled TIFF hold beside that."""
+
+    def test_levels_that_were_cut_short_have_whole_factors(self, jpeg: PyramidReader) -> None:
+        levels = jpeg.info.levels
+        assert [(f.extent.height, f.extent.width) for f in levels] == [(211, 301), (105, 150), (52, 75)]
+        assert [(f.mpp_y / levels[0].mpp_y, f.mpp_x / levels[0].mpp_x) for f in levels] == [(1, 1), (2, 2), (4, 4)]
+
+    def test_both_sides_of_a_pixel_are_kept(self, jpeg: PyramidReader) -> None:
+        frame = jpeg.info.frame
+        assert (frame.mpp_y, frame.mpp_x) == pytest.approx((MPP_Y, MPP_X), rel=1e-6)
+        assert jpeg.info.mpp_source == "tiff tags"
+        square = frame.at(1.5)
+        assert (square.extent.height, square.extent.width) == (36, 53)
+        assert square.mpp_y == square.mpp_x == 1.5
+
     def test_one_damaged_tile_does_not_spoil_the_others(self, tmp_path: Path) -> None:
         path = write_tiff(tmp_path / "damaged.tif", [picture(128, 128)], 0.25, 0.25)
         with closing(self.open(path)) as reader:
@@ -153,12 +170,6 @@ class SlideReaderContract:
             with pytest.raises(SlideReadError, match="damaged: level 0"):
                 reader.read(Box(0, 0, 64, 64), 0.25)
             assert np.array_equal(reader.read(Box(64, 0, 64, 128), 0.25), before)
-
-    def test_reading_a_closed_slide_is_an_error(self, tmp_path: Path) -> None:
-        reader = self.open(write_tiff(tmp_path / "closed.tif", [picture(64, 64)], 0.25, 0.25))
-        reader.close()
-        with pytest.raises(ValueError, match="closed"):
-            reader.read(Box(0, 0, 1, 1), 0.25)
 
     def test_an_aperio_slide_is_described_and_read(self, shared_data: Path) -> None:
         with closing(self.open(shared_data / "slides" / "CMU-1-Small-Region.svs")) as reader:
@@ -198,7 +209,7 @@ class SlideReaderContract:
                     reader.read(Box(0, 0, 8, 8), 0.499 * 2)
 
 
-class TestOpenSlide(SlideReaderContract):
+class TestOpenSlide(TiffReaderContract):
     source = OpenSlideSource
 
     @law
@@ -229,7 +240,7 @@ class TestOpenSlide(SlideReaderContract):
             self.open(shared_data / "slides" / "unopenable.tiff")
 
 
-class TestTiffSlide(SlideReaderContract):
+class TestTiffSlide(TiffReaderContract):
     source = TiffSlideSource
 
     def test_an_ome_tiff_without_a_pixel_size_needs_one(self, shared_data: Path) -> None:
@@ -249,6 +260,30 @@ class TestTiffSlide(SlideReaderContract):
         path = write_tiff(tmp_path / "deep.tif", [picture(64, 64).astype(np.uint16)], 0.25, 0.25, None)
         with pytest.raises(SlideOpenError, match="3 x uint16"):
             self.open(path)
+
+
+class TestImage(SlideReaderContract):
+    """One level, whose pixel size comes from the call."""
+
+    source = ImageSource
+    suffix = ".png"
+
+    def open(self, path: Path, mpp: float | tuple[float, float] | None = None) -> PyramidReader:
+        return super().open(path, mpp or ((MPP_Y, MPP_X) if path.suffix == ".jpg" else 0.25))
+
+    def write(self, path: Path, pixels: np.ndarray) -> Path:
+        Image.fromarray(pixels).save(path)
+        return path
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def jpeg_file(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return cls().write(tmp_path_factory.mktemp("tiny") / "photo.jpg", picture(HEIGHT, WIDTH))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def square_file(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return cls().write(tmp_path_factory.mktemp("tiny") / "square.png", picture(HEIGHT, WIDTH))
 
 
 @pytest.mark.parametrize("mpp", [0.499, 0.75, 0.998, 8.0])
@@ -272,6 +307,7 @@ def test_both_readers_show_the_same_slide(shared_data: Path, mpp: float) -> None
         ("camelyon-overview.dcm", 1.0, "openslide"),
         ("bfconvert-jpeg.ome.tiff", 0.5, "tiffslide"),
         ("unreadable.svs", None, "openslide"),
+        ("../bcss/images/1008.jpg", 0.25, "pillow"),
     ],
 )
 def test_each_real_slide_has_its_reader(shared_data: Path, name: str, mpp: float | None, reader: str) -> None:

@@ -1,6 +1,7 @@
 """From arguments and a manifest to the slides of a run."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -123,6 +124,34 @@ class TestArguments:
         shutil.copyfile(archive / "sub" / "level1.dcm", archive / "elsewhere.dcm")
         (archive / "broken.dcm").write_bytes(b"no DICOM")
         assert ids(find_slides([archive], None, None)) == ["a", "b", "broken", "c", "d", "elsewhere", "level0", "m"]
+
+
+class TestImages:
+    @pytest.fixture
+    def mixed(self, tmp_path: Path) -> Path:
+        """A slide among plain images, and a folder of plain images alone."""
+        for name in ("slide.svs", "preview.jpg", "truth.png", "regions/a.png", "regions/b.PNG", "regions/c.jpeg"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(name.encode())
+        return tmp_path
+
+    def test_a_folder_does_not_give_its_plain_images(self, mixed: Path) -> None:
+        for argument in (mixed, mixed / "*", mixed / "**"):
+            assert ids(find_slides([argument], None, None)) == ["slide"]
+
+    def test_named_files_and_globs_of_their_suffix_do(self, mixed: Path) -> None:
+        assert ids(find_slides([mixed / "truth.png", mixed], None, None)) == ["slide", "truth"]
+        assert ids(find_slides([mixed / "regions" / "*.png"], None, None)) == ["a"]
+        assert ids(find_slides([mixed / "**" / "*.png"], None, None)) == ["a", "truth"]
+
+    @pytest.mark.parametrize("argument", ["regions", "reg*", "regions/*"])
+    def test_where_there_are_only_plain_images_the_error_says_so(self, mixed: Path, argument: str) -> None:
+        with pytest.raises(UsageError, match=rf"{re.escape(argument)}.* only 3 plain images such as .*name the files"):
+            find_slides([mixed / argument], None, None)
+
+    def test_who_asks_for_images_gets_them(self, mixed: Path) -> None:
+        entries = find_slides([mixed], None, 0.25, images=True)
+        assert ids(entries) == ["a", "b", "c", "preview", "slide", "truth"]
 
 
 class TestManifestAlone:

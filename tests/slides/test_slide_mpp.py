@@ -1,4 +1,4 @@
-"""How large a pixel is: the four sources, their order, the gate, and the rationals in TIFF tags."""
+"""How large a pixel is: the five sources, their order, the gate, and the rationals in TIFF tags."""
 
 from pathlib import Path
 
@@ -19,6 +19,8 @@ INCH, CENTIMETER, NO_UNIT = 2, 3, 1
         (Statements(user=(0.3, 0.31), metadata=(0.5, 0.5), objective_power=40), (0.3, 0.31, "user")),
         (Statements(metadata=(0.5, 0.51), tags=(0.25, 0.25), objective_power=40), (0.5, 0.51, "metadata")),
         (Statements(metadata=(0.25, 0.25), tags=(0.25, 0.25)), (0.25, 0.25, "tiff tags")),
+        (Statements(metadata=(0.5, 0.51), file_name=0.25), (0.5, 0.51, "metadata")),
+        (Statements(file_name=0.25, metadata=(352.8, 352.8), tags=(352.8, 352.8)), (0.25, 0.25, "file name")),
         (Statements(tags=(0.25, 0.26), objective_power=20), (0.25, 0.26, "tiff tags")),
         (Statements(objective_power=20), (0.5, 0.5, "objective power")),
     ],
@@ -28,7 +30,7 @@ def test_the_first_source_that_says_something_decides(said: Statements, resolved
 
 
 def test_without_any_source_the_message_says_what_to_pass() -> None:
-    with pytest.raises(MppMissingError, match=r"slide a: .* no TIFF resolution tags.* --mpp 0\.25.*column mpp"):
+    with pytest.raises(MppMissingError, match=r"slide a: .* no _MPP-.* no TIFF resolution.* --mpp 0\.25.*column mpp"):
         resolve_mpp("a", Statements())
 
 
@@ -39,6 +41,7 @@ def test_without_any_source_the_message_says_what_to_pass() -> None:
         (Statements(metadata=(28.968, 28.969)), "28.97 um according to the file's metadata"),
         (Statements(metadata=(0.25, 0.0025)), "0.25 um high and 0.0025 um wide according to the file's metadata"),
         (Statements(tags=(352.8, 352.8), tags_said="TIFF tags X 72/1"), "352.8 um according to the TIFF tags X 72/1"),
+        (Statements(file_name=25.0), "25 um according to the file's name"),
         (Statements(objective_power=1.25), "8 um according to the objective power of 1.25"),
     ],
 )

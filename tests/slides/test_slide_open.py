@@ -24,11 +24,11 @@ def test_a_folder_is_unopenable(tmp_path: Path) -> None:
         open_slide(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"no slide at all", b"\x89PNG\r\n\x1a\n" + bytes(100)])
+@pytest.mark.parametrize("content", [b"", b"no slide at all"])
 def test_a_file_that_no_reader_knows_is_unopenable_and_says_what_was_tried(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.svs"
     path.write_bytes(content)
-    with pytest.raises(SlideOpenError, match=r"OpenSlide does not recognise it, and it is not TIFF.*convert it"):
+    with pytest.raises(SlideOpenError, match=r"OpenSlide does not recognise it, .* not TIFF, PNG or JPEG.*convert it"):
         open_slide(path)
 
 

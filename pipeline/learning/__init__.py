@@ -1,0 +1,1 @@
+"""How a network learns: crops, variation, loss, the loop."""

@@ -1,0 +1,118 @@
+"""Regions side by side: the image, its truth, what a model predicts."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.models.card import ClassInfo, UInt8
+from pipeline.truth.region import LabelledPixels
+from pipeline.truth.scheme import IGNORED
+
+MOST: Final = 10
+"""How many regions are shown."""
+
+_SIDE, _GAP, _LINE, _SWATCH, _TEXT = 256, 8, 22, 14, 14
+"""Pixels: a picture's side, space between pictures, a line of text, a colour's square, letters."""
+
+_INK, _SOFT, _PAPER, _UNKNOWN = (31, 41, 51), (91, 103, 112), (255, 255, 255), (236, 238, 240)
+_NOT_SCORED = "not scored"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """A region, small enough to keep.
+
+    Attributes:
+        title: its name.
+        note: how good the prediction is.
+        rgb: uint8 ``[h, w, 3]``, at most `_SIDE` on a side.
+        truth: uint8 ``[h, w]``, class or `IGNORED`.
+        predicted: uint8 ``[h, w]``, class.
+    """
+
+    title: str
+    note: str
+    rgb: UInt8
+    truth: UInt8
+    predicted: UInt8
+
+
+def sample(title: str, note: str, pixels: LabelledPixels, predicted: UInt8) -> Sample:
+    """A region shrunk to the gallery's size: pixels averaged, classes taken from the middle of what they cover."""
+    height, width = pixels.targets.shape
+    scale = _SIDE / max(height, width)
+    rows, cols = max(1, round(height * scale)), max(1, round(width * scale))
+    rgb = Image.fromarray(pixels.rgb).resize((cols, rows), Image.Resampling.BOX)
+    y, x = (((np.arange(n) + 0.5) * length / n).astype(int) for n, length in ((rows, height), (cols, width)))
+    return Sample(title, note, np.asarray(rgb), pixels.targets[np.ix_(y, x)], predicted[np.ix_(y, x)])
+
+
+def draw_gallery(samples: Sequence[Sample], classes: Sequence[ClassInfo]) -> bytes:
+    """Two regions a row: image, truth, prediction; below them the colours of the classes that can be seen.
+
+    Returns:
+        A PNG.
+    """
+    columns = min(2, len(samples))
+    width = columns * (3 * _SIDE + 4 * _GAP) + (columns - 1) * _GAP
+    heights = [max(s.rgb.shape[0] for s in samples[k : k + 2]) + 2 * _LINE + _GAP for k in range(0, len(samples), 2)]
+    entries = _legend(samples, classes)
+    per_row = max(1, width // 200)
+    bottom = sum(heights) + _GAP
+    page = Image.new("RGB", (width, bottom + _LINE * -(-len(entries) // per_row) + _GAP), _PAPER)
+    draw = ImageDraw.Draw(page)
+    palette = _palette(classes)
+    for k, one in enumerate(samples):
+        x, y = (k % 2) * (3 * _SIDE + 5 * _GAP) + _GAP, sum(heights[: k // 2]) + _GAP
+        _draw_sample(page, draw, one, palette, x, y)
+    for k, (name, color) in enumerate(entries):
+        x, y = _GAP + k % per_row * 200, bottom + k // per_row * _LINE
+        draw.rectangle((x, y + 2, x + _SWATCH, y + 2 + _SWATCH), fill=color, outline=_SOFT)
+        draw.text((x + _SWATCH + 6, y), _fit(name, 170), _INK, _font())
+    file = io.BytesIO()
+    page.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _draw_sample(page: Image.Image, draw: ImageDraw.ImageDraw, one: Sample, palette: UInt8, x: int, y: int) -> None:
+    """Name and note above, the three pictures with their names below."""
+    note_px = round(_font().getlength(one.note))
+    draw.text((x, y), _fit(one.title, 3 * _SIDE - note_px), _INK, _font())
+    draw.text((x + 3 * _SIDE + 2 * _GAP - note_px, y), one.note, _SOFT, _font())
+    pictures = {"image": one.rgb, "truth": palette[one.truth], "prediction": palette[one.predicted]}
+    for k, (name, pixels) in enumerate(pictures.items()):
+        left, top = x + k * (_SIDE + _GAP), y + _LINE
+        page.paste(Image.fromarray(pixels), (left, top))
+        draw.rectangle((left - 1, top - 1, left + pixels.shape[1], top + pixels.shape[0]), outline=_UNKNOWN)
+        draw.text((left, top + pixels.shape[0] + 2), name, _SOFT, _font())
+
+
+def _palette(classes: Sequence[ClassInfo]) -> UInt8:
+    """Colour of each value, uint8 ``[256, 3]``."""
+    palette = np.full((256, 3), _UNKNOWN, np.uint8)
+    palette[: len(classes)] = [info.color for info in classes]
+    return palette
+
+
+def _legend(samples: Sequence[Sample], classes: Sequence[ClassInfo]) -> list[tuple[str, tuple[int, int, int]]]:
+    """Names and colours of what can be seen."""
+    seen = {int(value) for one in samples for values in (one.truth, one.predicted) for value in np.unique(values)}
+    entries = [(info.name, info.color) for k, info in enumerate(classes) if k in seen]
+    return [*entries, (_NOT_SCORED, _UNKNOWN)] if IGNORED in seen else entries
+
+
+def _fit(text: str, width_px: int) -> str:
+    """The text, or its end after three dots: what tells names of regions apart stands behind."""
+    if _font().getlength(text) <= width_px:
+        return text
+    start = next(k for k in range(1, len(text) + 1) if _font().getlength("..." + text[k:]) <= width_px)
+    return "..." + text[start:]
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font: there on every machine."""
+    return ImageFont.load_default(_TEXT)

@@ -1,0 +1,268 @@
+"""Annotations of a slide as Noctile and QuPath write them: GeoJSON polygons in pixels of level 0."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import UsageError
+from pipeline.geometry import Box, Frame
+from pipeline.slides.base import UInt8
+from pipeline.truth.scheme import BCSS_CODES, OTHER, OUTSIDE, STROMA, TUMOR, ClassScheme
+
+SUFFIXES = (".geojson", ".geojson.gz")
+
+_QUPATH_CODES = {
+    "tumour": TUMOR,
+    "stroma": STROMA,
+    "immune_cells": BCSS_CODES["lymphocytic_infiltrate"],
+    "necrosis": BCSS_CODES["necrosis_or_debris"],
+    "other": OTHER,
+    "ignore*": OUTSIDE,
+}
+"""Classes that QuPath comes with, where BCSS calls them otherwise. (qupath-core, ``PathClass.StandardPathClasses``)"""
+
+_FRAMES = ("roi", "region", "region*")
+"""Classes of the outer frames of regions, as `plain` writes them."""
+
+_PART_PX = 8192
+"""Largest side of a region of a slide (px of level 0): 201 MB of pixels where nothing is reduced."""
+
+Ring = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One annotated area.
+
+    Attributes:
+        label: name of its class as it stands in the file; None for the outer frame of a region.
+        polygons: each its outer ring and then its holes, float64 ``[n, 2]``, y and x (px of level 0).
+    """
+
+    label: str | None
+    polygons: tuple[tuple[Ring, ...], ...]
+
+    @property
+    def box(self) -> Box:
+        """The smallest box that covers it (px of level 0)."""
+        points = np.concatenate([rings[0] for rings in self.polygons])
+        y, x = map(int, np.floor(points.min(axis=0)))
+        y_stop, x_stop = map(int, np.ceil(points.max(axis=0)))
+        return Box(y, x, y_stop - y, x_stop - x)
+
+    @property
+    def area_px(self) -> float:
+        """Its area (px of level 0)."""
+        return sum(_area_px(rings[0]) - sum(map(_area_px, rings[1:])) for rings in self.polygons)
+
+
+def is_geojson(path: Path) -> bool:
+    """Whether a file's name says that it holds annotations."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def read_annotations(path: Path) -> list[Annotation]:
+    """The annotations of a file: a FeatureCollection, a list of features or one feature, plain or gzipped.
+
+    An annotation of class ``ROI`` or ``Region*``, or without a class and with a name that begins so, is the outer frame
+    of a region.
+
+    Raises:
+        UsageError: if the file is not such GeoJSON, or one of its features is no polygon or has no class.
+    """
+    try:
+        data = path.read_bytes()
+        values = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UsageError(f"annotations {path} cannot be read: {error}. Export them again as GeoJSON") from error
+    if isinstance(values, dict):
+        values = values.get("features", [values])
+    if not isinstance(values, list) or not values:
+        raise UsageError(f"annotations {path} hold no features. Export annotations as a GeoJSON FeatureCollection")
+    return [_annotation(feature, f"annotations {path}, feature {k}") for k, feature in enumerate(values, start=1)]
+
+
+def region_boxes(annotations: Sequence[Annotation]) -> list[Box]:
+    """The regions that annotations make (px of level 0), sorted, none overlapping another.
+
+    They are the boxes around the outer frames; where there are none, around the annotations. Boxes that overlap are
+    joined, large ones are cut into parts of `_PART_PX`, and parts without an annotation are left out.
+    """
+    areas = [annotation.box for annotation in annotations if annotation.label is not None]
+    frames = [annotation.box for annotation in annotations if annotation.label is None]
+    boxes: list[Box] = []
+    for box in frames or areas:
+        while touching := [other for other in boxes if other.intersect(box).area]:
+            boxes = [other for other in boxes if other not in touching]
+            box = reduce(_union, touching, box)  # noqa: PLW2901 - it grows
+        boxes.append(box)
+    parts = (
+        Box(y, x, _PART_PX, _PART_PX).intersect(box)
+        for box in boxes
+        for y in range(box.y, box.y_stop, _PART_PX)
+        for x in range(box.x, box.x_stop, _PART_PX)
+    )
+    return sorted(part for part in parts if any(area.intersect(part).area for area in areas))
+
+
+def draw(
+    annotations: Sequence[Annotation], scheme: ClassScheme, frame: Frame, target: Frame, box: Box, where: str
+) -> UInt8:
+    """Codes at the pixels of a box: a pixel has the class of the smallest annotation in which its centre lies.
+
+    Args:
+        annotations: of the slide.
+        scheme: whose own class names are known besides those of BCSS and QuPath.
+        frame: of the slide's level 0.
+        target: of the pixels that are wanted.
+        box: which of them.
+        where: names the file in the message.
+
+    Returns:
+        uint8 ``[box.height, box.width]``; `OUTSIDE` where nobody drew, and outside the outer frames if there are any.
+
+    Raises:
+        UsageError: if an annotation's class is not known.
+    """
+    known = class_codes(scheme)
+    scale = np.array([frame.mpp_y / target.mpp_y, frame.mpp_x / target.mpp_x])
+    codes = np.full((box.height, box.width), OUTSIDE, np.uint8)
+    for annotation in sorted(annotations, key=lambda a: -a.area_px):
+        if annotation.label is not None:
+            _fill(codes, annotation, _code(annotation.label, known, where), scale, box)
+    if frames := [annotation for annotation in annotations if annotation.label is None]:
+        inside = np.zeros_like(codes)
+        for annotation in frames:
+            _fill(inside, annotation, 1, scale, box)
+        codes[inside == 0] = OUTSIDE
+    return codes
+
+
+def class_codes(scheme: ClassScheme) -> dict[str, int]:
+    """The code that each class name means, the names in lower case with underscores.
+
+    Names are those of BCSS and of QuPath's own classes, as far as the scheme knows their codes, and the scheme's own
+    classes, which come first.
+    """
+    general = {**{plain(name): code for name, code in BCSS_CODES.items()}, **_QUPATH_CODES}
+    first = {k: code for code, k in sorted(scheme.sources.items(), reverse=True)}
+    own = {
+        plain(info.name): info.code if scheme.sources.get(info.code) == k else first[k]
+        for k, info in enumerate(scheme.classes)
+    }
+    return {name: code for name, code in general.items() if code in scheme.sources} | own
+
+
+def plain(name: str) -> str:
+    """A class name without case, and with underscores where people write spaces or hyphens."""
+    return "_".join(name.replace("-", " ").casefold().split())
+
+
+def _code(label: str, known: dict[str, int], where: str) -> int:
+    code = known.get(plain(label))
+    if code is None:
+        raise UsageError(
+            f"{where}: class {label!r} is not known. Known are {', '.join(sorted(known))}. Rename it, or name it as a "
+            "class in a scheme of your own (--classes my.toml)"
+        )
+    return code
+
+
+def _annotation(feature: Any, where: str) -> Annotation:
+    try:
+        properties = feature.get("properties") or {}
+        geometry = feature["geometry"]
+        kind, coordinates = geometry["type"], geometry["coordinates"]
+        label = _label(properties)
+        name = str(properties.get("name") or "")
+        if kind not in ("Polygon", "MultiPolygon"):
+            raise UsageError(f"{where} is a {kind}; only polygons say what is inside. Leave it out of the export")
+        polygons = tuple(
+            tuple(np.asarray(ring, np.float64)[:, 1::-1] for ring in rings)
+            for rings in ([coordinates] if kind == "Polygon" else coordinates)
+        )
+        if not polygons or not all(rings and all(np.isfinite(ring).all() for ring in rings) for rings in polygons):
+            raise ValueError("a polygon without points")
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise UsageError(
+            f"{where} is not a GeoJSON feature with a polygon ({type(error).__name__}: {error}). Export the "
+            "annotations again"
+        ) from error
+    if plain(label) in _FRAMES if label else plain(name).startswith(("roi", "region")):
+        return Annotation(None, polygons)
+    if label is None:
+        raise UsageError(
+            f"{where} ({name or 'without a name'}) has no class. Give it one in QuPath: 'Ignore*' if it is none, "
+            "'Region*' if it frames what was annotated"
+        )
+    return Annotation(label, polygons)
+
+
+def _label(properties: dict[str, Any]) -> str | None:
+    """The class of a feature: a string, or an object with ``name`` or ``names`` (QuPath, ``PathClassTypeAdapter``)."""
+    value = properties.get("classification")
+    if isinstance(value, dict):
+        value = value.get("name") or ": ".join(value.get("names") or ())
+    return str(value) if value else None
+
+
+def _union(one: Box, other: Box) -> Box:
+    y, x = min(one.y, other.y), min(one.x, other.x)
+    return Box(y, x, max(one.y_stop, other.y_stop) - y, max(one.x_stop, other.x_stop) - x)
+
+
+def _area_px(ring: Ring) -> float:
+    """By the shoelace formula."""
+    (y, x), (y_next, x_next) = ring.T, np.roll(ring, -1, axis=0).T
+    return float(abs(np.sum(x * y_next - x_next * y)) / 2)
+
+
+def _fill(codes: UInt8, annotation: Annotation, code: int, scale: Ring, box: Box) -> None:
+    """Set the pixels of ``codes`` whose centres lie in an annotation."""
+    for rings in annotation.polygons:
+        scaled = [ring * scale - (box.y, box.x) for ring in rings]
+        part = _cover(scaled[0]).intersect(Box.of(box.extent))
+        if part.area:
+            inside = _inside([ring - (part.y, part.x) for ring in scaled], part.height, part.width)
+            codes[part.slices()][inside] = code
+
+
+def _cover(ring: Ring) -> Box:
+    (y, x), (y_stop, x_stop) = np.floor(ring.min(axis=0)), np.ceil(ring.max(axis=0))
+    return Box(int(y), int(x), int(y_stop - y), int(x_stop - x))
+
+
+def _inside(rings: Sequence[Ring], height: int, width: int) -> npt.NDArray[np.bool_]:
+    """The pixels whose centres lie inside an odd number of rings.
+
+    Along each row of pixel centres, every edge that crosses it changes inside to outside or back from there on.
+
+    Args:
+        rings: closed or not, float64 ``[n, 2]``, y and x (px of the result).
+        height: of the result (px).
+        width: of the result (px).
+
+    Returns:
+        bool ``[height, width]``.
+    """
+    start = np.concatenate(rings)
+    stop = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
+    upper, lower = np.minimum(start[:, 0], stop[:, 0]), np.maximum(start[:, 0], stop[:, 0])
+    first, last = (np.clip(np.ceil(edge - 0.5), 0, height).astype(np.int64) for edge in (upper, lower))
+    crossed = last - first
+    edge = np.repeat(np.arange(len(start)), crossed)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(crossed) - crossed, crossed) + first[edge]
+    (y0, x0), (y1, x1) = start[edge].T, stop[edge].T
+    x = x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+    turns = np.zeros((height, width + 1), np.uint8)
+    np.bitwise_xor.at(turns, (row, np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)), 1)
+    inside: npt.NDArray[np.bool_] = np.bitwise_xor.accumulate(turns[:, :width], axis=1).astype(bool)
+    return inside
