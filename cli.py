@@ -39,7 +39,7 @@ def main() -> None:
 @main.command()
 @click.argument("slides", nargs=-1)
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the results.")
-@click.option("--model", help="Installed model or model folder (default: demo).")
+@click.option("--model", help="Installed model or model folder (default: tumor).")
 @click.option("--manifest", type=click.Path(path_type=Path), help="CSV with slide_id, path, patient_id, mpp, ...")
 @click.option("--mpp", type=float, help="Pixel size of level 0 (um) for slides that the manifest gives none.")
 @click.option("--config", type=click.Path(path_type=Path), help="Settings as TOML; options override it.")
@@ -69,7 +69,7 @@ def run(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path 
 @main.command()
 @click.argument("slide", type=click.Path(path_type=Path))
 @click.option("--mpp", type=float, help="Pixel size of level 0 (um), where the file does not say it.")
-@click.option("--model", help="Model whose tiles are counted (default: demo).")
+@click.option("--model", help="Model whose tiles are counted (default: tumor).")
 @click.option(
     "--thumbnail", type=click.Path(path_type=Path), help="Write the slide with its tissue outlined (JPEG or PNG)."
 )
@@ -91,15 +91,18 @@ def inspect(slide: Path, mpp: float | None, model: str | None, thumbnail: Path |
 @click.option("--classes", help="bcss21, bcss5 (default), tumor, or a TOML file with classes of your own.")
 @click.option("--encoder", help="Any encoder of segmentation-models-pytorch (default: resnet34).")
 @click.option("--encoder-weights", help="imagenet (default), none, or a file.")
+@click.option("--mpp", type=float, help="Pixel size of the images (um), where neither they nor --config say it.")
 @click.option("--epochs", type=int, help="At most so many (default: 50).")
 @click.option("--device", help="auto (default: all GPUs), cpu, cuda or cuda:N.")
 @click.option("--resume", is_flag=True, help="Go on with the training that was stopped in --out.")
-def train(data: tuple[Path, ...], out: Path, config: Path | None, resume: bool, **options: Any) -> None:
+def train(
+    data: tuple[Path, ...], out: Path, config: Path | None, mpp: float | None, resume: bool, **options: Any
+) -> None:
     """Train a model on DATA: folders of BCSS, its pre-tiled copies, images/ + masks/, or slides with GeoJSON."""
     from workflows.train import load_train_settings
     from workflows.train import train as train_model
 
-    settings = load_train_settings(config, data, **options)
+    settings = load_train_settings(config, data, mpp, **options)
     try:
         result = train_model(settings, out, click.echo, resume=resume)
     except KeyboardInterrupt:
@@ -131,9 +134,7 @@ def evaluate(
     from workflows.evaluate import evaluate as evaluate_model
     from workflows.train import load_train_settings
 
-    sources = load_train_settings(config, data).data
-    if mpp is not None:
-        sources = tuple(source.model_copy(update={"mpp": mpp}) for source in sources)
+    sources = load_train_settings(config, data, mpp).data
     evaluate_model(model, sources, out, side, classes, device or "auto", click.echo)
     click.echo(f"report in {out / 'report.html'}")
 

@@ -3,7 +3,7 @@
     python -m benchmarks.windows [--data ../shared/data]
 
 On real BCSS regions at 0.5 um/px: the labels of `segment_block` for each window and overlap are compared with those of
-the same network looking at the whole region (and 256 px of white around it) at once. Two networks: the demo model, and
+the same network looking at the whole region (and 256 px of white around it) at once. Two networks: the tumor model, and
 a ResNet34 U-Net with 21 classes whose weights are random but seeded, which is a harsher judge: nothing in it was
 trained to ignore a tile's edge.
 """
@@ -127,7 +127,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--model", default="demo")
+    parser.add_argument("--model", default="tumor")
     args = parser.parse_args()
     rows: dict[tuple[str, str, int], list[Row]] = {}
     with tempfile.TemporaryDirectory() as folder:

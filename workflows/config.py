@@ -4,8 +4,9 @@ import hashlib
 import json
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +23,9 @@ PIXEL_SETTINGS = {"overlap_px", "window", "block_px", "batch_size", "tissue", "r
 
 _BYTES_PER_PROCESS = 2 * 2**30
 """Memory that a worker on the CPU needs (B): model, torch, a block. (benchmarks/RESULTS.md)"""
+
+
+_Settings = TypeVar("_Settings", bound=BaseModel)
 
 
 class RunSettings(BaseModel):
@@ -45,7 +49,7 @@ class RunSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = "demo"
+    model: str = "tumor"
     mpp: Annotated[float, Field(gt=0)] | None = None
     overlap_px: Annotated[int, Field(ge=0)] | None = None
     window: Window = "crop"
@@ -107,15 +111,32 @@ def load_settings(config: Path | None, **given: Any) -> RunSettings:
     Raises:
         UsageError: if the file is not TOML, or a setting is unknown or out of range; the message names it.
     """
-    values: dict[str, Any] = {}
-    if config is not None:
-        try:
-            values = tomllib.loads(config.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UsageError(f"settings file {config}: {error}") from error
+    return checked(RunSettings, {**read_toml(config), **{k: value for k, value in given.items() if value is not None}})
+
+
+def read_toml(config: Path | None) -> dict[str, Any]:
+    """The settings that a file holds; none where there is no file.
+
+    Raises:
+        UsageError: if it cannot be read or is not TOML.
+    """
+    if config is None:
+        return {}
     try:
-        return RunSettings(**{**values, **{name: value for name, value in given.items() if value is not None}})
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"settings file {config}: {error}") from error
+
+
+def checked(kind: type[_Settings], values: Mapping[str, Any]) -> _Settings:
+    """Settings out of plain values.
+
+    Raises:
+        UsageError: if one is unknown or out of range; the message names it.
+    """
+    try:
+        return kind(**values)
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()]
-        known = ", ".join(RunSettings.model_fields)
+        known = ", ".join(kind.model_fields)
         raise UsageError("\n".join(["settings cannot be used:", *lines, f"known settings: {known}"])) from error

@@ -2,14 +2,11 @@
 
 import math
 import shutil
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from pipeline.errors import UsageError
 from pipeline.learning.crops import RegionCache, region_shares
@@ -31,7 +28,7 @@ from pipeline.truth.split import (
     make_split,
     write_split,
 )
-from workflows.config import short_hash
+from workflows.config import checked, read_toml, short_hash
 from workflows.folders import write_atomic
 
 CACHE = "cache"
@@ -58,33 +55,26 @@ class TrainResult:
     history: Sequence[Row]
 
 
-def load_train_settings(config: Path | None, data: Sequence[Path], **given: Any) -> TrainSettings:
+def load_train_settings(
+    config: Path | None, data: Sequence[Path], image_mpp: float | None = None, **given: Any
+) -> TrainSettings:
     """Settings from a TOML file, with what the call gives (not None) on top.
 
     Args:
         config: the file. Paths in its ``[[data]]`` are looked up in the folders of ``data``, in their order; its other
             paths are relative to the file.
         data: folders; without ``[[data]]`` in the file each is a data source itself.
+        image_mpp: pixel size (um) of the images of those sources for which the file says none.
         given: of the command.
 
     Raises:
         UsageError: if the file is not TOML, a setting is unknown or out of range, or a data source is nowhere.
     """
-    values: dict[str, Any] = {}
-    if config is not None:
-        try:
-            values = tomllib.loads(config.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UsageError(f"settings file {config}: {error}") from error
-    try:
-        listed = TrainSettings(**values).resolved(config.parent if config else Path.cwd())
-        found = {name: value for name, value in given.items() if value is not None}
-        settings = TrainSettings(**{**listed.model_dump(), **found})
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()]
-        known = ", ".join(TrainSettings.model_fields)
-        raise UsageError("\n".join(["settings cannot be used:", *lines, f"known settings: {known}"])) from error
+    listed = checked(TrainSettings, read_toml(config)).resolved(config.parent if config else Path.cwd())
+    asked = {name: value for name, value in given.items() if value is not None}
+    settings = checked(TrainSettings, {**listed.model_dump(), **asked})
     sources = tuple(_placed(source, data) for source in settings.data) or tuple(DataSource(path=path) for path in data)
+    sources = tuple(source if source.mpp else source.model_copy(update={"mpp": image_mpp}) for source in sources)
     labels = [source.label for source in sources]
     if twice := {label for label in labels if labels.count(label) > 1}:
         raise UsageError(f"two data sources are called {', '.join(sorted(twice))}; give each a name of its own")

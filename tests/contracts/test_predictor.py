@@ -9,6 +9,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 from pipeline.models.load import card_of
+from pipeline.models.refine import RefinedPredictor
 from pipeline.models.threshold import ThresholdConfig, ThresholdPredictor
 from pipeline.models.unet import UNetPredictor
 
@@ -106,6 +107,14 @@ class TestThreshold(PredictorContract):
     @classmethod
     def predict(cls):
         return ThresholdPredictor(model_card(cls.classes), ThresholdConfig(thresholds_od=(0.1, 0.3, 0.6)))
+
+
+class TestRefined(PredictorContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def predict(cls):
+        rough = ThresholdPredictor(model_card(cls.classes), ThresholdConfig(thresholds_od=(0.1, 0.3, 0.6)))
+        return RefinedPredictor(rough)
 
 
 class TestUNetOnTheCpu(PredictorContract):

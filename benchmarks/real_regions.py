@@ -1,0 +1,70 @@
+"""Tumor Dice, precision and recall on real regions: the stain alone, and a model without and with refined boundaries.
+
+    python -m benchmarks.real_regions DATA --mpp 0.25 [--model tumor]
+
+DATA is a folder of regions as `noctile train` reads it. A model that was trained on these regions is not measured by
+this; `benchmarks.leave_one_out` leaves its models where ``--model`` can name them.
+"""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.models.load import find_model, load_predictor
+from pipeline.models.refine import RefinedPredictor
+from pipeline.score import score_region
+from pipeline.slides.open import open_slide
+from pipeline.truth.find import DataSource, find_regions
+from pipeline.truth.region import Region, load_region
+from pipeline.truth.scheme import IGNORED, load_scheme
+from workflows.annotate import find_in
+
+Bool = npt.NDArray[np.bool_]
+UInt8 = npt.NDArray[np.uint8]
+
+
+def by_stain(region: Region, targets: UInt8, mpp: float) -> Bool:
+    """Tumor candidates of a region, on the grid of its targets."""
+    with closing(open_slide(region.image, mpp=region.mpp)) as reader:
+        found, tissue = find_in(reader)
+        frame = reader.info.frame.at(mpp)
+        inside: Bool = found.on(frame.box, frame) & tissue.on(frame.box, frame)
+    assert inside.shape == targets.shape
+    return inside
+
+
+def answers(region: Region, model: str) -> Iterator[tuple[str, Bool, UInt8]]:
+    """Who answers, where it finds tumor, and the truth."""
+    scheme = load_scheme("tumor")
+    predict = load_predictor(find_model(model))
+    mpp = predict.card.mpp
+    pixels = load_region(region, scheme, mpp)
+    yield "stain alone", by_stain(region, pixels.targets, mpp), pixels.targets
+    groups = [0 if info.role == "tumor" else 1 for info in predict.card.classes]
+    for name, model_or_refined in ((model, predict), (f"{model}, refined", RefinedPredictor(predict))):
+        _, labels = score_region(region, pixels, model_or_refined, groups, 2, 8)
+        yield name, labels == 0, pixels.targets
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--mpp", type=float)
+    parser.add_argument("--model", default="tumor")
+    a = parser.parse_args()
+    print("| region | by | Dice | precision | recall |\n|---|---|---|---|---|")
+    for region in find_regions(DataSource(path=a.data, mpp=a.mpp)):
+        for name, found, targets in answers(region, a.model):
+            truth, known = targets == 0, targets != IGNORED
+            both, claimed, there = (int(np.count_nonzero(m)) for m in (found & truth, found & known, truth))
+            p, r = both / max(claimed, 1), both / max(there, 1)
+            print(f"| {region.region_id} | {name} | {2 * p * r / max(1e-9, p + r):.3f} | {p:.3f} | {r:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
