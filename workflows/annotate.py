@@ -29,10 +29,8 @@ from pipeline.slides.open import open_slide
 from pipeline.slides.overview import read_overview
 from pipeline.stain import COARSE, MARGIN_UM, MPP, Candidates, coarse, evidence, find_candidates
 from pipeline.tissue import TissueMask, TissueSpec, find_tissue
+from pipeline.truth.scheme import OTHER, OUTSIDE, TUMOR
 from workflows.folders import write_atomic
-
-TUMOR, OTHER, OUTSIDE = 1, 21, 0
-"""Codes in a mask, those of BCSS. (its meta/gtruth_codes.tsv)"""
 
 _COLORS = {"Tumor": (200, 0, 0), "Other": (160, 160, 160)}
 """Names that QuPath knows, with colours, without which it does not read a class. (GsonTools, PathClassTypeAdapter)"""

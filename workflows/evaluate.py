@@ -38,7 +38,7 @@ from pipeline.score import (
 from pipeline.truth.find import DataSource, find_regions
 from pipeline.truth.region import LabelledPixels, Region, load_region
 from pipeline.truth.scheme import BUILT_IN, IGNORED, ClassScheme, load_scheme
-from pipeline.truth.split import BCSS_TEST_INSTITUTES, Split, read_split
+from pipeline.truth.split import BCSS_TEST_INSTITUTES, Split, check_names, read_split
 from workflows.folders import write_atomic, write_json
 
 Choice = Literal["train", "val", "test", "all"]
@@ -227,11 +227,7 @@ def _counts(of: Mapping[str, int]) -> str:
 
 def _regions(sources: Sequence[DataSource]) -> list[Region]:
     regions = [region for source in sources for region in find_regions(source)]
-    count = Counter(region.region_id for region in regions)
-    if twice := [region for region in regions if count[region.region_id] > 1]:
-        raise UsageError(
-            f"two regions are called {twice[0].region_id}: {twice[0].image} is one. Rename one, or leave its source out"
-        )
+    check_names(regions)
     return regions
 
 

@@ -28,7 +28,7 @@ from pipeline.truth.split import (
     make_split,
     write_split,
 )
-from workflows.config import checked, read_toml, short_hash
+from workflows.config import checked, cores, read_toml, short_hash
 from workflows.folders import write_atomic
 
 CACHE = "cache"
@@ -36,6 +36,8 @@ CACHE = "cache"
 
 _PLACE = {"device", "processes", "workers", "data", "name", "description", "licence", "limits", "half"}
 """Settings that do not change a step of the training; data count by their pixels' key."""
+
+_MOST_WORKERS = 8
 
 Say = Callable[[str], None]
 
@@ -195,7 +197,13 @@ def _job(
         key=key,
         device=device,
         processes=processes,
+        workers=_workers(device, processes) if settings.workers is None else settings.workers,
     )
+
+
+def _workers(device: str, processes: int) -> int:
+    """Processes that cut crops beside each one that trains: a GPU must not wait, a CPU has no core to spare."""
+    return min(_MOST_WORKERS, max(1, cores() // processes)) if device.startswith("cuda") else 0
 
 
 def _card(

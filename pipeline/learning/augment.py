@@ -17,6 +17,11 @@ UInt8 = npt.NDArray[np.uint8]
 Share = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(ge=0)]
 
+_FROM_STAINS = np.array([*STAINS, np.cross(*STAINS)])
+"""Optical density of R, G and B from amounts of haematoxylin, eosin and what is neither."""
+
+_TO_STAINS = np.linalg.inv(_FROM_STAINS)
+
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Grey of R, G, B. (ITU-R BT.601)"""
 
@@ -79,10 +84,8 @@ def restain(rng: np.random.Generator, rgb: UInt8, spec: Variation) -> UInt8:
         rgb: uint8 ``[h, w, 3]``.
         spec: how far.
     """
-    haematoxylin, eosin = STAINS
-    vectors = np.array([haematoxylin, eosin, np.cross(haematoxylin, eosin)])
     amounts = np.diag(np.exp(rng.normal(0, np.array([1, 1, 0.4]) * spec.stain)))
-    mixing = np.linalg.inv(vectors) @ amounts @ vectors @ (np.eye(3) + rng.normal(0, spec.hue, (3, 3)))
+    mixing = _TO_STAINS @ amounts @ _FROM_STAINS @ (np.eye(3) + rng.normal(0, spec.hue, (3, 3)))
     density = _DENSITY[rgb] @ mixing.astype(np.float32)
     lamp = np.float32(256 * rng.uniform(1 - spec.light, 1 + spec.light / 2))
     light = lamp * np.exp(-np.maximum(density, 0))

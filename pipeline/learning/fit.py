@@ -7,7 +7,6 @@ makes the same steps as one that was not.
 import copy
 import csv
 import math
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,7 +41,6 @@ _CLIP_NORM = 1.0
 """Largest norm of the gradient: one odd batch does not undo many. (Pascanu et al. 2013, arXiv 1211.5063)"""
 
 _SAY_SECONDS = 30.0
-_MOST_WORKERS = 8
 
 Row = dict[str, float]
 Say = Callable[[str], None]
@@ -64,6 +62,7 @@ class FitJob:
         key: of settings and data; a checkpoint of another key is not resumed.
         device: torch's name of it; "cuda" with several processes: one GPU each.
         processes: that train together.
+        workers: processes that cut crops, for each of those; 0: they cut their own.
     """
 
     settings: TrainSettings
@@ -77,6 +76,7 @@ class FitJob:
     key: str
     device: str
     processes: int
+    workers: int
 
     @property
     def steps(self) -> int:
@@ -309,15 +309,11 @@ class _Training:
         own = range(self._rank * size // job.processes, (self._rank + 1) * size // job.processes)
         first, last = (n * job.steps * settings.accumulate for n in (self._done.epoch, settings.epochs))
         numbers = [batch * size + k for batch in range(first, last) for k in own]
-        workers = settings.workers
-        if workers is None:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            workers = min(_MOST_WORKERS, max(1, cores // job.processes)) if self._device.type == "cuda" else 0
         loader = DataLoader(
             _Crops(job, numbers),
             batch_size=len(own),
-            num_workers=workers,
-            multiprocessing_context="spawn" if workers else None,
+            num_workers=job.workers,
+            multiprocessing_context="spawn" if job.workers else None,
             pin_memory=self._device.type == "cuda",
         )
         return iter(loader)

@@ -92,10 +92,7 @@ def make_split(regions: Sequence[Region], spec: SplitSpec, extras: Collection[st
         UsageError: if two regions have the same id, a name of the spec fits nothing or is on two sides, no patient is
             left for a side, or the file does not fit the regions.
     """
-    count = Counter(region.region_id for region in regions)
-    if twice := [region for region in regions if count[region.region_id] > 1]:
-        places = " and ".join(str(region.image) for region in twice if region.region_id == twice[0].region_id)
-        raise UsageError(f"two regions are called {twice[0].region_id}: {places}. Rename one, or leave its source out")
+    check_names(regions)
     if spec.file:
         split = read_split(spec.file)
     else:
@@ -108,6 +105,18 @@ def make_split(regions: Sequence[Region], spec: SplitSpec, extras: Collection[st
             "is for training only (extra = true)"
         )
     return split
+
+
+def check_names(regions: Sequence[Region]) -> None:
+    """Nothing, if each region has a name of its own.
+
+    Raises:
+        UsageError: otherwise; the message says where the first two lie.
+    """
+    count = Counter(region.region_id for region in regions)
+    if twice := [region for region in regions if count[region.region_id] > 1]:
+        places = " and ".join(str(region.image) for region in twice if region.region_id == twice[0].region_id)
+        raise UsageError(f"two regions are called {twice[0].region_id}: {places}. Rename one, or leave its source out")
 
 
 def check_leakage(regions: Iterable[Region], split: Split) -> None:
