@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,9 @@ from pipeline.blend import pool_sums
 from pipeline.geometry import Box, Frame
 from pipeline.masks.store import MaskStore
 from pipeline.models.card import ClassInfo
-from pipeline.plan import HEAT_FACTOR, TilePlan
+from pipeline.plan import HEAT_FACTOR, Block, TilePlan
+
+UInt8 = npt.NDArray[np.uint8]
 
 FOCUS_MPP = 4.0
 """Tumor foci are counted on the pyramid level closest to this pixel size (um): a few cells wide, cheap on any slide."""
@@ -73,47 +74,88 @@ class SlideSummary:
     tiles: int
 
 
-def summarise(store: MaskStore, plan: TilePlan, classes: tuple[ClassInfo, ...]) -> tuple[SlideSummary, list[TileRow]]:
-    """Measure a finished label map; its pyramid must have been built.
+class Tally:
+    """Counts a finished label map block by block, in any order and from several threads.
 
-    Areas are pixels x mpp_y x mpp_x at the level where the model looked.
-
-    Raises:
-        StoreError: if the masks cannot be read back.
+    Args:
+        store: of the slide.
+        plan: likewise.
+        classes: of the model.
     """
-    pixels: npt.NDArray[np.int64] = np.zeros(256, np.int64)
-    confidence = np.zeros(2)
-    tiles: list[TileRow] = []
-    for row, col, core, counts, (weighted, analysed) in _cores(store, plan):
-        pixels += counts
-        confidence += weighted, analysed
-        tissue = int(counts[1:].sum())
-        if tissue:
-            fractions = tuple(round(float(counts[c.code]) / tissue, 6) for c in classes)
-            tiles.append(
-                TileRow(
-                    row,
-                    col,
-                    *_um(core, plan.frame),
-                    round(tissue / core.area, 6),
-                    fractions,
-                    round(float(weighted / analysed / 255), 4),
+
+    def __init__(self, store: MaskStore, plan: TilePlan, classes: tuple[ClassInfo, ...]) -> None:
+        self._store, self._plan, self._classes = store, plan, classes
+        self._cores: list[_Core] = []
+
+    def __call__(self, block: tuple[int, int], labels: UInt8) -> None:
+        """Count the labels of one block, uint8 ``[h, w]``, as they stand in level 0.
+
+        Raises:
+            StoreError: if the maps cannot be read back.
+        """
+        self._cores.extend(_cores(self._store, self._plan, self._plan.block(block), labels))
+
+    def summary(self) -> tuple[SlideSummary, list[TileRow]]:
+        """The figures, once every block has been counted and the pyramid stands.
+
+        Areas are pixels x mpp_y x mpp_x at the level where the model looked.
+
+        Raises:
+            StoreError: if the masks cannot be read back.
+        """
+        plan, classes = self._plan, self._classes
+        pixels: npt.NDArray[np.int64] = np.zeros(256, np.int64)
+        confidence = 0
+        tiles: list[TileRow] = []
+        for core in sorted(self._cores, key=lambda c: (c.row, c.col)):
+            pixels += core.pixels
+            confidence += core.confidence
+            tissue = int(core.pixels[1:].sum())
+            if tissue:
+                tiles.append(
+                    TileRow(
+                        core.row,
+                        core.col,
+                        *_um(core.box, plan.frame),
+                        round(tissue / core.box.area, 6),
+                        tuple(round(float(core.pixels[c.code]) / tissue, 6) for c in classes),
+                        round(core.confidence / tissue / 255, 4),
+                    )
                 )
-            )
-    mm2 = plan.frame.pixel_area_mm2
-    tissue_mm2 = float(pixels[1:].sum()) * mm2
-    tumor_mm2 = float(sum(pixels[c.code] for c in classes if c.role == "tumor")) * mm2
-    n_foci, largest = tumor_foci(store, [c.code for c in classes if c.role == "tumor"])
-    return SlideSummary(
-        tissue_area_mm2=round(tissue_mm2, 6),
-        tumor_area_mm2=round(tumor_mm2, 6),
-        tumor_fraction_of_tissue=round(tumor_mm2 / tissue_mm2, 6) if tissue_mm2 else None,
-        class_area_mm2={c.name: round(float(pixels[c.code]) * mm2, 6) for c in classes},
-        tumor_foci=n_foci,
-        largest_focus_mm2=round(largest, 6),
-        mean_confidence=round(float(confidence[0] / confidence[1] / 255), 4) if confidence[1] else None,
-        tiles=len(plan.tiles),
-    ), sorted(tiles, key=lambda t: (t.row, t.col))
+        mm2 = plan.frame.pixel_area_mm2
+        tissue_px = int(pixels[1:].sum())
+        tissue_mm2 = tissue_px * mm2
+        tumor_mm2 = float(sum(pixels[c.code] for c in classes if c.role == "tumor")) * mm2
+        n_foci, largest = tumor_foci(self._store, [c.code for c in classes if c.role == "tumor"])
+        return SlideSummary(
+            tissue_area_mm2=round(tissue_mm2, 6),
+            tumor_area_mm2=round(tumor_mm2, 6),
+            tumor_fraction_of_tissue=round(tumor_mm2 / tissue_mm2, 6) if tissue_px else None,
+            class_area_mm2={c.name: round(float(pixels[c.code]) * mm2, 6) for c in classes},
+            tumor_foci=n_foci,
+            largest_focus_mm2=round(largest, 6),
+            mean_confidence=round(confidence / tissue_px / 255, 4) if tissue_px else None,
+            tiles=len(plan.tiles),
+        ), tiles
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Core:
+    """A tile's core, cut to the frame.
+
+    Attributes:
+        row: of the tile in the grid.
+        col: likewise.
+        box: the core.
+        pixels: of each label, int64 ``[256]``.
+        confidence: sum over its tissue pixels, x 255.
+    """
+
+    row: int
+    col: int
+    box: Box
+    pixels: npt.NDArray[np.int64]
+    confidence: int
 
 
 def tumor_foci(store: MaskStore, tumor_codes: list[int]) -> tuple[int, float]:
@@ -127,21 +169,19 @@ def tumor_foci(store: MaskStore, tumor_codes: list[int]) -> tuple[int, float]:
     return len(areas), float(areas.max(initial=0.0))
 
 
-def _cores(store: MaskStore, plan: TilePlan) -> Iterator[tuple[int, int, Box, Any, tuple[int, int]]]:
-    """Each tile's core (cut to the frame) with pixels per label and (sum of confidence x 255, pixels) of its tissue."""
+def _cores(store: MaskStore, plan: TilePlan, block: Block, labels: UInt8) -> Iterator[_Core]:
+    """The cores in a block that may have tissue."""
     n = plan.block_px // plan.grid.stride_px
-    n_rows, n_cols = plan.grid.shape
-    for block in plan.blocks:
-        labels, (_, confidence) = store.read(block.box), store.read_maps(block.box)
-        analysed = pool_sums(np, (labels > 0).astype(np.float32)).astype(np.int64)
-        for row in range(block.row * n, min(block.row * n + n, n_rows)):
-            for col in range(block.col * n, min(block.col * n + n, n_cols)):
-                core = plan.grid.core(row, col).intersect(plan.frame.box)
-                ys, xs = core.slices(block.box)
-                cells = (_cells(ys), _cells(xs))
-                weighted = int((analysed[cells] * confidence[cells].astype(np.int64)).sum())
-                counts = np.bincount(labels[ys, xs].ravel(), minlength=256)
-                yield row, col, core, counts, (weighted, int(counts[1:].sum()))
+    _, confidence = store.read_maps(block.box)
+    analysed = pool_sums(np, (labels > 0).view(np.uint8)).astype(np.int64)
+    for row, col in block.tiles:
+        if (row // n, col // n) != block.key:
+            continue  # with blend, a neighbour's tile that reaches in
+        box = plan.grid.core(row, col).intersect(plan.frame.box)
+        ys, xs = box.slices(block.box)
+        cells = (_cells(ys), _cells(xs))
+        weighted = int((analysed[cells] * confidence[cells].astype(np.int64)).sum())
+        yield _Core(row, col, box, np.bincount(labels[ys, xs].ravel(), minlength=256), weighted)
 
 
 def _cells(pixels: slice) -> slice:

@@ -37,9 +37,7 @@ def segment_block(
     canvas = Canvas(block.box, plan.grid, plan.window, [c.code for c in classes], tumor)
     tiles = read_tiles(reader, plan, block.tiles)
     while batch := list(islice(tiles, batch_size)):
-        probabilities = predict(np.stack([pixels for _, pixels in batch]))
-        for ((row, col), _), p in zip(batch, probabilities, strict=True):
-            canvas.add(row, col, p)
+        canvas.add([position for position, _ in batch], predict(np.stack([pixels for _, pixels in batch])))
     return canvas.finish(tissue.on(block.box, plan.frame))
 
 

@@ -117,7 +117,9 @@ class TissueMask:
         out = np.zeros((box.height, box.width), np.bool_)
         rows, ys = _under(box.y, box.y_stop, frame.mpp_y / self.frame.mpp_y, self.mask.shape[0])
         cols, xs = _under(box.x, box.x_stop, frame.mpp_x / self.frame.mpp_x, self.mask.shape[1])
-        out[rows, cols] = self.mask[ys][:, xs]
+        if len(ys) and len(xs):
+            few = self.mask[ys[0] : ys[-1] + 1].take(xs, axis=1)  # columns first: the rows are copied whole
+            out[rows, cols] = few.take(ys - ys[0], axis=0)
         return out
 
 

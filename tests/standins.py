@@ -56,6 +56,8 @@ class ArraySlide:
 class PositionNet:
     """Probabilities that differ from tile to tile for the same pixel, as a real network's do near a tile's edge."""
 
+    batch_size = 4
+
     def __init__(self, model: ModelCard, namespace: Any = np) -> None:
         self.card, self._xp = model, namespace
         ramp = np.linspace(0, 1, model.tile_px, dtype=np.float32)
@@ -72,6 +74,8 @@ class PositionNet:
 
 class ConstantNet:
     """The same probabilities everywhere."""
+
+    batch_size = 4
 
     def __init__(self, model: ModelCard, values: list[float], namespace: Any = np) -> None:
         self.card, self._values, self._xp = model, np.asarray(values, np.float32), namespace

@@ -18,7 +18,7 @@ from pipeline.tissue import TissueSpec
 PIXELS_VERSION = 2
 """Raised whenever a change of the code changes a mask; results of another version are recomputed, not mixed."""
 
-PIXEL_SETTINGS = {"overlap_px", "window", "block_px", "batch_size", "tissue", "refine"}
+PIXEL_SETTINGS = {"overlap_px", "window", "block_px", "batch_size", "compile", "tissue", "refine"}
 """Settings that a mask's pixels, or their shards, depend on."""
 
 _BYTES_PER_PROCESS = 2 * 2**30
@@ -37,7 +37,9 @@ class RunSettings(BaseModel):
         overlap_px: overlap of neighbouring tiles (px); None: what the model's card says.
         window: how tiles are joined.
         block_px: side of a block, the unit of work and of resume (label-map px); rounded to whole tiles.
-        batch_size: tiles looked at together: a forward pass on a GPU, side by side on the CPU's threads.
+        batch_size: tiles looked at together; None: one for each thread on the CPU, what free memory holds on a GPU
+            (where the last bits of probabilities depend on it).
+        compile: let ``torch.compile`` fuse the network's steps; a minute at the start, on a GPU only.
         tissue: how tissue is found.
         refine: ``guided`` fits boundaries to the picture with a guided filter; it did not measure better.
         engine: ``dask`` runs blocks in processes, ``serial`` is the plain loop that defines the meaning.
@@ -54,7 +56,8 @@ class RunSettings(BaseModel):
     overlap_px: Annotated[int, Field(ge=0)] | None = None
     window: Window = "crop"
     block_px: Annotated[int, Field(ge=256, le=16384)] = 4096
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = 8
+    batch_size: Annotated[int, Field(ge=1, le=1024)] | None = None
+    compile: bool = False
     tissue: TissueSpec = TissueSpec()
     refine: Literal["none", "guided"] = "none"
     engine: Literal["dask", "serial"] = "dask"

@@ -55,8 +55,8 @@ def inspect_slide(path: Path, mpp: float | None, settings: RunSettings, thumbnai
         "flags": ", ".join(tissue.flags) or "none",
         "tiles": f"{len(plan.tiles)} of {plan.grid.tile_px} px at {plan.frame.mpp:.4g} um/px in {len(plan.blocks)} "
         f"blocks ({plan.predictions} predictions) for model {card.name}",
-        "at most": f"{plan.disk_bytes / 1e6:.1f} MB on disk, {plan.peak_bytes(settings.batch_size) / 1e6:.0f} MB of "
-        "memory a task beside the model",
+        "at most": f"{plan.disk_bytes / 1e6:.1f} MB on disk, "
+        f"{plan.peak_bytes(settings.batch_size or 1) / 1e6:.0f} MB of memory a task beside the model",
     }
 
 

@@ -1,6 +1,7 @@
 """What one task does: prepare a slide, segment a block, finish a slide. Each takes one small, picklable argument."""
 
 import platform
+import threading
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from pipeline.errors import MppImplausibleError, StoreError
 from pipeline.geometry import Extent, Frame
 from pipeline.masks.pyramid import build_pyramid
 from pipeline.masks.store import MaskLayout, MaskStore
-from pipeline.measure import TileRow, summarise
+from pipeline.measure import Tally, TileRow
 from pipeline.models.card import ModelCard, Predictor
 from pipeline.models.load import load_predictor
 from pipeline.plan import TilePlan, plan_tiles
@@ -161,8 +162,8 @@ def segment_block_job(job: StepJob) -> int:
     plan, tissue = _cached_plan(folder, folder.plan.stat().st_mtime_ns)
     block = plan.block(step.block)
     reader = _cached_reader(job.entry)
-    predict = predictor(run.model, run.device, run.threads, run.settings.refine)
-    mask = segment_block(reader, plan, block, tissue, predict, run.settings.batch_size)
+    predict = predictor(run.model, run.device, run.threads, run.settings)
+    mask = segment_block(reader, plan, block, tissue, predict, run.settings.batch_size or predict.batch_size)
     MaskStore.open(folder.mask).write(mask.box, mask.labels, mask.heat, mask.confidence)
     return len(block.tiles)
 
@@ -175,11 +176,12 @@ def finish_slide(job: StepJob) -> None:
     assert described is not None  # noqa: S101 - 'finish' follows 'prepare'
     plan = TilePlan.from_json(described["plan"])
     store = MaskStore.open(folder.mask)
-    build_pyramid(store)
+    classes = run.card.classes
+    tally = Tally(store, plan, classes)
+    build_pyramid(store, tally, run.threads)
     if missing := sorted({block.key for block in plan.blocks} - set(store.stored_blocks())):
         raise StoreError(f"{folder.mask}: the shards of blocks {missing} have gone; delete {folder.path} and run again")
-    classes = run.card.classes
-    summary, tiles = summarise(store, plan, classes)
+    summary, tiles = tally.summary()
     table = tile_table(tiles, [c.name for c in classes])
     write_atomic(folder.tiles, lambda p: pq.write_table(table, p, compression="zstd"))
     preview = preview_of(store, job.step.slide_id, summary.class_area_mm2)
@@ -254,11 +256,20 @@ def tile_table(tiles: list[TileRow], class_names: list[str]) -> pa.Table:
     return pa.table(columns)
 
 
-@lru_cache(maxsize=1)
-def predictor(model: str, device: str, threads: int, refine: str) -> Predictor:
+_LOADING = threading.Lock()
+"""Held while a model is loaded: on a GPU two jobs run in one process, and both would load it."""
+
+
+def predictor(model: str, device: str, threads: int, settings: RunSettings) -> Predictor:
     """The model of this process: loaded once, its weights checked against the card."""
-    predict = load_predictor(Path(model), device, threads=threads)
-    if refine == "none":
+    with _LOADING:
+        return _loaded(model, device, threads, settings)
+
+
+@lru_cache(maxsize=1)
+def _loaded(model: str, device: str, threads: int, settings: RunSettings) -> Predictor:
+    predict = load_predictor(Path(model), device, threads=threads, compiled=settings.compile)
+    if settings.refine == "none":
         return predict
     from pipeline.models.refine import RefinedPredictor  # noqa: PLC0415 - imports torch
 

@@ -67,6 +67,9 @@ class NightResult:
         return 0 if done == len(self.rows) else 1 if done else 2
 
 
+_JOBS_PER_GPU = 2
+"""While one block's pixels are read, or its shard is written, the GPU has another's to look at."""
+
 Observer = Callable[[Progress, str], None]
 """Called after each outcome with the progress and a line worth saying ("" if there is none)."""
 
@@ -195,8 +198,14 @@ def _engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunContext]
     from workflows.engines.dask import DaskEngine  # noqa: PLC0415 - slow to load, and the serial engine needs none of it
 
     gpus = gpus_of(run.device)
-    env = {"OMP_NUM_THREADS": str(run.threads)}
-    engine = DaskEngine(settings.processes(len(gpus)), gpus=gpus, env=env, scheduler=settings.scheduler)
+    engine = DaskEngine(
+        settings.processes(len(gpus)),
+        gpus=gpus,
+        jobs_each=_JOBS_PER_GPU if gpus else 1,
+        env={"OMP_NUM_THREADS": str(run.threads), "OPENBLAS_NUM_THREADS": "1"},
+        preload=("workflows.jobs", "pipeline.models.unet"),
+        scheduler=settings.scheduler,
+    )
     return engine, replace(run, device="cuda") if gpus and not settings.scheduler else run
 
 

@@ -325,8 +325,11 @@ class MaskStore:
                 )
 
     def _check_codes(self, labels: UInt8) -> None:
+        codes = sorted(c.code for c in self.layout.classes)
+        if codes[-1] == len(codes) and labels.max() <= codes[-1]:  # 1..n without a gap: quick to check
+            return
         known = np.zeros(256, np.bool_)
-        known[[0, *(c.code for c in self.layout.classes)]] = True
+        known[[0, *codes]] = True
         if not known[labels].all():
             strange = np.setdiff1d(labels, np.flatnonzero(known))
             raise ValueError(f"labels {strange.tolist()} are no class of {self.path}: {np.flatnonzero(known).tolist()}")

@@ -90,6 +90,11 @@ class Predictor(Protocol):
         """What the model says of itself."""
         ...
 
+    @property
+    def batch_size(self) -> int:
+        """How many tiles it likes to be given at once."""
+        ...
+
     def __call__(self, tiles: UInt8) -> Any:
         """Class probabilities of a batch of tiles.
 

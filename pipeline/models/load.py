@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -22,6 +24,9 @@ THRESHOLD: Final = "threshold"
 _HOW = "docs/model-folder.md says how to write it"
 _ZOO = Path(__file__).parent / "zoo"
 _PICKLES = frozenset({".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"})
+
+_GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
+"""Without one of these a Linux machine has no GPU for torch: NVIDIA's driver, AMD's, Windows' (WSL)."""
 
 _Checked = TypeVar("_Checked", bound=BaseModel)
 
@@ -132,13 +137,16 @@ def card_of(fields: Mapping[str, Any], sha256: str) -> ModelCard:
     return validated(ModelCard, {**fields, "sha256": sha256}, "the model card")
 
 
-def load_predictor(folder: Path, device: str = "auto", threads: int | None = None) -> Predictor:
+def load_predictor(
+    folder: Path, device: str = "auto", threads: int | None = None, *, compiled: bool = False
+) -> Predictor:
     """A model ready to look at tiles, its weights checked against its card.
 
     Args:
         folder: of the model.
         device: auto, cpu, cuda or cuda:N; a model without a network runs on the CPU wherever it is.
         threads: tiles that a network looks at at once on the CPU; None: as many as torch takes threads.
+        compiled: let ``torch.compile`` fuse the network's steps; on a GPU only.
 
     Raises:
         ModelError: if the folder is incomplete or altered, or its files contradict each other.
@@ -152,7 +160,7 @@ def load_predictor(folder: Path, device: str = "auto", threads: int | None = Non
         return load_threshold(folder, card)
     from pipeline.models.unet import load_unet  # noqa: PLC0415 - imports torch, which takes seconds
 
-    return load_unet(folder, card, resolve_device(device), threads)
+    return load_unet(folder, card, resolve_device(device), threads, compiled=compiled)
 
 
 def resolve_device(device: str) -> str:
@@ -176,6 +184,8 @@ def resolve_device(device: str) -> str:
 
 def gpu_count() -> int:
     """GPUs that torch finds in this machine."""
+    if sys.platform == "linux" and not any(map(os.path.exists, _GPU_NODES)):
+        return 0  # spares the run's main process torch
     import torch  # noqa: PLC0415 - takes seconds, and only a GPU needs it
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0

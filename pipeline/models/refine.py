@@ -41,6 +41,11 @@ class RefinedPredictor:
         """What the model says of itself."""
         return self._predictor.card
 
+    @property
+    def batch_size(self) -> int:
+        """As the predictor's."""
+        return self._predictor.batch_size
+
     def __call__(self, tiles: UInt8) -> torch.Tensor:
         """See `Predictor`; float32 on the predictor's device.
 

@@ -81,6 +81,11 @@ class ThresholdPredictor:
         """What the model says of itself."""
         return self._card
 
+    @property
+    def batch_size(self) -> int:
+        """One: nothing is won by more."""
+        return 1
+
     def __call__(self, tiles: UInt8) -> Float32:
         """See `Predictor`.
 

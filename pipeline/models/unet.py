@@ -2,7 +2,8 @@
 
 import copy
 import inspect
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -39,14 +40,37 @@ Architecture = Literal[
     "PAN",
     "UPerNet",
     "Segformer",
+    "Pointwise",
 ]
-"""Classes of segmentation-models-pytorch that a config may name; nothing else is ever looked up by name."""
+"""Classes of segmentation-models-pytorch that a config may name, and `Pointwise`; nothing else is looked up by name."""
 
 _FOREIGN_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What other people's constructors and forward passes raise when a config does not suit them."""
 
+_BATCHES = (32, 16, 8, 4, 2)
+"""Sizes that a batch on a GPU may have; 32 tiles of 512 px are 8 million pixels, enough work for any."""
+
 _NAMED_AT_ONCE = 3
 """How many tensors an error names before it counts the rest."""
+
+
+class Pointwise(torch.nn.Conv2d):
+    """A 1x1 convolution: each pixel by its own colour. To measure what everything but the network costs.
+
+    Args:
+        classes: channels that come out.
+        encoder_weights: None; here because every architecture has it.
+        activation: likewise.
+    """
+
+    def __init__(self, classes: int, encoder_weights: None = None, activation: None = None) -> None:  # noqa: ARG002
+        super().__init__(3, classes, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits by a product of matrices: its channels lie apart in memory, as all that follows reads them."""
+        assert self.bias is not None  # noqa: S101 - made with one
+        weight = self.weight.flatten(1).expand(len(x), -1, -1)
+        return torch.baddbmm(self.bias[:, None], weight, x.flatten(2)).view(len(x), -1, *x.shape[2:])
 
 
 class UNetPredictor:
@@ -59,7 +83,9 @@ class UNetPredictor:
     batches of 4; beside other work the median was 419 ms against 1268 and more, since cores in one pass wait for each
     other.
 
-    On a GPU a batch is one forward pass, its convolutions in float16.
+    On a GPU a batch is one forward pass, its convolutions in float16. Each thread that calls has a stream of its own,
+    in which all that it does stands in line: tiles go up from pinned memory, and nothing waits for the GPU until
+    somebody asks for a result. So the next tiles are read while these are computed.
 
     Args:
         card: of the model.
@@ -67,28 +93,51 @@ class UNetPredictor:
             classes: the logit of the first.
         device: torch's name of it.
         threads: tiles at once on the CPU; None: as many as torch takes threads.
+        compiled: let ``torch.compile`` fuse the network's steps, which takes a minute at the start; batches are filled
+            up to ``batch_size``, since each size would be compiled anew. On a GPU only.
 
     Raises:
         ModelError: if what comes out does not fit the card.
     """
 
     def __init__(
-        self, card: ModelCard, network: torch.nn.Module, device: str = "cpu", threads: int | None = None
+        self,
+        card: ModelCard,
+        network: torch.nn.Module,
+        device: str = "cpu",
+        threads: int | None = None,
+        *,
+        compiled: bool = False,
     ) -> None:
         _check_output(network, card)
         self._card, self._device = card, torch.device(device)
+        self._network: Callable[[torch.Tensor], torch.Tensor]
         self._network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         mean, std = (torch.tensor(v, device=self._device).view(1, 3, 1, 1) for v in (card.mean, card.std))
         self._scale, self._shift = 1 / (255 * std), -mean / std
         self._pool: ThreadPoolExecutor | None = None
         if self._device.type == "cpu":
-            workers = threads or torch.get_num_threads()
-            self._pool = ThreadPoolExecutor(workers, "tiles", initializer=torch.set_num_threads, initargs=(1,))
+            self._batch_size = threads or torch.get_num_threads()
+            self._pool = ThreadPoolExecutor(self._batch_size, "tiles", initializer=torch.set_num_threads, initargs=(1,))
+            return
+        self._streams = threading.local()
+        self._batch_size = self._fitting_batch()
+        self._filled = compiled
+        if compiled:
+            self._network = torch.compile(network, dynamic=False)
+            self._on_gpu(
+                torch.zeros(1, card.tile_px, card.tile_px, 3, dtype=torch.uint8)
+            )  # compiles, before threads do
 
     @property
     def card(self) -> ModelCard:
         """What the model says of itself."""
         return self._card
+
+    @property
+    def batch_size(self) -> int:
+        """Tiles to look at together: one for each thread on the CPU, what free memory holds on a GPU."""
+        return self._batch_size
 
     def __call__(self, tiles: UInt8) -> torch.Tensor:
         """See `Predictor`; float32 on the predictor's device.
@@ -99,20 +148,47 @@ class UNetPredictor:
         check_tiles(tiles, self._card)
         batch = torch.from_numpy(np.require(tiles, requirements=("C", "W")))
         if self._pool is None:
-            return self._probabilities(batch)
-        return torch.cat(list(self._pool.map(self._probabilities, torch.split(batch, 1))))
+            return self._on_gpu(batch)
+        done = list(self._pool.map(self._probabilities, torch.split(batch, 1)))
+        return torch.cat(done) if len(done) > 1 else done[0]  # to copy 21 classes of a tile takes 11 ms
+
+    def _on_gpu(self, tiles: torch.Tensor) -> torch.Tensor:
+        if not hasattr(self._streams, "own"):  # what the caller does next with the result stands in this stream, too
+            self._streams.own = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+            torch.cuda.set_stream(self._streams.own)
+        n = len(tiles)
+        if self._filled and n < self._batch_size:
+            tiles = torch.cat([tiles, tiles.new_zeros(self._batch_size - n, *tiles.shape[1:])])
+        return self._probabilities(tiles.pin_memory().to(self._device, non_blocking=True))[:n]
 
     @torch.no_grad()  # not inference_mode, whose tensors nobody may change in place afterwards
     def _probabilities(self, tiles: torch.Tensor) -> torch.Tensor:
-        pixels = tiles.to(self._device).permute(0, 3, 1, 2).float() * self._scale + self._shift  # stays channels last
+        pixels = tiles.permute(0, 3, 1, 2).float() * self._scale + self._shift  # stays channels last
         with torch.autocast(self._device.type, torch.float16, enabled=self._device.type == "cuda"):
             logits = self._network(pixels).float()
         if logits.shape[1] < len(self._card.classes):  # softmax of (x, 0) is the sigmoid of x, and the rest
             logits = torch.cat([logits, torch.zeros_like(logits)], dim=1)
         return torch.softmax(logits, dim=1)
 
+    def _fitting_batch(self) -> int:
+        """The largest of `_BATCHES` whose forward pass fits into half of the GPU's free memory."""
+        side = self._card.tile_px
+        free, _ = torch.cuda.mem_get_info(self._device)
+        before = torch.cuda.memory_allocated(self._device)
+        torch.cuda.reset_peak_memory_stats(self._device)
+        self._probabilities(torch.zeros(1, side, side, 3, dtype=torch.uint8, device=self._device))
+        tile_bytes = torch.cuda.max_memory_allocated(self._device) - before
+        return largest_batch(tile_bytes, free)
 
-def load_unet(folder: Path, card: ModelCard, device: str = "cpu", threads: int | None = None) -> UNetPredictor:
+
+def largest_batch(tile_bytes: int, free_bytes: int) -> int:
+    """The largest of `_BATCHES` that takes at most half of the free memory: other jobs share the GPU; at least 1."""
+    return next((n for n in _BATCHES if n * tile_bytes <= free_bytes // 2), 1)
+
+
+def load_unet(
+    folder: Path, card: ModelCard, device: str = "cpu", threads: int | None = None, *, compiled: bool = False
+) -> UNetPredictor:
     """The model of a folder, in float32 whatever its weights are stored in. Nothing is downloaded, nothing unpickled.
 
     Raises:
@@ -120,7 +196,7 @@ def load_unet(folder: Path, card: ModelCard, device: str = "cpu", threads: int |
     """
     network = build_network(read_config(folder), folder / CONFIG)
     _fill(network, folder / WEIGHTS)
-    return UNetPredictor(card, network, device, threads)
+    return UNetPredictor(card, network, device, threads, compiled=compiled)
 
 
 def save_model(
@@ -181,7 +257,8 @@ def build_network(config: Mapping[str, Any], where: Path | str) -> torch.nn.Modu
     Raises:
         ModelError: if the config describes no network that Noctile runs.
     """
-    architecture = getattr(smp, validated(_NetworkConfig, config, where).architecture)
+    name = validated(_NetworkConfig, config, where).architecture
+    architecture = Pointwise if name == Pointwise.__name__ else getattr(smp, name)
     settings = {key: value for key, value in config.items() if not key.startswith("_")}
     known = [p.name for p in inspect.signature(architecture).parameters.values() if p.kind is not p.VAR_KEYWORD]
     if strange := sorted(settings.keys() - set(known)):

@@ -1,5 +1,7 @@
 """The laws of the plan and the canvas; each stands for a defect that was seen in the field."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import standins
@@ -7,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import blend
 from pipeline.blend import Canvas, window_weights
 from pipeline.geometry import Box, Extent, Frame
 from pipeline.plan import TileGrid, TilePlan, Tiling, plan_tiles
@@ -15,6 +18,14 @@ from pipeline.segment import segment_block
 windows = st.sampled_from(["crop", "blend"])
 # tile and overlap with a stride that is a multiple of 8
 grids = st.sampled_from([(64, 0), (64, 16), (64, 32), (64, 48), (32, 8), (96, 40), (32, 24)])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _torch_stays_torch() -> Iterator[None]:
+    """The lines that run on a GPU are run here too: on the CPU the canvas would take torch's memory for numpy's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blend, "_is_host", lambda values: isinstance(values, np.ndarray))
+        yield
 
 
 @st.composite
@@ -159,7 +170,7 @@ class TestLaw3:
             for col in range(grid.shape[1]):
                 p = rng.random((3, 64, 64)).astype(np.float32)
                 p /= p.sum(axis=0)
-                canvas.add(row, col, p)
+                canvas.add([(row, col)], p[None])
                 here = grid.tile(row, col).shift(50, 50).slices()
                 sums[(slice(None), *here)] += weights * p
                 totals[here] += weights
@@ -195,9 +206,9 @@ class TestCanvas:
     def test_a_tile_that_comes_too_late_is_refused(self):
         canvas = Canvas(Box(0, 0, 200, 64), TileGrid(64, 16, Extent(200, 64)), "blend", [1], [])
         p = np.ones((1, 64, 64), np.float32)
-        canvas.add(2, 0, p)
+        canvas.add([(2, 0)], p[None])
         with pytest.raises(ValueError, match="decided"):
-            canvas.add(0, 0, p)
+            canvas.add([(0, 0)], p[None])
 
     def test_a_block_without_tiles_is_refused(self):
         canvas = Canvas(Box(0, 0, 8, 8), TileGrid(64, 16, Extent(8, 8)), "crop", [1], [])

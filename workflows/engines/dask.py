@@ -1,8 +1,12 @@
 """Jobs on Dask workers: a local cluster, or one that runs already. The only file that knows Dask."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
+from multiprocessing import forkserver
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +16,7 @@ import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.client import Future, as_completed
 from distributed.scheduler import KilledWorker
+from distributed.utils import get_mp_context
 
 from pipeline.errors import UsageError
 from workflows.engines.base import Failure, Job, Outcome, attempt
@@ -29,7 +34,9 @@ class DaskEngine:
     Args:
         processes: workers of a local cluster.
         gpus: numbers of the GPUs that they share out; each sees one alone (``CUDA_VISIBLE_DEVICES``), as ``cuda``.
+        jobs_each: jobs that a worker does at once, in threads.
         env: further environment of the workers, e.g. ``OMP_NUM_THREADS``.
+        preload: modules that workers need; imported once and shared, where that is possible (`_start_forkserver`).
         scheduler: address of a running scheduler, e.g. ``tcp://10.0.0.1:8786``; no cluster is started then.
 
     Raises:
@@ -41,7 +48,9 @@ class DaskEngine:
         processes: int,
         *,
         gpus: Sequence[str] = (),
+        jobs_each: int = 1,
         env: dict[str, str] | None = None,
+        preload: Sequence[str] = (),
         scheduler: str | None = None,
     ) -> None:
         self._prefix = f"noctile-{uuid4().hex[:8]}"  # two runs on one scheduler have different keys
@@ -50,8 +59,10 @@ class DaskEngine:
         self._scratch: TemporaryDirectory[str] | None = None
         address: Any = scheduler
         if scheduler is None:
+            if preload and not gpus:
+                _start_forkserver(preload, env or {})
             self._scratch = TemporaryDirectory(prefix="noctile-")
-            address = self._cluster = _local_cluster(processes, gpus, env or {}, Path(self._scratch.name))
+            address = self._cluster = _local_cluster(processes, gpus, jobs_each, env or {}, Path(self._scratch.name))
         try:
             self._client = Client(address, timeout=_START_TIMEOUT_S, set_as_default=False)
             self._client.wait_for_workers(processes if scheduler is None else 1, timeout=_START_TIMEOUT_S)
@@ -123,13 +134,40 @@ class DaskEngine:
         return Outcome(job.key, None, Failure("engine", f"Dask lost the job: {future.status} {error!r}"), 0.0)
 
 
-def _local_cluster(processes: int, gpus: Sequence[str], env: dict[str, str], scratch: Path) -> SpecCluster:
+def _start_forkserver(modules: Sequence[str], env: Mapping[str, str]) -> None:
+    """Import what workers need once, in a process that they will be forked from; returns before that is done.
+
+    Forked workers share its memory and start at once; spawned ones would each import torch and its like anew. On Linux
+    only: elsewhere libraries do not bear a fork. Not for GPUs, whose driver is never set up before a fork, but whose
+    libraries nobody has tried it with.
+
+    Args:
+        modules: imported there.
+        env: its environment and that of the workers, e.g. ``OMP_NUM_THREADS``.
+    """
+    if sys.platform != "linux":
+        return
+    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})  # also for workers that are restarted
+    get_mp_context()  # sets a preload of its own, once
+    multiprocessing.set_forkserver_preload(["distributed.nanny", *modules])
+    before = {name: os.environ.get(name) for name in env}
+    os.environ.update(env)
+    try:
+        forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _local_cluster(
+    processes: int, gpus: Sequence[str], jobs_each: int, env: dict[str, str], scratch: Path
+) -> SpecCluster:
     """Processes on this machine, reachable from this machine alone."""
     workers = {
         i: {
             "cls": Nanny,
             "options": {
-                "nthreads": 1,
+                "nthreads": jobs_each,
                 "host": "127.0.0.1",
                 "local_directory": str(scratch),
                 "memory_limit": 0,
