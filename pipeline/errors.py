@@ -6,11 +6,12 @@
     |-- UsageError             the call itself is wrong: settings, manifest, paths     (exit code 2)
     |   `-- ModelError         a model folder is missing, altered or contradicts itself
     `-- SlideError             one slide cannot be done; the others go on              (exit code 1)
-        |-- SlideOpenError         reason "unopenable"       no reader knows the file
-        |-- SlideReadError         reason "unreadable"       it opens, its pixels do not decode
-        |-- MppMissingError        reason "mpp_missing"      nothing says how large a pixel is
-        |-- MppImplausibleError    reason "mpp_implausible"  what it says cannot be true
-        `-- StoreError             reason "store"            a result cannot be written or read back
+        |-- SlideOpenError         reason "unopenable"         no reader knows the file
+        |-- SlideReadError         reason "unreadable"         it opens, its pixels do not decode
+        |-- UnreadableTissueError  reason "unreadable_tissue"  too much of its tissue does not decode
+        |-- MppMissingError        reason "mpp_missing"        nothing says how large a pixel is
+        |-- MppImplausibleError    reason "mpp_implausible"    what it says cannot be true
+        `-- StoreError             reason "store"              a result cannot be written or read back
 
 An error says what happened, to which slide, what was found and what to do. ``reason`` is the code that stands in
 the tables, so that a program can group failures without reading sentences.
@@ -47,6 +48,12 @@ class SlideReadError(SlideError):
     """The file opens, but its pixels cannot be decoded."""
 
     reason = "unreadable"
+
+
+class UnreadableTissueError(SlideError):
+    """The file opens, but too much of its tissue cannot be decoded for areas to be the slide's."""
+
+    reason = "unreadable_tissue"
 
 
 class MppMissingError(SlideError):

@@ -1,13 +1,15 @@
 """Slides of a few hundred pixels, written with tifffile, and a pixel source that is a list of arrays."""
 
 from pathlib import Path
+from typing import Any
 
+import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image
 
 from pipeline.geometry import Box, Extent
-from pipeline.slides.pyramid import Facts
+from pipeline.slides.pyramid import Facts, Reduction
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -28,38 +30,91 @@ def pyramid(pixels: np.ndarray, *factors: int) -> list[np.ndarray]:
 
 
 def write_tiff(
-    path: Path, levels: list[np.ndarray], mpp_y: float, mpp_x: float, compression: str | None = "jpeg"
+    path: Path,
+    levels: list[np.ndarray],
+    mpp_y: float,
+    mpp_x: float,
+    compression: str | int | None = "jpeg",
+    *,
+    file: dict[str, Any] | None = None,
+    **options: Any,
 ) -> Path:
-    """A tiled pyramid that both reader libraries open."""
-    with tifffile.TiffWriter(path) as tiff:
+    """A tiled pyramid that both reader libraries open; ``file`` and ``options`` are tifffile's, of file and page."""
+    with tifffile.TiffWriter(path, **file or {}) as tiff:
         for k, level in enumerate(levels):
-            tiff.write(
-                level,
-                tile=(64, 64),
-                photometric="rgb",
-                extrasamples=["unassalpha"] if level.shape[2] == 4 else None,
-                compression=compression,
-                subfiletype=1 if k else 0,
-                resolution=(10_000 / mpp_x, 10_000 / mpp_y),
-                resolutionunit="CENTIMETER",
-                metadata=None,
-            )
+            page = {
+                "tile": (64, 64),
+                "photometric": "minisblack" if level.ndim == 2 else "rgb",
+                "extrasamples": ["unassalpha"] if level.shape[2:] == (4,) else None,
+                "compression": compression,
+                "subfiletype": 1 if k else 0,
+                "resolution": (10_000 / mpp_x, 10_000 / mpp_y),
+                "resolutionunit": "CENTIMETER",
+                "metadata": None,
+            }
+            tiff.write(level, **page | options)
     return path
+
+
+APERIO = "Aperio Image Library v11.2.1\n1x1 [0,0 1x1] (64x64)|AppMag = 40|MPP = 0.25"
+"""An ImageDescription that makes a slide Aperio's."""
+
+
+def write_with_tables(path: Path, pixels: np.ndarray, subsampling: str, colours: str, photometric: str) -> Path:
+    """One level of 0.25 um whose JPEG tables stand in the tag JPEGTables, without application markers in its streams.
+
+    Args:
+        path: of the file.
+        pixels: RGB.
+        subsampling: "444", "422" or "420".
+        colours: how the streams code them: "YCBCR" or "RGB".
+        photometric: what the tag says they are.
+    """
+    height, width, _ = pixels.shape
+    padded = np.pad(pixels, ((0, -height % 64), (0, -width % 64), (0, 0)), mode="edge")
+    tiles = [padded[y : y + 64, x : x + 64] for y in range(0, height, 64) for x in range(0, width, 64)]
+    streams = [
+        bytes(imagecodecs.jpeg8_encode(t, 90, colorspace="RGB", outcolorspace=colours, subsampling=subsampling))
+        for t in tiles
+    ]
+    tables, scans = zip(*map(_without_tables, streams), strict=True)
+    assert len(set(tables)) == 1
+    options = {"shape": pixels.shape, "dtype": np.uint8, "jpegtables": tables[0], "photometric": photometric}
+    with tifffile.TiffWriter(path) as tiff:
+        resolution = {"resolution": (40_000, 40_000), "resolutionunit": "CENTIMETER", "metadata": None}
+        tiff.write(iter(scans), tile=(64, 64), compression="jpeg", **options, **resolution)
+    return path
+
+
+def _without_tables(stream: bytes) -> tuple[bytes, bytes]:
+    """A JPEG stream as abbreviated tables and abbreviated image. (ITU-T T.81, annex B.4 and B.5)"""
+    tables, image, place = [], [], 2
+    while stream[place + 1] != 0xDA:
+        stop = place + 2 + int.from_bytes(stream[place + 2 : place + 4], "big")
+        if stream[place + 1] in {0xDB, 0xC4}:
+            tables.append(stream[place:stop])
+        elif stream[place + 1] not in {0xE0, 0xEE}:
+            image.append(stream[place:stop])
+        place = stop
+    return b"\xff\xd8" + b"".join(tables) + b"\xff\xd9", b"\xff\xd8" + b"".join(image) + stream[place:]
 
 
 class ArraySource:
     """A `PixelSource` over arrays; remembers the largest box that it gave out (px)."""
 
-    def __init__(self, levels: list[np.ndarray], bounds: Box | None = None) -> None:
-        self._levels = levels
+    def __init__(
+        self, levels: list[np.ndarray], bounds: Box | None = None, reductions: tuple[Reduction, ...] = ()
+    ) -> None:
+        reduced = [np.asarray(Image.fromarray(levels[r.level]).reduce(r.factor)) for r in reductions]
+        self._levels = [*levels, *reduced]
         extents = tuple(Extent(*level.shape[:2]) for level in levels)
-        self.facts = Facts("array", "array", extents, (0.5, 0.5), None, bounds, None)
+        self.facts = Facts("array", "array", extents, (0.5, 0.5), None, bounds, None, reductions)
         self.largest_px = 0
         self.levels_read: set[int] = set()
 
     def fetch(self, level: int, box: Box) -> np.ndarray:
         assert box.area
-        assert Box.of(self.facts.extents[level]).contains(box)
+        assert Box.of(Extent(*self._levels[level].shape[:2])).contains(box)
         self.largest_px = max(self.largest_px, box.area)
         self.levels_read.add(level)
         return self._levels[level][box.slices()]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pydicom
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 _PREAMBLE_BYTES = 128
 _MAGIC = b"DICM"
@@ -15,7 +17,9 @@ _HEADER_ERRORS = (
     AttributeError,
     EOFError,
     LookupError,
+    MemoryError,  # an element that is said to take more than there is
     RuntimeError,
+    TypeError,
     ValueError,
     struct.error,
 )
@@ -45,12 +49,14 @@ def read_header(path: Path) -> DicomHeader | None:
         return None
     tags = ["SeriesInstanceUID", "TotalPixelMatrixRows", "TotalPixelMatrixColumns"]
     try:
+        if read_file_meta_info(path).TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
+            return None  # pydicom would unpack all of it, whatever that comes to; no slide library reads such files
         found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+        rows, columns = found.get("TotalPixelMatrixRows") or 0, found.get("TotalPixelMatrixColumns") or 0
+        series = found.get("SeriesInstanceUID")
+        return DicomHeader(str(series), int(rows) * int(columns)) if series else None
     except _HEADER_ERRORS:
         return None
-    rows, columns = found.get("TotalPixelMatrixRows") or 0, found.get("TotalPixelMatrixColumns") or 0
-    series = found.get("SeriesInstanceUID")
-    return DicomHeader(str(series), int(rows) * int(columns)) if series else None
 
 
 def series_files(path: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.errors import UsageError
 from pipeline.slides.dicom import DicomHeader, read_header
 from pipeline.slides.image import IMAGE_SUFFIXES
-from pipeline.slides.manifest import MAX_ID_BYTES, ManifestRow, read_manifest, why_unsafe
+from pipeline.slides.manifest import MAX_ID_BYTES, ManifestRow, one_name, read_manifest, why_unsafe, why_unspeakable
 
 _DICOM_SUFFIX = ".dcm"
 
@@ -90,16 +90,21 @@ def _found(arguments: Sequence[str | Path], images: bool) -> list[Path]:
     """The slide files that arguments name, absolute, sorted, each file and each DICOM series once."""
     files: dict[Path, Path] = {}
     for path in sorted(path.absolute() for argument in arguments for path in _match(str(argument), images)):
-        files.setdefault(path.resolve(), path)
+        if reason := why_unspeakable(str(path)):
+            raise UsageError(f"slide {str(path)!a}: its name {reason}; rename the file or its folder, or leave it out")
+        files.setdefault(_real(path), path)
     return _one_per_series(files.values())
 
 
 def _match(argument: str, images: bool) -> list[Path]:
     if not argument:
         raise UsageError("one of the slides is an empty name; a shell variable without a value, perhaps")
-    path = Path(argument).expanduser()
-    if path.is_file():
-        return [path]
+    try:
+        path = Path(argument).expanduser()
+        if path.is_file():
+            return [path]
+    except (OSError, RuntimeError) as error:  # a name that is too long; ~ of nobody
+        raise UsageError(f"{argument!r:.200} cannot be looked for: {error}"[:400]) from error
     suffixes = (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES) if images else SLIDE_SUFFIXES
     if paths := _below(path, suffixes):
         return paths
@@ -111,12 +116,27 @@ def _below(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """The files of a folder or a glob whose names end as slides' do; the glob's own ending counts as one."""
     if path.is_dir():
         return list(_walk(path, suffixes))
-    hits = [Path(hit) for hit in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - Path.glob has no absolute patterns
+    hits = list(_glob(path))
     is_companion = cache(_is_companion)
     hits = [hit for hit in hits if not any(map(is_companion, [hit, *hit.parents]))]
     asked = (path.suffix.lower(),) if path.suffix.lower() in IMAGE_SUFFIXES else ()
     paths = [hit for hit in hits if hit.is_file() and _ends(hit, (*suffixes, *asked))]
     return paths + [slide for hit in hits if hit.is_dir() for slide in _walk(hit, suffixes)]
+
+
+def _glob(pattern: Path) -> Iterator[Path]:
+    """What a glob matches, hidden ones not. Its ``**`` follows no links, which may go round; `glob.glob` does."""
+    first = next((k for k, part in enumerate(pattern.parts) if glob.has_magic(part)), None)
+    if first is None:
+        return
+    root, below = Path(*pattern.parts[:first]), pattern.parts[first:]
+    hidden = any(part.startswith(".") for part in below)
+    try:
+        for hit in root.glob(str(Path(*below))):
+            if hidden or not any(part.startswith(".") for part in hit.relative_to(root).parts):
+                yield hit
+    except (OSError, ValueError) as error:  # no permission; ** beside other letters
+        raise UsageError(f"{str(pattern)!r} cannot be looked for: {error}") from error
 
 
 def _nothing(images: list[Path]) -> str:
@@ -130,10 +150,27 @@ def _nothing(images: list[Path]) -> str:
 
 
 def _walk(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """The files of a folder and its subfolders; hidden ones and those that belong to an .mrxs file are left out."""
+    """The files of a folder and its subfolders; hidden ones and those that belong to an .mrxs file are left out.
+
+    Raises:
+        UsageError: if one is a link that leads out of the folder. Links to folders are not followed.
+    """
+    inside = _real(folder)
     for where, folders, files in os.walk(folder, onerror=_unreadable):
         folders[:] = [name for name in folders if name[0] != "." and not _is_companion(Path(where, name))]
-        yield from (Path(where, name) for name in files if name[0] != "." and _ends(Path(name), suffixes))
+        for path in (Path(where, name) for name in files if name[0] != "." and _ends(Path(name), suffixes)):
+            if path.is_symlink() and not _real(path).is_relative_to(inside):
+                raise UsageError(
+                    f"folder {folder} holds a link that leads out of it: {path} -> {_real(path)}. Whoever made the "
+                    f"folder may have meant another file than you do; if it is right, name the files: {folder}/*"
+                )
+            if path.is_file():
+                yield path
+
+
+def _real(path: Path) -> Path:
+    """The file that a path leads to; the path itself where its links run in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def _unreadable(error: OSError) -> None:
@@ -179,7 +216,7 @@ def _listed(rows: list[ManifestRow]) -> list[_Pair]:
     for row in rows:
         if row.path is None:
             raise UsageError(f"{row.where}: no path; without slides in the call, the manifest needs a column path")
-        other = seen.setdefault(row.path.resolve(), row)
+        other = seen.setdefault(_real(row.path), row)
         if other is not row:
             raise UsageError(f"{row.where}: {row.path} was named before ({other.where}); keep one of the rows")
         pairs.append((row.path, row))
@@ -204,7 +241,7 @@ def _matches(row: ManifestRow, paths: list[Path]) -> list[Path]:
     """The slides that a row may mean: its file, or where there is no such file, those of its name, stem or slide_id."""
     wanted = row.path
     if wanted and wanted.is_file():
-        return [path for path in paths if path.resolve() == wanted.resolve()]
+        return [path for path in paths if _real(path) == _real(wanted)]
     if wanted and (same_name := [path for path in paths if path.name == wanted.name]):
         return same_name
     names = {row.slide_id, *((wanted.name, wanted.stem) if wanted else ())}
@@ -214,22 +251,27 @@ def _matches(row: ManifestRow, paths: list[Path]) -> list[Path]:
 def _unique_ids(pairs: list[_Pair]) -> list[str]:
     """A slide_id for each: the manifest's, else the file's stem, with a hash of the path where another has the same."""
     wanted = [row.slide_id if row and row.slide_id else _safe(path) for path, row in pairs]
-    count = Counter(slide_id.casefold() for slide_id in wanted)
-    return [
-        slide_id if (row and row.slide_id) or count[slide_id.casefold()] == 1 else f"{slide_id}-{_path_hash(path)}"
+    count = Counter(map(one_name, wanted))
+    chosen = [
+        slide_id if (row and row.slide_id) or count[one_name(slide_id)] == 1 else f"{slide_id}-{_path_hash(path)}"
         for slide_id, (path, row) in zip(wanted, pairs, strict=True)
     ]
+    seen: dict[str, Path] = {}
+    for slide_id, (path, _) in zip(chosen, pairs, strict=True):
+        if (other := seen.setdefault(one_name(slide_id), path)) is not path:
+            raise UsageError(f"{other} and {path} would both be called {slide_id}; rename one of them")
+    return chosen
 
 
 def _safe(path: Path) -> str:
     """The file's stem if it can name a folder; else what can be kept of it, with a hash of the path."""
     if not why_unsafe(path.stem):
         return path.stem
-    kept = re.sub(r"[^\w.+=@ -]", "_", path.stem).strip(". ")
+    kept = re.sub(r"[^\w+=@ -]", "_", path.stem).strip("_ ")  # no dots: nul.svs and nul.a.svs are devices on Windows
     room = MAX_ID_BYTES - 2 * (_HASH_CHARS + 1)
     kept = kept.encode()[:room].decode(errors="ignore")
     return f"{kept or 'slide'}-{_path_hash(path)}"
 
 
 def _path_hash(path: Path) -> str:
-    return hashlib.sha1(os.fsencode(path.resolve()), usedforsecurity=False).hexdigest()[:_HASH_CHARS]
+    return hashlib.sha1(os.fsencode(_real(path)), usedforsecurity=False).hexdigest()[:_HASH_CHARS]

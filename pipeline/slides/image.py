@@ -4,6 +4,7 @@ Plain TIFF needs nothing of this: tiffslide reads it. The density tags of PNG an
 image is on paper; how large a pixel was on the glass comes from the call, the manifest or the file's name.
 """
 
+import io
 import re
 import struct
 import threading
@@ -11,8 +12,10 @@ import zlib
 from pathlib import Path
 
 from PIL import Image, ImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from pipeline.errors import SlideOpenError, SlideReadError
 from pipeline.geometry import Box, Extent
@@ -32,6 +35,14 @@ _OPENERS: dict[bytes, tuple[str, type[ImageFile.ImageFile]]] = {
 """First bytes, name and opener of each format. The openers themselves know no size limit but ours, whereas Pillow's
 own (`Image.open`) is one number for the whole process."""
 
+_STREAMS: dict[bytes, type[ImageFile.ImageFile]] = {
+    **{magic: opener for magic, (_, opener) in _OPENERS.items()},
+    b"\xff\x4f\xff\x51": Jpeg2KImageFile,
+    b"\0\0\0\x0cjP  ": Jpeg2KImageFile,
+    b"RIFF": WebPImageFile,
+}
+"""First bytes and opener of the streams that stand in TIFF and say how large they are."""
+
 _CODECS = {"png": "deflate", "jpeg": "jpeg"}
 
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
@@ -50,6 +61,18 @@ def is_image(path: Path) -> bool:
         OSError: if it cannot be read.
     """
     return _opener(path) is not None
+
+
+def claimed_pixels(stream: bytes) -> int:
+    """How many pixels (px) an encoded image says that it has; 0 where that cannot be told. Nothing is decoded."""
+    opener = next((opener for magic, opener in _STREAMS.items() if stream.startswith(magic)), None)
+    if opener is None:
+        return 0
+    try:
+        with opener(io.BytesIO(stream)) as image:
+            return image.width * image.height
+    except _ERRORS:
+        return 0
 
 
 def mpp_from_name(name: str) -> float | None:

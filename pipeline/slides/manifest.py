@@ -4,12 +4,14 @@ import csv
 import io
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Never
 
 from pipeline.errors import UsageError
+from pipeline.texts import read_text
 
 _ALIASES = {
     "slide_id": ("slide_id", "sample_id", "slide"),
@@ -26,6 +28,19 @@ _DELIMITERS = ",;\t"
 
 MAX_ID_BYTES = 128
 """Longest slide_id (UTF-8): file systems allow 255 bytes, and results append to it."""
+
+
+MAX_BYTES, MAX_COLUMNS = 256 * 2**20, 1_000
+"""Largest manifest: a million slides of 256 characters; and its columns, each of which is one of the cohort's table."""
+
+_RESERVED = {
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    *(f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789\u00b9\u00b2\u00b3"),
+}
+"""Devices on Windows, whatever follows behind a dot. (learn.microsoft.com, Naming Files, Paths, and Namespaces)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +88,7 @@ def read_manifest(file: Path) -> list[ManifestRow]:
         UsageError: if the file cannot be read, a row cannot be used or two rows name the same slide_id.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file, MAX_BYTES, "utf-8-sig")
     except OSError as error:
         raise UsageError(f"manifest {file} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -94,13 +109,28 @@ def why_unsafe(slide_id: str) -> str | None:
     """Why a slide_id cannot name a folder, or None if it can."""
     if slide_id.startswith("."):
         return "it begins with a dot"
-    if re.search(r"[/\\\x00-\x1f\x7f]", slide_id):
-        return "it has a slash, a backslash or a control character"
+    if re.search(r'[/\\<>:"|?*\x00-\x1f\x7f]', slide_id):
+        return 'it has a control character or one of / \\ < > : " | ? *'
     if not slide_id.isprintable():
         return "it has a character that cannot be printed"
     if len(slide_id.encode()) > MAX_ID_BYTES:
         return f"it is longer than {MAX_ID_BYTES} bytes"
+    if slide_id.endswith(".") or slide_id.partition(".")[0].rstrip().upper() in _RESERVED:
+        return "Windows does not take it: it ends with a dot, or is a device there"
     return None if slide_id.strip() == slide_id != "" else "it is empty, or begins or ends with a space"
+
+
+def why_unspeakable(path: str) -> str | None:
+    """Why a path cannot stand in tables and on terminals, or None if it can."""
+    kinds = {unicodedata.category(char) for char in path if char != "\t"}
+    if "Cs" in kinds:
+        return "is not UTF-8"
+    return "has a control character or a line break" if kinds & {"Cc", "Zl", "Zp"} else None
+
+
+def one_name(slide_id: str) -> str:
+    """What is the same for names that some file system takes for one: upper and lower case, composed or not."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", slide_id).casefold())
 
 
 def _rows(file: Path, table: list[list[str]]) -> Iterator[ManifestRow]:
@@ -126,8 +156,10 @@ def _trimmed(line: list[str]) -> list[str]:
 
 
 def _columns(file: Path, header: list[str]) -> list[_Column]:
+    if len(header) > MAX_COLUMNS:
+        raise UsageError(f"manifest {file}: {len(header)} columns, more than {MAX_COLUMNS}; is it a manifest?")
     if len(set(header)) < len(header) or not all(header):
-        raise UsageError(f"manifest {file}: the header names a column twice, or leaves one unnamed: {header}")
+        raise UsageError(f"manifest {file}: the header names a column twice, or leaves one unnamed: {header!s:.500}")
     folded = [re.sub(r"[\s-]+", "_", name.casefold()) for name in header]
     chosen = {}
     for name, aliases in _ALIASES.items():
@@ -135,7 +167,7 @@ def _columns(file: Path, header: list[str]) -> list[_Column]:
         if present:
             chosen[folded.index(present[0])] = name
     if not {"slide_id", "path"} & set(chosen.values()):
-        raise UsageError(f"manifest {file}: no column slide_id or path in its header {header}")
+        raise UsageError(f"manifest {file}: no column slide_id or path in its header {header!s:.500}")
     return [_Column(chosen.get(column, ""), name) for column, name in enumerate(header)]
 
 
@@ -146,16 +178,25 @@ def _row(file: Path, where: str, known: dict[str, str], extra: tuple[tuple[str, 
     if not slide_id and not path:
         _refuse(where, "the slide_id is empty")
     if slide_id and (reason := why_unsafe(slide_id)):
-        _refuse(where, f"slide_id {slide_id!r} cannot name a folder: {reason}")
+        _refuse(where, f"slide_id {slide_id!r:.200} cannot name a folder: {reason}")
+    if path and (reason := why_unspeakable(path)):
+        _refuse(where, f"the path {path!a:.200} {reason}")
     return ManifestRow(
         where,
         slide_id,
-        (file.absolute().parent / Path(path).expanduser()) if path else None,
+        _path(where, file, path) if path else None,
         known.get("patient_id") or None,
         _mpp(where, known),
         known.get("group") or None,
         extra,
     )
+
+
+def _path(where: str, file: Path, path: str) -> Path:
+    try:
+        return file.absolute().parent / Path(path).expanduser()
+    except RuntimeError as error:  # ~ of nobody
+        raise UsageError(f"{where}: the path {path!r:.200}: {error}") from error
 
 
 def _mpp(where: str, known: dict[str, str]) -> tuple[float, float] | None:
@@ -176,7 +217,7 @@ def _positive(where: str, cell: str) -> float:
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        _refuse(where, f"mpp {cell!r} is not a positive number (um per pixel)")
+        _refuse(where, f"mpp {cell!r:.80} is not a positive number (um per pixel)")
     return number
 
 
@@ -185,7 +226,7 @@ def _check_unique(file: Path, rows: list[ManifestRow]) -> None:
         raise UsageError(f"manifest {file} has no rows")
     seen: dict[str, ManifestRow] = {}
     for row in rows:
-        if row.slide_id and (other := seen.setdefault(row.slide_id.casefold(), row)) is not row:
+        if row.slide_id and (other := seen.setdefault(one_name(row.slide_id), row)) is not row:
             _refuse(
                 row.where, f"slide_id {row.slide_id!r} was used before ({other.where}); upper and lower case are one"
             )

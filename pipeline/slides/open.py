@@ -5,36 +5,53 @@ from pathlib import Path
 
 from openslide import OpenSlide
 
-from pipeline.errors import SlideOpenError
-from pipeline.geometry import Frame
+from pipeline.errors import MppImplausibleError, SlideOpenError
+from pipeline.geometry import Extent, Frame
 from pipeline.slides.base import SlideInfo, SlideReader
+from pipeline.slides.directories import MAX_SIDE_PX, check_directories
 from pipeline.slides.fingerprint import fingerprint
 from pipeline.slides.image import ImageSource, is_image, mpp_from_name
 from pipeline.slides.mpp import Statements, resolve_mpp
 from pipeline.slides.openslide import OpenSlideSource
-from pipeline.slides.pyramid import PixelSource, PyramidReader, level_frames
+from pipeline.slides.pyramid import Facts, PixelSource, PyramidReader, level_frames
 from pipeline.slides.tags import NO_RESOLUTION, TiffTags, is_tiff, read_tags
 from pipeline.slides.tiffslide import TiffSlideSource
+from pipeline.slides.tiled import TiledTiffSource
+from pipeline.slides.tilegrid import Unsuited, tile_grids
+
+_OPENSLIDE_LACKS = ("jpeg2000", "webp")
+"""Codecs of generic TIFF that tiffslide decodes and OpenSlide, in the build of openslide-bin, does not."""
+
+MAX_AREA_MM2 = 4_000.0
+"""Largest slide (mm2): the whole glass of a large one, 51 x 76 mm. At 8 um/px, where tissue is looked for in 30 bytes a
+pixel, that is 1.9 GB; a standard glass has half of it."""
 
 
 def open_slide(
-    path: Path, *, slide_id: str | None = None, mpp: float | tuple[float, float] | None = None
+    path: Path, *, slide_id: str | None = None, mpp: float | tuple[float, float] | None = None, threads: int = 1
 ) -> SlideReader:
     """Open a slide: through OpenSlide if it knows the format, else tiffslide if it is TIFF, Pillow if PNG or JPEG.
+
+    From TIFF whose tiles can be read without them (`tile_grids` holds the rule) OpenSlide and tiffslide only say what
+    the slide is.
 
     Args:
         path: the file; for MRXS the .mrxs file, for DICOM any file of the series.
         slide_id: name of the slide; None: the file's stem.
         mpp: size of a level-0 pixel (um), or of its two sides (y, x); overrides what the file says.
+        threads: that decode the tiles of one read, where tiles are read directly.
 
     Raises:
-        SlideOpenError: if there is no such file, no reader knows it, or the reader cannot open it.
+        SlideOpenError: if there is no such file, no reader knows it, the reader cannot open it, or what it says of its
+            levels cannot be.
         MppMissingError: if nothing says how large a pixel is.
         MppImplausibleError: if what is said cannot be true.
     """
     slide_id = slide_id or path.stem
     try:
-        return read_with(_source(path, slide_id), path, slide_id, mpp)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise SlideOpenError(f"slide {slide_id}: {path} is no file but a pipe or a device. Name a file")
+        return read_with(_source(path, slide_id, threads), path, slide_id, mpp)
     except OSError as error:
         raise SlideOpenError(
             f"slide {slide_id}: {path} cannot be read: {error.strerror or error}. Check the path and its permissions"
@@ -58,15 +75,35 @@ def read_with(
     return reader
 
 
-def _source(path: Path, slide_id: str) -> PixelSource:
+def _source(path: Path, slide_id: str, threads: int) -> PixelSource:
+    """The pixels of a file.
+
+    Raises:
+        SlideOpenError: if no library knows the file.
+        OSError: if it cannot be read.
+    """
+    if not is_tiff(path):
+        return _library(path, slide_id)
+    check_directories(path, slide_id)
+    library = _library(path, slide_id)
+    with ExitStack() as cleanup:
+        cleanup.callback(library.close)
+        grids = tile_grids(path, library.facts)
+        if isinstance(grids, Unsuited):
+            cleanup.pop_all()
+            return library
+        return TiledTiffSource(path, slide_id, library.facts, grids, threads)
+
+
+def _library(path: Path, slide_id: str) -> PixelSource:
     """The reader library's handle.
 
     Raises:
         SlideOpenError: if no library knows the file.
         OSError: if it cannot be read.
     """
-    tiff = is_tiff(path)
-    if OpenSlide.detect_format(path):
+    tiff, vendor = is_tiff(path), OpenSlide.detect_format(path)
+    if vendor and not (vendor == "generic-tiff" and read_tags(path).compression in _OPENSLIDE_LACKS):
         return OpenSlideSource(path, slide_id)
     if tiff:
         return TiffSlideSource(path, slide_id)
@@ -81,16 +118,24 @@ def _source(path: Path, slide_id: str) -> PixelSource:
 
 def _describe(source: PixelSource, path: Path, slide_id: str, mpp: float | tuple[float, float] | None) -> SlideInfo:
     facts = source.facts
+    _check_levels(facts, path, slide_id)
     tags = read_tags(path) if is_tiff(path) else TiffTags(facts.compression or "unknown", None, NO_RESOLUTION)
     user = (mpp, mpp) if isinstance(mpp, int | float) else mpp
     said = Statements(user, facts.mpp, mpp_from_name(path.name), tags.mpp, tags.said, facts.objective_power)
     mpp_y, mpp_x, mpp_source = resolve_mpp(slide_id, said)
     scanned = facts.scanned
+    frame = Frame(scanned.extent, mpp_y, mpp_x)
+    if frame.area_mm2 > MAX_AREA_MM2:
+        raise MppImplausibleError(
+            f"slide {slide_id}: {scanned.width} x {scanned.height} px of {frame.mpp:.4g} um ({mpp_source}) would be "
+            f"{frame.area_mm2:.0f} mm2, more than the largest glass ({MAX_AREA_MM2:.0f}). Pass the true pixel size "
+            "with --mpp or in the manifest; if it is true, cut the file or convert it to coarser pixels"
+        )
     return SlideInfo(
         slide_id=slide_id,
         path=path,
         fingerprint=fingerprint(path),
-        frame=Frame(scanned.extent, mpp_y, mpp_x),
+        frame=frame,
         levels=level_frames(facts, mpp_y, mpp_x),
         vendor=facts.vendor,
         reader=facts.reader,
@@ -99,3 +144,21 @@ def _describe(source: PixelSource, path: Path, slide_id: str, mpp: float | tuple
         objective_power=facts.objective_power,
         bounds=scanned,
     )
+
+
+def _check_levels(facts: Facts, path: Path, slide_id: str) -> None:
+    """Nothing, if the levels can be those of a slide.
+
+    Raises:
+        SlideOpenError: if there is none, one is empty or larger than level 0, or level 0 is absurdly large.
+    """
+    native = facts.extents[0] if facts.extents else Extent(0, 0)
+    sides = [side for extent in facts.extents for side in (extent.height, extent.width)]
+    grown = any(extent.height > native.height or extent.width > native.width for extent in facts.extents)
+    if not sides or min(sides) < 1 or max(sides) > MAX_SIDE_PX or grown:
+        levels = ", ".join(f"{extent.width} x {extent.height}" for extent in facts.extents[:8])
+        raise SlideOpenError(
+            f"slide {slide_id}: {facts.reader} finds levels of {levels or 'no'} px in {path}. Sides go from 1 to "
+            f"{MAX_SIDE_PX} px, and no level is larger than the first: the file is damaged. Copy it again from where "
+            "it was scanned or archived, or leave it out"
+        )

@@ -92,7 +92,7 @@ class OpenSlideSource:
 
 
 def _facts(slide: OpenSlide) -> Facts:
-    said = dict(slide.properties)
+    said = slide.properties  # not all of it: names that are not text cannot be looked up
     mpp_y, mpp_x = positive(said.get("openslide.mpp-y")), positive(said.get("openslide.mpp-x"))
     return Facts(
         reader="openslide",

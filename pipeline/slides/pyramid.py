@@ -20,7 +20,21 @@ _COARSER = 1e-3
 """How much (relative) coarser than wanted a level may be and still be taken: scanners round what they write."""
 
 _PART_PX = 2048
-"""Side of what is fetched at once (px of the level): 4 Mpx and their copies, whatever the box. (peak: tests/slides)"""
+"""Its square is what is fetched at once (px of the level): 4 Mpx and their copies, whatever the box. (peak:
+tests/slides)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """A level that the file does not hold, but that a source yields for less work than the level it is made from.
+
+    Attributes:
+        level: index of the level of the file.
+        factor: how many of its pixels make one, along each axis; those that do not fill one are left out.
+    """
+
+    level: int
+    factor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +49,7 @@ class Facts:
         objective_power: nominal magnification, or None.
         bounds: the part of level 0 that was scanned (px), or None.
         compression: codec of level 0, or None.
+        reductions: further levels to fetch from, counted on from those of the file.
     """
 
     reader: str
@@ -44,6 +59,7 @@ class Facts:
     objective_power: float | None
     bounds: Box | None
     compression: str | None
+    reductions: tuple[Reduction, ...] = ()
 
     @property
     def scanned(self) -> Box:
@@ -65,7 +81,7 @@ class PixelSource(Protocol):
         """Pixels of a level, uint8 ``[box.height, box.width, 3]``, RGB on white.
 
         Args:
-            level: its index.
+            level: its index; those behind the levels of the file are ``facts.reductions``.
             box: in the level's own pixels, inside the level, not empty.
 
         Raises:
@@ -80,17 +96,19 @@ class PixelSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """A level of the file.
+    """A level of the file, or one that its source makes of it.
 
     Attributes:
-        index: its number.
-        extent: in the file (px).
+        index: its number, as the source counts.
+        factor: how many pixels of a level of the file make one; 1 is that level itself.
+        extent: of its pixels (px).
         frame: cut to the slide's bounds.
         y: where the slide's frame begins in the level (px of the level, maybe between two).
         x: likewise.
     """
 
     index: int
+    factor: int
     extent: Extent
     frame: Frame
     y: float
@@ -117,7 +135,7 @@ def downsample(native: int, length: int, other_native: int, other_length: int) -
 
 def level_frames(facts: Facts, mpp_y: float, mpp_x: float) -> tuple[Frame, ...]:
     """The frames of all levels, cut to the bounds; ``mpp_y`` and ``mpp_x`` are those of level 0 (um)."""
-    return tuple(level.frame for level in _levels(facts, mpp_y, mpp_x))
+    return tuple(level.frame for level in _levels(facts, mpp_y, mpp_x)[: len(facts.extents)])
 
 
 class PyramidReader:
@@ -141,7 +159,7 @@ class PyramidReader:
     def read(self, box: Box, mpp: float) -> UInt8:
         """The pixels of ``box``, given in pixels of ``info.frame.at(mpp)``; see `SlideReader.read`.
 
-        Whatever the box, about `_PART_PX` x `_PART_PX` pixels of the file are held at once.
+        Whatever the box, about `_PART_PX` squared pixels of a level are held at once.
 
         Raises:
             SlideReadError: if the file's pixels cannot be decoded.
@@ -152,12 +170,12 @@ class PyramidReader:
         target = self._info.frame.at(mpp)
         level = self._level_for(target)
         ratio_y, ratio_x = target.mpp_y / level.frame.mpp_y, target.mpp_x / level.frame.mpp_x
+        parts = list(_parts(box.intersect(target.box), ratio_y, ratio_x))
+        if parts == [box]:
+            return self._resampled(level, box, ratio_y, ratio_x)
         out = np.full((box.height, box.width, 3), WHITE, np.uint8)
-        for part in _parts(box.intersect(target.box), int(_PART_PX / ratio_y), int(_PART_PX / ratio_x)):
-            rows = taps(part.y, part.y_stop, ratio_y, level.y, level.extent.height)
-            cols = taps(part.x, part.x_stop, ratio_x, level.x, level.extent.width)
-            cover = Box(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
-            out[part.slices(box)] = combine(self._fetch(level, cover), rows, cols)
+        for part in parts:
+            out[part.slices(box)] = self._resampled(level, part, ratio_y, ratio_x)
         return out
 
     def close(self) -> None:
@@ -166,13 +184,25 @@ class PyramidReader:
         self._source.close()
 
     def _level_for(self, target: Frame) -> _Level:
-        """The coarsest level that is as fine as the target along both axes; level 0 if none is."""
+        """The coarsest level that is as fine as the target along both axes; level 0 if none is.
+
+        Of levels of the same pixel size the one that leaves least to the source: the file's own before reductions.
+        """
         fine = [
             level
             for level in self._levels
             if level.frame.mpp_y <= target.mpp_y * (1 + _COARSER) and level.frame.mpp_x <= target.mpp_x * (1 + _COARSER)
         ]
-        return max(fine, key=lambda level: level.frame.mpp, default=self._levels[0])
+        coarsest = max((level.frame.mpp for level in fine), default=0.0)
+        alike = (level for level in fine if level.frame.mpp * (1 + _COARSER) >= coarsest)
+        return min(alike, key=lambda level: level.factor, default=self._levels[0])
+
+    def _resampled(self, level: _Level, box: Box, ratio_y: float, ratio_x: float) -> UInt8:
+        """A box of the target, one pixel of which is ``ratio_y`` x ``ratio_x`` pixels of the level."""
+        rows = taps(box.y, box.y_stop, ratio_y, level.y, level.extent.height)
+        cols = taps(box.x, box.x_stop, ratio_x, level.x, level.extent.width)
+        cover = Box(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
+        return combine(self._fetch(level, cover), rows, cols)
 
     def _fetch(self, level: _Level, box: Box) -> UInt8:
         """Pixels of a box that may reach outside the level, where it is white."""
@@ -204,7 +234,7 @@ def positive(value: object) -> float | None:
 def bounds_from(said: Mapping[str, object], prefix: str) -> Box | None:
     """The bounds that a reader's properties state, or None if they do not state all four of them as whole numbers."""
     values = [str(said.get(f"{prefix}.bounds-{name}")) for name in ("y", "x", "height", "width")]
-    if not all(value.isdecimal() for value in values):
+    if not all(value.isdecimal() and len(value) < 16 for value in values):
         return None
     return Box(*map(int, values))
 
@@ -219,21 +249,42 @@ def undecodable(slide_id: str, level: int, box: Box, error: Exception) -> SlideR
 
 
 def _levels(facts: Facts, mpp_y: float, mpp_x: float) -> tuple[_Level, ...]:
-    native, scanned = facts.extents[0], facts.scanned
-    levels = []
-    for index, extent in enumerate(facts.extents):
-        by_y = downsample(native.height, extent.height, native.width, extent.width)
-        by_x = downsample(native.width, extent.width, native.height, extent.height)
-        height, width = math.ceil(scanned.height / by_y), math.ceil(scanned.width / by_x)
-        cut = Extent(min(extent.height, height), min(extent.width, width))
-        frame = Frame(cut, mpp_y * by_y, mpp_x * by_x)
-        levels.append(_Level(index, extent, frame, scanned.y / by_y, scanned.x / by_x))
+    """The levels of the file, then its reductions."""
+    native, levels = facts.extents[0], []
+    for index, (level, factor) in enumerate(_sources(facts)):
+        whole = facts.extents[level]
+        by_y = downsample(native.height, whole.height, native.width, whole.width) * factor
+        by_x = downsample(native.width, whole.width, native.height, whole.height) * factor
+        extent = Extent(whole.height // factor, whole.width // factor)
+        levels.append(_level(facts.scanned, index, factor, extent, (by_y, by_x), (mpp_y, mpp_x)))
     return tuple(levels)
 
 
-def _parts(box: Box, height: int, width: int) -> Iterator[Box]:
-    """A box cut into parts of at most ``height x width`` (at least one pixel)."""
-    ys = range(box.y, box.y_stop, max(1, height))
-    xs = range(box.x, box.x_stop, max(1, width))
-    for y, x in itertools.product(ys, xs):
-        yield Box(y, x, max(1, height), max(1, width)).intersect(box)
+def _sources(facts: Facts) -> Iterator[tuple[int, int]]:
+    """Level of the file and factor of everything that can be fetched."""
+    yield from ((level, 1) for level in range(len(facts.extents)))
+    yield from ((reduction.level, reduction.factor) for reduction in facts.reductions)
+
+
+def _level(
+    scanned: Box, index: int, factor: int, extent: Extent, by: tuple[float, float], mpp: tuple[float, float]
+) -> _Level:
+    """A level whose pixels measure ``by`` pixels of level 0, which measure ``mpp`` (um; y, x)."""
+    height, width = math.ceil(scanned.height / by[0]), math.ceil(scanned.width / by[1])
+    cut = Extent(min(extent.height, height), min(extent.width, width))
+    frame = Frame(cut, mpp[0] * by[0], mpp[1] * by[1])
+    return _Level(index, factor, extent, frame, scanned.y / by[0], scanned.x / by[1])
+
+
+def _parts(box: Box, ratio_y: float, ratio_x: float) -> Iterator[Box]:
+    """A box of the target cut into parts of at most `_PART_PX` rows and `_PART_PX` squared pixels of the level.
+
+    Args:
+        box: in pixels of the target.
+        ratio_y: rows of the level in one of the target.
+        ratio_x: columns, likewise.
+    """
+    height = max(1, min(box.height, int(_PART_PX / ratio_y)))
+    width = max(1, int(_PART_PX / ratio_x * (_PART_PX / (height * ratio_y))))
+    for y, x in itertools.product(range(box.y, box.y_stop, height), range(box.x, box.x_stop, width)):
+        yield Box(y, x, height, width).intersect(box)

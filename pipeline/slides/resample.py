@@ -30,14 +30,14 @@ class Taps:
         stop: the one after the last.
         factor: how many source pixels make one, each counting the same; None where weights are fractions.
         total: what the weights of one target pixel sum to.
-        weights: whole numbers, sparse ``[target pixels, stop - start]``.
+        weights: whole numbers, sparse ``[target pixels, stop - start]``; None where a factor says it all.
     """
 
     start: int
     stop: int
     factor: int | None
     total: int
-    weights: "sparse.csr_array"
+    weights: "sparse.csr_array | None"
 
 
 def taps(start: int, stop: int, ratio: float, origin: float, length: int) -> Taps:
@@ -53,19 +53,18 @@ def taps(start: int, stop: int, ratio: float, origin: float, length: int) -> Tap
     """
     factor = round(ratio)
     if factor >= 1 and abs(ratio - factor) < WHOLE_TOLERANCE and abs(origin - round(origin)) < WHOLE_TOLERANCE:
-        first = (round(origin) + np.arange(start, stop) * factor)[:, None]
-        index = first + np.arange(factor)
-        return _taps(index, np.ones_like(index), factor)
+        first = round(origin) + start * factor
+        return Taps(first, first + (stop - start) * factor, factor, factor, None)
     place = np.arange(start, stop)[:, None]
     if ratio > 1:
         edge = origin + place * ratio
         index = np.floor(edge).astype(np.int64) + np.arange(math.ceil(ratio) + 2)
         covered = np.rint(np.clip((index - edge) / ratio, 0, 1) * _ONE).astype(np.int64)
-        return _taps(index[:, :-1], np.diff(covered, axis=1), None)
+        return _taps(index[:, :-1], np.diff(covered, axis=1))
     centre = origin + (place + 0.5) * ratio - 0.5
     lower = np.floor(centre).astype(np.int64)
     share = np.rint((centre - lower) * _ONE).astype(np.int64)
-    return _taps(np.clip(np.hstack([lower, lower + 1]), 0, length - 1), np.hstack([_ONE - share, share]), None)
+    return _taps(np.clip(np.hstack([lower, lower + 1]), 0, length - 1), np.hstack([_ONE - share, share]))
 
 
 def combine(pixels: UInt8, rows: Taps, cols: Taps) -> UInt8:
@@ -77,8 +76,10 @@ def combine(pixels: UInt8, rows: Taps, cols: Taps) -> UInt8:
         cols: likewise.
 
     Returns:
-        uint8 ``[target rows, target columns, 3]``.
+        uint8 ``[target rows, target columns, 3]``; ``pixels`` themselves where one source pixel makes one.
     """
+    if rows.factor == cols.factor == 1:
+        return pixels
     if rows.factor and cols.factor and _is_power_of_two(rows.factor * cols.factor):
         # Pillow multiplies by a truncated reciprocal: exact for powers of two only, and there several times faster.
         return np.asarray(Image.fromarray(pixels).reduce((cols.factor, rows.factor)))
@@ -88,7 +89,7 @@ def combine(pixels: UInt8, rows: Taps, cols: Taps) -> UInt8:
     return mean
 
 
-def _taps(index: npt.NDArray[np.int64], weight: npt.NDArray[np.int64], factor: int | None) -> Taps:
+def _taps(index: npt.NDArray[np.int64], weight: npt.NDArray[np.int64]) -> Taps:
     """Taps from source pixels and weights, both ``[target pixels, taps]``; weights of 0 need no source pixel."""
     used = weight > 0
     start, stop = int(index[used].min()), int(index[used].max()) + 1
@@ -96,13 +97,17 @@ def _taps(index: npt.NDArray[np.int64], weight: npt.NDArray[np.int64], factor: i
     matrix = sparse.csr_array(
         (weight[used].astype(np.uint32), index[used] - start, ends), shape=(len(index), stop - start)
     )
-    return Taps(start, stop, factor, factor or _ONE, matrix)
+    return Taps(start, stop, None, _ONE, matrix)
 
 
 def _along_first(axis: Taps, values: npt.NDArray[np.integer]) -> npt.NDArray[np.uint32]:
     """Weighted sums along the first axis: ``[source, other, 3]`` to ``[target, other, 3]``."""
+    sums: npt.NDArray[np.uint32]
+    if axis.weights is None:
+        sums = values.reshape(-1, axis.total, *values.shape[1:]).sum(axis=1, dtype=np.uint32)
+        return sums
     flat = np.ascontiguousarray(values, np.uint32).reshape(len(values), -1)
-    sums: npt.NDArray[np.uint32] = (axis.weights @ flat).reshape(-1, *values.shape[1:])
+    sums = (axis.weights @ flat).reshape(-1, *values.shape[1:])
     return sums
 
 

@@ -43,6 +43,22 @@ _CODECS = {
 
 NO_RESOLUTION = "no TIFF resolution tags"
 
+TIFF_ERRORS = (
+    tifffile.TiffFileError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,  # a tag that is said to take more than there is
+    RuntimeError,  # NotImplementedError: axes that tiffslide does not know; RecursionError
+    StopIteration,
+    SyntaxError,  # XML that does not parse
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What tifffile, tiffslide and their parsers raise on files that they do not understand, beside OSError."""
+
 
 @dataclass(frozen=True, slots=True)
 class TiffTags:
@@ -77,11 +93,13 @@ def read_tags(path: Path) -> TiffTags:
             x, y = page.tags.valueof("XResolution"), page.tags.valueof("YResolution")
             unit = int(page.tags.valueof("ResolutionUnit", _INCH))
             code = int(page.compression)
-    except (tifffile.TiffFileError, ValueError, LookupError, TypeError, struct.error) as error:
+    except TIFF_ERRORS as error:
         return TiffTags("unknown", None, f"TIFF tags that cannot be read ({error})")
     codec = _CODECS.get(code, f"TIFF compression {code}")
     if x is None or y is None:
         return TiffTags(codec, None, NO_RESOLUTION)
+    if not all(isinstance(side, tuple) and [type(part) for part in side] == [int, int] for side in (y, x)):
+        return TiffTags(codec, None, f"TIFF resolution tags that are no rational numbers ({y!r:.40}, {x!r:.40})")
     name = _UM_PER_UNIT.get(unit, ("none", 0.0))[0]
     said = f"TIFF tags XResolution {x[0]}/{x[1]}, YResolution {y[0]}/{y[1]}, ResolutionUnit {name}"
     return TiffTags(codec, mpp_from_resolution(y, x, unit), said)

@@ -1,38 +1,21 @@
 """Pixels through tiffslide: TIFF files that OpenSlide does not know, OME-TIFF above all."""
 
-import struct
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from tifffile import PHOTOMETRIC, TiffFileError
+from tifffile import PHOTOMETRIC, TiffPage
 from tiffslide import TiffSlide
 
 from pipeline.errors import SlideOpenError
 from pipeline.geometry import Box, Extent
 from pipeline.slides.base import UInt8
+from pipeline.slides.image import MAX_PIXELS, claimed_pixels
 from pipeline.slides.pyramid import Facts, bounds_from, on_white, positive, undecodable
-
-_OPEN_ERRORS = (
-    TiffFileError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    OSError,
-    RuntimeError,  # NotImplementedError: axes that tiffslide does not know
-    StopIteration,
-    SyntaxError,  # XML that does not parse
-    TypeError,
-    ValueError,
-    struct.error,
-)
-"""What tiffslide, tifffile and their parsers raise on files that they do not understand; they have no common error."""
-
-_READ_ERRORS = (OSError, RuntimeError, ValueError, LookupError, TypeError, struct.error)
-"""What they raise on pixels that do not decode; those of imagecodecs are RuntimeErrors."""
+from pipeline.slides.tags import TIFF_ERRORS
 
 _COLOURS = (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR, PHOTOMETRIC.MINISBLACK)
 
@@ -53,12 +36,12 @@ class TiffSlideSource:
         self._lock = threading.Lock()
         try:
             self._slide = _LevelSlide(path)
-        except _OPEN_ERRORS as error:
+        except (OSError, *TIFF_ERRORS) as error:
             raise _unopenable(path, slide_id, error) from error
         try:
             self.facts = _facts(self._slide)
             _check_pixels(self._slide)
-        except _OPEN_ERRORS as error:
+        except (OSError, *TIFF_ERRORS) as error:
             self._slide.close()
             raise _unopenable(path, slide_id, error) from error
 
@@ -71,7 +54,7 @@ class TiffSlideSource:
         try:
             with self._lock:
                 pixels = self._slide.read_region((box.x, box.y), level, (box.width, box.height), as_array=True)
-        except _READ_ERRORS as error:
+        except (OSError, *TIFF_ERRORS) as error:
             raise undecodable(self._slide_id, level, box, error) from error
         pixels = np.ascontiguousarray(pixels)
         return on_white(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
@@ -109,8 +92,34 @@ def _check_pixels(slide: TiffSlide) -> None:
     sizes = dict(zip(series.axes, series.shape, strict=True))
     samples = sizes.get("S", sizes.get("C", 1))
     colour = series.keyframe.photometric
+    for level in series.levels:
+        _guard(level.keyframe, slide.ts_tifffile.filehandle.size)
     if series.dtype != np.uint8 or samples not in {1, 3, 4} or colour not in _COLOURS:
         raise ValueError(f"its pixels are {samples} x {series.dtype}, {colour!r}; 8-bit grey or RGB is needed")
+
+
+def _guard(page: TiffPage, file_bytes: int) -> None:
+    """Have a level's page refuse tiles and strips that ask for more memory than the tags say that they take.
+
+    Raises:
+        ValueError: if those say that they take more than can be.
+    """
+    height, width = page.chunks[:2] if page.planarconfig == 1 else page.chunks[-2:]
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"its tiles or strips have {width} x {height} px, more than {MAX_PIXELS} together")
+    if max(page.databytecounts, default=0) > file_bytes:
+        raise ValueError(
+            f"a tile or strip of {max(page.databytecounts)} bytes is more than the file has ({file_bytes})"
+        )
+    decode = page.decode
+
+    def guarded(data: bytes | None, *arguments: Any, **options: Any) -> Any:
+        claimed = claimed_pixels(data) if data else 0
+        if claimed > height * width:
+            raise ValueError(f"a stream claims {claimed} px where a tile or strip has {height * width}")
+        return decode(data, *arguments, **options)
+
+    page.decode = guarded
 
 
 def _unopenable(path: Path, slide_id: str, error: Exception) -> SlideOpenError:

@@ -262,6 +262,24 @@ class TestTiffSlide(TiffReaderContract):
             self.open(path)
 
 
+class TestTiled(TiffReaderContract):
+    """Whatever the rule gives to it; the rest of the real slides go on to OpenSlide."""
+
+    def open(self, path: Path, mpp: float | tuple[float, float] | None = None) -> PyramidReader:
+        return open_slide(path, mpp=mpp)
+
+    def test_it_serves_the_tiny_slides(self, jpeg: PyramidReader, square: PyramidReader, tmp_path: Path) -> None:
+        alpha = self.write(tmp_path / "alpha.tif", np.zeros((64, 64, 4), np.uint8))
+        with closing(self.open(alpha)) as third:
+            assert {jpeg.info.reader, square.info.reader, third.info.reader} == {"tiled-tiff"}
+
+    @pytest.mark.parametrize("mpp", MPPS)
+    def test_threads_decode_what_one_decodes(self, jpeg: PyramidReader, jpeg_file: Path, mpp: float) -> None:
+        box = jpeg.info.frame.at(mpp).box.grow(3)
+        with closing(open_slide(jpeg_file, threads=3)) as reader:
+            assert np.array_equal(reader.read(box, mpp), jpeg.read(box, mpp))
+
+
 class TestImage(SlideReaderContract):
     """One level, whose pixel size comes from the call."""
 
@@ -301,11 +319,11 @@ def test_both_readers_show_the_same_slide(shared_data: Path, mpp: float) -> None
 @pytest.mark.parametrize(
     ("name", "mpp", "reader"),
     [
-        ("CMU-1-Small-Region.svs", None, "openslide"),
-        ("CMU-1-Small-Region.wrong-mpp.tiff", 0.499, "openslide"),
+        ("CMU-1-Small-Region.svs", None, "tiled-tiff"),
+        ("CMU-1-Small-Region.wrong-mpp.tiff", 0.499, "tiled-tiff"),
         ("fluorescence.ndpi", None, "openslide"),
         ("camelyon-overview.dcm", 1.0, "openslide"),
-        ("bfconvert-jpeg.ome.tiff", 0.5, "tiffslide"),
+        ("bfconvert-jpeg.ome.tiff", 0.5, "tiled-tiff"),
         ("unreadable.svs", None, "openslide"),
         ("../bcss/images/1008.jpg", 0.25, "pillow"),
     ],

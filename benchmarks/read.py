@@ -1,0 +1,216 @@
+"""How fast 512-px tiles of tissue are read, next to other readers and to what decoding alone costs.
+
+    python -m benchmarks.read [--slide FILE] [--scratch FOLDER] [--rounds 3] [--overlap-px 0 128]
+
+Without ``--slide``, two slides of 24,000 x 20,000 px are made (256-px JPEG tiles, tissue on 35 %): (a) one of 0.5 um/px
+that is read as it is, and (b) one of 0.25 um/px that is read for a model that looks at 0.5. A given slide is read at
+its own pixel size and at twice that.
+
+All readers get the same list of tiles, in one process, in turn, all but tiffslide in one thread. The file is in the
+system's cache, and opening it is not counted.
+``floor`` decodes the same JPEG tiles from memory, each once, with the same libjpeg-turbo, at half scale in (b); it does
+nothing else. OpenSlide and tiffslide are asked for one tile at a time through their `read_region`, and average 2 x 2
+pixels with Pillow in (b).
+"""
+
+import argparse
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from openslide import OpenSlide
+from PIL import Image
+from tifffile import TiffFile
+from tiffslide import TiffSlide
+
+from benchmarks.make_slide import SlideMaker
+from pipeline.geometry import Box
+from pipeline.plan import TilePlan, Tiling, plan_tiles
+from pipeline.segment import read_tiles
+from pipeline.slides.base import SlideReader
+from pipeline.slides.open import open_slide, read_with
+from pipeline.slides.openslide import OpenSlideSource
+from pipeline.slides.overview import read_overview
+from pipeline.tissue import TissueSpec, find_tissue
+
+UInt8 = npt.NDArray[np.uint8]
+
+TILE_PX = 512
+BLOCK_PX = 4096
+WIDTH, HEIGHT, TISSUE = 24_000, 20_000, 0.35
+
+
+@dataclass(frozen=True)
+class Case:
+    """A slide and how it is read."""
+
+    name: str
+    path: Path
+    factor: int  # level-0 pixels in one that is read
+    plan: TilePlan
+
+    @property
+    def boxes(self) -> list[Box]:
+        """The tiles, in the order of the blocks, inside the slide: other readers know no outside."""
+        tiles = (self.plan.grid.tile(*tile) for block in self.plan.blocks for tile in block.tiles)
+        return [tile.intersect(self.plan.frame.box) for tile in tiles]
+
+
+def plan_case(name: str, path: Path, factor: int, overlap_px: int) -> Case:
+    """The tiles of tissue as a run plans them."""
+    with closing(open_slide(path)) as reader:
+        native = reader.info.frame
+        spec = TissueSpec()
+        tissue = find_tissue(*read_overview(reader, spec.mpp), spec)
+    tiling = Tiling(native.mpp * factor, TILE_PX, overlap_px, "crop", BLOCK_PX, 2)
+    return Case(name, path, factor, plan_tiles(path.stem, native, tissue, tiling))
+
+
+Steps = Iterator[None]
+"""One when the slide is open, then one for each tile."""
+
+
+def tiled(case: Case) -> Steps:
+    """Noctile's reader of tiled TIFF, as `segment_block` uses it."""
+    with closing(open_slide(case.path)) as reader:
+        assert reader.info.reader == "tiled-tiff", f"{case.path} is read by {reader.info.reader}"
+        yield from _blocks(case, reader)
+
+
+def through_openslide(case: Case) -> Steps:
+    """Noctile over OpenSlide, likewise: what serves other formats."""
+    with closing(read_with(OpenSlideSource(case.path, "slide"), case.path, "slide")) as reader:
+        yield from _blocks(case, reader)
+
+
+def _blocks(case: Case, reader: SlideReader) -> Steps:
+    yield
+    for block in case.plan.blocks:
+        for _ in read_tiles(reader, case.plan, block.tiles, []):
+            yield
+
+
+def openslide(case: Case) -> Steps:
+    """One `read_region` a tile."""
+    with OpenSlide(case.path) as slide:
+        yield
+        for box in case.boxes:
+            size = box.width * case.factor, box.height * case.factor
+            image = slide.read_region((box.x * case.factor, box.y * case.factor), 0, size).convert("RGB")
+            np.asarray(image.reduce(case.factor))
+            yield
+
+
+def tiffslide(case: Case) -> Steps:
+    """One `read_region` a tile."""
+    with TiffSlide(case.path) as slide:
+        yield
+        for box in case.boxes:
+            size = box.width * case.factor, box.height * case.factor
+            pixels = slide.read_region((box.x * case.factor, box.y * case.factor), 0, size, as_array=True)
+            if case.factor > 1:
+                np.asarray(Image.fromarray(pixels).reduce(case.factor))
+            yield
+
+
+def floor(case: Case) -> Steps:
+    """Decoding alone: the JPEG streams of all tiles that the boxes touch, already in memory, each once."""
+    with TiffFile(case.path) as tiff:
+        page = tiff.pages.first
+        side = page.tilewidth // case.factor
+        across = -(-page.imagewidth // page.tilewidth)
+        numbers = sorted(
+            {
+                row * across + col
+                for box in case.boxes
+                for row in range(box.y // side, -(-box.y_stop // side))
+                for col in range(box.x // side, -(-box.x_stop // side))
+            }
+        )
+        streams = []
+        for number in numbers:
+            tiff.filehandle.seek(page.dataoffsets[number])
+            streams.append(tiff.filehandle.read(page.databytecounts[number]))
+
+    yield
+    for stream in streams:
+        simplejpeg.decode_jpeg(stream, min_height=side, min_width=side, min_factor=case.factor)
+        yield
+
+
+READERS = {
+    "floor": floor,
+    "tiled-tiff": tiled,
+    "openslide in Noctile": through_openslide,
+    "openslide": openslide,
+    "tiffslide": tiffslide,
+}
+
+Seconds = tuple[float, float]
+"""Of wall time, and of the process' CPU time, which other programs on the machine disturb less."""
+
+
+def measure(case: Case, rounds: int) -> dict[str, Seconds]:
+    """Median seconds of each reader, taken in turn; opening the slide is not counted."""
+    taken: dict[str, list[Seconds]] = {name: [] for name in READERS}
+    for _ in range(rounds):
+        for name, read in READERS.items():
+            steps = read(case)
+            next(steps)
+            wall, cpu = time.perf_counter(), time.process_time()
+            for _ in steps:
+                pass
+            taken[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    return {name: (median(w for w, _ in values), median(c for _, c in values)) for name, values in taken.items()}
+
+
+def report(case: Case, seconds: dict[str, Seconds]) -> None:
+    """Print a table: ratios of wall time, and of CPU time in brackets."""
+    count = len(case.boxes)
+    print(f"\n{case.name}, overlap {case.plan.grid.overlap_px} px: {count} tiles of {TILE_PX} px")
+    print("| reader | tiles/s | of the floor | times openslide |\n|---|---|---|---|")
+    for name, (wall, cpu) in seconds.items():
+        ratios = (
+            f"{base_wall / wall:.2f} ({base_cpu / cpu:.2f})"
+            for base_wall, base_cpu in (seconds["floor"], seconds["openslide"])
+        )
+        print(f"| {name} | {count / wall:.0f} | {' | '.join(ratios)} |", flush=True)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slide", type=Path, help="a slide of JPEG tiles, instead of the two that are made")
+    parser.add_argument("--scratch", type=Path, help="keep the slides here and take them from here")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--overlap-px", type=int, nargs="+", default=[0, 128])
+    a = parser.parse_args()
+    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one thread")
+    with tempfile.TemporaryDirectory() as temporary:
+        slides = [("its own pixels", a.slide, 1), ("half its pixels", a.slide, 2)]
+        if a.slide is None:
+            slides = list(_made(a.scratch or Path(temporary)))
+        for name, path, factor in slides:
+            for overlap_px in a.overlap_px:
+                case = plan_case(name, path, factor, overlap_px)
+                report(case, measure(case, a.rounds))
+
+
+def _made(folder: Path) -> Iterator[tuple[str, Path, int]]:
+    for name, mpp, factor in (("(a) 20x slide as it is", 0.5, 1), ("(b) 40x slide for a 20x model", 0.25, 2)):
+        path = folder / f"{WIDTH}x{HEIGHT}-{mpp}.tif"
+        if not path.exists():
+            SlideMaker(WIDTH, HEIGHT, TISSUE, mpp, seed=1).write(path)
+        yield name, path, factor
+
+
+if __name__ == "__main__":
+    main()
