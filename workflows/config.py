@@ -2,20 +2,23 @@
 
 import hashlib
 import json
+import math
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pipeline.errors import UsageError
 from pipeline.models.card import ModelCard
+from pipeline.models.load import MAX_FAULTS, Backend
 from pipeline.plan import Tiling, Window
+from pipeline.texts import SETTINGS_BYTES, parse_toml, read_text
 from pipeline.tissue import TissueSpec
+from workflows.units import bytes_of, moment_text, seconds_of
 
-PIXELS_VERSION = 2
+PIXELS_VERSION = 3
 """Raised whenever a change of the code changes a mask; results of another version are recomputed, not mixed."""
 
 PIXEL_SETTINGS = {"overlap_px", "window", "block_px", "batch_size", "compile", "tissue", "refine"}
@@ -25,7 +28,29 @@ _BYTES_PER_PROCESS = 2 * 2**30
 """Memory that a worker on the CPU needs (B): model, torch, a block. (benchmarks/RESULTS.md)"""
 
 
+WORKER_BYTES = 400 * 10**6
+"""What a worker holds before it has seen a pixel (B): Python and libraries, most of them shared, and a small model."""
+
+_MEMORY_SHARE = 0.9
+"""Of the machine's memory that workers may hold together; the rest is for the client, the system and its caches."""
+
+_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where containers and batch systems say how much memory there really is. (Linux, cgroup v2 and v1)"""
+
+Duration = Annotated[float, BeforeValidator(seconds_of), Field(gt=0)]
+Size = Annotated[int, BeforeValidator(bytes_of), Field(ge=0)]
+Moment = Annotated[str, BeforeValidator(moment_text)]
+
 _Settings = TypeVar("_Settings", bound=BaseModel)
+
+
+def _possible(spec: TissueSpec) -> TissueSpec:
+    """A tissue finder's settings, if a slide in small fits into memory at them."""
+    if not 2 <= spec.mpp <= 64:
+        raise ValueError(f"mpp {spec.mpp} um is not from 2 to 64")
+    if not all(0 <= area < math.inf for area in (spec.min_area_mm2, spec.max_hole_mm2)):
+        raise ValueError("areas are not below 0, and finite")
+    return spec
 
 
 class RunSettings(BaseModel):
@@ -46,7 +71,14 @@ class RunSettings(BaseModel):
         workers: worker processes; None: one per GPU, or as many as cores and memory allow.
         threads: torch threads in each process on the CPU; None: cores / workers.
         device: ``auto`` takes the GPUs where there are any.
+        backend: what computes the network; ``auto`` takes OpenVINO on the CPU where it is installed, else torch.
         scheduler: address of a running Dask scheduler instead of a local cluster.
+        slide_timeout_s: time that a slide's jobs may take together in one run (s, or ``30m``; ``off``: any).
+        max_memory_bytes: memory that a worker process of the local cluster may hold (B, or ``4G``); None: its share of
+            the machine's.
+        min_free_disk_bytes: with less free disk nothing new is started (B, or ``20G``).
+        until: when the run stops, ``07:00`` (the next time it is) or a date with time; None: when all is done.
+        retry_failed: try slides again that failed in an earlier run and have not changed since.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,30 +90,38 @@ class RunSettings(BaseModel):
     block_px: Annotated[int, Field(ge=256, le=16384)] = 4096
     batch_size: Annotated[int, Field(ge=1, le=1024)] | None = None
     compile: bool = False
-    tissue: TissueSpec = TissueSpec()
+    tissue: Annotated[TissueSpec, AfterValidator(_possible)] = TissueSpec()
     refine: Literal["none", "guided"] = "none"
     engine: Literal["dask", "serial"] = "dask"
-    workers: Annotated[int, Field(ge=1)] | None = None
-    threads: Annotated[int, Field(ge=1)] | None = None
+    workers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    backend: Backend | Literal["auto"] = "auto"
     scheduler: str | None = None
+    slide_timeout_s: Annotated[Duration | None, BeforeValidator(seconds_of)] = 6 * 3600.0
+    max_memory_bytes: Annotated[Size, Field(gt=0)] | None = None
+    min_free_disk_bytes: Size = 2 * 2**30
+    until: Moment | None = None
+    retry_failed: bool = False
 
     def tiling(self, card: ModelCard) -> Tiling:
         """How slides are cut for a model."""
         overlap_px = card.overlap_px if self.overlap_px is None else self.overlap_px
         return Tiling(card.mpp, card.tile_px, overlap_px, self.window, self.block_px, len(card.classes))
 
-    def pixels_key(self, card: ModelCard, config: dict[str, Any], device: str) -> str:
+    def pixels_key(self, card: ModelCard, config: dict[str, Any], device: str, backend: Backend) -> str:
         """Short hash of everything in the call that a mask's pixels depend on (the slide aside).
 
         Args:
             card: of the model; holds the hash of its weights.
             config: of the model.
             device: where it runs; a GPU's last bits are not a CPU's, so no mask is begun on one and ended on the other.
+            backend: what computes its network; likewise.
         """
         fields = self.model_dump(mode="json", include=PIXEL_SETTINGS)
         fields |= {"card": card.model_dump(mode="json", exclude={"description", "training", "metrics", "limits"})}
-        fields |= {"config": config, "device": device.partition(":")[0], "version": PIXELS_VERSION}
+        where = {"device": device.partition(":")[0], "backend": backend}
+        fields |= {"config": config, "version": PIXELS_VERSION, **where}
         return short_hash(fields)
 
     def processes(self, gpus: int) -> int:
@@ -90,8 +130,11 @@ class RunSettings(BaseModel):
             return self.workers
         if gpus:
             return gpus
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return max(1, min(cores(), memory // _BYTES_PER_PROCESS))
+        return max(1, min(cores(), machine_bytes() // _BYTES_PER_PROCESS))
+
+    def worker_bytes(self, processes: int) -> int:
+        """Memory that each of them may hold (B)."""
+        return self.max_memory_bytes or int(_MEMORY_SHARE * machine_bytes() / processes)
 
     def torch_threads(self, processes: int) -> int:
         """Torch threads in each of them."""
@@ -101,6 +144,13 @@ class RunSettings(BaseModel):
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine_bytes() -> int:
+    """Memory that the processes of this machine, or of the container that this one is in, may hold together (B)."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [path.read_text(encoding="ascii").strip() for path in _CGROUP_LIMITS if path.exists()]
+    return min([memory, *(int(limit) for limit in limits if limit.isdigit())])
 
 
 def short_hash(values: Any) -> str:
@@ -126,8 +176,8 @@ def read_toml(config: Path | None) -> dict[str, Any]:
     if config is None:
         return {}
     try:
-        return tomllib.loads(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return parse_toml(read_text(config, SETTINGS_BYTES))
+    except (OSError, ValueError) as error:
         raise UsageError(f"settings file {config}: {error}") from error
 
 
@@ -140,6 +190,7 @@ def checked(kind: type[_Settings], values: Mapping[str, Any]) -> _Settings:
     try:
         return kind(**values)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()]
+        places = ((".".join(map(str, e["loc"])), e) for e in error.errors()[:MAX_FAULTS])
+        lines = [f"  {place:.80}: {e['msg']:.500} (found {e['input']!r:.80})" for place, e in places]
         known = ", ".join(kind.model_fields)
         raise UsageError("\n".join(["settings cannot be used:", *lines, f"known settings: {known}"])) from error

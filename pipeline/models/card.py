@@ -13,9 +13,13 @@ Role = Literal["tumor", "tissue", "ignore"]
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 
+Mean = Annotated[float, Field(ge=-1e3, le=1e3)]
+Deviation = Annotated[float, Field(ge=1e-4, le=1e4)]
+"""From 1/255 (pixels are left at 0..255) to 1, and room; beyond, float32 has no numbers left for the pixels."""
+
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ClassInfo(_Strict):
@@ -59,12 +63,8 @@ class ModelCard(_Strict):
     mpp: Annotated[float, Field(gt=0, le=32)]
     tile_px: Annotated[int, Field(ge=32, le=8192, multiple_of=32)] = 512
     overlap_px: Annotated[int, Field(ge=0, multiple_of=2)] = 128
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (
-        0.229,
-        0.224,
-        0.225,
-    )
+    mean: tuple[Mean, Mean, Mean] = (0.485, 0.456, 0.406)
+    std: tuple[Deviation, Deviation, Deviation] = (0.229, 0.224, 0.225)
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     licence: str
     training: dict[str, Any] = Field(default_factory=dict)

@@ -6,14 +6,16 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import ModelError, UsageError
 from pipeline.models.card import ModelCard, Predictor, UInt8
+from pipeline.texts import CARD_BYTES, MAX_VALUES, parse_json, read_text
 
 CARD, CONFIG, WEIGHTS = "card.json", "config.json", "model.safetensors"
 """The files of a model folder. (docs/model-folder.md)"""
@@ -21,12 +23,18 @@ CARD, CONFIG, WEIGHTS = "card.json", "config.json", "model.safetensors"
 THRESHOLD: Final = "threshold"
 """What ``kind`` says in the config of a model without a network, whose weights are the thresholds in its config."""
 
+Backend = Literal["torch", "openvino"]
+"""What computes a network: torch anywhere, OpenVINO on the CPU where the extra ``noctile[cpu]`` is installed."""
+
 _HOW = "docs/model-folder.md says how to write it"
 _ZOO = Path(__file__).parent / "zoo"
 _PICKLES = frozenset({".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"})
 
 _GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 """Without one of these a Linux machine has no GPU for torch: NVIDIA's driver, AMD's, Windows' (WSL)."""
+
+MAX_FAULTS = 20
+"""As many wrong fields are named; a file can have a million."""
 
 _Checked = TypeVar("_Checked", bound=BaseModel)
 
@@ -138,7 +146,7 @@ def card_of(fields: Mapping[str, Any], sha256: str) -> ModelCard:
 
 
 def load_predictor(
-    folder: Path, device: str = "auto", threads: int | None = None, *, compiled: bool = False
+    folder: Path, device: str = "auto", threads: int | None = None, *, compiled: bool = False, backend: str = "torch"
 ) -> Predictor:
     """A model ready to look at tiles, its weights checked against its card.
 
@@ -147,10 +155,12 @@ def load_predictor(
         device: auto, cpu, cuda or cuda:N; a model without a network runs on the CPU wherever it is.
         threads: tiles that a network looks at at once on the CPU; None: as many as torch takes threads.
         compiled: let ``torch.compile`` fuse the network's steps; on a GPU only.
+        backend: auto or a `Backend`: what computes the network.
 
     Raises:
-        ModelError: if the folder is incomplete or altered, or its files contradict each other.
-        UsageError: if there is no such device.
+        ModelError: if the folder is incomplete or altered, its files contradict each other, or the backend cannot
+            compute its network.
+        UsageError: if there is no such device or backend.
     """
     card = read_card(folder)
     verify_weights(folder, card)
@@ -158,9 +168,14 @@ def load_predictor(
         from pipeline.models.threshold import load_threshold  # noqa: PLC0415 - each kind of model is loaded on demand
 
         return load_threshold(folder, card)
+    device = resolve_device(device)
+    if resolve_backend(backend, device) == "openvino":
+        from pipeline.models.openvino import load_openvino  # noqa: PLC0415 - an extra, and it imports torch
+
+        return load_openvino(folder, card, threads)
     from pipeline.models.unet import load_unet  # noqa: PLC0415 - imports torch, which takes seconds
 
-    return load_unet(folder, card, resolve_device(device), threads, compiled=compiled)
+    return load_unet(folder, card, device, threads, compiled=compiled)
 
 
 def resolve_device(device: str) -> str:
@@ -182,6 +197,30 @@ def resolve_device(device: str) -> str:
     return device
 
 
+def resolve_backend(backend: str, device: str) -> Backend:
+    """The backend that is meant; ``auto`` is ``openvino`` on the CPU where it is installed, else ``torch``.
+
+    Args:
+        backend: auto or a `Backend`.
+        device: of `resolve_device`.
+
+    Raises:
+        UsageError: if the backend is unknown or not installed, or does not run on the device.
+    """
+    installed = find_spec("openvino") is not None
+    if backend == "torch" or (backend == "auto" and not (installed and device == "cpu")):
+        return "torch"
+    if backend not in ("auto", "openvino"):
+        raise UsageError(f"backend '{backend}' is unknown; use auto, torch or openvino")
+    if device != "cpu":
+        raise UsageError(
+            f"backend 'openvino' runs on the CPU, not on {device}; add --device cpu, or use --backend torch"
+        )
+    if not installed:
+        raise UsageError("backend 'openvino' is not installed; pip install 'noctile[cpu]', or use --backend torch")
+    return "openvino"
+
+
 def gpu_count() -> int:
     """GPUs that torch finds in this machine."""
     if sys.platform == "linux" and not any(map(os.path.exists, _GPU_NODES)):
@@ -192,10 +231,17 @@ def gpu_count() -> int:
 
 
 def gpus_of(device: str) -> tuple[str, ...]:
-    """Numbers of the GPUs that a device (of `resolve_device`) means: all of them for ``cuda``, none for ``cpu``."""
+    """The GPUs that a device (of `resolve_device`) means: all of them for ``cuda``, none for ``cpu``.
+
+    Returns:
+        the driver's names for them, fit for ``CUDA_VISIBLE_DEVICES``: where that variable is set already (Slurm does),
+        its own entries, else numbers.
+    """
     if device == "cpu":
         return ()
-    return tuple(map(str, range(gpu_count()))) if device == "cuda" else (device.removeprefix("cuda:"),)
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    names = visible or list(map(str, range(gpu_count())))
+    return tuple(names) if device == "cuda" else (names[int(device.removeprefix("cuda:"))],)
 
 
 def check_tiles(tiles: UInt8, card: ModelCard) -> None:
@@ -224,8 +270,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
         ModelError: if there is none.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        value = parse_json(read_text(path, CARD_BYTES), MAX_VALUES)
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path} holds a JSON {type(value).__name__}, not an object")
@@ -241,8 +287,10 @@ def validated(kind: type[_Checked], values: Mapping[str, Any], what: Path | str)
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'as a whole'}: {e['msg']}{_found(e)}" for e in error.errors()]
-        raise ModelError("\n".join([f"{what} cannot be used:", *lines])) from error
+        places = ((".".join(map(str, e["loc"])) or "as a whole", e) for e in error.errors()[:MAX_FAULTS])
+        lines = [f"  {place:.80}: {e['msg']:.500}{_found(e)}" for place, e in places]
+        more = [f"  and {error.error_count() - MAX_FAULTS} more"] if error.error_count() > MAX_FAULTS else []
+        raise ModelError("\n".join([f"{what} cannot be used:", *lines, *more])) from error
 
 
 def _found(error: Any) -> str:

@@ -47,8 +47,15 @@ Architecture = Literal[
 _FOREIGN_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What other people's constructors and forward passes raise when a config does not suit them."""
 
+_DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64}
+"""Of weights and counters; the kinds of 8 bits have no arithmetic."""
+
 _BATCHES = (32, 16, 8, 4, 2)
 """Sizes that a batch on a GPU may have; 32 tiles of 512 px are 8 million pixels, enough work for any."""
+
+_MAX_CHANNELS, _MAX_STAGES = 2048, 16
+"""Largest number and longest list in a config: real ones have up to 1,024 channels in 5 stages. What it takes to build
+a network is not known before it is built."""
 
 _NAMED_AT_ONCE = 3
 """How many tensors an error names before it counts the rest."""
@@ -109,7 +116,7 @@ class UNetPredictor:
         *,
         compiled: bool = False,
     ) -> None:
-        _check_output(network, card)
+        check_output(network, card)
         self._card, self._device = card, torch.device(device)
         self._network: Callable[[torch.Tensor], torch.Tensor]
         self._network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -181,6 +188,33 @@ class UNetPredictor:
         return largest_batch(tile_bytes, free)
 
 
+class TilesToProbabilities(torch.nn.Module):
+    """All that `UNetPredictor` does to a batch on the CPU, as one module: what other backends compute.
+
+    Args:
+        card: of the model.
+        network: as `UNetPredictor`'s; left as it is, but no longer in training.
+    """
+
+    _scale: torch.Tensor
+    _shift: torch.Tensor
+
+    def __init__(self, card: ModelCard, network: torch.nn.Module) -> None:
+        super().__init__()
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (card.mean, card.std))
+        self.register_buffer("_scale", 1 / (255 * std))
+        self.register_buffer("_shift", -mean / std)
+        self._network, self._classes = network, len(card.classes)
+        self.eval()
+
+    def forward(self, tiles: torch.Tensor) -> torch.Tensor:
+        """Uint8 ``[n, h, w, 3]`` to float32 ``[n, classes, h, w]``."""
+        logits: torch.Tensor = self._network(tiles.permute(0, 3, 1, 2).float() * self._scale + self._shift)
+        if logits.shape[1] < self._classes:
+            logits = torch.cat([logits, torch.zeros_like(logits)], dim=1)
+        return torch.softmax(logits, dim=1)
+
+
 def largest_batch(tile_bytes: int, free_bytes: int) -> int:
     """The largest of `_BATCHES` that takes at most half of the free memory: other jobs share the GPU; at least 1."""
     return next((n for n in _BATCHES if n * tile_bytes <= free_bytes // 2), 1)
@@ -194,9 +228,18 @@ def load_unet(
     Raises:
         ModelError: if config, weights and card do not fit each other; the message says where.
     """
+    return UNetPredictor(card, load_network(folder), device, threads, compiled=compiled)
+
+
+def load_network(folder: Path) -> torch.nn.Module:
+    """The network of a folder with its weights, in float32.
+
+    Raises:
+        ModelError: if config and weights do not fit each other; the message says where.
+    """
     network = build_network(read_config(folder), folder / CONFIG)
     _fill(network, folder / WEIGHTS)
-    return UNetPredictor(card, network, device, threads, compiled=compiled)
+    return network
 
 
 def save_model(
@@ -215,7 +258,7 @@ def save_model(
     """
     config = {**network.config, "_model_class": type(network).__name__, "encoder_weights": None}
     build_network(config, "the network")
-    _check_output(network, card_of(fields, "0" * 64))
+    check_output(network, card_of(fields, "0" * 64))
     state = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for name, tensor in network.state_dict().items()
@@ -239,6 +282,17 @@ class _NetworkConfig(BaseModel):
     classes: int = 1
     activation: Literal["identity", "softmax", "softmax2d", "sigmoid"] | None = None
     aux_params: None = None  # a second output, for whole tiles
+
+    @model_validator(mode="after")
+    def _no_larger_than_any_network(self) -> "_NetworkConfig":
+        for name, value in self:
+            for number in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(number, int | float) and not abs(number) <= _MAX_CHANNELS:
+                    raise ValueError(f"{name} is {number}; no network has more than {_MAX_CHANNELS} of anything")
+        for name, value in self.__pydantic_extra__.items() if self.__pydantic_extra__ else ():
+            if isinstance(value, list | tuple) and len(value) > _MAX_STAGES:
+                raise ValueError(f"{name} has {len(value)} values; no network has more than {_MAX_STAGES} stages")
+        return self
 
     @model_validator(mode="after")
     def _one_class_for_each_pixel(self) -> "_NetworkConfig":
@@ -294,12 +348,18 @@ def _fill(network: torch.nn.Module, path: Path) -> None:
 
 
 def _check_finite(weights: Mapping[str, torch.Tensor], where: Path | str) -> None:
+    if strange := [key for key, tensor in weights.items() if tensor.dtype not in _DTYPES]:
+        raise ModelError(f"{where} holds numbers of a kind that is not read:\n{_some('tensors', strange)}")
     if broken := [key for key, tensor in weights.items() if not torch.isfinite(tensor).all()]:
         raise ModelError(f"{where} holds values that are not finite:\n{_some('tensors', broken)}")
 
 
-def _check_output(network: torch.nn.Module, card: ModelCard) -> None:
-    """Send the shape of a tile through the network, without pixels, and see what comes out."""
+def check_output(network: torch.nn.Module, card: ModelCard) -> None:
+    """Send the shape of a tile through the network, without pixels, and see what comes out.
+
+    Raises:
+        ModelError: if it does not fit the card.
+    """
     side, classes = card.tile_px, len(card.classes)
     try:
         shadow = copy.deepcopy(network).to("meta").eval()

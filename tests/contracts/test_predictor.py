@@ -133,6 +133,27 @@ class TestUNetWithOneChannel(PredictorContract):
         return UNetPredictor(model_card(cls.classes), network(1), threads=1)
 
 
+def openvino_predictor(*args, **kwargs):
+    """Skips where the extra is not installed."""
+    return pytest.importorskip("pipeline.models.openvino").OpenVinoPredictor(*args, **kwargs)
+
+
+class TestOpenVino(PredictorContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def predict(cls):
+        return openvino_predictor(model_card(cls.classes), network(cls.classes), threads=2)
+
+
+class TestOpenVinoWithOneChannel(PredictorContract):
+    classes = 2
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def predict(cls):
+        return openvino_predictor(model_card(cls.classes), network(1), threads=1)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 class TestUNetOnTheGpu(PredictorContract):
     tolerance = 0.02  # float16

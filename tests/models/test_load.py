@@ -168,6 +168,15 @@ class TestWeights:
 
 
 class TestDevices:
+    @pytest.fixture(autouse=True)
+    def _with_a_driver(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(load, "_GPU_NODES", (str(tmp_path),))
+
+    def test_without_a_driver_torch_is_not_asked(self, monkeypatch):
+        monkeypatch.setattr(load, "_GPU_NODES", ("/dev/no-such-node",))
+        monkeypatch.setitem(sys.modules, "torch", None)  # whoever imports it fails
+        assert load.gpu_count() == 0
+
     @pytest.mark.parametrize(
         ("gpus", "asked", "meant"),
         [(0, "auto", "cpu"), (2, "auto", "cuda"), (2, "cpu", "cpu"), (1, "cuda", "cuda"), (2, "cuda:1", "cuda:1")],
@@ -205,3 +214,19 @@ print(sorted({{name.partition(".")[0] for name in sys.modules}} & {{"torch", "ti
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=repo, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class TestGpusOf:
+    def test_the_cpu_is_none(self):
+        assert load.gpus_of("cpu") == ()
+
+    def test_all_or_one_by_number(self, monkeypatch):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setattr(load, "gpu_count", lambda: 3)
+        assert load.gpus_of("cuda") == ("0", "1", "2")
+        assert load.gpus_of("cuda:2") == ("2",)
+
+    def test_those_that_the_queue_gave_us_and_no_others(self, monkeypatch):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7a")
+        assert load.gpus_of("cuda") == ("5", "GPU-7a")
+        assert load.gpus_of("cuda:1") == ("GPU-7a",)

@@ -11,7 +11,7 @@ import torch
 
 from pipeline.errors import ModelError
 from pipeline.models.load import card_of, find_model, load_predictor, read_card, sha256_of, write_card
-from pipeline.models.unet import UNetPredictor, build_network, load_unet, save_model
+from pipeline.models.unet import Pointwise, UNetPredictor, build_network, largest_batch, load_unet, save_model
 
 SIDE = 64
 
@@ -123,6 +123,25 @@ class TestAnswers:
         p = load_predictor(saved, "cpu")(tiles_of(1))
         p *= 2
         assert p.sum().item() == pytest.approx(2 * SIDE * SIDE, rel=1e-4)
+
+
+class TestPointwise:
+    def test_each_pixel_is_judged_by_its_own_colour(self):
+        torch.manual_seed(1)
+        net, tiles = Pointwise(5), tiles_of()
+        p = UNetPredictor(card_of(fields(), "0" * 64), net)(tiles).numpy()
+        np.testing.assert_allclose(p, plainly(torch.nn.Conv2d.forward.__get__(net), tiles), atol=1e-6)
+
+    def test_a_config_may_name_it(self):
+        net = build_network({"_model_class": "Pointwise", "classes": 21}, "config.json")
+        assert sum(p.numel() for p in net.parameters()) == 21 * 4
+
+
+@pytest.mark.parametrize(
+    ("tile_mb", "free_mb", "batch"), [(100, 80_000, 32), (100, 6_400, 32), (100, 6_399, 16), (100, 250, 1), (100, 0, 1)]
+)
+def test_a_batch_takes_at_most_half_of_what_is_free(tile_mb, free_mb, batch):
+    assert largest_batch(tile_mb, free_mb) == batch
 
 
 class TestRoundTrip:

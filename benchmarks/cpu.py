@@ -1,0 +1,336 @@
+"""What computes a network fastest without a GPU: torch, compiled torch, OpenVINO, ONNX Runtime.
+
+    python -m benchmarks.cpu [SLIDES ...] [--manifest CSV] [--mpp UM] [--threads 2] [--rounds 7] [--only NAME ...]
+
+For the shipped model (EfficientNet-Lite0 U-Net, 2 classes) and for a ResNet34 U-Net of 21 classes with seeded weights,
+on tiles of tissue of SLIDES (default: the samples; images in folders are taken, too). Each way has a process of its
+own, all with the same number of threads; they take the same tiles in turn, round by round, while the others wait.
+
+- start: from the network in memory to the first answer, alone on the machine (s). Torch itself is imported before.
+- tiles/s: median of the rounds; "x torch" relates it to Noctile's torch backend, CPU s to all threads of the process.
+- memory: highest resident memory of the process, torch included (MB).
+- labels: share of pixels with the label that the torch backend gives.
+- same bits: whether a tile's probabilities are the same alone, in a batch, in another place, and with one thread.
+
+What is not installed is named as skipped. ONNX Runtime (with onnx and onnxscript) is no extra of Noctile; OpenVINO is
+``noctile[cpu]``. Integers of 8 bits are not tried: they need a calibration on somebody's tissue.
+"""
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.common import BUILD, machine
+from pipeline.models.card import ModelCard
+from pipeline.models.load import find_model, read_card
+from pipeline.plan import Tiling, plan_tiles
+from pipeline.slides.find import find_slides
+from pipeline.slides.open import open_slide
+from pipeline.slides.overview import read_overview
+from pipeline.tissue import TissueSpec, find_tissue
+
+UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
+Predict = Callable[[UInt8], Any]
+
+TORCH = "torch, a thread a tile (Noctile)"
+
+
+def torch_now(card: ModelCard, network: Any, threads: int) -> Predict:
+    """Noctile's torch backend."""
+    from pipeline.models.unet import UNetPredictor
+
+    return UNetPredictor(card, network, threads=threads)
+
+
+def torch_together(card: ModelCard, network: Any, threads: int) -> Predict:
+    """The same, but all threads in each pass."""
+    import torch
+
+    from pipeline.models.unet import TilesToProbabilities
+
+    torch.set_num_threads(threads)
+    whole = TilesToProbabilities(card, network.to(memory_format=torch.channels_last))
+    return lambda tiles: np.concatenate([_run_torch(whole, tile[None]) for tile in tiles])
+
+
+def torch_frozen(card: ModelCard, network: Any, threads: int) -> Predict:
+    """Traced and frozen: normalisations folded into the convolutions."""
+    import torch
+
+    from pipeline.models.unet import TilesToProbabilities
+
+    whole = TilesToProbabilities(card, network.to(memory_format=torch.channels_last))
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(whole, _blank(card), check_trace=False)  # type: ignore[no-untyped-call]
+        frozen = torch.jit.freeze(traced)
+    return _each(partial(_run_torch, frozen), threads)
+
+
+def torch_compiled(card: ModelCard, network: Any, threads: int) -> Predict:
+    """``torch.compile`` with freezing; needs a C++ compiler where it runs."""
+    import torch
+    from torch._inductor import config
+
+    from pipeline.models.unet import TilesToProbabilities
+
+    config.freezing = True
+    whole = TilesToProbabilities(card, network.to(memory_format=torch.channels_last))
+    compiled = torch.compile(whole, dynamic=False)
+    torch.set_num_threads(1)
+    _run_torch(compiled, _blank(card).numpy())  # compiles, before threads do
+    return _each(partial(_run_torch, compiled), threads)
+
+
+def openvino_now(card: ModelCard, network: Any, threads: int) -> Predict:
+    """Noctile's OpenVINO backend."""
+    from pipeline.models.openvino import OpenVinoPredictor
+
+    return OpenVinoPredictor(card, network, threads)
+
+
+def openvino_with(card: ModelCard, network: Any, threads: int, *, streams: int, precision: str) -> Predict:
+    """The same with other settings."""
+    from pipeline.models.openvino import OpenVinoPredictor  # before OpenVINO itself: it keeps its reports off
+
+    import openvino  # isort: skip
+
+    compile_model = openvino.Core.compile_model
+
+    def changed(core: Any, model: Any, device: str, how: dict[str, Any]) -> Any:
+        return compile_model(core, model, device, how | {"NUM_STREAMS": streams, "INFERENCE_PRECISION_HINT": precision})
+
+    with mock.patch.object(openvino.Core, "compile_model", changed):
+        return OpenVinoPredictor(card, network, threads)
+
+
+def onnxruntime(card: ModelCard, network: Any, threads: int, *, at_once: int) -> Predict:
+    """ONNX Runtime, ``at_once`` tiles in one session, the threads shared out among them."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime as ort
+    import torch
+
+    from pipeline.models.unet import TilesToProbabilities
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = str(Path(folder) / "model.onnx")
+        whole = TilesToProbabilities(card, network)
+        torch.onnx.export(whole, (_blank(card),), path, input_names=["tiles"], dynamo=True, verbose=False)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads // at_once
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return _each(lambda tile: session.run(None, {"tiles": tile})[0], at_once)
+
+
+def _blank(card: ModelCard) -> Any:
+    import torch
+
+    return torch.zeros(1, card.tile_px, card.tile_px, 3, dtype=torch.uint8)
+
+
+def _run_torch(whole: Any, tile: UInt8) -> Float32:
+    import torch
+
+    with torch.no_grad():
+        answer: Float32 = whole(torch.from_numpy(np.array(tile))).numpy()
+    return answer
+
+
+def _each(answer: Callable[[UInt8], Float32], at_once: int) -> Predict:
+    """Tile by tile, so many at once; torch takes one thread for each."""
+    import torch
+
+    pool = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(1,))
+    return lambda tiles: np.concatenate(list(pool.map(answer, [tile[None] for tile in tiles])))
+
+
+def ways(threads: int) -> dict[str, Callable[[ModelCard, Any, int], Predict]]:
+    """What is compared, by name; the first is what the others are related to."""
+    found: dict[str, Callable[[ModelCard, Any, int], Predict]] = {
+        TORCH: torch_now,
+        "torch, all threads a tile": torch_together,
+        "torch, traced and frozen": torch_frozen,
+        "torch.compile, frozen": torch_compiled,
+        "OpenVINO, a thread a tile (Noctile)": openvino_now,
+        "OpenVINO, all threads a tile": partial(openvino_with, streams=1, precision="f32"),
+        "ONNX Runtime, a thread a tile": partial(onnxruntime, at_once=threads),
+        "ONNX Runtime, all threads a tile": partial(onnxruntime, at_once=1),
+    }
+    if "bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+        found["OpenVINO in bfloat16"] = partial(openvino_with, streams=threads, precision="bf16")
+    return found
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and the tiles that it looks at.
+
+    Attributes:
+        name: of the model.
+        folder: of the model.
+        tiles: file of uint8 ``[n, tile_px, tile_px, 3]``.
+        batch: tiles in a round.
+    """
+
+    name: str
+    folder: Path
+    tiles: Path
+    batch: int
+
+
+def serve(pipe: Connection, way: str, case: Case, threads: int) -> None:
+    """What each process does: make its predictor, then answer until it is told to stop."""
+    warnings.simplefilter("ignore")
+    from pipeline.models.unet import load_network
+
+    tiles, card = np.load(case.tiles), read_card(case.folder)
+    make = ways(threads)[way]
+    network, start = load_network(case.folder), time.perf_counter()
+    try:
+        predict = make(card, network, threads)
+    except ImportError as error:
+        pipe.send(f"{error.name} is not installed")
+        return
+    np.asarray(predict(tiles[:1]))
+    pipe.send(time.perf_counter() - start)
+    predict(tiles[:threads])
+    while (asked := pipe.recv()) is not None:
+        if asked == "labels":
+            labels = [np.asarray(predict(tile[None])).argmax(axis=1).astype(np.uint8) for tile in tiles]
+            pipe.send(np.concatenate(labels))
+        elif asked == "bits":
+            pipe.send(_same_bits(predict, partial(make, card, load_network(case.folder), 1), tiles[:4]))
+        else:
+            part = tiles[np.arange(asked, asked + case.batch) % len(tiles)]
+            wall, cpu = time.perf_counter(), time.process_time()
+            for k in range(0, case.batch, threads):
+                np.asarray(predict(part[k : k + threads]))
+            pipe.send((time.perf_counter() - wall, time.process_time() - cpu, _peak_mb()))
+
+
+def _same_bits(predict: Predict, make_single: Callable[[], Predict], tiles: UInt8) -> bool:
+    alone = np.concatenate([np.asarray(predict(tile[None])) for tile in tiles])
+    turned = np.ascontiguousarray(tiles[::-1])
+    others = predict(tiles), np.asarray(predict(turned))[::-1], make_single()(tiles)
+    return all(np.array_equal(np.asarray(other), alone) for other in others)
+
+
+def _peak_mb() -> float:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def compare(case: Case, names: list[str], threads: int, rounds: int) -> None:
+    """Print the rows of a model."""
+    context = multiprocessing.get_context("spawn")
+    pipes: dict[str, Connection] = {}
+    starts: dict[str, float] = {}
+    for name in names:
+        ours, theirs = context.Pipe()
+        context.Process(target=serve, args=(theirs, name, case, threads), daemon=True).start()
+        theirs.close()
+        if isinstance(said := ours.recv(), str):
+            print(f"| {case.name} | {name} | skipped: {said} |" + " |" * 6, flush=True)
+        else:
+            pipes[name], starts[name] = ours, said
+    taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in pipes}
+    for k in range(rounds):
+        for name, pipe in pipes.items():
+            taken[name].append(_ask(pipe, k * case.batch))
+    walls = {name: statistics.median(wall for wall, _, _ in t) / case.batch for name, t in taken.items()}
+    truth = _ask(pipes[TORCH], "labels")
+    for name, pipe in pipes.items():
+        cpu = statistics.median(cpu for _, cpu, _ in taken[name]) / case.batch
+        equal = np.mean(_ask(pipe, "labels") == truth)
+        cells = [case.name, name, f"{starts[name]:.1f}", f"{1 / walls[name]:.2f}", f"{walls[TORCH] / walls[name]:.2f}"]
+        cells += [f"{cpu:.3f}", f"{taken[name][-1][2]:.0f}", f"{equal:.4%}", "yes" if _ask(pipe, "bits") else "no"]
+        print(f"| {' | '.join(cells)} |", flush=True)
+        pipe.send(None)
+
+
+def _ask(pipe: Connection, what: Any) -> Any:
+    pipe.send(what)
+    return pipe.recv()
+
+
+def tissue_tiles(slides: list[Path], manifest: Path | None, mpp: float | None, card: ModelCard, n: int) -> UInt8:
+    """Tiles as a run plans them, without overlap, ``n`` of all of them at even distances."""
+    tiling = Tiling(card.mpp, card.tile_px, 0, "crop", 4096, len(card.classes))
+    tiles = []
+    for entry in find_slides(slides, manifest, mpp, images=True):
+        with closing(open_slide(entry.path, slide_id=entry.slide_id, mpp=entry.mpp)) as reader:
+            spec = TissueSpec()
+            tissue = find_tissue(*read_overview(reader, spec.mpp), spec)
+            plan = plan_tiles(entry.slide_id, reader.info.frame, tissue, tiling)
+            boxes = [plan.grid.tile(*position) for block in plan.blocks for position in block.tiles]
+            tiles += [reader.read(box, plan.mpp) for box in boxes]
+    chosen = np.linspace(0, len(tiles) - 1, min(n, len(tiles))).round().astype(int)
+    return np.stack([tiles[k] for k in chosen])
+
+
+def resnet34(folder: Path) -> Path:
+    """A ResNet34 U-Net of 21 classes, made once; its statistics are drawn, too, so that several classes win."""
+    if (folder / "card.json").exists():
+        return folder
+    import segmentation_models_pytorch as smp
+    import torch
+
+    from pipeline.models.unet import save_model
+
+    torch.manual_seed(0)
+    network = smp.Unet("resnet34", encoder_weights=None, classes=21)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+    classes = [{"code": k, "name": f"class_{k}", "color": (k, k, k), "role": "tissue"} for k in range(1, 22)]
+    about = {"name": "resnet34", "description": "seeded", "classes": classes, "mpp": 0.5, "licence": "CC0-1.0"}
+    save_model(folder, network, about)
+    return folder
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("slides", nargs="*", type=Path)
+    parser.add_argument("--manifest", type=Path, help="CSV that says mpp where slides do not")
+    parser.add_argument("--mpp", type=float, help="pixel size of slides that do not say it (um)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", nargs="+", default=[""], help="ways whose name holds one of these")
+    a = parser.parse_args()
+    names = [name for name in ways(a.threads) if name == TORCH or any(part in name for part in a.only)]
+    slides = a.slides or ([] if a.manifest else [Path("sample_slides")])
+    shipped = find_model("tumor")
+    print(f"{machine()}, {a.threads} threads, Python {sys.version.split()[0]}\n")
+    print("| model | way | start s | tiles/s | x torch | CPU s/tile | memory MB | labels | same bits |\n|" + "---|" * 9)
+    with tempfile.TemporaryDirectory() as scratch:
+        models = (("tumor", shipped, 64, 8), ("resnet34, 21 classes", resnet34(BUILD / "resnet34"), 8, 4))
+        for name, folder, n, batch in models:
+            path = Path(scratch) / "tiles.npy"
+            np.save(path, tissue_tiles(slides, a.manifest, a.mpp, read_card(folder), n))
+            compare(Case(name, folder, path, batch), names, a.threads, a.rounds)
+    print(f"\n{machine()}")
+
+
+if __name__ == "__main__":
+    main()
