@@ -14,6 +14,10 @@ import numpy.typing as npt
 
 from pipeline.geometry import Box
 from pipeline.plan import HEAT_FACTOR, TileGrid, Window
+from pipeline.trust import BlockFacts
+
+_SEAM_STEP_PX = 16
+"""Every so many pixels along a seam are compared: about the size of a cell, within which tiles differ together."""
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
@@ -28,12 +32,16 @@ class BlockMask:
         labels: uint8 ``[h, w]``, class codes, 0 outside tissue.
         heat: uint8 ``[ceil(h / 8), ceil(w / 8)]``, mean tumor probability x 255 of the tissue pixels under each cell.
         confidence: like ``heat``, for the probability of the winning class.
+        analysed: like ``heat``, how many tissue pixels are under each cell, 0..64.
+        facts: what to know before trusting them.
     """
 
     box: Box
     labels: UInt8
     heat: UInt8
     confidence: UInt8
+    analysed: UInt8
+    facts: BlockFacts
 
 
 def window_weights(window: Window, grid: TileGrid) -> Float32:
@@ -77,6 +85,7 @@ class Canvas:
         self._top = box.y  # rows above are decided
         self._sums: Any = None
         self._totals: Any = None
+        self._seams = Seams(grid)
 
     def add(self, positions: Sequence[tuple[int, int]], probabilities: Any) -> None:
         """Add tiles.
@@ -92,6 +101,7 @@ class Canvas:
             probabilities = np.asarray(probabilities)  # the same memory; many small steps are quicker in numpy
         if self._xp is None:
             self._start(probabilities)
+        self._seams.add(positions, probabilities)
         if self._window == "crop":
             self._add_cores(positions, probabilities)
         else:
@@ -102,10 +112,15 @@ class Canvas:
         """The block's labels and maps; pixels that are not tissue are 0 everywhere.
 
         Args:
-            tissue: bool ``[box.height, box.width]``; each of its pixels must lie under a tile.
+            tissue: bool ``[box.height, box.width]``; each of its pixels must lie under a tile that was added.
+
+        Raises:
+            ValueError: if there is tissue, but no tile was added.
         """
         if self._xp is None:
-            raise ValueError("a block without tiles is never a task")
+            if tissue.any():
+                raise ValueError(f"{self._box} has tissue, but is without tiles")
+            self._start(np.empty(0, np.float32))
         if self._window == "blend":
             self._flush(self._box.y_stop)
         xp = self._xp
@@ -113,8 +128,12 @@ class Canvas:
         labels = self._labels * inside
         count = pool_sums(xp, inside)
         cells = xp.where(count > 0, count, 1.0)
-        heat, confidence = (xp.floor(pool_sums(xp, q * inside) / cells + 0.5) for q in self._maps)
-        return BlockMask(self._box, _to_host(labels), *(_to_host(xp.astype(m, xp.uint8)) for m in (heat, confidence)))
+        heat, confidence = (
+            _to_host(xp.astype(xp.floor(pool_sums(xp, q * inside) / cells + 0.5), xp.uint8)) for q in self._maps
+        )
+        facts = BlockFacts(int(np.count_nonzero(tissue)), *self._seams.count(tissue, self._box))
+        analysed = _to_host(xp.astype(count, xp.uint8))
+        return BlockMask(self._box, _to_host(labels), heat, confidence, analysed, facts)
 
     def _start(self, first: Any) -> None:
         xp = self._xp = array_api_compat.array_namespace(first)
@@ -174,7 +193,7 @@ class Canvas:
     def _decide(self, sums: Any, totals: Any) -> tuple[Any, Any, Any]:
         """Labels and quantised maps ``[n, h, w]`` of sums ``[n, c, h, w]``; ``totals`` None: every weight is 1."""
         xp = self._xp
-        index, best = self._winners(sums)
+        index, best = _winners(xp, sums)
         tumor = xp.zeros_like(best)
         for k in self._tumor:
             tumor = tumor + sums[:, k]
@@ -185,22 +204,77 @@ class Canvas:
         labels = xp.reshape(xp.take(self._lut, xp.reshape(index, (-1,)), axis=0), index.shape)
         return labels, tumor, best
 
-    def _winners(self, sums: Any) -> tuple[Any, Any]:
-        """Number and value of the largest channel; the first of equals, as argmax.
 
-        On the CPU a running comparison of channels is many times faster than a reduction across them: 21 channels of
-        512 x 512 px take 2 ms in numpy, ``torch.argmax`` 38 (benchmarks/RESULTS.md).
+class Seams:
+    """Whether two tiles that look at the same pixels say the same of them.
+
+    Asked behind each edge between two cores, of some pixels of the first line: the tile before the edge sees it
+    in its margin, the tile behind it in its core. Pixels are the same whatever the window, so it is the network that
+    differs, by what else it sees: a visible seam, or with ``blend`` a fade between two answers.
+
+    Args:
+        grid: of the tiles.
+    """
+
+    def __init__(self, grid: TileGrid) -> None:
+        self._grid = grid
+        self._positions: list[tuple[int, int]] = []
+        self._lines: list[Any] = []
+
+    def add(self, positions: Sequence[tuple[int, int]], probabilities: Any) -> None:
+        """Note what tiles say along their edges; see `Canvas.add`."""
+        start, stop = self._grid.margin_px, self._grid.margin_px + self._grid.stride_px
+        if start == 0:
+            return
+        xp = array_api_compat.array_namespace(probabilities)
+        core = slice(start, stop, _SEAM_STEP_PX)
+        rows = probabilities[:, :, start : stop + 1 : stop - start, core]
+        cols = probabilities[:, :, core, start : stop + 1 : stop - start]
+        self._positions.extend(positions)
+        self._lines.append(xp.concat((rows, xp.matrix_transpose(cols)), axis=2))  # top, below, left, right
+
+    def count(self, tissue: npt.NDArray[np.bool_], box: Box) -> tuple[int, int]:
+        """How many tissue pixels of a block were asked for, and of how many the two tiles differ.
+
+        With ``crop`` those along the block's own edges are not among them: the tiles beyond are another block's.
         """
-        xp = self._xp
-        if not _is_host(sums):
-            return xp.argmax(sums, axis=1), xp.max(sums, axis=1)
-        best = np.array(sums[:, 0])
-        index = np.zeros(best.shape, np.uint8)
-        for k in range(1, sums.shape[1]):
-            larger = sums[:, k] > best
-            np.maximum(index, larger.view(np.uint8) * np.uint8(k), out=index)
-            np.maximum(best, sums[:, k], out=best)
-        return index, best
+        if not self._lines:
+            return 0, 0
+        xp, side = array_api_compat.array_namespace(self._lines[0]), self._grid.stride_px
+        labels = xp.astype(xp.argmax(xp.concat(self._lines), axis=1), xp.uint8)
+        said = dict(zip(self._positions, _to_host(labels), strict=True))
+        asked = differing = 0
+        for (row, col), (top, _, left, _) in said.items():
+            core = self._grid.core(row, col)
+            above, beside = said.get((row - 1, col)), said.get((row, col - 1))
+            for other, mine, line in (
+                (None if above is None else above[1], top, Box(core.y, core.x, 1, side)),
+                (None if beside is None else beside[3], left, Box(core.y, core.x, side, 1)),
+            ):
+                part = line.intersect(box)
+                if other is not None and part.area:
+                    inside = tissue[part.slices(box)].ravel()[::_SEAM_STEP_PX]
+                    n = len(inside)
+                    asked += int(np.count_nonzero(inside))
+                    differing += int(np.count_nonzero((other[:n] != mine[:n]) & inside))
+        return asked, differing
+
+
+def _winners(xp: Any, sums: Any) -> tuple[Any, Any]:
+    """Number and value of the largest channel of ``[n, c, ...]``; the first of equals, as argmax.
+
+    On the CPU a running comparison of channels is many times faster than a reduction across them: 21 channels of
+    512 x 512 px take 2 ms in numpy, ``torch.argmax`` 38 (benchmarks/RESULTS.md).
+    """
+    if not _is_host(sums):
+        return xp.argmax(sums, axis=1), xp.max(sums, axis=1)
+    best = np.array(sums[:, 0])
+    index = np.zeros(best.shape, np.uint8)
+    for k in range(1, sums.shape[1]):
+        larger = sums[:, k] > best
+        np.maximum(index, larger.view(np.uint8) * np.uint8(k), out=index)
+        np.maximum(best, sums[:, k], out=best)
+    return index, best
 
 
 def pool_sums(xp: Any, values: Any) -> Any:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from pipeline.models.card import ClassInfo
+from pipeline.texts import harmless
 
 Status = Literal["done", "failed", "skipped"]
 
@@ -20,6 +21,9 @@ FIGURES: dict[str, pa.DataType] = {
     "tumor_foci": pa.int64(),
     "largest_focus_mm2": pa.float64(),
     "mean_confidence": pa.float64(),
+    "unreadable_fraction": pa.float64(),
+    "blurred_fraction": pa.float64(),
+    "seam_disagreement": pa.float64(),
     "tiles": pa.int64(),
 }
 """Columns taken from a slide's summary as they are. (README, 'The tables')"""
@@ -94,8 +98,19 @@ def cohort_table(rows: Iterable[SlideRow], classes: tuple[ClassInfo, ...]) -> pa
 
 
 def write_csv(table: pa.Table, path: Path) -> None:
-    """The table as CSV: UTF-8, a header, empty cells for null."""
-    pc.write_csv(table, path, pc.WriteOptions(quoting_style="needed"))
+    """The table as CSV: UTF-8, a header, empty cells for null.
+
+    Ids, paths, messages and the manifest's columns come from elsewhere: text that a spreadsheet would run as a formula
+    gets an apostrophe in front. Numbers stay as they are, those of the manifest too.
+    """
+    names = [harmless(name) for name in table.column_names]
+    columns = [
+        pa.array([text and harmless(text) for text in column.to_pylist()], pa.string())
+        if pa.types.is_string(column.type)
+        else column
+        for column in table.columns
+    ]
+    pc.write_csv(pa.table(columns, names), path, pc.WriteOptions(quoting_style="needed"))
 
 
 def _versions(summary: Mapping[str, Any]) -> str | None:

@@ -1,17 +1,19 @@
-"""A label map in figures: areas, foci, confidence; computed from what stands on disk, so that it can be checked."""
+"""A label map in figures: areas, foci, confidence. Blocks count their labels; the figures are sums of counts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from scipy import ndimage
 
-from pipeline.blend import pool_sums
 from pipeline.geometry import Box, Frame
 from pipeline.masks.store import MaskStore
 from pipeline.models.card import ClassInfo
 from pipeline.plan import HEAT_FACTOR, Block, TilePlan
+from pipeline.trust import CoreCount
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -54,14 +56,14 @@ class SlideSummary:
     """A slide in figures.
 
     Attributes:
-        tissue_area_mm2: of all pixels that were analysed, i.e. tissue (mm2).
+        tissue_area_mm2: of all pixels that were analysed, i.e. tissue that could be read (mm2).
         tumor_area_mm2: of all classes with the role ``tumor`` (mm2).
         tumor_fraction_of_tissue: tumor / tissue, 0..1; None without tissue.
         class_area_mm2: of each class (mm2), by name, in the card's order.
         tumor_foci: connected tumor regions (8 neighbours) of at least `MIN_FOCUS_MM2`, at about `FOCUS_MPP`.
         largest_focus_mm2: area of the largest of them (mm2), 0 without any.
         mean_confidence: mean probability of the winning class over tissue, 0..1; None without tissue.
-        tiles: tiles that were predicted.
+        tiles: tiles of the plan, those that could not be read among them.
     """
 
     tissue_area_mm2: float
@@ -74,88 +76,81 @@ class SlideSummary:
     tiles: int
 
 
-class Tally:
-    """Counts a finished label map block by block, in any order and from several threads.
+def count_cores(
+    plan: TilePlan, block: Block, codes: Sequence[int], labels: UInt8, analysed: UInt8, confidence: UInt8
+) -> Iterator[CoreCount]:
+    """Count what stands in the cores of a block that may have tissue.
+
+    Args:
+        plan: of the slide.
+        block: one of ``plan.blocks``.
+        codes: of the model's classes, in the card's order.
+        labels: uint8 ``[h, w]``, of the block.
+        analysed: uint8 ``[ceil(h / 8), ceil(w / 8)]``, labels above 0 under each cell of the maps.
+        confidence: likewise, the block's map.
+    """
+    n = plan.block_px // plan.grid.stride_px
+    weighted = analysed * confidence.astype(np.uint16)
+    for row, col in block.tiles:
+        if (row // n, col // n) != block.key:
+            continue  # with blend, a neighbour's tile that reaches in
+        ys, xs = plan.grid.core(row, col).intersect(plan.frame.box).slices(block.box)
+        pixels = Image.fromarray(labels[ys, xs]).histogram()  # numpy's takes half as long again (RESULTS.md)
+        sure = weighted[_cells(ys), _cells(xs)].sum(dtype=np.int64)
+        yield CoreCount(row, col, tuple(pixels[code] for code in codes), int(sure))
+
+
+def measure(
+    store: MaskStore, plan: TilePlan, classes: tuple[ClassInfo, ...], cores: Iterable[CoreCount]
+) -> tuple[SlideSummary, list[TileRow]]:
+    """The figures of a slide whose pyramid stands.
+
+    Areas are pixels x mpp_y x mpp_x at the level where the model looked.
 
     Args:
         store: of the slide.
         plan: likewise.
         classes: of the model.
+        cores: of all blocks, in any order.
+
+    Raises:
+        StoreError: if the masks cannot be read back.
     """
-
-    def __init__(self, store: MaskStore, plan: TilePlan, classes: tuple[ClassInfo, ...]) -> None:
-        self._store, self._plan, self._classes = store, plan, classes
-        self._cores: list[_Core] = []
-
-    def __call__(self, block: tuple[int, int], labels: UInt8) -> None:
-        """Count the labels of one block, uint8 ``[h, w]``, as they stand in level 0.
-
-        Raises:
-            StoreError: if the maps cannot be read back.
-        """
-        self._cores.extend(_cores(self._store, self._plan, self._plan.block(block), labels))
-
-    def summary(self) -> tuple[SlideSummary, list[TileRow]]:
-        """The figures, once every block has been counted and the pyramid stands.
-
-        Areas are pixels x mpp_y x mpp_x at the level where the model looked.
-
-        Raises:
-            StoreError: if the masks cannot be read back.
-        """
-        plan, classes = self._plan, self._classes
-        pixels: npt.NDArray[np.int64] = np.zeros(256, np.int64)
-        confidence = 0
-        tiles: list[TileRow] = []
-        for core in sorted(self._cores, key=lambda c: (c.row, c.col)):
-            pixels += core.pixels
+    pixels = [0] * len(classes)
+    confidence = 0
+    tiles: list[TileRow] = []
+    for core in sorted(cores, key=lambda c: (c.row, c.col)):
+        tissue = sum(core.pixels)
+        if tissue:
+            box = plan.grid.core(core.row, core.col).intersect(plan.frame.box)
+            pixels = [total + n for total, n in zip(pixels, core.pixels, strict=True)]
             confidence += core.confidence
-            tissue = int(core.pixels[1:].sum())
-            if tissue:
-                tiles.append(
-                    TileRow(
-                        core.row,
-                        core.col,
-                        *_um(core.box, plan.frame),
-                        round(tissue / core.box.area, 6),
-                        tuple(round(float(core.pixels[c.code]) / tissue, 6) for c in classes),
-                        round(core.confidence / tissue / 255, 4),
-                    )
+            tiles.append(
+                TileRow(
+                    core.row,
+                    core.col,
+                    *_um(box, plan.frame),
+                    round(tissue / box.area, 6),
+                    tuple(round(n / tissue, 6) for n in core.pixels),
+                    round(core.confidence / tissue / 255, 4),
                 )
-        mm2 = plan.frame.pixel_area_mm2
-        tissue_px = int(pixels[1:].sum())
-        tissue_mm2 = tissue_px * mm2
-        tumor_mm2 = float(sum(pixels[c.code] for c in classes if c.role == "tumor")) * mm2
-        n_foci, largest = tumor_foci(self._store, [c.code for c in classes if c.role == "tumor"])
-        return SlideSummary(
-            tissue_area_mm2=round(tissue_mm2, 6),
-            tumor_area_mm2=round(tumor_mm2, 6),
-            tumor_fraction_of_tissue=round(tumor_mm2 / tissue_mm2, 6) if tissue_px else None,
-            class_area_mm2={c.name: round(float(pixels[c.code]) * mm2, 6) for c in classes},
-            tumor_foci=n_foci,
-            largest_focus_mm2=round(largest, 6),
-            mean_confidence=round(confidence / tissue_px / 255, 4) if tissue_px else None,
-            tiles=len(plan.tiles),
-        ), tiles
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Core:
-    """A tile's core, cut to the frame.
-
-    Attributes:
-        row: of the tile in the grid.
-        col: likewise.
-        box: the core.
-        pixels: of each label, int64 ``[256]``.
-        confidence: sum over its tissue pixels, x 255.
-    """
-
-    row: int
-    col: int
-    box: Box
-    pixels: npt.NDArray[np.int64]
-    confidence: int
+            )
+    mm2 = plan.frame.pixel_area_mm2
+    tissue_px = sum(pixels)
+    tissue_mm2 = tissue_px * mm2
+    tumor = [c.role == "tumor" for c in classes]
+    tumor_mm2 = sum(compress(pixels, tumor)) * mm2
+    n_foci, largest = tumor_foci(store, [c.code for c in compress(classes, tumor)])
+    return SlideSummary(
+        tissue_area_mm2=round(tissue_mm2, 6),
+        tumor_area_mm2=round(tumor_mm2, 6),
+        tumor_fraction_of_tissue=round(tumor_mm2 / tissue_mm2, 6) if tissue_px else None,
+        class_area_mm2={c.name: round(n * mm2, 6) for c, n in zip(classes, pixels, strict=True)},
+        tumor_foci=n_foci,
+        largest_focus_mm2=round(largest, 6),
+        mean_confidence=round(confidence / tissue_px / 255, 4) if tissue_px else None,
+        tiles=len(plan.tiles),
+    ), tiles
 
 
 def tumor_foci(store: MaskStore, tumor_codes: list[int]) -> tuple[int, float]:
@@ -164,24 +159,9 @@ def tumor_foci(store: MaskStore, tumor_codes: list[int]) -> tuple[int, float]:
     level = min(range(len(frames)), key=lambda k: abs(np.log(frames[k].mpp / FOCUS_MPP)))
     tumor = np.isin(store.read_level(level), tumor_codes)
     regions, _ = ndimage.label(tumor, structure=np.ones((3, 3)))
-    areas = np.bincount(regions.ravel())[1:] * frames[level].pixel_area_mm2
+    areas = np.bincount(regions[tumor])[1:] * frames[level].pixel_area_mm2
     areas = areas[areas >= MIN_FOCUS_MM2]
     return len(areas), float(areas.max(initial=0.0))
-
-
-def _cores(store: MaskStore, plan: TilePlan, block: Block, labels: UInt8) -> Iterator[_Core]:
-    """The cores in a block that may have tissue."""
-    n = plan.block_px // plan.grid.stride_px
-    _, confidence = store.read_maps(block.box)
-    analysed = pool_sums(np, (labels > 0).view(np.uint8)).astype(np.int64)
-    for row, col in block.tiles:
-        if (row // n, col // n) != block.key:
-            continue  # with blend, a neighbour's tile that reaches in
-        box = plan.grid.core(row, col).intersect(plan.frame.box)
-        ys, xs = box.slices(block.box)
-        cells = (_cells(ys), _cells(xs))
-        weighted = int((analysed[cells] * confidence[cells].astype(np.int64)).sum())
-        yield _Core(row, col, box, np.bincount(labels[ys, xs].ravel(), minlength=256), weighted)
 
 
 def _cells(pixels: slice) -> slice:

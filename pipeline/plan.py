@@ -25,7 +25,7 @@ Window = Literal["crop", "blend"]
 HEAT_FACTOR = 8
 """Label-map pixels per heat-map pixel along each axis."""
 
-_CHUNK_PX = 512
+_CHUNK_PX = 1024
 """Upper bound of a chunk's side inside a shard (px): what a viewer fetches at once."""
 
 _HOST_BYTES_PER_PX = 8

@@ -1,19 +1,28 @@
 """One block: read its tiles, predict, join. `segment_block` is the whole product; the rest says where and when."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.blend import BlockMask, Canvas
+from pipeline.errors import SlideReadError
 from pipeline.geometry import Box
+from pipeline.measure import count_cores
 from pipeline.models.card import Predictor
 from pipeline.plan import Block, TilePlan
 from pipeline.slides.base import SlideReader
 from pipeline.tissue import TissueMask
+from pipeline.trust import MIN_SHARPNESS, Position, sharpness
 
 UInt8 = npt.NDArray[np.uint8]
+Bool = npt.NDArray[np.bool_]
+
+_FOCUS_TILES = 32
+"""Focus is judged on at least about so many tiles of a slide, evenly spread: its cost does not grow with the slide."""
 
 
 def segment_block(
@@ -21,36 +30,84 @@ def segment_block(
 ) -> BlockMask:
     """The labels of one block. The answer depends on its arguments alone, not on who computes it or when.
 
+    Where the slide cannot be read, the core of the tile is not analysed: it has no label, whatever the neighbours say.
+
     Args:
         reader: of the slide that was planned.
         plan: of the slide.
         block: one of ``plan.blocks``.
         tissue: what the plan was made from.
         predict: the model.
-        batch_size: tiles in a batch; batches are cut from the sorted tiles of the block.
-
-    Raises:
-        SlideReadError: if the slide's pixels cannot be decoded.
+        batch_size: tiles in a batch; batches are cut from the block's sorted tiles that can be read.
     """
     classes = predict.card.classes
     tumor = [k for k, c in enumerate(classes) if c.role == "tumor"]
     canvas = Canvas(block.box, plan.grid, plan.window, [c.code for c in classes], tumor)
-    tiles = read_tiles(reader, plan, block.tiles)
+    inside = tissue.on(block.box, plan.frame)
+    unread: list[Position] = []
+    focus: list[float] = []
+    tiles = read_tiles(reader, plan, block.tiles, unread)
     while batch := list(islice(tiles, batch_size)):
         canvas.add([position for position, _ in batch], predict(np.stack([pixels for _, pixels in batch])))
-    return canvas.finish(tissue.on(block.box, plan.frame))
+        focus.extend(_focus(plan, block, inside, batch))
+    lost = [(position, plan.grid.core(*position).intersect(block.box)) for position in unread]
+    unread_px = np.count_nonzero(inside)
+    for _, part in lost:
+        inside[part.slices(block.box)] = False
+    mask = canvas.finish(inside)
+    facts = replace(
+        mask.facts,
+        unread=tuple(position for position, part in lost if part.area),
+        unread_px=int(unread_px) - mask.facts.analysed_px,
+        focus_tiles=len(focus),
+        blurred_tiles=sum(value < MIN_SHARPNESS for value in focus),
+        cores=tuple(count_cores(plan, block, [c.code for c in classes], mask.labels, mask.analysed, mask.confidence)),
+    )
+    return replace(mask, facts=facts)
 
 
 def read_tiles(
-    reader: SlideReader, plan: TilePlan, tiles: Iterable[tuple[int, int]]
-) -> Iterator[tuple[tuple[int, int], UInt8]]:
-    """Grid positions with their pixels, uint8 ``[tile_px, tile_px, 3]``; neighbours in a row are read together."""
+    reader: SlideReader, plan: TilePlan, tiles: Iterable[Position], unread: list[Position]
+) -> Iterator[tuple[Position, UInt8]]:
+    """Grid positions with their pixels, uint8 ``[tile_px, tile_px, 3]``; neighbours in a row are read together.
+
+    Where that fails each is read by itself; those that cannot be read are left out and added to ``unread``.
+    """
     for run in _rows_of_neighbours(tiles):
-        first, last = plan.grid.tile(*run[0]), plan.grid.tile(*run[-1])
-        strip = Box(first.y, first.x, first.height, last.x_stop - first.x)
-        pixels = reader.read(strip, plan.mpp)
-        for position in run:
-            yield position, pixels[plan.grid.tile(*position).slices(strip)]
+        try:
+            yield from _read_run(reader, plan, run)
+        except SlideReadError:
+            for position in run:
+                try:
+                    yield from _read_run(reader, plan, [position])
+                except SlideReadError:
+                    unread.append(position)
+
+
+def _read_run(reader: SlideReader, plan: TilePlan, run: Sequence[Position]) -> list[tuple[Position, UInt8]]:
+    """Neighbours in a row, read at once.
+
+    Raises:
+        SlideReadError: if the slide's pixels cannot be decoded.
+    """
+    first, last = plan.grid.tile(*run[0]), plan.grid.tile(*run[-1])
+    strip = Box(first.y, first.x, first.height, last.x_stop - first.x)
+    pixels = reader.read(strip, plan.mpp)
+    return [(position, pixels[plan.grid.tile(*position).slices(strip)]) for position in run]
+
+
+def _focus(plan: TilePlan, block: Block, inside: Bool, tiles: Sequence[tuple[Position, UInt8]]) -> Iterator[float]:
+    """Sharpness of the cores that are sampled and lie in the block."""
+    step = max(1, math.isqrt(plan.predictions // _FOCUS_TILES))
+    for position, pixels in tiles:
+        if any(k % step for k in position):
+            continue
+        part = plan.grid.core(*position).intersect(block.box)
+        if part.area:
+            tissue = inside[part.slices(block.box)]
+            value = sharpness(pixels[part.slices(plan.grid.tile(*position))], tissue, plan.frame.mpp)
+            if value is not None:
+                yield value
 
 
 def _rows_of_neighbours(tiles: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:

@@ -5,14 +5,16 @@
     mask.ome.zarr/            the slide in small (c, y, x), with as many levels as the label map has
       0 .. n-1
       labels/classes/         the label map (y, x) uint8: class codes, 0 = not analysed; and, as ``noctile``, whence
-        0 .. n-1              one file for each block that has a label: <level>/c/<row>/<col>
+        0 .. n-1              one file for each shard that has a label: <level>/c/<row>/<col>
     heat.ome.zarr/            tumor probability and confidence (c, y, x), uint8 0..255 for 0..1, 1/8 of the label map
       0
 
 A shard is written to a temporary name and renamed (`zarr.storage.LocalStore` since 3.1.3), so that whoever is killed
-leaves a whole shard or none. Same labels, same bytes: chunks are encoded alone and stand in Morton order.
+leaves a whole shard or none. Same labels, same bytes: chunks are encoded alone and stand in Morton order. On the first
+levels a shard covers one block, so that its task writes all of them; on the others it is as large as a block.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from zarr.storage import LocalStore
 from pipeline.errors import StoreError
 from pipeline.geometry import Box, Extent, Frame
 from pipeline.masks import ngff
+from pipeline.masks.halve import halve_image, halve_labels
 from pipeline.models.card import ClassInfo
 from pipeline.plan import HEAT_FACTOR
 
@@ -42,6 +45,13 @@ HEAT_NAME = "heat.ome.zarr"
 
 _LABELS_PATH = f"labels/{LABELS}"
 
+OWN_LEVELS = 3
+"""On so many levels, the finest first, a shard has the labels of one block: 1, 1/4 and 1/16 of its pixels.
+
+Blocks are multiples of 8 px, so their corners are pixels' corners there. To read a label map again in order to halve it
+costs as much as halving it (benchmarks/RESULTS.md); from here on that is 1/16 of it.
+"""
+
 _COARSEST_PX = 512
 """The pyramid ends where its longest side fits this (px): what a viewer shows as a thumbnail."""
 
@@ -53,14 +63,14 @@ _ZSTD = ZstdCodec(level=3)
 _MODE = {
     "type": "mode",
     "metadata": {
-        "method": "pipeline.masks.pyramid.halve_labels",
+        "method": "pipeline.masks.halve.halve_labels",
         "description": "most frequent of 2 x 2 labels; ties: the smallest code but 0; pixels outside do not vote",
     },
 }
 _MEAN = {
     "type": "mean",
     "metadata": {
-        "method": "pipeline.masks.store.halve_image",
+        "method": "pipeline.masks.halve.halve_image",
         "description": "mean of 2 x 2 pixels, halves rounded up",
     },
 }
@@ -116,10 +126,23 @@ class MaskLayout:
         """Frame of the maps."""
         return self.frame.coarser(HEAT_FACTOR)
 
+    def shard_px(self, level: int) -> int:
+        """Side of a shard of a level (px)."""
+        return self.block_px >> level if level < OWN_LEVELS else self.block_px
+
+    def level_chunk_px(self, level: int) -> int:
+        """Side of a chunk of a level (px)."""
+        return math.gcd(self.shard_px(level), self.chunk_px)
+
     def block(self, row: int, col: int, level: int = 0) -> Box:
-        """Pixels of a block of the grid on a level, cut to the level's frame."""
-        side = self.block_px
+        """Pixels of a shard of a level, cut to the level's frame; those of level 0 are the blocks."""
+        side = self.shard_px(level)
         return Box(row * side, col * side, side, side).intersect(self.level_frames[level].box)
+
+    def parent(self, row: int, col: int, level: int) -> tuple[int, int]:
+        """(row, col) of the shard of the next level that a shard lies under."""
+        fine, coarse = self.shard_px(level), 2 * self.shard_px(level + 1)
+        return row * fine // coarse, col * fine // coarse
 
     def is_block(self, box: Box) -> bool:
         """Whether a box is exactly a block of the label map's grid."""
@@ -151,6 +174,7 @@ class MaskStore:
 
     def __init__(self, path: Path, layout: MaskLayout, overview_frame: Frame) -> None:
         self.path, self.layout, self.overview_frame = path, layout, overview_frame
+        self._opened: dict[tuple[Path, str, str], Any] = {}
 
     @property
     def heat_path(self) -> Path:
@@ -205,11 +229,14 @@ class MaskStore:
         """
         with _io(path, "read", "delete it to have the slide done again"):
             about = zarr.open_group(LocalStore(path, read_only=True), path=_LABELS_PATH, mode="r").attrs.asdict()
-            layout, overview_frame = _layout_from_json(about["noctile"])
-        return cls(path, layout, overview_frame)
+            store = cls(path, *_layout_from_json(about["noctile"]))
+            store._array(path, f"{_LABELS_PATH}/0", "r")
+        return store
 
     def write(self, box: Box, labels: UInt8, heat: UInt8, confidence: UInt8) -> None:
-        """Write one block: its label shard and its maps' shard. Twice is as good as once.
+        """Write one block: its maps' shard and its label shards of the first levels, the finest last.
+
+        Twice is as good as once.
 
         Args:
             box: exactly a block of the grid, cut to the frame.
@@ -235,15 +262,21 @@ class MaskStore:
                 raise ValueError(f"{what} of {box} must be uint8 {extent}, not {array.dtype} {array.shape}")
         self._check_codes(labels)
         self._put(self.heat_path, "0", (slice(None), *cells.slices()), np.stack((heat, confidence)))
-        self.write_labels(box, labels, 0)
+        levels = [labels]
+        while len(levels) < min(OWN_LEVELS, self.layout.levels):
+            levels.append(halve_labels(levels[-1]))
+        row, col = box.y // self.layout.block_px, box.x // self.layout.block_px
+        for level in reversed(range(len(levels))):
+            self.write_labels(self.layout.block(row, col, level), levels[level], level)
 
     def write_labels(self, box: Box, labels: UInt8, level: int) -> None:
-        """Write one block of one pyramid level; level 0 belongs to `write`, the others to `build_pyramid`.
+        """Write one shard of one pyramid level, for `write` and `build_pyramid`. Zeros have no shard.
 
         Raises:
             StoreError: if the file system refuses.
         """
-        self._put(self.path, f"{_LABELS_PATH}/{level}", box.slices(), labels)
+        if labels.any():
+            self._put(self.path, f"{_LABELS_PATH}/{level}", box.slices(), labels)
 
     def read(self, box: Box, level: int = 0) -> UInt8:
         """Labels of a box, which must lie in the level's frame; 0 where nothing was written.
@@ -295,7 +328,7 @@ class MaskStore:
         return np.moveaxis(channels_first, 0, -1)
 
     def stored_blocks(self, level: int = 0) -> list[tuple[int, int]]:
-        """(row, col) of the blocks of a pyramid level that have a label, sorted.
+        """(row, col) of the shards of a pyramid level that have a label, sorted.
 
         Raises:
             StoreError: if the folder cannot be listed.
@@ -358,9 +391,9 @@ class MaskStore:
         """The label image's own metadata come last: a store without them is not complete."""
         store, layout = LocalStore(self.path), self.layout
         zarr.create_group(store, path="labels", attributes={"ome": {"version": ngff.VERSION, "labels": [LABELS]}})
-        shard, chunk = (layout.block_px, layout.block_px), (layout.chunk_px, layout.chunk_px)
         for level, frame in enumerate(layout.level_frames):
-            self._create_array(self.path, f"{_LABELS_PATH}/{level}", frame.extent, 0, shard, chunk)
+            shard, chunk = layout.shard_px(level), layout.level_chunk_px(level)
+            self._create_array(self.path, f"{_LABELS_PATH}/{level}", frame.extent, 0, (shard,) * 2, (chunk,) * 2)
         scales = ngff.multiscale(LABELS, layout.level_frames, layout.frame, method=_MODE)
         ome: dict[str, Any] = {
             "version": ngff.VERSION,
@@ -383,38 +416,43 @@ class MaskStore:
             compressors=_ZSTD,
             fill_value=0,
             dimension_names=("c", "y", "x") if channels else ("y", "x"),
-            config={"write_empty_chunks": False},
+            config={"write_empty_chunks": True},  # to look for them takes longer than to compress them (RESULTS.md)
         )
 
     def _put(self, root: Path, name: str, where: tuple[slice, ...], values: UInt8) -> None:
         with _io(root / name, "written", "free space or fix the permissions of its folder"):
-            _array(root, name, "r+")[where] = values
+            self._array(root, name, "r+")[where] = values
 
     def _get(self, root: Path, name: str, where: tuple[slice, ...]) -> UInt8:
         with _io(root / name, "read", f"delete {self.path.parent} to have the slide done again"):
-            values: UInt8 = np.asarray(_array(root, name, "r")[where], np.uint8)
+            values: UInt8 = np.asarray(self._array(root, name, "r")[where], np.uint8)
             return values
 
+    def _array(self, root: Path, name: str, mode: Literal["r", "r+"]) -> Any:
+        """An array of this store, opened once; it is what `create` made of the layout, or somebody's who wants memory.
 
-def halve_image(pixels: UInt8) -> UInt8:
-    """Mean of 2 x 2 pixels, halves rounded up; at an odd edge, of those that exist.
-
-    Args:
-        pixels: uint8 ``[h, w, c]``.
-
-    Returns:
-        uint8 ``[ceil(h / 2), ceil(w / 2), c]``.
-    """
-    height, width, n = pixels.shape
-    even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    sums = np.full((even.shape[0] // 2, even.shape[1] // 2, n), 2, np.uint16)
-    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        sums += even[dy::2, dx::2]
-    return (sums // 4).astype(np.uint8)
-
-
-def _array(root: Path, name: str, mode: Literal["r", "r+"]) -> Any:
-    return zarr.open_array(LocalStore(root, read_only=mode == "r"), path=name, mode=mode)
+        Raises:
+            ValueError: if it is not what `create` made.
+        """
+        if array := self._opened.get((root, name, mode)):
+            return array
+        array = zarr.open_array(LocalStore(root, read_only=mode == "r"), path=name, mode=mode)
+        side, edge = self.layout.block_px, _OVERVIEW_CHUNK_PX
+        channels: tuple[int, ...] = ()
+        if root == self.heat_path:
+            frame, channels, shard, chunk = self.layout.heat_frame, (2,), side // HEAT_FACTOR, side // HEAT_FACTOR
+        elif name.startswith(_LABELS_PATH):
+            level = int(name.rpartition("/")[2])
+            frame = self.layout.level_frames[level]
+            shard, chunk = self.layout.shard_px(level), self.layout.level_chunk_px(level)
+        else:
+            frame, channels, shard, chunk = self.overview_frame.coarser(2 ** int(name)), (3,), 0, edge
+        expected: tuple[Any, ...] = (*channels, frame.extent.height, frame.extent.width), np.uint8, (chunk, chunk)
+        found = array.shape, array.dtype, array.chunks[-2:]
+        if expected != found or (shard and (array.shards or ())[-2:] != (shard, shard)):
+            raise ValueError(f"its shape, type and chunks {found} are not {expected} as Noctile makes them")
+        self._opened[root, name, mode] = array
+        return array
 
 
 @contextmanager
@@ -422,7 +460,7 @@ def _io(path: Path, done: str, todo: str) -> Iterator[None]:
     """What disk and decoders say, as a `StoreError`: zarr raises ValueError, zstd RuntimeError on damaged bytes."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, MemoryError) as error:
         raise StoreError(f"{path} cannot be {done}: {error!r}; {todo}") from error
 
 

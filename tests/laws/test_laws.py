@@ -184,6 +184,96 @@ class TestLaw3:
         assert np.abs(mask.heat - 255 * cells / counts).max() <= 1.0
 
 
+class TestSeams:
+    """What is counted along seams against the definition, written down without it."""
+
+    @settings(max_examples=30)
+    @given(cases(largest=200), st.sampled_from([np, torch]), st.integers(1, 5))
+    def test_the_pixels_behind_each_edge_that_two_tiles_of_the_block_label_differently(self, case, namespace, batch):
+        native, tissue, tiling = case
+        net = standins.PositionNet(standins.card(tiling.tile_px, tiling.overlap_px), namespace)
+        plan = plan_tiles("s", native, tissue, tiling)
+        shape = (plan.frame.extent.height, plan.frame.extent.width, 3)
+        slide = standins.ArraySlide(np.random.default_rng(2).integers(0, 256, shape, np.uint8))
+        for block in plan.blocks:
+            facts = segment_block(slide, plan, block, tissue, net, batch).facts
+            inside = tissue.on(block.box, plan.frame)
+            assert (facts.seam_px, facts.seam_differing_px) == _seams(slide, plan, block, inside, net)
+            assert facts.analysed_px == inside.sum()
+
+    def test_tiles_that_agree_have_none(self):
+        net = standins.ConstantNet(standins.card(), [0.2, 0.5, 0.3])
+        tissue = standins.tissue_of(np.ones((38, 38), bool))
+        plan = plan_tiles("s", Frame(Extent(300, 300), 1.0, 1.0), tissue, Tiling(1.0, 64, 16, "crop", 4096, 3))
+        slide = standins.ArraySlide(np.zeros((300, 300, 3), np.uint8))
+        facts = segment_block(slide, plan, plan.blocks[0], tissue, net, 4).facts
+        assert (facts.seam_px, facts.seam_differing_px) == (2 * 6 * 19, 0)  # 6 edges of 300 px each way
+
+
+class TestUnread:
+    """A tile that cannot be read has no label on its core; all others have the labels that they would have had."""
+
+    @settings(max_examples=30)
+    @given(cases(largest=200), st.integers(1, 5), st.data())
+    def test_only_the_cores_of_unread_tiles_lose_their_labels(self, case, batch_size, data):
+        native, tissue, tiling = case
+        tiling = Tiling(**{**_fields(tiling), "window": "crop"})
+        net = standins.PositionNet(standins.card(tiling.tile_px, tiling.overlap_px))
+        plan = plan_tiles("s", native, tissue, tiling)
+        height, width = plan.frame.extent.height, plan.frame.extent.width
+        pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
+        hole = Box(data.draw(st.integers(0, height)), data.draw(st.integers(0, width)), 20, 30)
+        sound, torn = standins.ArraySlide(pixels), standins.TornSlide(pixels, hole)
+        for block in plan.blocks:
+            whole, rest = (segment_block(slide, plan, block, tissue, net, batch_size) for slide in (sound, torn))
+            unread = [tile for tile in block.tiles if plan.grid.tile(*tile).intersect(hole).area]
+            kept = np.ones(whole.labels.shape, bool)
+            for tile in unread:
+                kept[plan.grid.core(*tile).intersect(block.box).slices(block.box)] = False
+            np.testing.assert_array_equal(rest.labels, whole.labels * kept)
+            assert rest.facts.unread == tuple(unread)
+            assert rest.facts.unread_px == np.count_nonzero(whole.labels[~kept])
+            assert rest.facts.analysed_px == np.count_nonzero(rest.labels)
+            cells = np.add.reduceat(
+                np.add.reduceat(kept, range(0, kept.shape[0], 8), axis=0), range(0, kept.shape[1], 8), axis=1
+            )
+            assert not rest.confidence[cells == 0].any()
+
+    def test_with_blend_the_core_is_lost_too_and_its_neighbours_are_joined_without_it(self):
+        net = standins.ConstantNet(standins.card(), [0.2, 0.5, 0.3])
+        tissue = standins.tissue_of(np.ones((38, 38), bool))
+        plan = plan_tiles("s", Frame(Extent(300, 300), 1.0, 1.0), tissue, Tiling(1.0, 64, 16, "blend", 150, 3))
+        slide = standins.TornSlide(np.zeros((300, 300, 3), np.uint8), Box(160, 160, 4, 4))  # in the middle of (3, 3)
+        labels = np.zeros((300, 300), np.uint8)
+        unread = []
+        for block in plan.blocks:
+            mask = segment_block(slide, plan, block, tissue, net, 4)
+            labels[block.box.slices()] = mask.labels
+            unread += mask.facts.unread
+        expected = np.full((300, 300), 3, np.uint8)
+        expected[plan.grid.core(3, 3).slices()] = 0
+        np.testing.assert_array_equal(labels, expected)
+        assert unread == [(3, 3)]  # once, though the blocks around reach for it too
+
+    def test_a_block_that_cannot_be_read_at_all_has_no_label(self):
+        net = standins.PositionNet(standins.card())
+        tissue = standins.tissue_of(np.ones((38, 38), bool))
+        plan = plan_tiles("s", Frame(Extent(300, 300), 1.0, 1.0), tissue, Tiling(1.0, 64, 16, "crop", 150, 3))
+        slide = standins.TornSlide(np.zeros((300, 300, 3), np.uint8), Box(0, 0, 300, 300))
+        mask = segment_block(slide, plan, plan.blocks[0], tissue, net, 4)
+        assert not any(array.any() for array in (mask.labels, mask.heat, mask.confidence))
+        assert mask.facts.unread == plan.blocks[0].tiles
+        assert (mask.facts.analysed_px, mask.facts.unread_px) == (0, plan.blocks[0].box.area)
+        assert net.batches == []
+
+    def test_a_strip_that_is_sound_is_read_once_and_one_that_is_not_tile_by_tile(self):
+        tissue = standins.tissue_of(np.ones((38, 38), bool))
+        plan = plan_tiles("s", Frame(Extent(300, 300), 1.0, 1.0), tissue, Tiling(1.0, 64, 16, "crop", 4096, 3))
+        slide = standins.TornSlide(np.zeros((300, 300, 3), np.uint8), Box(160, 160, 4, 4))
+        segment_block(slide, plan, plan.blocks[0], tissue, standins.PositionNet(standins.card()), 4)
+        assert len(slide.reads) == 7 + 7
+
+
 class TestLaw7:
     """Batches are a function of the plan, never of arrival. (a real network differs in the last bits)"""
 
@@ -214,6 +304,26 @@ class TestCanvas:
         canvas = Canvas(Box(0, 0, 8, 8), TileGrid(64, 16, Extent(8, 8)), "crop", [1], [])
         with pytest.raises(ValueError, match="without tiles"):
             canvas.finish(np.ones((8, 8), bool))
+
+
+def _seams(slide, plan, block, inside, net) -> tuple[int, int]:
+    """Seam pixels of a block, and those that differ."""
+    said = {
+        tile: np.asarray(net(slide.read(plan.grid.tile(*tile), 1.0)[None]))[0].argmax(axis=0) for tile in block.tiles
+    }
+    margin, side, asked, differing = plan.grid.margin_px, plan.grid.stride_px, 0, 0
+    for row, col in block.tiles:
+        core = plan.grid.core(row, col)
+        for k in range(0, side, 16):
+            for dy, dx, y, x in ((1, 0, 0, k), (0, 1, k, 0)):  # the tile before, and the place behind the edge
+                before, here = said.get((row - dy, col - dx)), (core.y + y - block.box.y, core.x + x - block.box.x)
+                if before is None or margin == 0 or min(here) < 0:
+                    continue
+                if here[0] < block.box.height and here[1] < block.box.width and inside[here]:
+                    asked += 1
+                    there = margin + y + dy * side, margin + x + dx * side
+                    differing += before[there] != said[row, col][margin + y, margin + x]
+    return asked, differing
 
 
 def _fields(tiling: Tiling) -> dict:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from pipeline.geometry import Extent, Frame
-from pipeline.masks.pyramid import build_pyramid, halve_labels
-from pipeline.masks.store import MaskLayout, MaskStore
+from pipeline.masks.halve import halve_labels
+from pipeline.masks.pyramid import build_pyramid
+from pipeline.masks.store import OWN_LEVELS, MaskLayout, MaskStore
 from pipeline.models.card import ClassInfo
 
 CLASSES = tuple(ClassInfo(code=k, name=f"c{k}", color=(k, k, k), role="tissue") for k in (1, 2, 3, 255))
@@ -90,6 +91,29 @@ def test_blocks_give_the_pyramid_of_the_whole(tmp_path_factory, height, width, k
         assert (store.read_level(level) == whole).all()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.9])
+def test_halving_is_the_same_whether_few_places_are_mixed_or_many(share):
+    rng = np.random.default_rng(4)
+    labels = np.kron(rng.integers(0, 4, (9, 7), np.uint8), np.ones((8, 8), np.uint8))[:71, :55]
+    labels = np.where(rng.random(labels.shape) < share, rng.integers(0, 4, labels.shape, np.uint8), labels)
+    assert (halve_labels(labels) == naive(labels)).all()
+
+
+def test_a_block_writes_its_part_of_the_first_levels_itself(tmp_path):
+    layout = MaskLayout(Frame(Extent(2000, 1100), 1.0, 1.0), 200, 40, CLASSES)
+    store, rng = make(tmp_path, layout), np.random.default_rng(2)
+    whole = np.zeros((2000, 1100), np.uint8)
+    for key in ((0, 0), (3, 5), (9, 2)):
+        box = layout.block(*key)
+        whole[box.slices()] = rng.integers(1, 3, (box.height, box.width), np.uint8)
+        write(store, *key, whole[box.slices()])
+    for level in range(OWN_LEVELS):
+        assert store.stored_blocks(level) == [(0, 0), (3, 5), (9, 2)]
+        assert (store.read_level(level) == whole).all()
+        whole = halve_labels(whole)
+    assert not store.stored_blocks(OWN_LEVELS)
+
+
 def test_building_twice_changes_no_byte(tmp_path):
     layout = MaskLayout(Frame(Extent(1500, 1100), 1.0, 1.0), 400, 100, CLASSES)
     store = make(tmp_path, layout)
@@ -119,6 +143,6 @@ def test_memory_does_not_grow_with_the_slide(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10 * 2048**2
-    assert [len(store.stored_blocks(level)) for level in range(3)] == [4, 1, 1]
+    assert [len(store.stored_blocks(level)) for level in range(5)] == [4, 4, 4, 1, 1]
     coarsest = store.read_level(store.layout.levels - 1)
     assert coarsest.sum() == (4096 / 2 ** (store.layout.levels - 1)) ** 2

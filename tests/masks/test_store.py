@@ -17,8 +17,9 @@ from ome_zarr_models.v05.labels import Labels
 
 from pipeline.errors import StoreError
 from pipeline.geometry import Box, Extent, Frame
+from pipeline.masks.halve import halve_image
 from pipeline.masks.pyramid import build_pyramid
-from pipeline.masks.store import MaskLayout, MaskStore, halve_image
+from pipeline.masks.store import MaskLayout, MaskStore
 from pipeline.models.card import ClassInfo
 
 CLASSES = (
