@@ -17,22 +17,10 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 
+from benchmarks.common import trivial_model
 from benchmarks.make_slide import SlideMaker
-from pipeline.models.threshold import ThresholdConfig, save_threshold
 
 _INTERVAL_S = 0.2
-
-
-def trivial_model(folder: Path, n_classes: int) -> Path:
-    """A model folder without a network: classes by darkness, tiles of 512 px at 0.5 um/px."""
-    classes = [
-        {"code": k, "name": f"class_{k}", "color": (k, 5 * k, 255 - k), "role": "tumor" if k == 1 else "tissue"}
-        for k in range(1, n_classes + 1)
-    ]
-    fields = {"name": "trivial", "description": "by darkness", "classes": classes, "mpp": 0.5, "licence": "CC0-1.0"}
-    thresholds = tuple(round((k + 1) / n_classes, 3) for k in range(n_classes - 1))
-    save_threshold(folder, ThresholdConfig(thresholds_od=thresholds), fields)
-    return folder
 
 
 def peak_mb(command: list[str]) -> tuple[float, float, float]:
@@ -41,7 +29,7 @@ def peak_mb(command: list[str]) -> tuple[float, float, float]:
     process = psutil.Popen(command)
     largest = together = 0.0
     while process.poll() is None:
-        sizes = [_rss_mb(p) for p in (process, *_children(process))]
+        sizes = [_own_mb(p) for p in (process, *_children(process))]
         largest, together = max(largest, *sizes), max(together, sum(sizes))
         time.sleep(_INTERVAL_S)
     if process.returncode:
@@ -56,10 +44,11 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def _rss_mb(process: psutil.Process) -> float:
+def _own_mb(process: psutil.Process) -> float:
+    """Resident memory; what processes share (workers are forked) is divided among them (PSS, on Linux)."""
     try:
-        return float(process.memory_info().rss) / 1e6
-    except psutil.NoSuchProcess:
+        return float(process.memory_full_info().pss) / 1e6
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
         return 0.0
 
 

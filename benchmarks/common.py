@@ -1,0 +1,71 @@
+"""What the benchmarks share: a model without a network, one slide, and measuring side by side."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+
+from benchmarks.make_slide import SlideMaker
+from pipeline.models.load import WEIGHTS, write_card, write_config
+
+BUILD = Path("build/benchmarks")
+"""Slides and models are made here once."""
+
+
+def trivial_model(folder: Path, classes: int = 21, mpp: float = 0.5, overlap_px: int = 128) -> Path:
+    """A model folder with a 1x1 convolution (`pipeline.models.unet.Pointwise`), tiles of 512 px.
+
+    Its weights are drawn from a seed and spread, so that each class wins somewhere; ``weights.npz`` beside it has them
+    for other programs (``weight`` [classes, 3], ``bias`` [classes]; RGB / 255, ImageNet mean and standard deviation).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((classes, 3)).astype(np.float32)
+    bias = rng.standard_normal(classes).astype(np.float32)
+    write_config(folder, {"_model_class": "Pointwise", "classes": classes})
+    safetensors.numpy.save_file({"weight": weight[:, :, None, None], "bias": bias}, folder / WEIGHTS)
+    np.savez(folder / "weights.npz", weight=weight, bias=bias)
+    infos = [
+        {"code": k, "name": f"class_{k}", "color": (k, 5 * k, 255 - k), "role": "tumor" if k == 1 else "tissue"}
+        for k in range(1, classes + 1)
+    ]
+    about = {"name": "trivial", "description": "each pixel by its own colour", "licence": "CC0-1.0"}
+    write_card(folder, {**about, "classes": infos, "mpp": mpp, "overlap_px": overlap_px})
+    return folder
+
+
+def slide(width: int = 24_000, height: int = 20_000, mpp: float = 0.5, tissue: float = 0.35) -> Path:
+    """A generated slide (`benchmarks.make_slide`), made once."""
+    path = BUILD / f"slide-{width}x{height}-{mpp:g}-{tissue:g}.tif"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        SlideMaker(width, height, tissue, mpp, seed=1).write(path)
+    return path
+
+
+def side_by_side(work: Mapping[str, Callable[[], object]], runs: int = 3) -> dict[str, tuple[float, float]]:
+    """Run each piece of work in turn, ``runs`` times round.
+
+    Returns:
+        by name the medians of (wall, CPU of this process) seconds.
+    """
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in work}
+    for _ in range(runs):
+        for name, do in work.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            do()
+            taken[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    return {
+        name: (statistics.median(w for w, _ in pairs), statistics.median(c for _, c in pairs))
+        for name, pairs in taken.items()
+    }
+
+
+def machine() -> str:
+    """One line on what this ran on, and how busy it was."""
+    load = os.getloadavg()[0]
+    return f"{len(os.sched_getaffinity(0))} cores, load {load:.1f}"

@@ -1,0 +1,173 @@
+"""The whole run, from the command to the table, with a model that costs next to nothing; and beside its peers.
+
+    python -m benchmarks.night [--runs 3] [--peers tiatoolbox lazyslide wsi-tile-processor] [--study] [--sizes]
+
+The 24,000 x 20,000 slide with tissue on 35 %, 21 classes, tiles of 512 px at 0.5 um/px without overlap, two workers on
+the CPU: seconds from start to end, seconds of wall time a tile beside the model, CPU seconds for the slide's own steps
+(tissue, plan, pyramid, figures, preview), peak memory of all processes together. With ``--peers``, the same slide and
+weights go through other programs in the same run (benchmarks/peers/README.md).
+
+With ``--study``: a ResNet34 U-Net of 21 classes on slides of 6,000 x 6,000 px. What a second and a third slide add to a
+run, beside the time that the network alone takes for their tiles on the same cores.
+
+With ``--sizes``: slides of four sizes, and one size with four shares of tissue; a table, and a plot in
+``build/benchmarks/cost.png``.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from benchmarks.big_slide import peak_mb
+from benchmarks.common import BUILD, machine, side_by_side, slide, trivial_model
+
+SIZES = ((12_000, 10_000), (24_000, 20_000), (48_000, 40_000), (96_000, 80_000))
+SHARES = (0.05, 0.1, 0.2, 0.4)
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """One run.
+
+    Attributes:
+        seconds: from start to end.
+        tiles: that were predicted.
+        slide_s: seconds of work of prepare and finish.
+        peak_mb: of all processes together.
+    """
+
+    seconds: float
+    tiles: int
+    slide_s: float
+    peak_mb: float
+
+
+def run(slides: list[Path], model: Path) -> Night:
+    """``noctile run`` in a process of its own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "results"
+        command = [sys.executable, "-m", "cli", "run", *map(str, slides), "--out", str(out), "--model", str(model)]
+        seconds, _, together = peak_mb([*command, "--device", "cpu"])
+        rows = pq.read_table(out / "slides.parquet").to_pylist()
+        lines = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
+    own = sum(line["seconds"] for line in lines if line["event"] in ("prepare", "finish"))
+    return Night(seconds, sum(row["tiles"] for row in rows), own, together)
+
+
+def model_seconds(model: Path) -> float:
+    """Seconds of one core for the model's part of a tile."""
+    import numpy as np
+
+    from pipeline.models.load import load_predictor
+
+    predict = load_predictor(model, "cpu", threads=1)
+    tile = np.random.default_rng(0).integers(0, 256, (1, 512, 512, 3), np.uint8)
+    return side_by_side({"model": lambda: predict(tile)}, runs=15)["model"][0]
+
+
+def compare(runs: int, peers: list[str], envs: Path) -> None:
+    """Noctile, and its peers, on one slide."""
+    path = slide()
+    model = trivial_model(BUILD / "trivial", overlap_px=0)
+    ours = [run([path], model) for _ in range(runs)]
+    seconds = statistics.median(night.seconds for night in ours)
+    tiles, cores = ours[0].tiles, 2
+    outside = seconds / tiles - model_seconds(model) / cores
+    print("| program | s | tiles | peak MB | s / Noctile's |\n|---|---|---|---|---|")
+    peak = max(night.peak_mb for night in ours)
+    print(f"| Noctile | {seconds:.1f} | {tiles} | {peak:.0f} | 1 |", flush=True)
+    for name in peers:
+        from benchmarks.peers.run import measure
+
+        with tempfile.TemporaryDirectory() as scratch:
+            found = measure(name, path, model / "weights.npz", Path(scratch), envs)
+        print(
+            f"| {name} | {found.wall_s:.1f} | {found.tiles} | {found.peak_mb:.0f} | {found.wall_s / seconds:.1f} |",
+            flush=True,
+        )
+    own = statistics.median(night.slide_s for night in ours)
+    print(f"\nNoctile outside the model: {1000 * outside:.1f} ms of wall time a tile; prepare and finish {own:.1f} s")
+
+
+def study(runs: int) -> None:
+    """What slides cost once everything is loaded, with a real network, beside the network alone."""
+    import numpy as np
+
+    from benchmarks.gpu import study_model, tissue_tiles
+    from pipeline.models.load import load_predictor
+
+    model, first = study_model(BUILD / "study"), slide(6_000, 6_000)
+    predict = load_predictor(model, "cpu")
+    tiles = tissue_tiles(8)
+    alone, one, three = [], [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        copies = [Path(scratch) / f"copy-{k}.tif" for k in range(3)]
+        for copy in copies:
+            copy.symlink_to(first.resolve())
+        for _ in range(runs):  # side by side: the machine's mood is the same for all
+            alone.append(
+                side_by_side({"model": lambda: [np.asarray(predict(tiles[k : k + 2])) for k in range(0, 8, 2)]}, 1)
+            )
+            one.append(run(copies[:1], model))
+            three.append(run(copies, model))
+    tile_s = statistics.median(found["model"][0] for found in alone) / 8
+    slide_s = statistics.median(b.seconds - a.seconds for a, b in zip(one, three, strict=True)) / 2
+    n = one[0].tiles
+    print("| tiles of a slide | a further slide | the network alone for its tiles | ratio |\n|---|---|---|---|")
+    print(f"| {n} | {slide_s:.1f} s | {n * tile_s:.1f} s | {slide_s / (n * tile_s):.2f} |")
+
+
+def sizes() -> None:
+    """How cost grows with tissue and with the slide."""
+    import matplotlib.pyplot as plt
+
+    model = trivial_model(BUILD / "trivial", overlap_px=0)
+    print("| slide (px) | tissue | tiles | s | peak MB |\n|---|---|---|---|---|")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    rows = {
+        "tissue on 35 %, four sizes": [(size, 0.35) for size in SIZES],
+        "96,000 x 80,000 px, four shares": [(SIZES[-1], share) for share in SHARES],
+    }
+    for name, cases in rows.items():
+        nights = []
+        for (width, height), share in cases:
+            night = run([slide(width, height, tissue=share)], model)
+            nights.append(night)
+            print(
+                f"| {width} x {height} | {share:.0%} | {night.tiles} | {night.seconds:.1f} | {night.peak_mb:.0f} |",
+                flush=True,
+            )
+        for axis, values in zip(axes, ([n.seconds for n in nights], [n.peak_mb for n in nights]), strict=True):
+            axis.plot([n.tiles for n in nights], values, marker="o", label=name)
+    for axis, what in zip(axes, ("seconds", "peak memory of all processes (MB)"), strict=True):
+        axis.set(xlabel="tiles", ylabel=what, xlim=(0, None), ylim=(0, None))
+        axis.legend(frameon=False)
+    figure.savefig(BUILD / "cost.png", dpi=120)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--peers", nargs="*", default=[])
+    parser.add_argument("--envs", type=Path, default=Path("build/peers"), help="where the peers are installed")
+    parser.add_argument("--study", action="store_true")
+    parser.add_argument("--sizes", action="store_true")
+    a = parser.parse_args()
+    print(f"{machine()}\n")
+    if a.sizes:
+        sizes()
+    elif a.study:
+        study(a.runs)
+    else:
+        compare(a.runs, a.peers, a.envs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Blocks of a slide with a model that costs next to nothing: where the time of a tile goes.
+
+    python -m benchmarks.segment [--overlap 0 128] [--blocks 12]
+
+One thread, the 24,000 x 20,000 slide, 21 classes. Each step of `pipeline.segment.segment_block` and the write is
+timed by itself; to compare with, a plain loop over the same tiles in the same run: read, predict, ``argmax``, into an
+array in memory, nothing else.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.common import machine, slide, trivial_model
+from pipeline.blend import Canvas
+from pipeline.masks.store import MaskLayout, MaskStore
+from pipeline.models.card import Predictor
+from pipeline.models.load import load_predictor
+from pipeline.plan import Block, TilePlan, Tiling, plan_tiles
+from pipeline.segment import read_tiles
+from pipeline.slides.base import SlideReader
+from pipeline.slides.open import open_slide
+from pipeline.slides.overview import read_overview
+from pipeline.tissue import TissueSpec, find_tissue
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+class Clock:
+    """Seconds by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Add what the body takes."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--overlap", type=int, nargs="*", default=[0, 128])
+    parser.add_argument("--blocks", type=int, default=12)
+    a = parser.parse_args()
+    path = slide()
+    print(f"{machine()}\n")
+    print("| overlap px | tiles | read | predict | join | write | Noctile | plain loop |\n|" + "---|" * 8)
+    for overlap in a.overlap:
+        with tempfile.TemporaryDirectory() as scratch:
+            print(_row(path, trivial_model(Path(scratch) / "model", overlap_px=overlap), a.blocks, Path(scratch)))
+
+
+def _row(path: Path, model: Path, n_blocks: int, scratch: Path) -> str:
+    predict = load_predictor(model, "cpu", threads=1)
+    card = predict.card
+    reader = open_slide(path)
+    overview, frame = read_overview(reader, TissueSpec().mpp)
+    tissue = find_tissue(overview, frame, TissueSpec())
+    tiling = Tiling(card.mpp, card.tile_px, card.overlap_px, "crop", 4096, len(card.classes))
+    plan = plan_tiles("slide", reader.info.frame, tissue, tiling)
+    about = {"slide": {"mpp": [0.5, 0.5], "bounds_px": [0, 0, frame.extent.height, frame.extent.width]}}
+    layout = MaskLayout(plan.frame, plan.block_px, plan.chunk_px, card.classes)
+    store = MaskStore.create(scratch / "mask.ome.zarr", layout, overview, frame, about)
+    clock, n = Clock(), 0
+    codes = [c.code for c in card.classes]
+    for block in plan.blocks[:n_blocks]:
+        canvas = Canvas(block.box, plan.grid, plan.window, codes, [0])
+        tiles = read_tiles(reader, plan, block.tiles, [])
+        for _ in block.tiles:
+            with clock("read"):
+                position, pixels = next(tiles)
+            with clock("predict"):
+                p = predict(np.stack([pixels]))
+            with clock("join"):
+                canvas.add([position], p)
+            n += 1
+        with clock("join"):
+            mask = canvas.finish(tissue.on(block.box, plan.frame))
+        with clock("write"):
+            store.write(mask.box, mask.labels, mask.heat, mask.confidence)
+    plain = Clock()
+    for block in plan.blocks[:n_blocks]:
+        with plain("all"):
+            _plain(reader, plan, block, predict, np.zeros((block.box.height, block.box.width), np.uint8))
+    reader.close()
+    ms = {name: 1000 * seconds / n for name, seconds in clock.seconds.items()}
+    steps = " | ".join(f"{ms[name]:.1f} ms" for name in ("read", "predict", "join", "write"))
+    return (
+        f"| {card.overlap_px} | {n} | {steps} | {sum(ms.values()):.1f} ms | {1000 * plain.seconds['all'] / n:.1f} ms |"
+    )
+
+
+def _plain(reader: SlideReader, plan: TilePlan, block: Block, predict: Predictor, out: UInt8) -> None:
+    margin, side = plan.grid.margin_px, plan.grid.stride_px
+    for position in block.tiles:
+        pixels = reader.read(plan.grid.tile(*position), plan.mpp)
+        labels = np.asarray(predict(pixels[None]))[0].argmax(axis=0)[margin : margin + side, margin : margin + side]
+        core = plan.grid.core(*position)
+        part = core.intersect(block.box)
+        out[part.slices(block.box)] = labels[part.slices(core)] + 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What a finished label map costs: shards, pyramid and figures, preview.
+
+    python -m benchmarks.write
+
+Blocks of the slide's size, classes in patches as networks draw them and pixel by pixel as noise (the worst case);
+seconds of CPU for each million pixels, medians of 3. To compare with: the same labels through zstd alone (the floor),
+and as one ``numpy.save``.
+"""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from imagecodecs import zstd_encode
+
+from benchmarks.common import machine, side_by_side
+from pipeline.geometry import Extent, Frame
+from pipeline.masks.pyramid import build_pyramid
+from pipeline.masks.store import MaskLayout, MaskStore
+from pipeline.models.card import ClassInfo
+
+UInt8 = npt.NDArray[np.uint8]
+
+SIDE = 4224
+BLOCKS = 2  # along each axis
+
+
+def patches(rng: np.random.Generator) -> UInt8:
+    """Labels 1..21 in patches of 64 px."""
+    side = -(-SIDE // 64)
+    small: UInt8 = rng.integers(1, 22, (side, side), np.uint8)
+    return small.repeat(64, axis=0).repeat(64, axis=1)[:SIDE, :SIDE]
+
+
+def noise(rng: np.random.Generator) -> UInt8:
+    """Labels 1..21, each pixel its own."""
+    return rng.integers(1, 22, (SIDE, SIDE), np.uint8)
+
+
+def create(folder: Path) -> MaskStore:
+    """An empty store of `BLOCKS` x `BLOCKS` blocks."""
+    classes = tuple(ClassInfo(code=k, name=f"class_{k}", color=(k, k, k), role="tissue") for k in range(1, 22))
+    frame = Frame(Extent(BLOCKS * SIDE, BLOCKS * SIDE), 0.5, 0.5)
+    overview = Frame(Extent(528, 528), 8.0, 8.0)
+    slide = {"mpp": [0.5, 0.5], "bounds_px": [0, 0, BLOCKS * SIDE, BLOCKS * SIDE]}
+    layout = MaskLayout(frame, SIDE, 704, classes)
+    return MaskStore.create(folder, layout, np.zeros((528, 528, 3), np.uint8), overview, {"slide": slide})
+
+
+def write(store: MaskStore, labels: UInt8) -> None:
+    """Every block, and nothing else."""
+    maps = np.full((SIDE // 8, SIDE // 8), 200, np.uint8)
+    for row in range(BLOCKS):
+        for col in range(BLOCKS):
+            store.write(store.layout.block(row, col), labels, maps, maps)
+
+
+def floor(labels: UInt8) -> None:
+    """The same chunks through the same codec, and nowhere."""
+    for _ in range(BLOCKS**2):
+        for y in range(0, SIDE, 704):
+            for x in range(0, SIDE, 704):
+                zstd_encode(np.ascontiguousarray(labels[y : y + 704, x : x + 704]).tobytes(), level=3)
+
+
+def main() -> None:
+    """Print the table."""
+    million = BLOCKS**2 * SIDE**2 / 1e6
+    print(f"{machine()}\n\n| labels | zstd alone | shards | pyramid | numpy.save |\n|---|---|---|---|---|")
+    for name, draw in (("patches", patches), ("noise", noise)):
+        labels = draw(np.random.default_rng(0))
+        with tempfile.TemporaryDirectory() as scratch:
+            store = create(Path(scratch) / "mask.ome.zarr")
+            whole = np.tile(labels, (BLOCKS, BLOCKS))
+            work = {
+                "zstd": partial(floor, labels),
+                "shards": partial(write, store, labels),
+                "pyramid": partial(build_pyramid, store),
+                "numpy.save": partial(np.save, Path(scratch) / "labels.npy", whole),
+            }
+            cpu = [f"{1000 * seconds / million:.2f} ms" for _, seconds in side_by_side(work).values()]
+        print(f"| {name} | {' | '.join(cpu)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
