@@ -1,18 +1,27 @@
 """Words on the command line -> one call -> a table. Heavy imports are late: ``noctile --help`` answers at once."""
 
+import os
 import sys
 import time
+from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rich.console import Console
 
+    from workflows.plan import NightPlan
     from workflows.segment import NightResult, Progress
+    from workflows.status import Status
+    from workflows.verify import Verdict, Verification
+
+_NAMES_CHARS = 200
+"""So much of a list of names is shown."""
 
 EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -48,9 +57,15 @@ def main() -> None:
 )
 @click.option("--workers", type=int, help="Worker processes (default: one per GPU, or by cores and memory).")
 @click.option("--device", help="auto (default), cpu, cuda or cuda:N.")
+@click.option("--backend", help="auto (default), torch or openvino (CPU, extra noctile[cpu]).")
 @click.option("--scheduler", help="Address of a running Dask scheduler, e.g. tcp://10.0.0.1:8786.")
+@click.option("--until", help="Stop at this time: 07:00, or a date with time such as 2026-11-24T07:00.")
+@click.option("--retry-failed", is_flag=True, default=None, help="Try slides again that failed in an earlier run.")
+@click.option("--slide-timeout", "slide_timeout_s", help="Time a slide's steps may take, e.g. 30m; off (default: 6h).")
+@click.option("--max-memory", "max_memory_bytes", help="Memory of a worker, e.g. 4G (default: its share of all).")
+@click.option("--min-free-disk", "min_free_disk_bytes", help="Stop when less is free, e.g. 20G (default: 2G).")
 def run(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path | None, **options: Any) -> None:
-    """Segment SLIDES (files, folders, globs) into --out. The same command continues what was interrupted."""
+    """Segment SLIDES (files, folders, globs) into --out. The same command continues what was stopped, or died."""
     from rich.console import Console
 
     from pipeline.slides.find import find_slides
@@ -59,10 +74,61 @@ def run(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path 
 
     settings = load_settings(config, **options)
     entries = find_slides(slides, manifest, settings.mpp)
-    console = Console()
+    console = Console(file=cast("TextIO", _Screen(sys.stdout)))
     with _Display(console, len(entries)) as display:
         result = run_night(entries, settings, out, display)
     _print_result(console, result, out)
+    sys.exit(result.exit_code)
+
+
+@main.command(params=list(run.params))
+def plan(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path | None, **options: Any) -> None:
+    """Look at SLIDES before the night: what will fail and why, tissue, predictions, hours, disk. Predicts nothing.
+
+    Takes what `noctile run` takes, which then goes on from here.
+    """
+    from rich.console import Console
+
+    from pipeline.slides.find import find_slides
+    from workflows.config import load_settings
+    from workflows.plan import plan_night
+
+    settings = load_settings(config, **options)
+    entries = find_slides(slides, manifest, settings.mpp)
+    console = Console(file=cast("TextIO", _Screen(sys.stdout)))
+    with _Display(console, len(entries)) as display:
+        night = plan_night(entries, settings, out, display)
+    _print_plan(console, night, out)
+    sys.exit(night.exit_code)
+
+
+@main.command()
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--failed", is_flag=True, help="Only the slides that failed, with the files that say why.")
+def status(out: Path, failed: bool) -> None:
+    """Say how far the run in OUT is, while it goes on or after: done, failed and why, under way, expected end."""
+    from workflows.status import read_status
+
+    _print_status(read_status(out), out, failed)
+
+
+@main.command()
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--slides", "slide_ids", multiple=True, metavar="ID", help="Only this slide; may be given several times.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one per core).")
+def verify(out: Path, slide_ids: tuple[str, ...], workers: int | None) -> None:
+    """Read everything in OUT again: complete, intact, and masks, figures and tables of one mind. Changes nothing."""
+    from workflows.status import current_run
+    from workflows.verify import verify as verify_results
+
+    if (run := current_run(out)) and run.alive:
+        click.echo(f"a run is at work ({run.holder}): what it is changing may look wrong")
+    try:
+        result = verify_results(out, slide_ids, workers, _print_verdict)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    _print_verification(result)
     sys.exit(result.exit_code)
 
 
@@ -178,6 +244,32 @@ def show(name: str) -> None:
     click.echo(read_card(find_model(name)).model_dump_json(indent=2))
 
 
+class _Screen:
+    """Standard output; when it goes away (a closed terminal, ``| head``), what is written goes nowhere."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        with self._lasting():
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._lasting():
+            self._file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    @contextmanager
+    def _lasting(self) -> "Iterator[None]":
+        try:
+            yield
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
+
+
 class _Display:
     """What a run shows while it goes on: one live line on a terminal, a line for each event elsewhere."""
 
@@ -233,7 +325,7 @@ def _print_result(console: "Console", result: "NightResult", out: Path) -> None:
         figures = [f"{s[k]:.3f}" if k in s else "" for k in ("tumor_area_mm2", "tissue_area_mm2")]
         why = row.reason.partition(":")[0] or ", ".join(s.get("flags", ()))  # the whole message was printed above
         table.add_row(escape(row.slide_id), row.status, *figures, escape(why))
-    counts = {status: sum(r.status == status for r in result.rows) for status in ("done", "failed", "skipped")}
+    counts = {status: result.count(status) for status in ("done", "failed", "skipped")}
     total = sum(r.summary.get("tumor_area_mm2", 0.0) for r in result.rows)
     console.print(
         f"results in {out}: slides.csv, slides.parquet, slides/<slide_id>/",
@@ -241,11 +333,89 @@ def _print_result(console: "Console", result: "NightResult", out: Path) -> None:
         markup=False,
         soft_wrap=True,
     )
-    if result.interrupted:
-        console.print("interrupted: the same command continues where it stopped", highlight=False)
     console.print(table)
     said = ", ".join(f"{n} {status}" for status, n in counts.items() if n or status == "done")
-    console.print(f"{said}; tumor {total:.3f} mm2 in all", highlight=False)
+    console.print(f"{said}; tumor {total:.3f} mm2 in all; {result.pace}", highlight=False)
+    if result.stopped:
+        left = f"{counts['done']} of {len(result.rows)} slides done, {counts['skipped']} left"
+        console.print(
+            f"stopped, {result.stopped}: {left}; the same command continues",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _print_plan(console: "Console", night: "NightPlan", out: Path) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("slide", "um/px", "from", "tissue mm2", "predictions", "flags / reason")
+    for s in night.slides:
+        mpp = f"{s.mpp[1]:.4g}" if s.mpp else ""
+        figures = [f"{s.tissue_area_mm2:.2f}", str(s.predictions)] if s.tissue_area_mm2 is not None else ["", ""]
+        same = f"same file as {s.same_file}" if s.same_file else f"same content as {s.same_content}"
+        notes = [s.reason.partition(":")[0], *s.flags, same if s.same_file or s.same_content else ""]
+        notes.append("done already" if s.state == "done" else "")
+        table.add_row(escape(s.slide_id), mpp, s.mpp_source, *figures, escape(", ".join(filter(None, notes))))
+    console.print(table)
+    if night.stopped:
+        console.print(f"stopped: {night.stopped}; the same command goes on", highlight=False, markup=False)
+    for line in night.totals():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"all of it: {out / 'plan.csv'}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_status(status: "Status", out: Path, only_failed: bool) -> None:
+    for slide in status.failed if only_failed else ():
+        click.echo(f"{slide.slide_id}: {slide.reason}, {slide.attempts} x: {slide.message} ({out / slide.report})")
+    if only_failed:
+        return
+    run = status.run
+    if run and run.alive:
+        click.echo(f"at work: {run.holder}; last sign of life {run.silent_s:.0f} s ago")
+    elif run:
+        click.echo(f"died: {run.holder}; last sign of life {run.silent_s:.0f} s ago; the same command goes on")
+    else:
+        over = not (status.waiting or status.begun)
+        click.echo("ended" if over else "not at work; the same command goes on")
+    counts = [f"{status.done} done", f"{len(status.failed)} failed", f"{len(status.begun)} begun"]
+    click.echo(f"{status.submitted} slides: {', '.join(counts)}, {status.waiting} waiting")
+    if status.tiles_per_s:
+        click.echo(f"{status.tiles_per_s:.3g} tiles/s over the last minutes")
+    if status.end:
+        click.echo(f"will end about {status.end.astimezone():%Y-%m-%d %H:%M}")
+    for begun in status.begun:
+        click.echo(f"  {begun.slide_id}: {begun.blocks_done} of {begun.blocks} blocks")
+    reasons = Counter(slide.reason for slide in status.failed)
+    for reason, n in reasons.most_common():
+        some = ", ".join(slide.slide_id for slide in status.failed if slide.reason == reason)
+        click.echo(f"  {reason}: {n} ({_short(some)})")
+    if status.failed:
+        click.echo(f"why: noctile status {out} --failed")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _NAMES_CHARS else f"{text[:_NAMES_CHARS].rpartition(',')[0]}, ..."
+
+
+def _print_verdict(verdict: "Verdict") -> None:
+    """One line for a slide that is wrong, however much is wrong with it."""
+    if verdict.faults:
+        first, more = verdict.faults[0], len(verdict.faults) - 1
+        also = f" (and {more} more)" if more else ""
+        click.echo(f"{verdict.slide_id}: {first.file} {first.what}{also}; {first.remedy}")
+
+
+def _print_verification(result: "Verification") -> None:
+    for fault in result.tables:
+        click.echo(f"{fault.file} {fault.what}; {fault.remedy}")
+    if result.unlisted:
+        click.echo(f"{len(result.unlisted)} slides are done and not in the tables, which are those of the last call")
+    if old := sum(not verdict.recorded for verdict in result.slides):
+        click.echo(f"{old} slides have no checksums (an earlier version made them): only what they hold was compared")
+    tables = f", {len(result.tables)} faults in the tables" if result.tables else ""
+    click.echo(f"{len(result.slides)} slides read again: {len(result.wrong)} wrong{tables}")
 
 
 def _print_facts(console: "Console", facts: dict[str, str]) -> None:

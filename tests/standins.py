@@ -7,6 +7,7 @@ import numpy as np
 import tifffile
 from scipy import ndimage
 
+from pipeline.errors import SlideReadError
 from pipeline.geometry import Box, Extent, Frame
 from pipeline.models.card import ClassInfo, ModelCard
 from pipeline.models.threshold import ThresholdConfig, save_threshold
@@ -51,6 +52,20 @@ class ArraySlide:
 
     def close(self) -> None:
         pass
+
+
+class TornSlide(ArraySlide):
+    """One of which a box cannot be decoded."""
+
+    def __init__(self, pixels: np.ndarray, hole: Box) -> None:
+        super().__init__(pixels)
+        self._hole = hole
+
+    def read(self, box: Box, mpp: float) -> np.ndarray:
+        pixels = super().read(box, mpp)
+        if box.intersect(self._hole).area:
+            raise SlideReadError("slide array: planted hole")
+        return pixels
 
 
 class PositionNet:

@@ -141,7 +141,7 @@ class TestInspect:
     def test_it_says_what_a_slide_is_and_draws_its_tissue(self, slides, model, tmp_path):
         code, text = noctile("inspect", slides / "a.tif", "--model", model, "--thumbnail", tmp_path / "t.jpg")
         assert code == 0
-        for word in ("generic-tiff", "openslide", "jpeg", "1100 x 900", "0.5 x 0.5 um/px", "tiff tags", "tiles"):
+        for word in ("generic-tiff", "tiled-tiff", "jpeg", "1100 x 900", "0.5 x 0.5 um/px", "tiff tags", "tiles"):
             assert word in text
         assert (tmp_path / "t.jpg").stat().st_size > 1000
 

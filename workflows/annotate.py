@@ -28,6 +28,7 @@ from pipeline.slides.find import SlideEntry, find_slides
 from pipeline.slides.open import open_slide
 from pipeline.slides.overview import read_overview
 from pipeline.stain import COARSE, MARGIN_UM, MPP, Candidates, coarse, evidence, find_candidates
+from pipeline.texts import harmless
 from pipeline.tissue import TissueMask, TissueSpec, find_tissue
 from pipeline.truth.scheme import OTHER, OUTSIDE, TUMOR
 from workflows.folders import write_atomic
@@ -226,4 +227,7 @@ def _write_rows(path: Path, rows: Sequence[AnnotatedSlide]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(AnnotatedSlide)])
         writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        writer.writerows(
+            {name: harmless(value) if isinstance(value, str) else value for name, value in asdict(row).items()}
+            for row in rows
+        )

@@ -35,6 +35,7 @@ from pipeline.score import (
     RegionScore,
     score_region,
 )
+from pipeline.texts import harmless
 from pipeline.truth.find import DataSource, find_regions
 from pipeline.truth.region import LabelledPixels, Region, load_region
 from pipeline.truth.scheme import BUILT_IN, IGNORED, ClassScheme, load_scheme
@@ -373,7 +374,12 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({k: _number(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+        writer.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """What stands in a table: a rounded number, or text that is no formula."""
+    return _number(value) if isinstance(value, float) else harmless(value) if isinstance(value, str) else value
 
 
 def _lines(measurement: Measurement) -> Iterator[str]:

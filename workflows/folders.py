@@ -2,13 +2,19 @@
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StoreError
+from pipeline.texts import parse_json
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\..+)?")
+"""A hidden name with the writer's process number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,24 @@ class SlideFolder:
         return self.path / "heat.ome.zarr"
 
     @property
+    def facts(self) -> Path:
+        """What is to be known of each block beside its masks; what `block_facts` held, once all blocks are done."""
+        return self.path / "blocks.json"
+
+    @property
+    def blocks(self) -> Path:
+        """Folder of the same, a file a block, while blocks are being done."""
+        return self.path / "blocks"
+
+    def block_facts(self, block: tuple[int, int]) -> Path:
+        """The file of the block at (row, col)."""
+        return self.blocks / f"{block[0]}.{block[1]}.json"
+
+    def has_facts(self, block: tuple[int, int]) -> bool:
+        """Whether a block has left what is to be known of it."""
+        return self.block_facts(block).exists() or self.facts.exists()
+
+    @property
     def tiles(self) -> Path:
         """One row a tile."""
         return self.path / "tiles.parquet"
@@ -48,21 +72,36 @@ class SlideFolder:
         return self.path / "preview.jpg"
 
     @property
+    def checksums(self) -> Path:
+        """The sha256 of every other file here, the summary's too; written just before it."""
+        return self.path / "checksums.json"
+
+    @property
     def summary(self) -> Path:
         """The slide in figures; written last: a slide with a summary is done."""
         return self.path / "summary.json"
 
     @property
+    def failure(self) -> Path:
+        """Why the slide failed when it was last tried, with the traceback; gone once it is done."""
+        return self.path / "failure.txt"
+
+    @property
+    def everything(self) -> tuple[Path, ...]:
+        """What a finished slide has, whatever version finished it."""
+        return (self.summary, self.plan, self.tissue, self.facts, self.mask, self.heat, self.tiles, self.preview)
+
+    @property
     def complete(self) -> bool:
         """Whether everything stands that a finished slide has."""
-        everything = (self.summary, self.plan, self.tissue, self.mask, self.heat, self.tiles, self.preview)
-        return all(p.exists() for p in everything)
+        return all(path.exists() for path in self.everything)
 
     def clear(self) -> None:
         """Remove what Noctile wrote here, the summary first; anything else stays where it is."""
-        for path in (self.summary, self.plan, self.tissue, self.preview, self.tiles):
+        single = (self.plan, self.tissue, self.facts, self.preview, self.tiles, self.failure)
+        for path in (self.summary, self.checksums, *single):
             path.unlink(missing_ok=True)
-        for path in (self.mask, self.heat):
+        for path in (self.mask, self.heat, self.blocks):
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -72,27 +111,62 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         StoreError: if the file system refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    write_together({path: write})
+
+
+def write_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
+    """`write_atomic` for files that belong together: none is replaced before all are written.
+
+    Raises:
+        StoreError: if the file system refuses.
+    """
+    temporary = {path: path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}") for path in writers}
+    path = Path()
     try:
-        write(temporary)
-        temporary.replace(path)
+        for path, write in writers.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary[path])
+        for path in writers:
+            temporary[path].replace(path)
     except OSError as error:
         raise StoreError(
             f"{path} cannot be written: {error.strerror or error}; free space or fix its folder"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        for left in temporary.values():
+            with suppress(OSError):  # what kept it from being written may keep it from being removed
+                left.unlink()
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Write plain values as JSON that people can read, atomically.
+def is_temporary(path: Path) -> bool:
+    """Whether a file has a name under which `write_atomic` writes: its writer is at work, or was killed."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers left in a folder that were killed. Only for when nobody writes there.
+
+    Raises:
+        OSError: if the file system refuses.
+    """
+    for path in folder.glob(".*"):
+        if is_temporary(path):
+            path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Any, *, compact: bool = False) -> None:
+    """Write plain values as JSON that people can read, or ``compact`` for many numbers, atomically.
 
     Raises:
         StoreError: if the file system refuses.
     """
-    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(values, separators=(",", ":")) if compact else json_text(values)
     write_atomic(path, lambda p: p.write_text(text, encoding="utf-8"))
+
+
+def json_text(values: Any) -> str:
+    """What `write_json` writes."""
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -102,7 +176,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
         StoreError: if it is not JSON (somebody else wrote it).
     """
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds a JSON {type(values).__name__}, not an object")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -1,10 +1,15 @@
 """What one task does: prepare a slide, segment a block, finish a slide. Each takes one small, picklable argument."""
 
+import atexit
 import platform
+import shutil
 import threading
+from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
+from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.errors import MppImplausibleError, StoreError
+from pipeline.errors import MppImplausibleError, StoreError, UnreadableTissueError
 from pipeline.geometry import Extent, Frame
 from pipeline.masks.pyramid import build_pyramid
 from pipeline.masks.store import MaskLayout, MaskStore
-from pipeline.measure import Tally, TileRow
+from pipeline.measure import TileRow, measure
 from pipeline.models.card import ModelCard, Predictor
-from pipeline.models.load import load_predictor
+from pipeline.models.load import Backend, load_predictor
 from pipeline.plan import TilePlan, plan_tiles
 from pipeline.preview import preview_of
 from pipeline.segment import segment_block
@@ -28,12 +33,17 @@ from pipeline.slides.find import SlideEntry
 from pipeline.slides.open import open_slide
 from pipeline.slides.overview import read_overview
 from pipeline.tissue import TissueMask, find_tissue
+from pipeline.trust import MAX_UNREADABLE, BlockFacts, SlideTrust
+from workflows.checksums import write_with_checksums
 from workflows.config import PIXEL_SETTINGS, RunSettings, short_hash
 from workflows.folders import SlideFolder, read_json, write_atomic, write_json
 from workflows.schedule import Step
 
 MAX_TISSUE_MM = 100.0
 """Tissue wider than this fits no slide (mm; the usual ones are 75 mm long): the pixel size must be wrong."""
+
+_MAX_PLACES = 3
+"""Places that a message names; all of them stand in blocks.json."""
 
 _OPEN_SLIDES = 4
 """Slides that a process keeps open: those whose blocks are under way, bounded so that handles do not grow."""
@@ -49,6 +59,7 @@ class RunContext:
         card: what the model says of itself; its sha256 was checked, and workers check it again.
         settings: of the run.
         device: where the model runs.
+        backend: what computes its network.
         threads: torch threads in a process.
         pixels_key: hash of all that a mask depends on beside its slide.
     """
@@ -58,12 +69,22 @@ class RunContext:
     card: ModelCard
     settings: RunSettings
     device: str
+    backend: Backend
     threads: int
     pixels_key: str
 
     def folder(self, slide_id: str) -> SlideFolder:
         """Where a slide's results stand."""
         return SlideFolder(Path(self.out) / "slides" / slide_id)
+
+    def key(self, fingerprint: str, mpp: tuple[float, float] | None) -> str:
+        """Content key of a slide in this run.
+
+        Args:
+            fingerprint: of its file.
+            mpp: pixel size that overrides the file's (um), or None.
+        """
+        return short_hash([fingerprint, mpp, self.pixels_key])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +109,29 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class StepJob:
-    """A step of the schedule with all that it takes to do it anywhere."""
+    """A step of the schedule with all that it takes to do it anywhere.
+
+    Attributes:
+        step: what is done.
+        entry: to which slide.
+        run: in which run.
+        limit_s: how long it may take (s).
+    """
 
     step: Step
     entry: SlideEntry
     run: RunContext
+    limit_s: float = inf
 
     @property
     def key(self) -> str:
         """The step's."""
         return self.step.key
+
+    @property
+    def group(self) -> str:
+        """The slide: its steps fail together."""
+        return self.step.slide_id
 
     def __call__(self) -> Any:
         """Do it."""
@@ -113,7 +147,7 @@ def prepare_slide(job: StepJob) -> Prepared:
     run, folder = job.run, job.run.folder(job.step.slide_id)
     reader = open_slide(job.entry.path, slide_id=job.step.slide_id, mpp=job.entry.mpp)
     try:
-        key = short_hash([reader.info.fingerprint, job.entry.mpp, run.pixels_key])
+        key = run.key(reader.info.fingerprint, job.entry.mpp)
         if (read_json(folder.summary) or {}).get("key") == key and folder.complete:
             return Prepared(key, False, True, (), ())
         described = read_json(folder.plan) or {}
@@ -147,7 +181,12 @@ def _plan_slide(reader: SlideReader, key: str, run: RunContext, folder: SlideFol
     described = {
         "key": key,
         "slide": describe(info),
-        "tissue": {"frame": asdict(tissue.frame), "rule": tissue.rule, "flags": list(tissue.flags)},
+        "tissue": {
+            "frame": asdict(tissue.frame),
+            "rule": tissue.rule,
+            "flags": list(tissue.flags),
+            "area_mm2": round(tissue.area_mm2, 6),
+        },
         "plan": plan.to_json(),
     }
     write_json(folder.plan, described)
@@ -155,33 +194,43 @@ def _plan_slide(reader: SlideReader, key: str, run: RunContext, folder: SlideFol
 
 
 def segment_block_job(job: StepJob) -> int:
-    """Segment one block and write its shard. Returns the number of predictions."""
+    """Segment one block; write what is to be known of it, then its shard. Returns the number of its tiles."""
     run, step = job.run, job.step
     folder = run.folder(step.slide_id)
     assert step.block is not None  # noqa: S101 - the schedule gives every 'segment' its block
-    plan, tissue = _cached_plan(folder, folder.plan.stat().st_mtime_ns)
+    plan, tissue, store = _open_results(folder, folder.plan.stat().st_mtime_ns)
     block = plan.block(step.block)
-    reader = _cached_reader(job.entry)
-    predict = predictor(run.model, run.device, run.threads, run.settings)
+    reader = _SLIDES.get(job.entry, run.threads if run.device != "cpu" else 1)
+    predict = predictor(run.model, run.device, run.backend, run.threads, run.settings)
     mask = segment_block(reader, plan, block, tissue, predict, run.settings.batch_size or predict.batch_size)
-    MaskStore.open(folder.mask).write(mask.box, mask.labels, mask.heat, mask.confidence)
+    write_json(folder.block_facts(block.key), mask.facts.to_json(), compact=True)
+    store.write(mask.box, mask.labels, mask.heat, mask.confidence)
     return len(block.tiles)
 
 
 def finish_slide(job: StepJob) -> None:
-    """Build the pyramid, measure, draw the preview; ``summary.json`` comes last and makes the slide done."""
+    """Build the pyramid, measure, draw the preview; ``summary.json`` comes last and makes the slide done.
+
+    Raises:
+        UnreadableTissueError: if too much of the tissue could not be read.
+        StoreError: if the masks cannot be read or written.
+    """
     run = job.run
     folder = run.folder(job.step.slide_id)
     described = read_json(folder.plan)
     assert described is not None  # noqa: S101 - 'finish' follows 'prepare'
     plan = TilePlan.from_json(described["plan"])
+    facts = _block_facts(folder, plan)
+    trust = SlideTrust.of(facts.values())
+    if trust.unreadable_fraction > MAX_UNREADABLE:
+        folder.plan.unlink()  # so that a retry reads everything again
+        raise _unreadable(described["slide"], plan, facts, trust)
     store = MaskStore.open(folder.mask)
     classes = run.card.classes
-    tally = Tally(store, plan, classes)
-    build_pyramid(store, tally, run.threads)
-    if missing := sorted({block.key for block in plan.blocks} - set(store.stored_blocks())):
+    build_pyramid(store, run.threads)
+    if missing := sorted({key for key, f in facts.items() if f.analysed_px} - set(store.stored_blocks())):
         raise StoreError(f"{folder.mask}: the shards of blocks {missing} have gone; delete {folder.path} and run again")
-    summary, tiles = tally.summary()
+    summary, tiles = measure(store, plan, classes, (core for f in facts.values() for core in f.cores))
     table = tile_table(tiles, [c.name for c in classes])
     write_atomic(folder.tiles, lambda p: pq.write_table(table, p, compression="zstd"))
     preview = preview_of(store, job.step.slide_id, summary.class_area_mm2)
@@ -189,20 +238,60 @@ def finish_slide(job: StepJob) -> None:
     flags = [
         *described["tissue"]["flags"],
         *(["mpp_estimated"] if described["slide"]["mpp_source"] == "objective power" else []),
+        *trust.flags(summary.mean_confidence, len(classes)),
     ]
-    write_json(
-        folder.summary,
+    write_with_checksums(
+        folder,
         {
             "key": described["key"],
             **described["slide"],
             **asdict(summary),
+            **asdict(trust),
             "label_map_mpp": [plan.frame.mpp_y, plan.frame.mpp_x],
             "tissue_rule": described["tissue"]["rule"],
             "flags": sorted(flags),
             "model": run.card.name,
             "model_sha256": run.card.sha256,
+            "backend": run.backend,
             "versions": versions(),
         },
+    )
+
+
+def _block_facts(folder: SlideFolder, plan: TilePlan) -> dict[tuple[int, int], BlockFacts]:
+    """What each block of a plan left, by its key; from then on in one file.
+
+    Raises:
+        StoreError: if that of a block is missing, or a file cannot be read or written.
+    """
+    before = read_json(folder.facts) or {}
+    found = {path.stem: read_json(path) for path in sorted(folder.blocks.glob("*.json"))}
+    names = {f"{row}.{col}": (row, col) for row, col in (block.key for block in plan.blocks)}
+    known = {name: found.get(name) or before.get(name) for name in names}
+    facts = {key: BlockFacts.from_json(values) for name, key in names.items() if (values := known[name])}
+    if len(facts) < len(names):
+        missing = sorted(set(names.values()) - facts.keys())
+        raise StoreError(
+            f"{folder.blocks}: the files of blocks {missing} have gone; delete {folder.path} and run again"
+        )
+    write_json(folder.facts, known, compact=True)
+    shutil.rmtree(folder.blocks, ignore_errors=True)
+    return facts
+
+
+def _unreadable(
+    slide: dict[str, Any], plan: TilePlan, facts: dict[tuple[int, int], BlockFacts], trust: SlideTrust
+) -> UnreadableTissueError:
+    """What could not be read, and where, in pixels of level 0."""
+    native = Frame(Extent(*slide["extent_px"]), *slide["mpp"])
+    unread = sorted(position for f in facts.values() for position in f.unread)
+    boxes = [plan.frame.project(plan.grid.core(*p).intersect(plan.frame.box), native) for p in unread[:_MAX_PLACES]]
+    places = "; ".join(f"rows {b.y} to {b.y_stop}, columns {b.x} to {b.x_stop}" for b in boxes)
+    more = f"; and {len(unread) - len(boxes)} more" if len(unread) > len(boxes) else ""
+    return UnreadableTissueError(
+        f"slide {slide['slide_id']}: {trust.unreadable_fraction:.1%} of its tissue cannot be decoded, more than "
+        f"{MAX_UNREADABLE:.0%}: level 0, {places}{more}. The file is damaged or cut short there: copy it again from "
+        "where it was scanned or archived, then run with --retry-failed"
     )
 
 
@@ -232,6 +321,8 @@ def provenance(info: SlideInfo, run: RunContext) -> dict[str, Any]:
     return {
         "slide": describe(info),
         "model": {"name": run.card.name, "sha256": run.card.sha256, "licence": run.card.licence},
+        "device": run.device,
+        "backend": run.backend,
         "settings": run.settings.model_dump(mode="json", include=PIXEL_SETTINGS),
         "versions": versions(),
     }
@@ -240,7 +331,8 @@ def provenance(info: SlideInfo, run: RunContext) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Versions of what touches pixels."""
     names = ("noctile", "torch", "segmentation-models-pytorch", "openslide-python", "tiffslide", "zarr", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+    extras = (name for name in ("openvino",) if find_spec(name))
+    return {"python": platform.python_version(), **{name: version(name) for name in (*names, *extras)}}
 
 
 def tile_table(tiles: list[TileRow], class_names: list[str]) -> pa.Table:
@@ -260,15 +352,15 @@ _LOADING = threading.Lock()
 """Held while a model is loaded: on a GPU two jobs run in one process, and both would load it."""
 
 
-def predictor(model: str, device: str, threads: int, settings: RunSettings) -> Predictor:
+def predictor(model: str, device: str, backend: Backend, threads: int, settings: RunSettings) -> Predictor:
     """The model of this process: loaded once, its weights checked against the card."""
     with _LOADING:
-        return _loaded(model, device, threads, settings)
+        return _loaded(model, device, backend, threads, settings)
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str, device: str, threads: int, settings: RunSettings) -> Predictor:
-    predict = load_predictor(Path(model), device, threads=threads, compiled=settings.compile)
+def _loaded(model: str, device: str, backend: Backend, threads: int, settings: RunSettings) -> Predictor:
+    predict = load_predictor(Path(model), device, threads, compiled=settings.compile, backend=backend)
     if settings.refine == "none":
         return predict
     from pipeline.models.refine import RefinedPredictor  # noqa: PLC0415 - imports torch
@@ -276,17 +368,58 @@ def _loaded(model: str, device: str, threads: int, settings: RunSettings) -> Pre
     return RefinedPredictor(predict)
 
 
-@lru_cache(maxsize=_OPEN_SLIDES)
-def _cached_reader(entry: SlideEntry) -> SlideReader:
-    return open_slide(entry.path, slide_id=entry.slide_id, mpp=entry.mpp)
+class _OpenSlides:
+    """The slides that this process read last, kept open; the oldest is closed when there is no room.
+
+    Args:
+        room: more than the jobs that run here at once, so that the oldest is in nobody's use.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._readers: OrderedDict[tuple[SlideEntry, int], SlideReader] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, entry: SlideEntry, threads: int) -> SlideReader:
+        """A slide's reader.
+
+        Raises:
+            SlideError: if it cannot be opened.
+        """
+        key = entry, threads
+        with self._lock:
+            if reader := self._readers.get(key):
+                self._readers.move_to_end(key)
+                return reader
+        reader = open_slide(entry.path, slide_id=entry.slide_id, mpp=entry.mpp, threads=threads)
+        with self._lock:
+            kept = self._readers.setdefault(key, reader)
+            too_many = [self._readers.popitem(last=False)[1]] if len(self._readers) > self._room else []
+        for spare in (*too_many, *([reader] if kept is not reader else [])):
+            spare.close()
+        return kept
+
+    def close(self) -> None:
+        """Close them all."""
+        while self._readers:
+            self._readers.popitem()[1].close()
+
+
+_SLIDES = _OpenSlides(_OPEN_SLIDES)
+atexit.register(_SLIDES.close)
 
 
 @lru_cache(maxsize=_OPEN_SLIDES)
-def _cached_plan(folder: SlideFolder, _written_ns: int) -> tuple[TilePlan, TissueMask]:
-    return _read_plan(folder)
+def _open_results(folder: SlideFolder, _written_ns: int) -> tuple[TilePlan, TissueMask, MaskStore]:
+    return *read_plan(folder), MaskStore.open(folder.mask)
 
 
-def _read_plan(folder: SlideFolder) -> tuple[TilePlan, TissueMask]:
+def read_plan(folder: SlideFolder) -> tuple[TilePlan, TissueMask]:
+    """What was planned for a slide, and where its tissue is.
+
+    Raises:
+        StoreError: if there is no plan.
+    """
     described = read_json(folder.plan)
     if described is None:
         raise StoreError(f"{folder.plan} has gone while the run was using it; run the same command again")

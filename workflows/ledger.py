@@ -3,24 +3,42 @@
 import json
 import os
 from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pipeline.errors import UsageError
+from pipeline.errors import StoreError, UsageError
 from workflows.engines.base import Failure
 from workflows.schedule import StepKind
+
+Command = Literal["run", "plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """How a slide failed in an earlier run.
+
+    Attributes:
+        key: what the slide, the model and the settings were then (`workflows.segment`).
+        reason: code.
+        message: for people.
+    """
+
+    key: str
+    reason: str
+    message: str
 
 
 class Ledger:
     """The journal of an output folder, ``ledger.jsonl``.
 
     A line that a killed run left unfinished is ignored. A block counts as done only under the key of its slide: another
-    file, model or setting has another key.
+    file, model or setting has another key. What is remembered does not grow with blocks, only with slides.
 
     Args:
-        path: the file; created when the first line is written.
+        path: the file; created when there is none.
 
     Raises:
         UsageError: if it cannot be read or written.
@@ -28,22 +46,42 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._blocks: dict[str, set[tuple[int, int]]] = defaultdict(set)
+        self._blocks: dict[str, set[tuple[int, int]]] = {}  # of slides that are begun and not done
         self._seconds: dict[str, float] = defaultdict(float)
+        self._failed: dict[str, Failed] = {}
+        self._attempts: dict[str, int] = defaultdict(int)
         try:
             self._read()
-            self._file: TextIOWrapper = path.open("a", encoding="utf-8")
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             self._end_torn_line()
         except OSError as error:
             raise UsageError(f"ledger {path} cannot be used: {error.strerror or error}") from error
 
     def blocks_done(self, key: str) -> set[tuple[int, int]]:
-        """Blocks that are done under a slide's key."""
-        return self._blocks[key]
+        """Blocks that are done under the key of a slide that is not."""
+        return set(self._blocks.get(key, ()))
 
     def seconds(self, key: str) -> float:
         """Time that all steps under a slide's key have taken, in all runs together (s)."""
-        return self._seconds[key]
+        return self._seconds.get(key, 0.0)
+
+    def failure(self, slide_id: str) -> Failed | None:
+        """How a slide failed when it was last tried; None if it did not."""
+        return self._failed.get(slide_id)
+
+    def attempts(self, slide_id: str) -> int:
+        """How often a slide has failed, in all runs together."""
+        return self._attempts.get(slide_id, 0)
+
+    def started(self, command: Command, slide_ids: Iterable[str], pixels_key: str) -> None:
+        """Note that a run or its preflight has begun, for `noctile status`.
+
+        Args:
+            command: which of them.
+            slide_ids: that were submitted.
+            pixels_key: of all that masks depend on beside their slides.
+        """
+        self._append({"event": "start", "command": command, "slides": list(slide_ids), "pixels_key": pixels_key})
 
     def prepared(self, slide_id: str, key: str, seconds: float, *, fresh: bool) -> None:
         """Note that a slide was planned; ``fresh``: from nothing, so that no block of it stands any more."""
@@ -60,14 +98,21 @@ class Ledger:
         """Note that a slide is done."""
         self._append({"event": "finish", "slide_id": slide_id, "key": key, "seconds": round(seconds, 3)})
 
-    def failed(self, kind: StepKind, slide_id: str, failure: Failure, seconds: float) -> None:
-        """Note that a step ended badly, with everything that is known of it."""
+    def failed(
+        self, kind: StepKind, slide_id: str, key: str, failure: Failure, seconds: float, *, first: bool = True
+    ) -> None:
+        """Note that a step ended badly, with everything that is known of it.
+
+        ``first``: the slide fails of it; steps that were under way then may fail after it.
+        """
         self._append(
             {
                 "event": "failed",
                 "step": kind,
                 "slide_id": slide_id,
+                "key": key,
                 "seconds": round(seconds, 3),
+                "attempt": self.attempts(slide_id) + first,
                 "reason": failure.reason,
                 "message": failure.message,
                 "traceback": failure.traceback,
@@ -76,23 +121,39 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        os.close(self._file)
 
     def _append(self, line: dict[str, Any]) -> None:
-        self._take(line)
+        """Write a line at once, at the end of the file, wherever that is by now.
+
+        Raises:
+            StoreError: if the file system refuses.
+        """
         stamp = datetime.now(UTC).isoformat(timespec="seconds")
-        self._file.write(json.dumps({"time": stamp, **line}, ensure_ascii=False) + "\n")
-        self._file.flush()
+        text = (json.dumps({"time": stamp, **line}, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+        try:
+            while text:
+                text = text[os.write(self._file, text) :]
+        except OSError as error:
+            raise StoreError(f"ledger {self._path} cannot be written: {error.strerror or error}") from error
+        self._take(line)
 
     def _take(self, line: dict[str, Any]) -> None:
-        if line["event"] == "failed":
+        if line["event"] == "start":
             return
-        key = line["key"]
-        if line.get("fresh"):
+        slide_id, key = line["slide_id"], line["key"]
+        if line["event"] == "failed":
+            self._failed.setdefault(slide_id, Failed(key, line["reason"], line["message"]))
+            self._attempts[slide_id] = line["attempt"]
+            return
+        if line["event"] == "finish" or line.get("fresh"):
             self._blocks.pop(key, None)
+        if line.get("fresh"):
             self._seconds.pop(key, None)
         if "block" in line:
-            self._blocks[key].add((line["block"][0], line["block"][1]))
+            self._blocks.setdefault(key, set()).add((line["block"][0], line["block"][1]))
+        else:  # prepared or done: it is no failure any more
+            self._failed.pop(slide_id, None)
         self._seconds[key] += line["seconds"]
 
     def _read(self) -> None:
@@ -101,16 +162,16 @@ class Ledger:
         with self._path.open(encoding="utf-8", errors="replace") as lines:
             for text in lines:
                 try:
-                    line = json.loads(text)
-                except ValueError:  # the line that a killed run was writing; its step is simply done again
+                    self._take(json.loads(text))
+                except (
+                    ValueError,
+                    TypeError,
+                    KeyError,
+                ):  # half a line of a killed run: that step is done again
                     continue
-                self._take(line)
 
     def _end_torn_line(self) -> None:
         """Start a line of its own after a torn one."""
-        if self._file.tell() == 0:
-            return
-        with self._path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                self._file.write("\n")
+        size = os.fstat(self._file).st_size
+        if size and os.pread(self._file, 1, size - 1) != b"\n":
+            os.write(self._file, b"\n")

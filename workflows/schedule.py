@@ -46,8 +46,9 @@ class Schedule:
 
     Args:
         slide_ids: in the order in which they are started; read lazily.
-        ahead: how many slides may be in preparation or have blocks that nobody has taken yet.
-        in_flight: how many slides may be begun and not ended.
+        ahead: how many slides may be in preparation, or have blocks that nobody has taken, before blocks come first.
+        in_flight: how many slides may be begun and not ended; more than can run at once, or slides that hang in their
+            preparation would keep all others from beginning.
     """
 
     def __init__(self, slide_ids: Iterable[str], *, ahead: int = 2, in_flight: int = 8) -> None:
@@ -62,16 +63,13 @@ class Schedule:
             if slide.prepared and not (slide.failed or slide.finishing or slide.blocks or slide.running):
                 slide.finishing, slide.running = True, 1
                 return Step("finish", slide_id)
-        if not self._exhausted and len(self._slides) < self._in_flight and self._unspent < self._ahead:
-            for slide_id in self._waiting:
-                self._slides[slide_id] = _Slide()
-                return Step("prepare", slide_id)
-            self._exhausted = True
+        if self._unspent < self._ahead and (step := self._begin()):
+            return step
         for slide_id, slide in self._slides.items():
             if slide.blocks:
                 slide.running += 1
                 return Step("segment", slide_id, slide.blocks.popleft())
-        return None
+        return self._begin()
 
     def prepared(self, slide_id: str, blocks: Iterable[tuple[int, int]], *, finished: bool = False) -> None:
         """``prepare`` ended well: these blocks are to do; or the slide is already complete."""
@@ -99,6 +97,14 @@ class Schedule:
         slide.running -= 1
         self._drop_if_over(slide_id)
         return first
+
+    def _begin(self) -> Step | None:
+        if not self._exhausted and len(self._slides) < self._in_flight:
+            for slide_id in self._waiting:
+                self._slides[slide_id] = _Slide()
+                return Step("prepare", slide_id)
+            self._exhausted = True
+        return None
 
     @property
     def _unspent(self) -> int:

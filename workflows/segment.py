@@ -10,26 +10,47 @@ does not depend on the engine, on the number of workers or on the order of anyth
 
 import os
 import platform
+import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from pipeline.cohort import SlideRow, cohort_table, write_csv
-from pipeline.errors import UsageError
-from pipeline.models.load import find_model, gpus_of, read_card, read_config, resolve_device, verify_weights
+from pipeline.errors import NoctileError, StoreError, UsageError
+from pipeline.geometry import Extent, Frame
+from pipeline.models.card import ModelCard
+from pipeline.models.load import (
+    find_model,
+    gpus_of,
+    read_card,
+    read_config,
+    resolve_backend,
+    resolve_device,
+    verify_weights,
+)
+from pipeline.plan import plan_tiles
 from pipeline.slides.find import SlideEntry
-from workflows.config import RunSettings, cores
-from workflows.engines.base import Engine, Failure, Outcome
+from pipeline.tissue import TissueMask
+from workflows.config import WORKER_BYTES, RunSettings, cores, short_hash
+from workflows.engines.base import TIMEOUT, Engine, EngineLostError, Failure, Outcome
 from workflows.engines.serial import SerialEngine
-from workflows.folders import read_json, write_atomic, write_json
+from workflows.folders import json_text, read_json, sweep, write_together
+from workflows.gpu import GpuWatch
 from workflows.jobs import Prepared, RunContext, StepJob, versions
-from workflows.ledger import Ledger
+from workflows.lease import Lease
+from workflows.ledger import Command, Ledger
+from workflows.places import Places, seen
 from workflows.schedule import Schedule, Step
+from workflows.stopping import GRACE_S, Stop, stopped_by_signals
+from workflows.units import next_moment
 
 
 @dataclass(slots=True)
@@ -54,17 +75,48 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a run was.
+
+    Attributes:
+        predictions: tiles that passed through the model.
+        seconds: from the first job to the last.
+        gpu_busy: mean share of time that the GPUs computed, 0..1; None on the CPU, or where nobody could look.
+    """
+
+    predictions: int
+    seconds: float
+    gpu_busy: float | None
+
+    def __str__(self) -> str:
+        """For people."""
+        busy = f", GPU busy {self.gpu_busy:.0%}" if self.gpu_busy is not None else ""
+        return f"{self.predictions} tiles in {self.seconds:.1f} s ({self.predictions / self.seconds:.3g} tiles/s){busy}"
+
+
+@dataclass(frozen=True, slots=True)
 class NightResult:
-    """What a run leaves behind: a row for every slide, and whether it was stopped before its end."""
+    """What a run leaves behind.
+
+    Attributes:
+        rows: one for every slide.
+        stopped: why the run ended before all slides had; None if it did not.
+        pace: how fast it was.
+    """
 
     rows: list[SlideRow]
-    interrupted: bool
+    stopped: str | None
+    pace: Pace
+
+    def count(self, status: str) -> int:
+        """Slides that are done, failed or skipped."""
+        return sum(row.status == status for row in self.rows)
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 1 some slides failed or were skipped, 2 nothing was done."""
-        done = sum(row.status == "done" for row in self.rows)
-        return 0 if done == len(self.rows) else 1 if done else 2
+        """0 all done, 1 some slides failed, 2 nothing was done, 3 stopped: the same command continues."""
+        done = self.count("done")
+        return 3 if self.stopped else 0 if done == len(self.rows) else 1 if done else 2
 
 
 _JOBS_PER_GPU = 2
@@ -78,70 +130,133 @@ def run_night(entries: Sequence[SlideEntry], settings: RunSettings, out: Path, o
     """Segment slides into ``out``; continue whatever an earlier run of the same command left there.
 
     Raises:
-        UsageError: if nothing can be done for any slide: no such model, no such device, ``out`` cannot be written.
+        UsageError: if nothing can be done for any slide: no such model, no such device, ``out`` cannot be written or
+            belongs to a run that is alive.
+        NoctileError: if a slide has no outcome although the run ended: a defect of Noctile.
     """
     start = datetime.now(UTC)
-    context = _context(settings, out)
-    with closing(Ledger(out / "ledger.jsonl")) as ledger:
-        engine, run = _engine(settings, context)
-        night = _Night({entry.slide_id: entry for entry in entries}, run, ledger, observe)
-        interrupted = False
+    context = run_context(settings, out)
+    progress = Progress(len(entries))
+    until = next_moment(settings.until, start.astimezone()) if settings.until else None
+    stop = Stop(out, settings.min_free_disk_bytes, until, lambda why: observe(progress, _STOPPING.format(why)))
+    watch = GpuWatch(gpus_of(context.device))
+    with stopped_by_signals(stop), closing(hold(out, stop)) as lease, closing(Ledger(out / "ledger.jsonl")) as ledger:
+        if lease.taken_from:
+            observe(progress, f"continuing what {lease.taken_from} left when it died")
+        engine, run = start_engine(settings, context)
+        places = Places(entries, out, lease)
+        night = Night({entry.slide_id: entry for entry in entries}, run, ledger, observe, stop, places, progress)
+        begun = time.perf_counter()
         try:
-            night.go(engine)
-        except KeyboardInterrupt:
-            interrupted = True
+            with watch:
+                night.go(engine)
         finally:
             engine.close()
-            rows = night.rows("interrupted" if interrupted else "lost")
-            _write_tables(rows, run, start)
-    return NightResult(rows, interrupted)
+        pace = Pace(progress.predictions, time.perf_counter() - begun, watch.busy)
+        rows = night.rows()
+        if unsaved := places.why_not_ours() or _write_tables(rows, run, start):
+            stop.ask(unsaved, at_once=True)
+    if stop.reason is None and (lost := [row.slide_id for row in rows if row.status == "skipped"]):
+        raise NoctileError(f"{len(lost)} slides have no outcome, {lost[0]} among them: a defect of Noctile, report it")
+    return NightResult(rows, stop.reason, pace)
 
 
-class _Night:
+_STOPPING = f"stopping: {{}}; what is under way may end within {GRACE_S:.0f} s, nothing new is started"
+
+
+def hold(out: Path, stop: Stop) -> Lease:
+    """The output folder is ours, and what killed writers left in it is gone.
+
+    Raises:
+        UsageError: if another run holds it, or it cannot be written.
+    """
+    try:
+        lease = Lease(out, lambda why: stop.ask(why, at_once=True))
+        sweep(out)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error
+    return lease
+
+
+class Night:
     """The loop, and what it knows of each slide."""
 
-    def __init__(self, entries: dict[str, SlideEntry], run: RunContext, ledger: Ledger, observe: Observer) -> None:
+    command: Command = "run"
+
+    def __init__(
+        self,
+        entries: dict[str, SlideEntry],
+        run: RunContext,
+        ledger: Ledger,
+        observe: Observer,
+        stop: Stop,
+        places: Places,
+        progress: Progress,
+    ) -> None:
         self._entries, self._run, self._ledger, self._observe = entries, run, ledger, observe
-        self._progress = Progress(len(entries))
+        self._stop, self._places, self._progress = stop, places, progress
         self._keys: dict[str, str] = {}  # content keys of slides that are prepared and not done
         self._steps: dict[str, Step] = {}  # under way
-        self._schedule = Schedule(entries)
+        self._spent: dict[str, float] = defaultdict(float)  # time of the jobs of slides that are under way (s)
 
     def go(self, engine: Engine) -> None:
-        """Run every slide to its end."""
-        for outcome in engine.run(self._next_job):
-            self._take(self._steps.pop(outcome.key), outcome)
+        """Run every slide to its end, or until the run is stopped."""
+        self._schedule = Schedule(self._to_do(), in_flight=max(8, 2 * engine.slots))
+        try:
+            self._ledger.started(self.command, self._entries, self._run.pixels_key)
+            for outcome in engine.run(self._next_job, self._stop):
+                self._take(self._steps.pop(outcome.key), outcome)
+        except (StoreError, OSError, EngineLostError) as error:
+            self._stop.ask(str(error), at_once=True)
+        except KeyboardInterrupt:
+            self._stop.ask("interrupted", at_once=True)
+
+    def _to_do(self) -> list[str]:
+        """Slides to begin. Those that failed before, and have not changed since, keep their row."""
+        for slide_id in () if self._run.settings.retry_failed else self._entries:
+            before = self._ledger.failure(slide_id)
+            if before and before.key == self._failure_key(slide_id):
+                self._end_failed(slide_id, Failure(before.reason, before.message))
+        if failed := len(self._progress.failures):
+            self._observe(self._progress, f"{failed} failed in an earlier run and stay so; --retry-failed tries again")
+        return [slide_id for slide_id in self._entries if slide_id not in self._progress.failures]
 
     def _next_job(self) -> StepJob | None:
         step = self._schedule.next_step()
         if step is None:
             return None
         self._steps[step.key] = step
-        return StepJob(step, self._entries[step.slide_id], self._run)
+        limit_s = self._run.settings.slide_timeout_s or inf
+        return StepJob(step, self._entries[step.slide_id], self._run, limit_s - self._spent[step.slide_id])
 
     def _take(self, step: Step, outcome: Outcome) -> None:
-        say = ""
-        if outcome.failure:
-            say = self._failed(step, outcome.failure, outcome.seconds)
-        elif step.kind == "prepare":
-            say = self._prepared(step.slide_id, outcome.value, outcome.seconds)
-        elif step.block is not None:
-            self._ledger.segmented(step.slide_id, self._keys[step.slide_id], outcome.seconds, step.block)
-            self._schedule.segmented(step.slide_id)
+        say, slide_id = "", step.slide_id
+        self._spent[slide_id] += outcome.seconds
+        if step.block is not None and outcome.failure is None:
+            self._ledger.segmented(slide_id, self._keys[slide_id], outcome.seconds, step.block)
             self._progress.predictions += outcome.value
+        if failure := outcome.failure or self._late(step):
+            say = self._failed(step, failure, outcome.seconds)
+        elif step.kind == "prepare":
+            say = self._prepared(slide_id, outcome.value, outcome.seconds)
+        elif step.kind == "segment":
+            self._schedule.segmented(slide_id)
         else:
-            self._ledger.finished(step.slide_id, self._keys[step.slide_id], outcome.seconds)
-            self._schedule.finished(step.slide_id)
-            say = self._done(step.slide_id)
+            self._ledger.finished(slide_id, self._keys[slide_id], outcome.seconds)
+            self._schedule.finished(slide_id)
+            say = self._done(slide_id)
         self._observe(self._progress, say)
 
     def _prepared(self, slide_id: str, prepared: Prepared, seconds: float) -> str:
         self._keys[slide_id] = prepared.key
         if prepared.finished:
+            if self._ledger.failure(slide_id):  # it was done when its process died
+                self._ledger.finished(slide_id, prepared.key, seconds)
             self._schedule.prepared(slide_id, (), finished=True)
             return self._done(slide_id, " (already)")
         self._ledger.prepared(slide_id, prepared.key, seconds, fresh=prepared.fresh)
-        done = self._ledger.blocks_done(prepared.key)
+        folder = self._run.folder(slide_id)
+        done = {b for b in self._ledger.blocks_done(prepared.key) if folder.has_facts(b)}
         todo = {b: n for b, n in zip(prepared.blocks, prepared.tiles_of, strict=True) if b not in done}
         self._progress.planned += sum(todo.values())
         self._schedule.prepared(slide_id, todo)
@@ -150,48 +265,115 @@ class _Night:
         return f"{slide_id}: {sum(todo.values())} tiles in {len(todo)} blocks{kept}"
 
     def _done(self, slide_id: str, how: str = "") -> str:
-        summary = read_json(self._run.folder(slide_id).summary) or {}
+        folder = self._run.folder(slide_id)
+        summary = read_json(folder.summary)
+        if summary is None:
+            raise StoreError(f"{folder.summary} has gone while the run was using it; run the same command again")
+        self._places.clean(folder)
         key = self._keys.pop(slide_id)
+        self._spent.pop(slide_id, None)
         self._progress.rows[slide_id] = self._row(slide_id, "done", "", summary, round(self._ledger.seconds(key), 1))
         self._progress.done += 1
         return f"{slide_id}: done{how}, tumor {summary['tumor_area_mm2']:.3f} of {summary['tissue_area_mm2']:.3f} mm2"
 
+    def _late(self, step: Step) -> Failure | None:
+        """Whether the jobs of a slide have taken too long together; a slide that is done has not."""
+        limit_s, spent_s = self._run.settings.slide_timeout_s or inf, self._spent[step.slide_id]
+        if spent_s <= limit_s or step.kind == "finish":
+            return None
+        return Failure(TIMEOUT, f"its steps took {spent_s:.0f} s together, more than --slide-timeout ({limit_s:.0f} s)")
+
     def _failed(self, step: Step, failure: Failure, seconds: float) -> str:
+        """A slide fails; or, if it is not its fault, the run stops, and the slide is done by the next one."""
         slide_id = step.slide_id
-        self._ledger.failed(step.kind, slide_id, failure, seconds)
-        if not self._schedule.failed(slide_id):
+        if why := self._places.why_not_its_fault(failure):
+            self._stop.ask(why, at_once=True)
             return ""
+        first = self._schedule.failed(slide_id)
+        self._ledger.failed(step.kind, slide_id, self._failure_key(slide_id), failure, seconds, first=first)
+        if not first:
+            return ""
+        self._places.note_failure(self._run.folder(slide_id), step, failure)
+        return self._end_failed(slide_id, failure)
+
+    def _end_failed(self, slide_id: str, failure: Failure) -> str:
         self._progress.failures[slide_id] = failure
         self._progress.rows[slide_id] = self._row(slide_id, "failed", f"{failure.reason}: {failure.message}", {}, None)
         return f"{slide_id}: failed, {failure.reason}: {failure.message}"
+
+    def _failure_key(self, slide_id: str) -> str:
+        """Changes when a slide that failed is worth another try. Nothing is read for it: that may be what failed."""
+        entry = self._entries[slide_id]
+        return short_hash([seen(entry.path), seen(entry.path.with_suffix("")), entry.mpp, self._run.pixels_key])
 
     def _row(self, slide_id: str, status: Any, reason: str, summary: dict[str, Any], seconds: float | None) -> SlideRow:
         e = self._entries[slide_id]
         return SlideRow(slide_id, e.path, e.patient_id, e.group, status, reason, summary, seconds, e.extra)
 
-    def rows(self, why_not: str) -> list[SlideRow]:
+    def rows(self) -> list[SlideRow]:
         """A row for every slide that was submitted; those that have not ended are skipped, with the reason."""
-        ended = self._progress.rows
-        return [ended.get(i) or self._row(i, "skipped", why_not, {}, None) for i in sorted(self._entries)]
+        ended, why_not = self._progress.rows, f"stopped: {self._stop.reason}" if self._stop.reason else "lost"
+        rows = (
+            ended.get(i) or self._done_before(i) or self._row(i, "skipped", why_not, {}, None) for i in self._entries
+        )
+        return sorted(rows, key=lambda row: row.slide_id)
+
+    def _done_before(self, slide_id: str) -> SlideRow | None:
+        """The row of a slide that was done before a run which was stopped got to it."""
+        if self._stop.reason is None:
+            return None
+        try:
+            summary = read_json(self._run.folder(slide_id).summary) or {}
+        except StoreError:  # the next run will say so
+            return None
+        key = self._run.key(summary.get("fingerprint", ""), self._entries[slide_id].mpp)
+        if summary.get("key") != key:
+            return None
+        return self._row(slide_id, "done", "", summary, round(self._ledger.seconds(key), 1))
 
 
-def _context(settings: RunSettings, out: Path) -> RunContext:
+def run_context(settings: RunSettings, out: Path) -> RunContext:
+    """What all jobs share; the output folder is there afterwards.
+
+    Raises:
+        UsageError: if there is no such model or device, or the folder cannot be written.
+    """
     model = find_model(settings.model)
     card = read_card(model)
     verify_weights(model, card)
     settings.tiling(card)
     device = resolve_device(settings.device)
+    backend = resolve_backend(settings.backend, device)
     try:
         (out / "slides").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error
     processes = 1 if settings.engine == "serial" else settings.processes(len(gpus_of(device)))
+    _check_memory(settings, card, processes)
     threads = settings.torch_threads(processes)
-    key = settings.pixels_key(card, read_config(model), device)
-    return RunContext(str(out.resolve()), str(model.resolve()), card, settings, device, threads, key)
+    key = settings.pixels_key(card, read_config(model), device, backend)
+    return RunContext(str(out.resolve()), str(model.resolve()), card, settings, device, backend, threads, key)
 
 
-def _engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunContext]:
+def _check_memory(settings: RunSettings, card: ModelCard, processes: int) -> None:
+    """See that a block fits the memory of a worker.
+
+    Raises:
+        UsageError: if it does not.
+    """
+    point = Frame(Extent(1, 1), card.mpp, card.mpp)
+    nothing = TissueMask(np.zeros((1, 1), np.bool_), point, "none", ())
+    plan = plan_tiles("", point, nothing, settings.tiling(card))
+    needed = plan.peak_bytes(settings.batch_size or 1) + WORKER_BYTES
+    if needed > (budget := settings.worker_bytes(processes)):
+        raise UsageError(
+            f"a worker may hold {budget / 1e9:.2f} GB (--max-memory, or its share of the machine), but model and one "
+            f"block of {plan.block_px} px need up to {needed / 1e9:.2f} GB; allow more, take fewer --workers or a "
+            "smaller block_px"
+        )
+
+
+def start_engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunContext]:
     """Where the jobs will run, and the run as they see it there."""
     if settings.engine == "serial":
         return SerialEngine(), run
@@ -204,26 +386,39 @@ def _engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunContext]
         jobs_each=_JOBS_PER_GPU if gpus else 1,
         env={"OMP_NUM_THREADS": str(run.threads), "OPENBLAS_NUM_THREADS": "1"},
         preload=("workflows.jobs", "pipeline.models.unet"),
+        memory_bytes=settings.worker_bytes(settings.processes(len(gpus))),
         scheduler=settings.scheduler,
     )
     return engine, replace(run, device="cuda") if gpus and not settings.scheduler else run
 
 
-def _write_tables(rows: list[SlideRow], run: RunContext, start: datetime) -> None:
+def _write_tables(rows: list[SlideRow], run: RunContext, start: datetime) -> str | None:
+    """Write the tables over those of the run before; why that was not possible, if so: those stand then."""
     out = Path(run.out)
     table = cohort_table(rows, run.card.classes)
-    write_atomic(out / "slides.parquet", lambda p: pq.write_table(table, p, compression="zstd"))
-    write_atomic(out / "slides.csv", lambda p: write_csv(table, p))
-    write_json(
-        out / "run.json",
-        {
-            "start": start.isoformat(timespec="seconds"),
-            "end": datetime.now(UTC).isoformat(timespec="seconds"),
-            "slides": {status: sum(r.status == status for r in rows) for status in ("done", "failed", "skipped")},
-            "settings": run.settings.model_dump(mode="json"),
-            "model": {"name": run.card.name, "sha256": run.card.sha256, "folder": run.model},
-            "machine": {"host": platform.node(), "system": platform.platform(), "cores": cores(), "pid": os.getpid()},
-            "device": run.device,
-            "versions": versions(),
-        },
-    )
+    about = json_text(_about(rows, run, start))
+    try:
+        write_together(
+            {
+                out / "slides.parquet": lambda p: pq.write_table(table, p, compression="zstd"),
+                out / "slides.csv": lambda p: write_csv(table, p),
+                out / "run.json": lambda p: p.write_text(about, encoding="utf-8"),
+            }
+        )
+    except StoreError as error:
+        return str(error)
+    return None
+
+
+def _about(rows: list[SlideRow], run: RunContext, start: datetime) -> dict[str, Any]:
+    return {
+        "start": start.isoformat(timespec="seconds"),
+        "end": datetime.now(UTC).isoformat(timespec="seconds"),
+        "slides": {status: sum(r.status == status for r in rows) for status in ("done", "failed", "skipped")},
+        "settings": run.settings.model_dump(mode="json"),
+        "model": {"name": run.card.name, "sha256": run.card.sha256, "folder": run.model},
+        "machine": {"host": platform.node(), "system": platform.platform(), "cores": cores(), "pid": os.getpid()},
+        "device": run.device,
+        "backend": run.backend,
+        "versions": versions(),
+    }

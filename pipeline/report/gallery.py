@@ -1,6 +1,7 @@
 """Regions side by side: the image, its truth, what a model predicts."""
 
 import io
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -109,8 +110,9 @@ def _fit(text: str, width_px: int) -> str:
     """The text, or its end after three dots: what tells names of regions apart stands behind."""
     if _font().getlength(text) <= width_px:
         return text
-    start = next(k for k in range(1, len(text) + 1) if _font().getlength("..." + text[k:]) <= width_px)
-    return "..." + text[start:]
+    font = _font()
+    start = bisect_left(range(1, len(text)), True, key=lambda k: font.getlength("..." + text[k:]) <= width_px)
+    return "..." + text[1 + start :]
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

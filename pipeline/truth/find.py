@@ -1,6 +1,7 @@
 """From a folder of training data to its regions, whichever of the layouts found in the wild it has."""
 
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline.errors import UsageError
 from pipeline.slides.find import SLIDE_SUFFIXES
 from pipeline.slides.image import IMAGE_SUFFIXES, mpp_from_name
+from pipeline.slides.manifest import MAX_BYTES
+from pipeline.texts import read_text
 from pipeline.truth.geojson import is_geojson, read_annotations, region_boxes
 from pipeline.truth.region import Region, is_lossy, read_mask
 
@@ -261,11 +264,13 @@ def _with_patients(source: DataSource, regions: list[Region]) -> list[Region]:
 def _read_patients(path: Path) -> dict[str, tuple[str, str]]:
     if not path.exists():
         return {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
+    try:
+        rows = csv.DictReader(io.StringIO(read_text(path, MAX_BYTES, "utf-8-sig"), newline=""))
         if not {"image", "patient"} <= set(rows.fieldnames or ()):
-            raise UsageError(f"{path} has the columns {rows.fieldnames}; image and patient are needed")
-        return {row["image"]: (row["patient"], row.get("institute") or "") for row in rows}
+            raise UsageError(f"{path} has the columns {rows.fieldnames!s:.500}; image and patient are needed")
+        return {row["image"]: (row["patient"] or "", row.get("institute") or "") for row in rows}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} cannot be read: {error}. Save it as 'CSV UTF-8'") from error
 
 
 def _seen(folder: Path) -> str:

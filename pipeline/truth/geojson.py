@@ -1,9 +1,9 @@
 """Annotations of a slide as Noctile and QuPath write them: GeoJSON polygons in pixels of level 0."""
 
 import gzip
-import json
+import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -15,6 +15,8 @@ import numpy.typing as npt
 from pipeline.errors import UsageError
 from pipeline.geometry import Box, Frame
 from pipeline.slides.base import UInt8
+from pipeline.slides.directories import MAX_SIDE_PX
+from pipeline.texts import parse_json, read_bytes
 from pipeline.truth.scheme import BCSS_CODES, OTHER, OUTSIDE, STROMA, TUMOR, ClassScheme
 
 SUFFIXES = (".geojson", ".geojson.gz")
@@ -35,7 +37,16 @@ _FRAMES = ("roi", "region", "region*")
 _PART_PX = 8192
 """Largest side of a region of a slide (px of level 0): 201 MB of pixels where nothing is reduced."""
 
+MAX_BYTES, MAX_FEATURES = 2**27, 20_000
+"""Largest file, plain or unpacked: 3 million points, 1.4 GB while it is read; and the most areas that it may hold."""
+
+_CROSSINGS = 2**20
+"""So many crossings of edges and rows are computed at once: some 100 MB."""
+
 Ring = npt.NDArray[np.float64]
+
+Edges = npt.NDArray[np.int64]
+"""Boxes as columns: y, x, and where they end, int64 ``[4, n]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +90,30 @@ def read_annotations(path: Path) -> list[Annotation]:
         UsageError: if the file is not such GeoJSON, or one of its features is no polygon or has no class.
     """
     try:
-        data = path.read_bytes()
-        values = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+        values = parse_json(_unpacked(read_bytes(path, MAX_BYTES)))
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UsageError(f"annotations {path} cannot be read: {error}. Export them again as GeoJSON") from error
     if isinstance(values, dict):
         values = values.get("features", [values])
     if not isinstance(values, list) or not values:
         raise UsageError(f"annotations {path} hold no features. Export annotations as a GeoJSON FeatureCollection")
+    if len(values) > MAX_FEATURES:
+        raise UsageError(
+            f"annotations {path} hold {len(values)} features, more than {MAX_FEATURES}. Export what people drew, not "
+            "the cells that a program found"
+        )
     return [_annotation(feature, f"annotations {path}, feature {k}") for k, feature in enumerate(values, start=1)]
+
+
+def _unpacked(data: bytes) -> bytes:
+    """The same without gzip, if it is in that, up to `MAX_BYTES`."""
+    if data[:2] != b"\x1f\x8b":
+        return data
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        plain = file.read(MAX_BYTES + 1)
+    if len(plain) > MAX_BYTES:
+        raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
+    return plain
 
 
 def region_boxes(annotations: Sequence[Annotation]) -> list[Box]:
@@ -98,19 +124,41 @@ def region_boxes(annotations: Sequence[Annotation]) -> list[Box]:
     """
     areas = [annotation.box for annotation in annotations if annotation.label is not None]
     frames = [annotation.box for annotation in annotations if annotation.label is None]
-    boxes: list[Box] = []
+    joined = _edges(frames or areas)
+    count = 0  # of columns in use
     for box in frames or areas:
-        while touching := [other for other in boxes if other.intersect(box).area]:
-            boxes = [other for other in boxes if other not in touching]
-            box = reduce(_union, touching, box)  # noqa: PLW2901 - it grows
-        boxes.append(box)
+        while (touching := _overlap(joined[:, :count], box)).any():
+            box = reduce(_union, map(_box, joined[:, :count][:, touching].T), box)  # noqa: PLW2901 - it grows
+            rest = joined[:, :count][:, ~touching]
+            count = rest.shape[1]
+            joined[:, :count] = rest
+        joined[:, count] = box.y, box.x, box.y_stop, box.x_stop
+        count += 1
     parts = (
         Box(y, x, _PART_PX, _PART_PX).intersect(box)
-        for box in boxes
+        for box in map(_box, joined[:, :count].T)
         for y in range(box.y, box.y_stop, _PART_PX)
         for x in range(box.x, box.x_stop, _PART_PX)
     )
-    return sorted(part for part in parts if any(area.intersect(part).area for area in areas))
+    edges = _edges(areas)
+    return sorted(part for part in parts if _overlap(edges, part).any())
+
+
+def _edges(boxes: Sequence[Box]) -> Edges:
+    return np.array([(box.y, box.x, box.y_stop, box.x_stop) for box in boxes], np.int64).reshape(-1, 4).T.copy()
+
+
+def _box(column: Edges) -> Box:
+    y, x, y_stop, x_stop = map(int, column)
+    return Box(y, x, y_stop - y, x_stop - x)
+
+
+def _overlap(edges: Edges, box: Box) -> npt.NDArray[np.bool_]:
+    """Which boxes have an area in common with another."""
+    y, x, y_stop, x_stop = edges
+    in_y = np.minimum(y_stop, box.y_stop) > np.maximum(y, box.y)
+    in_x = np.minimum(x_stop, box.x_stop) > np.maximum(x, box.x)
+    return np.asarray(in_y & in_x)
 
 
 def draw(
@@ -170,8 +218,8 @@ def _code(label: str, known: dict[str, int], where: str) -> int:
     code = known.get(plain(label))
     if code is None:
         raise UsageError(
-            f"{where}: class {label!r} is not known. Known are {', '.join(sorted(known))}. Rename it, or name it as a "
-            "class in a scheme of your own (--classes my.toml)"
+            f"{where}: class {label!r:.80} is not known. Known are {', '.join(sorted(known))}. Rename it, or name it "
+            "as a class in a scheme of your own (--classes my.toml)"
         )
     return code
 
@@ -185,13 +233,10 @@ def _annotation(feature: Any, where: str) -> Annotation:
         name = str(properties.get("name") or "")
         if kind not in ("Polygon", "MultiPolygon"):
             raise UsageError(f"{where} is a {kind}; only polygons say what is inside. Leave it out of the export")
-        polygons = tuple(
-            tuple(np.asarray(ring, np.float64)[:, 1::-1] for ring in rings)
-            for rings in ([coordinates] if kind == "Polygon" else coordinates)
-        )
-        if not polygons or not all(rings and all(np.isfinite(ring).all() for ring in rings) for rings in polygons):
+        polygons = tuple(tuple(map(_ring, rings)) for rings in ([coordinates] if kind == "Polygon" else coordinates))
+        if not polygons or not all(polygons):
             raise ValueError("a polygon without points")
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise UsageError(
             f"{where} is not a GeoJSON feature with a polygon ({type(error).__name__}: {error}). Export the "
             "annotations again"
@@ -204,6 +249,16 @@ def _annotation(feature: Any, where: str) -> Annotation:
             "'Region*' if it frames what was annotated"
         )
     return Annotation(label, polygons)
+
+
+def _ring(points: Any) -> Ring:
+    ring = np.asarray(points, np.float64)
+    if ring.ndim != 2 or ring.shape[0] < 1 or ring.shape[1] < 2:
+        raise ValueError("a ring that is no list of x and y")
+    ring = ring[:, 1::-1]
+    if not (np.abs(ring) <= MAX_SIDE_PX).all():  # not a number, too
+        raise ValueError(f"a point that lies on no slide (further out than {MAX_SIDE_PX} px, or no number)")
+    return ring
 
 
 def _label(properties: dict[str, Any]) -> str | None:
@@ -258,11 +313,23 @@ def _inside(rings: Sequence[Ring], height: int, width: int) -> npt.NDArray[np.bo
     upper, lower = np.minimum(start[:, 0], stop[:, 0]), np.maximum(start[:, 0], stop[:, 0])
     first, last = (np.clip(np.ceil(edge - 0.5), 0, height).astype(np.int64) for edge in (upper, lower))
     crossed = last - first
-    edge = np.repeat(np.arange(len(start)), crossed)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(crossed) - crossed, crossed) + first[edge]
-    (y0, x0), (y1, x1) = start[edge].T, stop[edge].T
-    x = x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0)
     turns = np.zeros((height, width + 1), np.uint8)
-    np.bitwise_xor.at(turns, (row, np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)), 1)
+    for some in _batches(crossed):
+        edge = np.repeat(np.arange(some.start, some.stop), crossed[some])
+        row = np.arange(len(edge)) - np.repeat(np.cumsum(crossed[some]) - crossed[some], crossed[some]) + first[edge]
+        (y0, x0), (y1, x1) = start[edge].T, stop[edge].T
+        x = x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+        np.bitwise_xor.at(turns, (row, np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)), 1)
     inside: npt.NDArray[np.bool_] = np.bitwise_xor.accumulate(turns[:, :width], axis=1).astype(bool)
     return inside
+
+
+def _batches(crossed: npt.NDArray[np.int64]) -> Iterator[slice]:
+    """Edges in runs that cross `_CROSSINGS` rows together, or of one edge."""
+    total = np.cumsum(crossed)
+    start = 0
+    while start < len(crossed):
+        before = total[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(total, before + _CROSSINGS, "right")))
+        yield slice(start, stop)
+        start = stop

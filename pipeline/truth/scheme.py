@@ -1,7 +1,6 @@
 """From the codes in masks to the classes of a model: `ClassScheme`, the built-in ones and the user's own file."""
 
 import json
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pipeline.errors import UsageError
 from pipeline.models.card import ClassInfo, UInt8
+from pipeline.models.load import MAX_FAULTS
+from pipeline.texts import SETTINGS_BYTES, parse_toml, read_text
 
 IGNORED: Final = 255
 """Target value of pixels that count neither in the loss nor in any figure."""
@@ -138,12 +139,13 @@ def load_scheme(name_or_path: str) -> ClassScheme:
             f"class scheme {name_or_path!r} is not known: use {', '.join(BUILT_IN)}, or a file whose name ends in .toml"
         )
     try:
-        return _SchemeFile(**tomllib.loads(path.read_text(encoding="utf-8"))).scheme()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"class scheme {path}: {error}") from error
+        return _SchemeFile(**parse_toml(read_text(path, SETTINGS_BYTES))).scheme()
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()]
+        places = ((".".join(map(str, e["loc"])), e) for e in error.errors()[:MAX_FAULTS])
+        lines = [f"  {place:.80}: {e['msg']:.500} (found {e['input']!r:.80})" for place, e in places]
         raise UsageError("\n".join([f"class scheme {path} cannot be used:", *lines, _EXAMPLE])) from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"class scheme {path}: {error}") from error
 
 
 _Code = Annotated[int, Field(ge=0, le=255)]

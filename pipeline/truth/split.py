@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import UsageError
+from pipeline.slides.manifest import MAX_BYTES
+from pipeline.texts import as_meant, harmless, read_text
 from pipeline.truth.region import Region, load_targets
 from pipeline.truth.scheme import IGNORED, ClassScheme
 
@@ -145,7 +148,7 @@ def check_leakage(regions: Iterable[Region], split: Split) -> None:
 def write_split(path: Path, regions: Iterable[Region], split: Split) -> None:
     """Write a split as CSV, a row a region, sorted."""
     rows = [
-        (r.region_id, r.patient, r.institute, r.source, split.side(r))
+        (*map(harmless, (r.region_id, r.patient, r.institute, r.source)), split.side(r))
         for r in sorted(regions, key=lambda r: r.region_id)
     ]
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -160,13 +163,13 @@ def read_split(path: Path) -> Split:
             patient on two.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), reader.fieldnames or ()
+        reader = csv.DictReader(io.StringIO(read_text(path, MAX_BYTES, "utf-8-sig"), newline=""))
+        columns = reader.fieldnames or ()
+        rows = [{name: as_meant(row[name] or "") for name in columns} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"split {path} cannot be read: {error}") from error
     if not {"region_id", "patient", "side"} <= set(columns):
-        raise UsageError(f"split {path} has the columns {list(columns)}; region_id, patient and side are needed")
+        raise UsageError(f"split {path} has the columns {list(columns)!s:.500}; region_id, patient and side are needed")
     sides: dict[str, Side] = {}
     patients: dict[str, Side] = {}
     for line, row in enumerate(rows, start=2):

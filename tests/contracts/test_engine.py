@@ -1,14 +1,21 @@
 """What every engine does, whatever runs underneath."""
 
+import ctypes
 import os
+import signal
+import subprocess
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 
-from pipeline.errors import SlideReadError, UsageError
-from workflows.engines.base import Engine, Outcome
+from pipeline.errors import SlideReadError, StoreError, UsageError
+from workflows.engines.base import UNBRAKED, Brake, Engine, EngineLostError, Outcome
 from workflows.engines.dask import DaskEngine
 from workflows.engines.serial import SerialEngine
 
@@ -16,6 +23,11 @@ from workflows.engines.serial import SerialEngine
 @dataclass(frozen=True)
 class Square:
     n: int
+    limit_s: float = field(default=inf, kw_only=True)
+
+    @property
+    def group(self) -> str:
+        return f"group/{self.n}"
 
     @property
     def key(self) -> str:
@@ -44,6 +56,76 @@ class Crash(Square):
 
 
 @dataclass(frozen=True)
+class Full(Square):
+    """Its results do not fit on the disk any more."""
+
+    def __call__(self) -> int:
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError as error:
+            raise StoreError("the mask cannot be written") from error
+
+
+@dataclass(frozen=True)
+class Greedy(Square):
+    """Asks numpy for more memory than there is."""
+
+    def __call__(self) -> int:
+        return np.empty(2**62, np.uint8).size
+
+
+@dataclass(frozen=True)
+class Sleep(Square):
+    seconds: float = 0.0
+
+    def __call__(self) -> int:
+        time.sleep(self.seconds)
+        return self.n
+
+
+@dataclass(frozen=True)
+class Hang(Square):
+    """Waits in C code for ever; with the interpreter's lock held, where ``deaf`` says so."""
+
+    deaf: bool = False
+
+    def __call__(self) -> int:
+        library = ctypes.PyDLL(None) if self.deaf else ctypes.CDLL(None)
+        return int(library.pause())
+
+
+@dataclass(frozen=True)
+class Segfault(Square):
+    def __call__(self) -> int:
+        return int(ctypes.string_at(0)[0])
+
+
+@dataclass(frozen=True)
+class Hog(Square):
+    """Takes memory until somebody stops it."""
+
+    def __call__(self) -> int:
+        held = []
+        while True:
+            held.append(np.ones(1 << 24, np.uint8))
+            time.sleep(0.01)
+
+
+@dataclass(frozen=True)
+class KilledOnce(Square):
+    """Its process is killed from outside the first time."""
+
+    mark: str = ""
+
+    def __call__(self) -> int:
+        path = Path(self.mark)
+        if not path.exists():
+            path.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.n
+
+
+@dataclass(frozen=True)
 class Variable(Square):
     name: str = ""
 
@@ -52,9 +134,25 @@ class Variable(Square):
         return os.environ.get(self.name, "")
 
 
-def play(engine: Engine, jobs: list[Square]) -> dict[str, Outcome]:
+class After:
+    """A brake that is pulled when so many outcomes have come, and lets what runs have `grace_s`."""
+
+    def __init__(self, grace_s: float) -> None:
+        self.grace_s, self.since = grace_s, inf
+
+    def pull(self) -> None:
+        self.since = time.monotonic()
+
+    def asked(self) -> bool:
+        return self.since < inf
+
+    def over(self) -> bool:
+        return time.monotonic() - self.since > self.grace_s
+
+
+def play(engine: Engine, jobs: list[Square], brake: Brake = UNBRAKED) -> dict[str, Outcome]:
     waiting = list(reversed(jobs))
-    outcomes = list(engine.run(lambda: waiting.pop() if waiting else None))
+    outcomes = list(engine.run(lambda: waiting.pop() if waiting else None, brake))
     assert len({o.key for o in outcomes}) == len(outcomes)
     return {o.key: o for o in outcomes}
 
@@ -81,6 +179,32 @@ class EngineContract:
         assert failure is not None
         assert failure.reason == "internal_error"
         assert failure.message.startswith("ZeroDivisionError")
+
+    def test_an_output_that_is_full_is_told_from_a_slide_that_fails(self, engine):
+        failure = play(engine, [Full(0)])["square/0"].failure
+        assert failure is not None
+        assert failure.reason == "output_lost"
+
+    def test_an_allocation_that_fails_is_out_of_memory(self, engine):
+        failure = play(engine, [Greedy(0)])["square/0"].failure
+        assert failure is not None
+        assert failure.reason == "out_of_memory"
+
+    def test_after_the_brake_no_job_starts_and_those_that_run_may_end(self, engine):
+        brake = After(20)
+        asked = []
+
+        def next_job():
+            asked.append(1)
+            return Sleep(len(asked), seconds=0.2)
+
+        outcomes = []
+        for outcome in engine.run(next_job, brake):
+            outcomes.append(outcome)
+            if len(outcomes) == 3:
+                brake.pull()
+        assert len(outcomes) == len(asked) <= 3 + 2
+        assert all(o.failure is None for o in outcomes)
 
     def test_jobs_may_depend_on_outcomes(self, engine):
         """A job that can start only after another one's outcome was consumed is asked for again."""
@@ -122,6 +246,61 @@ class TestDaskEngine(EngineContract):
         assert failures == {"square/2": "worker_died", "square/9": "worker_died"}
         assert len(outcomes) == 16
 
+    def test_a_crash_in_c_code_leaves_a_traceback(self, engine):
+        failure = play(engine, [Segfault(1), Square(2)])["square/1"].failure
+        assert failure is not None
+        assert failure.reason == "worker_died"
+        assert "Segmentation fault" in failure.traceback
+        assert "string_at" in failure.traceback
+
+    @pytest.mark.parametrize("deaf", [False, True])
+    def test_a_job_that_hangs_is_killed_at_its_limit_while_the_others_go_on(self, engine, deaf):
+        start = time.monotonic()
+        outcomes = play(engine, [Hang(0, limit_s=2.0, deaf=deaf), *(Sleep(n, seconds=0.1) for n in range(1, 21))])
+        assert time.monotonic() - start < 30
+        assert {key: o.failure.reason for key, o in outcomes.items() if o.failure} == {"square/0": "timeout"}
+        assert 2.0 <= outcomes["square/0"].seconds < 10
+        assert "__call__" in outcomes["square/0"].failure.traceback
+        assert len(outcomes) == 21
+
+    def test_a_process_killed_once_from_outside_costs_no_job(self, engine, tmp_path):
+        jobs = [KilledOnce(0, mark=str(tmp_path / "mark")), *map(Square, range(1, 8))]
+        assert {o.value for o in play(engine, jobs).values()} == {0, *(n * n for n in range(1, 8))}
+
+    def test_a_worker_that_was_killed_is_replaced(self, engine):
+        play(engine, [Crash(0)])
+        deadline = time.monotonic() + 30
+        while engine.slots < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert engine.slots == 2
+
+    def test_no_job_waits_behind_another_while_a_worker_is_free(self, engine):
+        start = time.monotonic()
+        outcomes = play(engine, [Sleep(0, seconds=3.0), *(Sleep(n, seconds=0.02) for n in range(1, 50))])
+        assert len(outcomes) == 50
+        assert time.monotonic() - start < 6
+
+    def test_over_the_brake_what_runs_is_left_and_its_process_goes(self):
+        engine = DaskEngine(1)
+        brake = After(0.5)
+        jobs = [Hang(0), Square(1)]
+        brake.pull()
+        brake.since = inf
+        run = engine.run(lambda: brake.pull() or jobs.pop(0), brake)
+        assert list(run) == []
+        pids = list(engine._local.pids().values())
+        start = time.monotonic()
+        engine.close()
+        assert time.monotonic() - start < 10
+        assert not any(psutil.pid_exists(pid) for pid in pids)
+
+    def test_the_hungry_one_fails_alone(self):
+        engine = DaskEngine(2, memory_bytes=500 * 2**20)
+        outcomes = play(engine, [Hog(3) if n == 3 else Sleep(n, seconds=0.1) for n in range(12)])
+        engine.close()
+        assert {key: o.failure.reason for key, o in outcomes.items() if o.failure} == {"square/3": "out_of_memory"}
+        assert "budget of 0.52 GB" in outcomes["square/3"].failure.message
+
     def test_workers_get_their_threads(self, engine):
         assert play(engine, [Variable(1, "OMP_NUM_THREADS")])["square/1"].value == "1"
 
@@ -151,7 +330,7 @@ def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
 
 def test_closing_leaves_no_process_and_no_folder():
     engine = DaskEngine(1)
-    scratch = Path(engine._scratch.name)
+    scratch = engine._local._scratch
     pids = engine._client.run(os.getpid)
     assert scratch.exists()
     engine.close()
@@ -159,3 +338,49 @@ def test_closing_leaves_no_process_and_no_folder():
     for pid in pids.values():
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_a_scheduler_that_goes_away_ends_the_run_with_a_name(cluster_of_its_own, monkeypatch):
+    monkeypatch.setattr("workflows.engines.dask._START_TIMEOUT_S", 5)
+    address, process = cluster_of_its_own
+    engine = DaskEngine(1, scheduler=address)
+    jobs = [Square(1), Sleep(2, seconds=60), Sleep(3, seconds=60)]
+    run = engine.run(lambda: jobs.pop(0) if jobs else None)
+    next(run)
+    process.kill()
+    with pytest.raises(EngineLostError):
+        next(run)
+    engine.close()
+
+
+CLUSTER = """
+from distributed import LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
+        print(cluster.scheduler_address, flush=True)
+        input()
+"""
+
+
+@pytest.fixture
+def cluster_of_its_own(tmp_path, repo):
+    """A scheduler with a worker in another process, as a batch system would start them."""
+    (tmp_path / "cluster.py").write_text(CLUSTER)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "cluster.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": f"{repo}:{repo / 'tests'}"},
+    )
+    yield process.stdout.readline().strip(), process
+    process.kill()
+    process.communicate()
+
+
+def test_a_hang_on_a_foreign_cluster_fails_and_its_worker_is_replaced(cluster_of_its_own):
+    engine = DaskEngine(1, scheduler=cluster_of_its_own[0])
+    outcomes = play(engine, [Hang(0, limit_s=2.0), Square(3)])
+    engine.close()
+    assert outcomes["square/0"].failure.reason == "timeout"
+    assert outcomes["square/3"].value == 9

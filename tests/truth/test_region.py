@@ -1,6 +1,7 @@
 """Pixels of a region beside their classes."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -72,9 +73,9 @@ class TestCodes:
 
     def test_the_pixels_are_those_that_a_run_sees(self, tmp_path: Path) -> None:
         one = region(tmp_path, random_codes(50, 70))
-        with_reader = open_slide(one.image, mpp=0.25)
-        frame = with_reader.info.frame.at(0.6)
-        assert np.array_equal(load_region(one, BCSS5, 0.6).rgb, with_reader.read(frame.box, 0.6))
+        with closing(open_slide(one.image, mpp=0.25)) as reader:
+            whole = reader.read(reader.info.frame.at(0.6).box, 0.6)
+        assert np.array_equal(load_region(one, BCSS5, 0.6).rgb, whole)
 
     def test_targets_alone_are_the_same(self, tmp_path: Path) -> None:
         for one in (region(tmp_path, random_codes(50, 70)), region(tmp_path, random_codes(50, 70), ignore_white=True)):
@@ -199,9 +200,9 @@ class TestSlides:
     def test_pixels_and_annotations_are_those_of_the_box(self, tmp_path: Path, mpp: float) -> None:
         one = self.annotated(tmp_path, Box(20, 80, 100, 120))
         found = load_region(one, TUMOR, mpp)
-        reader = open_slide(one.image)
-        box = reader.info.frame.project(Box(20, 80, 100, 120), reader.info.frame.at(mpp))
-        assert np.array_equal(found.rgb, reader.read(box, mpp))
+        with closing(open_slide(one.image)) as reader:
+            box = reader.info.frame.project(Box(20, 80, 100, 120), reader.info.frame.at(mpp))
+            assert np.array_equal(found.rgb, reader.read(box, mpp))
         assert (found.targets == 0).sum() == pytest.approx(60 * 40 * (0.5 / mpp) ** 2, rel=0.03)
         assert np.argwhere(found.targets == 0).min(axis=0) == pytest.approx(np.array([20, 20]) * 0.5 / mpp, abs=1)
         assert np.array_equal(load_targets(one, TUMOR, mpp), found.targets)

@@ -3,6 +3,7 @@
 import csv
 import json
 import uuid
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -179,19 +180,19 @@ def test_the_same_call_writes_the_same_bytes(slide: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("block_px", [64, 100, 256])
 def test_the_size_of_blocks_changes_nothing(slide: Path, monkeypatch: pytest.MonkeyPatch, block_px: int) -> None:
-    reader = open_slide(slide)
-    whole, _ = find_in(reader)
-    monkeypatch.setattr(annotate_module, "_BLOCK_PX", block_px)
-    parts, _ = find_in(reader)
+    with closing(open_slide(slide)) as reader:
+        whole, _ = find_in(reader)
+        monkeypatch.setattr(annotate_module, "_BLOCK_PX", block_px)
+        parts, _ = find_in(reader)
     assert np.array_equal(parts.field, whole.field)
 
 
 def test_no_more_than_a_block_with_its_margin_is_read_at_once(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = open_slide(slide)
-    read, boxes = reader.read, []
-    monkeypatch.setattr(reader, "read", lambda box, mpp: boxes.append((box, mpp)) or read(box, mpp))
-    monkeypatch.setattr(annotate_module, "_BLOCK_PX", 64)
-    find_in(reader)
+    with closing(open_slide(slide)) as reader:
+        read, boxes = reader.read, []
+        monkeypatch.setattr(reader, "read", lambda box, mpp: boxes.append((box, mpp)) or read(box, mpp))
+        monkeypatch.setattr(annotate_module, "_BLOCK_PX", 64)
+        find_in(reader)
     fine = [box for box, mpp in boxes if mpp == 1.0]
     assert max(box.area for box in fine) <= (64 + 2 * 36) ** 2
     assert len(fine) > 20

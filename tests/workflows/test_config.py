@@ -1,6 +1,7 @@
 import pytest
 
 from pipeline.errors import UsageError
+from pipeline.models.load import find_model, read_card
 from workflows.config import RunSettings, load_settings
 
 
@@ -18,6 +19,7 @@ def test_options_override_the_file_and_the_file_the_defaults(tmp_path):
         ("batch_size = 0", "batch_size"),
         ("batchsize = 4", "batchsize"),
         ('device = "gpu"', "device"),
+        ('backend = "onnx"', "backend"),
         ("batch_size = ", "run.toml"),
         ("[tissue]\nmpp = 'x'", "tissue.mpp"),
         ("[tissue]\nmmp = 8", "mmp"),
@@ -42,3 +44,44 @@ def test_processes_times_threads_do_not_exceed_the_cores():
     assert 1 <= processes * settings.torch_threads(processes) <= cores()
     assert settings.processes(gpus=3) == 3
     assert RunSettings(workers=5).processes(gpus=0) == 5
+
+
+def test_masks_of_one_backend_are_never_continued_with_another():
+    card = read_card(find_model("tumor"))
+    keys = {RunSettings().pixels_key(card, {}, "cpu", backend) for backend in ("torch", "openvino")}
+    assert len(keys) == 2
+
+
+def test_durations_and_sizes_are_written_as_people_write_them(tmp_path):
+    (tmp_path / "run.toml").write_text('slide_timeout_s = "30m"\nmax_memory_bytes = "4G"\nuntil = 07:00:00\n')
+    settings = load_settings(tmp_path / "run.toml", min_free_disk_bytes="1.5 TB")
+    assert (settings.slide_timeout_s, settings.max_memory_bytes) == (1800, 4 * 2**30)
+    assert (settings.min_free_disk_bytes, settings.until) == (3 * 2**39, "07:00:00")
+    assert load_settings(None, slide_timeout_s="off").slide_timeout_s is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("slide_timeout_s", "half an hour"),
+        ("slide_timeout_s", "0s"),
+        ("max_memory_bytes", "much"),
+        ("max_memory_bytes", "0"),
+        ("min_free_disk_bytes", "-1G"),
+        ("until", "25:00"),
+        ("until", "tomorrow"),
+    ],
+)
+def test_a_limit_that_is_none_is_named(name, text):
+    with pytest.raises(UsageError, match=name):
+        load_settings(None, **{name: text})
+
+
+def test_workers_share_nine_tenths_of_the_memory_that_a_container_allows(monkeypatch, tmp_path):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr("workflows.config._CGROUP_LIMITS", (limit, tmp_path / "not there"))
+    limit.write_text(f"{4 * 10**9}\n")
+    assert RunSettings().worker_bytes(2) == 1_800_000_000
+    limit.write_text("max\n")
+    assert RunSettings().worker_bytes(1) > 1_800_000_000 or RunSettings().worker_bytes(1) > 0
+    assert RunSettings(max_memory_bytes=5).worker_bytes(2) == 5

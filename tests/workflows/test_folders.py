@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.errors import StoreError
-from workflows.folders import SlideFolder, read_json, write_atomic, write_json
+from workflows.folders import SlideFolder, read_json, sweep, write_atomic, write_json, write_together
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -38,3 +38,22 @@ def test_clearing_a_slide_removes_nothing_that_is_not_ours(tmp_path):
         path.write_text("x")
     folder.clear()
     assert [p.name for p in tmp_path.iterdir()] == ["my notes.txt"]
+
+
+def test_files_that_belong_together_are_replaced_all_or_none(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("old")
+
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StoreError, match="No space left"):
+        write_together({tmp_path / "a": lambda p: p.write_text("new"), tmp_path / "b": full})
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "old", "b": "old"}
+
+
+def test_sweeping_removes_what_killed_writers_left_and_nothing_else(tmp_path):
+    for name in (".summary.123.tmp.json", ".lease.99.tmp", ".hidden", "summary.json", "my.5.tmp.json"):
+        (tmp_path / name).write_text("x")
+    sweep(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "my.5.tmp.json", "summary.json"]

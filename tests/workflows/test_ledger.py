@@ -1,11 +1,13 @@
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.errors import StoreError
 from workflows.engines.base import Failure
-from workflows.ledger import Ledger
+from workflows.ledger import Failed, Ledger
 
 
 def write(path: Path) -> None:
@@ -13,7 +15,7 @@ def write(path: Path) -> None:
     ledger.prepared("a", "k1", 1.0, fresh=True)
     ledger.segmented("a", "k1", 2.0, (0, 1))
     ledger.segmented("a", "k1", 3.0, (4, 5))
-    ledger.failed("prepare", "b", Failure("unreadable", "it does not decode", "Traceback ..."), 0.5)
+    ledger.failed("prepare", "b", "k9", Failure("unreadable", "it does not decode", "Traceback ..."), 0.5)
     ledger.close()
 
 
@@ -47,6 +49,59 @@ def test_a_failure_keeps_reason_message_and_traceback(tmp_path):
     write(tmp_path / "ledger.jsonl")
     line = json.loads((tmp_path / "ledger.jsonl").read_text().splitlines()[-1])
     assert (line["reason"], line["message"], line["traceback"]) == ("unreadable", "it does not decode", "Traceback ...")
+
+
+def test_the_last_word_on_a_slide_counts(tmp_path):
+    write(tmp_path / "ledger.jsonl")
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert ledger.failure("b") == Failed("k9", "unreadable", "it does not decode")
+    assert (ledger.failure("a"), ledger.attempts("a"), ledger.attempts("b")) == (None, 0, 1)
+    ledger.prepared("b", "k3", 1.0, fresh=True)
+    assert ledger.failure("b") is None
+    ledger.failed("segment", "b", "k9", Failure("timeout", "too long"), 9.0)
+    ledger.failed("segment", "b", "k9", Failure("store", "after that"), 9.0, first=False)
+    ledger.close()
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert ledger.failure("b") == Failed("k9", "timeout", "too long")
+    assert ledger.attempts("b") == 2
+    ledger.close()
+
+
+def test_a_slide_that_is_done_takes_no_room_for_its_blocks(tmp_path):
+    write(tmp_path / "ledger.jsonl")
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.finished("a", "k1", 1.0)
+    assert ledger._blocks == {}
+    ledger.close()
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert (ledger._blocks, ledger.seconds("k1")) == ({}, 7.0)
+    ledger.close()
+
+
+def test_lines_that_are_none_are_passed_over(tmp_path):
+    write(tmp_path / "ledger.jsonl")
+    with (tmp_path / "ledger.jsonl").open("ab") as file:
+        file.write(b'null\n17\n{}\n\x00\x00\x00\x00\n{"event": "segment"}\n[1, 2]\n\xff\xfe\n')
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert ledger.blocks_done("k1") == {(0, 1), (4, 5)}
+    ledger.close()
+
+
+def test_a_disk_that_is_full_is_a_store_error_and_what_stood_stands(tmp_path, monkeypatch):
+    write(tmp_path / "ledger.jsonl")
+    before = (tmp_path / "ledger.jsonl").read_bytes()
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("workflows.ledger.os.write", full)
+        with pytest.raises(StoreError, match="No space left"):
+            ledger.segmented("a", "k1", 1.0, (9, 9))
+    assert ledger.blocks_done("k1") == {(0, 1), (4, 5)}
+    ledger.close()
+    assert (tmp_path / "ledger.jsonl").read_bytes() == before
 
 
 @given(cut=st.integers(0, 600))

@@ -61,8 +61,23 @@ def drain(schedule: Schedule) -> list[Step]:
 
 
 class TestOrder:
-    def test_two_slides_are_prepared_ahead_and_no_more(self):
-        assert [s.slide_id for s in drain(Schedule("abcdef"))] == ["a", "b"]
+    def test_two_slides_are_prepared_before_blocks_are_started(self):
+        schedule = Schedule("abcdef")
+        for _ in range(2):
+            schedule.next_step()
+        schedule.prepared("a", [(0, 0), (0, 1)])
+        schedule.prepared("b", [(0, 0), (0, 1)])
+        assert [s.key for s in drain(schedule)][:2] == ["segment/a/0/0", "segment/a/0/1"]
+
+    def test_slides_that_hang_in_their_preparation_keep_no_other_from_beginning(self):
+        schedule = Schedule("abcdefgh", ahead=2, in_flight=6)
+        assert [s.slide_id for s in drain(schedule)] == list("abcdef")
+        schedule.prepared("f", [(0, 0)])
+        assert [s.key for s in drain(schedule)] == ["segment/f/0/0"]
+        schedule.segmented("f")
+        assert [s.key for s in drain(schedule)] == ["finish/f"]
+        schedule.finished("f")
+        assert [s.key for s in drain(schedule)] == ["prepare/g"]
 
     def test_the_oldest_slide_comes_first(self):
         schedule = Schedule("ab")
@@ -84,8 +99,8 @@ class TestOrder:
         assert drain(schedule) == []
 
     def test_the_next_slide_is_prepared_while_the_last_blocks_run(self):
-        schedule = Schedule("abc", ahead=1)
-        drain(schedule)
+        schedule = Schedule("abc", ahead=1, in_flight=2)
+        schedule.next_step()
         schedule.prepared("a", [(0, 0)])
         assert [s.key for s in drain(schedule)] == ["segment/a/0/0", "prepare/b"]
 

@@ -1,12 +1,36 @@
 """What an engine is: it takes jobs as long as there are any, and gives back one `Outcome` for each."""
 
+import errno
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pipeline.errors import SlideError
+from pipeline.errors import NoctileError, SlideError, StoreError
+
+TIMEOUT = "timeout"
+"""Reason code of a job that ran longer than its limit."""
+
+OUT_OF_MEMORY = "out_of_memory"
+"""Reason code of a job that needed more memory than there is, or than its process may use."""
+
+WORKER_DIED = "worker_died"
+"""Reason code of a job whose process dies whenever it runs."""
+
+OUTPUT_LOST = "output_lost"
+"""Reason code of a job whose results cannot be written for a reason that no slide can help."""
+
+_OUTPUT_ERRORS = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE", "ENOTCONN", "ENODEV", "ENXIO", "EHOSTDOWN", "ETIMEDOUT")
+    if hasattr(errno, name)
+}
+"""Full, read-only or gone: what a file system says when nobody can write to it."""
+
+
+class EngineLostError(NoctileError):
+    """Nothing can run any more: the scheduler has gone, or no worker comes back."""
 
 
 class Job(Protocol):
@@ -17,9 +41,47 @@ class Job(Protocol):
         """Unique in a run."""
         ...
 
+    @property
+    def group(self) -> str:
+        """What fails together: once a job of a group has killed its process, its fellows are not tried again."""
+        ...
+
+    @property
+    def limit_s(self) -> float:
+        """How long it may run (s); ``inf`` for as long as it takes."""
+        ...
+
     def __call__(self) -> Any:
         """Do it."""
         ...
+
+
+class Brake(Protocol):
+    """What stops a run before its end; engines ask it at least once a second while they wait."""
+
+    def asked(self) -> bool:
+        """Whether no further job may start."""
+        ...
+
+    def over(self) -> bool:
+        """Whether what still runs is to be left as it is."""
+        ...
+
+
+class _Unbraked:
+    """Stops nothing."""
+
+    def asked(self) -> bool:
+        """Never."""
+        return False
+
+    def over(self) -> bool:
+        """Never."""
+        return False
+
+
+UNBRAKED: Brake = _Unbraked()
+"""For runs that go on to their end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +113,24 @@ class Outcome:
 class Engine(Protocol):
     """Runs jobs somewhere."""
 
-    def run(self, next_job: Callable[[], Job | None]) -> Iterator[Outcome]:
+    @property
+    def slots(self) -> int:
+        """Jobs that can run at once."""
+        ...
+
+    def run(self, next_job: Callable[[], Job | None], brake: Brake = ...) -> Iterator[Outcome]:
         """Start jobs and yield their outcomes as they end.
 
         ``next_job`` is asked whenever there is room; None means that nothing can start before another outcome has been
-        consumed. The run is over when nothing is under way and ``next_job`` returns None.
+        consumed. The run is over when nothing is under way and ``next_job`` returns None, or when ``brake`` says so.
+
+        Raises:
+            EngineLostError: if nothing can run any more.
         """
         ...
 
     def close(self) -> None:
-        """Stop everything that the engine started."""
+        """Stop everything that the engine started, whatever it is doing."""
         ...
 
 
@@ -70,7 +140,16 @@ def attempt(job: Job) -> Outcome:
     try:
         value, failure = job(), None
     except Exception as error:  # noqa: BLE001 - one slide must never harm the others: whatever it was, it becomes a row
-        reason = error.reason if isinstance(error, SlideError) else "internal_error"
-        message = str(error) if isinstance(error, SlideError) else f"{type(error).__name__}: {error}"
-        value, failure = None, Failure(reason, message, traceback.format_exc())
+        value, failure = None, _failure(error)
     return Outcome(job.key, value, failure, time.perf_counter() - start)
+
+
+def _failure(error: Exception) -> Failure:
+    message = str(error) if isinstance(error, SlideError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, StoreError) and getattr(error.__cause__, "errno", None) in _OUTPUT_ERRORS:
+        reason = OUTPUT_LOST
+    elif isinstance(error, SlideError):
+        reason = error.reason
+    else:
+        reason = OUT_OF_MEMORY if isinstance(error, MemoryError) else "internal_error"
+    return Failure(reason, message, traceback.format_exc())

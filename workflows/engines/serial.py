@@ -2,15 +2,21 @@
 
 from collections.abc import Callable, Iterator
 
-from workflows.engines.base import Job, Outcome, attempt
+from workflows.engines.base import UNBRAKED, Brake, Job, Outcome, attempt
 
 
 class SerialEngine:
-    """The plain loop."""
+    """The plain loop.
 
-    def run(self, next_job: Callable[[], Job | None]) -> Iterator[Outcome]:
+    It cannot interrupt a job: one that hangs, hangs the run, one that crashes ends it, and its memory has no budget.
+    Time limits and brakes act between two jobs.
+    """
+
+    slots = 1
+
+    def run(self, next_job: Callable[[], Job | None], brake: Brake = UNBRAKED) -> Iterator[Outcome]:
         """See `Engine.run`."""
-        while (job := next_job()) is not None:
+        while not brake.asked() and (job := next_job()) is not None:
             yield attempt(job)
 
     def close(self) -> None:

@@ -1,0 +1,281 @@
+"""A night in which things go wrong: planted faults, programs that are killed, disks that are full.
+
+``python -m nightmare run ...`` is ``noctile run ...`` with steps that fail as their slide's name says.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import tifffile
+from PIL import Image
+from standins import small_slide
+
+import workflows.segment
+from workflows.folders import write_json
+from workflows.jobs import Prepared, StepJob
+
+TESTS = Path(__file__).resolve().parent
+VOLATILE = {"run.json", "ledger.jsonl", "slides.csv"}  # times, host and pid; the table stands in the parquet file too
+
+
+class FaultyJob(StepJob):
+    """A step that does what the first word of its slide's name says when a block is to be segmented."""
+
+    __slots__ = ()
+
+    def __call__(self) -> Any:
+        if self.step.kind == "segment":
+            _FAULTS.get(self.step.slide_id.partition("-")[0], lambda _: None)(self)
+        return StepJob.__call__(self)
+
+
+class SimulatedJob(StepJob):
+    """A step of a slide that needs no work."""
+
+    __slots__ = ()
+
+    def __call__(self) -> Any:
+        slide_id = self.step.slide_id
+        key = self.run.key(slide_id, None)
+        if self.step.kind == "prepare":
+            return Prepared(key, True, False, ((0, 0), (0, 1)), (9, 9))
+        if self.step.kind == "segment":
+            write_json(self.run.folder(slide_id).block_facts(self.step.block), {})
+            return 9
+        figures = {"tumor_area_mm2": 0.25, "tissue_area_mm2": 1.0, "flags": [], "versions": {"numpy": "2"}}
+        write_json(self.run.folder(slide_id).summary, {"key": key, "fingerprint": slide_id, **figures})
+        return None
+
+
+def _hang(_: StepJob) -> None:
+    ctypes.CDLL(None).pause()
+
+
+def _hang_deaf(_: StepJob) -> None:
+    ctypes.PyDLL(None).pause()  # holds the interpreter's lock
+
+
+def _segfault(_: StepJob) -> None:
+    ctypes.string_at(0)
+
+
+def _hog(_: StepJob) -> None:
+    held = []
+    while True:
+        held.append(np.ones(1 << 24, np.uint8))
+        time.sleep(0.01)
+
+
+def _vanish(job: StepJob) -> None:
+    job.entry.path.unlink(missing_ok=True)
+
+
+_FAULTS = {"hang": _hang, "deaf": _hang_deaf, "segfault": _segfault, "hog": _hog, "vanish": _vanish}
+
+EXPECTED = {
+    "healthy": ("done", {""}),
+    "truncated": ("failed", {"unopenable", "unreadable", "unreadable_tissue"}),
+    "flipped": ("", {"", "unopenable", "unreadable", "unreadable_tissue"}),  # done or failed, as the bits fell
+    "companion": ("failed", {"unopenable"}),
+    "nompp": ("failed", {"mpp_missing"}),
+    "hang": ("failed", {"timeout"}),
+    "deaf": ("failed", {"timeout"}),
+    "segfault": ("failed", {"worker_died"}),
+    "hog": ("failed", {"out_of_memory"}),
+    "vanish": ("failed", {"unopenable", "unreadable"}),
+    "blank": ("done", {""}),
+    "dark": ("done", {""}),
+}
+"""What must become of a slide by the first word of its name: status, and which reasons are true."""
+
+
+def plant(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
+    """Write so many slides of each kind, and a manifest that names them; returns the manifest."""
+    rng = random.Random(seed)
+    rows = []
+    for kind, count in counts.items():
+        for n in range(count):
+            name = f"{kind}-{n}"
+            path = folder / f"{name}{'.mrxs' if kind == 'companion' else '.tif'}"
+            _PLANT.get(kind, _healthy)(path, rng.randrange(10**6))
+            rows.append(f"{name},{path}")
+    rng.shuffle(rows)
+    manifest = folder / "manifest.csv"
+    manifest.write_text("\n".join(["slide_id,path", *rows]) + "\n")
+    return manifest
+
+
+def _healthy(path: Path, seed: int) -> None:
+    small_slide(path, seed=seed, height=700 + seed % 300, width=900)
+
+
+def _truncated(path: Path, seed: int) -> None:
+    _healthy(path, seed)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 5])
+
+
+def _flipped(path: Path, seed: int) -> None:
+    """One bit in a hundred bytes of the pixels is wrong."""
+    _healthy(path, seed)
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages[0]
+        start, stop = min(page.dataoffsets), max(np.add(page.dataoffsets, page.databytecounts))
+    data = np.frombuffer(path.read_bytes(), np.uint8).copy()
+    rng = np.random.default_rng(seed)
+    where = rng.integers(start + (stop - start) // 2, stop, (stop - start) // 200)
+    data[where] ^= (1 << rng.integers(0, 8, where.size)).astype(np.uint8)
+    path.write_bytes(data.tobytes())
+
+
+def _companion(path: Path, seed: int) -> None:
+    Image.new("RGB", (64, 64), (200, seed % 256, 200)).save(path, format="JPEG")
+
+
+def _nompp(path: Path, seed: int) -> None:
+    small_slide(path, seed=seed, height=700, width=900, mpp=None)
+
+
+def _blank(path: Path, seed: int) -> None:
+    small_slide(path, seed=None, height=700, width=900)
+
+
+def _dark(path: Path, seed: int) -> None:
+    """Fluorescence: spots on black."""
+    rng = np.random.default_rng(seed)
+    pixels = (rng.random((700, 900, 3)) * 12).astype(np.uint8)
+    for y, x in rng.integers(50, 650, (40, 2)):
+        pixels[y - 20 : y + 20, x - 20 : x + 20, 1] = 180
+    mpp = (20_000, 20_000)
+    tifffile.imwrite(
+        path, pixels, tile=(128, 128), photometric="rgb", resolution=mpp, resolutionunit="CENTIMETER", metadata=None
+    )
+
+
+_PLANT = {
+    "truncated": _truncated,
+    "flipped": _flipped,
+    "companion": _companion,
+    "nompp": _nompp,
+    "blank": _blank,
+    "dark": _dark,
+}
+
+
+class Program:
+    """``noctile run`` in a process of its own, with a temporary folder of its own.
+
+    Args:
+        command: words after ``python -m``.
+        temporary: where it makes temporary files.
+    """
+
+    def __init__(self, *command: object, temporary: Path) -> None:
+        self.temporary = temporary
+        path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", *map(str, command)],
+            env=os.environ | {"PYTHONPATH": path, "TMPDIR": str(temporary)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._seen: dict[int, psutil.Process] = {}
+
+    def children(self, role: str) -> list[psutil.Process]:
+        """Its workers, or the process that they are forked from."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            below = psutil.Process(self.process.pid).children(recursive=True)
+            self._seen |= {child.pid: child for child in below}
+            return [child for child in below if _role(child) == role]
+        return []
+
+    def kill(self, role: str, rng: random.Random) -> bool:
+        """Kill -9 the program itself (``client``), or one of its processes. Whether there was one."""
+        victims = [child.pid for child in self.children("" if role == "client" else role)]
+        if role == "client" and self.process.poll() is None:
+            victims = [self.process.pid]
+        if not victims:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rng.choice(victims), signal.SIGKILL)
+        return True
+
+    def wait(self, timeout_s: float = 120) -> tuple[int, str]:
+        """Exit code and what it said."""
+        said, _ = self.process.communicate(timeout=timeout_s)
+        return self.process.returncode, said
+
+    def left_over(self, within_s: float = 15.0) -> list[str]:
+        """Processes of it that are still there some time after it has ended."""
+        deadline = time.monotonic() + within_s
+        while alive := [p for p in self._seen.values() if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]:
+            if time.monotonic() > deadline:
+                return [" ".join(p.cmdline()) for p in alive]
+            time.sleep(0.1)
+        return []
+
+
+def _role(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if any("resource_tracker" in word for word in process.cmdline()):
+            return "tracker"
+        parent = process.parent()
+        if parent is not None and any("multiprocessing.forkserver" in word for word in parent.cmdline()):
+            return "worker"
+        if any("multiprocessing.forkserver" in word for word in process.cmdline()):
+            return "forkserver"
+    return "other"
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Every file of slides that are done, and the tables without their column of seconds."""
+    table = pq.read_table(out / "slides.parquet").drop_columns("seconds")
+    done = {row["slide_id"] for row in table.to_pylist() if row["status"] == "done"}
+    return {
+        str(p.relative_to(out)): p.read_bytes()
+        for slide_id in sorted(done)
+        for p in sorted((out / "slides" / slide_id).rglob("*"))
+        if p.is_file()
+    }
+
+
+def outcomes(out: Path) -> dict[str, tuple[str, str]]:
+    """Status and reason's code of each slide."""
+    rows = pq.read_table(out / "slides.parquet").to_pylist()
+    return {row["slide_id"]: (row["status"], row["reason"].partition(":")[0]) for row in rows}
+
+
+def ledger(out: Path) -> Iterator[dict[str, Any]]:
+    """The lines of the ledger that are whole."""
+    for line in (out / "ledger.jsonl").read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
+
+
+def main() -> None:
+    """The command line with faulty steps."""
+    workflows.segment.StepJob = FaultyJob  # type: ignore[misc]
+    from cli import main as cli
+
+    cli()
+
+
+if __name__ == "__main__":
+    import nightmare  # pickled by the name under which workers find it
+
+    nightmare.main()

@@ -1,0 +1,120 @@
+"""Where a run reads and writes: whose fault it is when that fails, a slide's or the disk's, and why a slide failed."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.slides.find import SlideEntry
+from workflows.engines.base import OUTPUT_LOST, Failure
+from workflows.folders import SlideFolder, sweep, write_atomic
+from workflows.lease import Lease
+from workflows.schedule import Step
+
+_PROBE_BYTES = 2**20
+"""What must fit on the disk for a failed write to be a slide's own fault (B); libraries hide that it was full."""
+
+_WRITING = {"store", "internal_error"}
+"""Reason codes behind which a disk may hide that cannot be written."""
+
+
+class Places:
+    """The folders that a run depends on.
+
+    Args:
+        entries: the slides.
+        out: the output folder.
+        lease: on it.
+    """
+
+    def __init__(self, entries: Sequence[SlideEntry], out: Path, lease: Lease) -> None:
+        self._out, self._lease = out, lease
+        self._source = _common_folder([entry.path for entry in entries])
+
+    def why_not_its_fault(self, failure: Failure) -> str | None:
+        """Why a failure is no slide's: results cannot be written, or all slides have gone; None if it may be."""
+        if failure.reason == OUTPUT_LOST:
+            return failure.message
+        if why := self.why_not_ours():
+            return why
+        if failure.reason in _WRITING and (why := _why_unwritable(self._out)):
+            return f"{why}; {failure.message}"
+        if self._source and _is_gone(self._source):
+            return f"the folder of the slides has gone: {self._source}; mount it again"
+        return None
+
+    def why_not_ours(self) -> str | None:
+        """Why the output folder must not be written to any more; None if it may be."""
+        try:
+            return None if self._lease.held else f"{self._out} has gone, or another run has taken it over"
+        except OSError as error:
+            return f"{self._out} cannot be reached: {error.strerror or error}"
+
+    def note_failure(self, folder: SlideFolder, step: Step, failure: Failure) -> None:
+        """Leave word of why a slide failed: in its folder, or in ``failures/`` where it has none.
+
+        Raises:
+            StoreError: if the file system refuses.
+        """
+        block = f" of block {step.block[0]}, {step.block[1]}" if step.block else ""
+        text = (
+            f"slide: {step.slide_id}\nreason: {failure.reason}\nmessage: {failure.message}\n"
+            f"step: {step.kind}{block}\n\n{failure.traceback}"
+        )
+        path = folder.failure if folder.path.is_dir() else self._elsewhere(folder)
+        write_atomic(path, lambda p: p.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+    def clean(self, folder: SlideFolder) -> None:
+        """Remove what a slide that is done needs no more: why it failed before, files of killed writers.
+
+        Raises:
+            OSError: if the file system refuses.
+        """
+        for path in (folder.failure, self._elsewhere(folder)):
+            path.unlink(missing_ok=True)
+        sweep(folder.path)
+
+    def _elsewhere(self, folder: SlideFolder) -> Path:
+        return self._out / "failures" / f"{folder.path.name}.txt"
+
+
+def seen(path: Path) -> list[int] | None:
+    """Size and time of a file, without opening it: that could hang; None if it is not there."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return [about.st_size, about.st_mtime_ns]
+
+
+def _common_folder(paths: list[Path]) -> Path | None:
+    """The folder that all slides stand in, if there are several and it is there."""
+    try:
+        folder = Path(os.path.commonpath([path.parent for path in paths]))
+    except ValueError:  # none, or on several drives
+        return None
+    return folder if len(paths) > 1 and not _is_gone(folder) else None
+
+
+def _is_gone(folder: Path) -> bool:
+    """Whether a folder is not there or empty, as the place of a disk is that is not mounted."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return True
+
+
+def _why_unwritable(folder: Path) -> str | None:
+    probe = folder / f".probe.{os.getpid()}.tmp"
+    try:
+        with probe.open("wb") as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return f"results cannot be written to {folder}: {error.strerror or error}"
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+    return None
