@@ -1,6 +1,7 @@
 """A slide of 100,000 x 80,000 pixels with a trivial model: how long it takes, and the peak memory of each process.
 
     python -m benchmarks.big_slide [--width 100000 --height 80000 --tissue 0.05] [--workers 2] [--classes 2]
+        [--max-memory 4G]
 
 Makes the slide (benchmarks.make_slide), runs `noctile run` on it in a process of its own, and watches the resident
 memory of that process and all of its children.
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("--tissue", type=float, default=0.05)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--classes", type=int, default=2)
+    parser.add_argument("--max-memory", help="a worker that holds more fails the slide, e.g. 2G")
     parser.add_argument("--keep", type=Path, help="make or reuse the slide here instead of in a temporary folder")
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -70,7 +72,9 @@ def main() -> None:
         model = trivial_model(work / "model", a.classes)
         out = work / "results"
         command = [sys.executable, "-m", "cli", "run", str(slide), "--out", str(out), "--model", str(model)]
-        seconds, largest, together = peak_mb([*command, "--workers", str(a.workers), "--device", "cpu"])
+        command += ["--workers", str(a.workers), "--device", "cpu"]
+        command += ["--max-memory", a.max_memory] if a.max_memory else []
+        seconds, largest, together = peak_mb(command)
         row = pq.read_table(out / "slides.parquet").to_pylist()[0]
         steps: dict[str, float] = {}
         for line in map(json.loads, (out / "ledger.jsonl").read_text().splitlines()):

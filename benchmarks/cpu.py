@@ -276,7 +276,8 @@ def tissue_tiles(slides: list[Path], manifest: Path | None, mpp: float | None, c
     """Tiles as a run plans them, without overlap, ``n`` of all of them at even distances."""
     tiling = Tiling(card.mpp, card.tile_px, 0, "crop", 4096, len(card.classes))
     tiles = []
-    for entry in find_slides(slides, manifest, mpp, images=True):
+    slides, images = (slides, True) if slides or manifest else ([Path("sample_slides")], False)
+    for entry in find_slides(slides, manifest, mpp, images=images):
         with closing(open_slide(entry.path, slide_id=entry.slide_id, mpp=entry.mpp)) as reader:
             spec = TissueSpec()
             tissue = find_tissue(*read_overview(reader, spec.mpp), spec)
@@ -319,7 +320,6 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[""], help="ways whose name holds one of these")
     a = parser.parse_args()
     names = [name for name in ways(a.threads) if name == TORCH or any(part in name for part in a.only)]
-    slides = a.slides or ([] if a.manifest else [Path("sample_slides")])
     shipped = find_model("tumor")
     print(f"{machine()}, {a.threads} threads, Python {sys.version.split()[0]}\n")
     print("| model | way | start s | tiles/s | x torch | CPU s/tile | memory MB | labels | same bits |\n|" + "---|" * 9)
@@ -327,7 +327,7 @@ def main() -> None:
         models = (("tumor", shipped, 64, 8), ("resnet34, 21 classes", resnet34(BUILD / "resnet34"), 8, 4))
         for name, folder, n, batch in models:
             path = Path(scratch) / "tiles.npy"
-            np.save(path, tissue_tiles(slides, a.manifest, a.mpp, read_card(folder), n))
+            np.save(path, tissue_tiles(a.slides, a.manifest, a.mpp, read_card(folder), n))
             compare(Case(name, folder, path, batch), names, a.threads, a.rounds)
     print(f"\n{machine()}")
 

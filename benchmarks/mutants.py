@@ -1,6 +1,7 @@
 """What becomes of damaged slides: seeded mutants of real ones and of small ones, each opened, read and looked at.
 
     python -m benchmarks.mutants --n 1000 --seed 0
+    python -m benchmarks.mutants --n 1000 --seed 0 --write build/mutants-0    # and then: noctile run build/mutants-0 ...
 
 A mutant ends in one of these ways: ``done``; a documented error, by its reason code; ``undocumented``, another Python
 exception; ``memory``, when its process may not have more; ``crash``, when a signal ends its process; ``hang``, when it
@@ -287,9 +288,7 @@ def hunt(
         child = _Child(Path(folder), limit_s, MEMORY_BYTES)
         with closing(child):
             for number in numbers:
-                rng = random.Random(f"{seed}/{number}")
-                original = rng.choice(originals)
-                data, mutation = mutate(original.read_bytes(), rng)
+                original, data, mutation = mutant(originals, number, seed)
                 path = Path(folder) / f"mutant{original.suffix}"
                 path.write_bytes(data)
                 began = time.perf_counter()
@@ -300,6 +299,13 @@ def hunt(
                     (keep / f"{number}-{original.name}").write_bytes(data)
                 path.unlink()
                 yield fate
+
+
+def mutant(originals: Sequence[Path], number: int, seed: int) -> tuple[Path, bytes, str]:
+    """A mutant: the file that it is made of, its bytes, and what was done."""
+    rng = random.Random(f"{seed}/{number}")
+    original = rng.choice(originals)
+    return original, *mutate(original.read_bytes(), rng)
 
 
 _LAYOUTS: dict[str, dict[str, Any]] = {
@@ -373,11 +379,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--slides", type=Path, default=Path("../shared/data/slides"), help="real slides, if there are any"
     )
+    parser.add_argument("--write", type=Path, help="write the mutants to this folder instead of looking at them")
     given = parser.parse_args(arguments)
     build = Path("build/mutants")
     originals = [*small_slides(build), *_generated(), *_real(given.slides)]
+    numbers = range(given.first, given.first + given.n)
+    if given.write:
+        given.write.mkdir(parents=True)
+        for number in numbers:
+            original, data, _ = mutant(originals, number, given.seed)
+            (given.write / f"{number:04}-{original.name}").write_bytes(data)
+        return
     began, fates = time.perf_counter(), []
-    for fate in hunt(originals, range(given.first, given.first + given.n), given.seed, keep=given.keep):
+    for fate in hunt(originals, numbers, given.seed, keep=given.keep):
         fates.append(fate)
         if fate.is_bad:
             print(asdict(fate), flush=True)

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from benchmarks.big_slide import peak_mb
 from benchmarks.common import BUILD, machine, side_by_side, slide, trivial_model
 
-SIZES = ((12_000, 10_000), (24_000, 20_000), (48_000, 40_000), (96_000, 80_000))
+SIZES = ((6_000, 5_000), (12_000, 10_000), (24_000, 20_000), (48_000, 40_000))
 SHARES = (0.05, 0.1, 0.2, 0.4)
 
 
@@ -132,7 +132,7 @@ def sizes() -> None:
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     rows = {
         "tissue on 35 %, four sizes": [(size, 0.35) for size in SIZES],
-        "96,000 x 80,000 px, four shares": [(SIZES[-1], share) for share in SHARES],
+        "48,000 x 40,000 px, four shares": [(SIZES[-1], share) for share in SHARES],
     }
     for name, cases in rows.items():
         nights = []

@@ -1,6 +1,6 @@
 """How fast 512-px tiles of tissue are read, next to other readers and to what decoding alone costs.
 
-    python -m benchmarks.read [--slide FILE] [--scratch FOLDER] [--rounds 3] [--overlap-px 0 128]
+    python -m benchmarks.read [--slide FILE] [--scratch FOLDER] [--rounds 3] [--overlap-px 0 128] [--ndpi FILE]
 
 Without ``--slide``, two slides of 24,000 x 20,000 px are made (256-px JPEG tiles, tissue on 35 %): (a) one of 0.5 um/px
 that is read as it is, and (b) one of 0.25 um/px that is read for a model that looks at 0.5. A given slide is read at
@@ -11,10 +11,14 @@ system's cache, and opening it is not counted.
 ``floor`` decodes the same JPEG tiles from memory, each once, with the same libjpeg-turbo, at half scale in (b); it does
 nothing else. OpenSlide and tiffslide are asked for one tile at a time through their `read_region`, and average 2 x 2
 pixels with Pillow in (b).
+
+With ``--ndpi``: how far OpenSlide is from decoding alone on the finest level of a Hamamatsu slide, read 512 rows at a
+time. Its one JPEG image has restart markers, between which each strip of 8 rows is an image of its own.
 """
 
 import argparse
 import platform
+import struct
 import tempfile
 import time
 from collections.abc import Iterator
@@ -31,6 +35,7 @@ from PIL import Image
 from tifffile import TiffFile
 from tiffslide import TiffSlide
 
+from benchmarks.common import side_by_side
 from benchmarks.make_slide import SlideMaker
 from pipeline.geometry import Box
 from pipeline.plan import TilePlan, Tiling, plan_tiles
@@ -192,8 +197,12 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="keep the slides here and take them from here")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--overlap-px", type=int, nargs="+", default=[0, 128])
+    parser.add_argument("--ndpi", type=Path, help="a Hamamatsu slide; nothing else is measured then")
     a = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one thread")
+    if a.ndpi:
+        ndpi(a.ndpi, a.rounds)
+        return
     with tempfile.TemporaryDirectory() as temporary:
         slides = [("its own pixels", a.slide, 1), ("half its pixels", a.slide, 2)]
         if a.slide is None:
@@ -202,6 +211,34 @@ def main() -> None:
             for overlap_px in a.overlap_px:
                 case = plan_case(name, path, factor, overlap_px)
                 report(case, measure(case, a.rounds))
+
+
+def ndpi(path: Path, rounds: int) -> None:
+    """Print what OpenSlide takes for all pixels of a slide, and what the JPEG streams alone take (CPU seconds)."""
+    with TiffFile(path) as tiff, OpenSlide(path) as slide:
+        page = tiff.pages.first
+        height, width, _ = page.shape
+        rows, across, _ = page.chunks
+        head = bytearray(page.jpegheader or b"")
+        frame = head.index(b"\xff\xc0")
+        head[frame + 5 : frame + 9] = struct.pack(">2H", rows, across)
+        streams = []
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            tiff.filehandle.seek(offset)
+            scan = tiff.filehandle.read(count)
+            streams.append(bytes(head) + (scan[:-2] if scan[-2] == 0xFF else scan) + b"\xff\xd9")
+
+        def through_library() -> None:
+            for y in range(0, height, TILE_PX):
+                np.asarray(slide.read_region((0, y), 0, (width, min(TILE_PX, height - y))).convert("RGB"))
+
+        def decode() -> None:
+            for stream in streams:
+                simplejpeg.decode_jpeg(stream, "RGB")
+
+        found = side_by_side({"openslide": through_library, "floor": decode}, rounds)
+    for name, (_, cpu) in found.items():
+        print(f"{name}: {height * width / 1e6 / cpu:.0f} million pixels/s of CPU")
 
 
 def _made(folder: Path) -> Iterator[tuple[str, Path, int]]:

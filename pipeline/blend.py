@@ -109,7 +109,7 @@ class Canvas:
                 self._add_faded(row, col, p)
 
     def finish(self, tissue: npt.NDArray[np.bool_]) -> BlockMask:
-        """The block's labels and maps; pixels that are not tissue are 0 everywhere.
+        """The block's labels and maps; pixels that are not tissue are 0 everywhere. Nothing can be added afterwards.
 
         Args:
             tissue: bool ``[box.height, box.width]``; each of its pixels must lie under a tile that was added.
@@ -124,16 +124,17 @@ class Canvas:
         if self._window == "blend":
             self._flush(self._box.y_stop)
         xp = self._xp
-        inside = xp.astype(xp.asarray(tissue, device=self._device), xp.uint8)
-        labels = self._labels * inside
+        inside = xp.asarray(tissue.view(np.uint8), device=self._device)
+        for values in (self._labels, *self._maps):
+            values *= inside  # noqa: PLW2901 - in place: they are as large as the block
         count = pool_sums(xp, inside)
         cells = xp.where(count > 0, count, 1.0)
         heat, confidence = (
-            _to_host(xp.astype(xp.floor(pool_sums(xp, q * inside) / cells + 0.5), xp.uint8)) for q in self._maps
+            _to_host(xp.astype(xp.floor(pool_sums(xp, q) / cells + 0.5), xp.uint8)) for q in self._maps
         )
         facts = BlockFacts(int(np.count_nonzero(tissue)), *self._seams.count(tissue, self._box))
         analysed = _to_host(xp.astype(count, xp.uint8))
-        return BlockMask(self._box, _to_host(labels), heat, confidence, analysed, facts)
+        return BlockMask(self._box, _to_host(self._labels), heat, confidence, analysed, facts)
 
     def _start(self, first: Any) -> None:
         xp = self._xp = array_api_compat.array_namespace(first)

@@ -186,11 +186,22 @@ def _mend(pixels: UInt8) -> None:
 
     Those left and right of it would cost the same 20 us a tile again, for 0.03 % of the labels.
     """
-    above, below = pixels[7:-1:8], pixels[8::8]
-    change = np.subtract(below, above, dtype=np.float32).reshape(-1, 3).dot(_EIGHTH_OF_CHROMA)
-    change = np.rint(change, out=change).astype(np.int16).reshape(above.shape)
-    for side, mended in ((above, above + change), (below, below - change)):
-        side[...] = np.maximum(np.minimum(mended, 255, out=mended), 0, out=mended)
+    rims = pixels[7:-1].reshape(-1, 8, pixels.shape[1] * 3)[:, :2]  # the last row of a block and the next one's first
+    sides = rims.astype(np.int16)
+    across = np.subtract(sides[:, 1], sides[:, 0]).astype(np.float32).reshape(-1, 3)
+    change = across.dot(_EIGHTH_OF_CHROMA)
+    exchanged = np.rint(change, out=change).astype(np.int16).reshape(sides[:, 0].shape)
+    sides[:, 0] += exchanged
+    sides[:, 1] -= exchanged
+    darkest, brightest = _limits(sides.shape)
+    np.maximum(np.minimum(sides, brightest, out=sides), darkest, out=sides)
+    rims[...] = sides
+
+
+@lru_cache(maxsize=8)
+def _limits(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+    """All 0, and all 255: numpy takes the smaller of two arrays six times faster than that of an array and a number."""
+    return np.zeros(shape, np.int16), np.full(shape, 255, np.int16)
 
 
 def _check(expected: Extent, height: int, width: int) -> None:
