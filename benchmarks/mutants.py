@@ -1,7 +1,7 @@
 """What becomes of damaged slides: seeded mutants of real ones and of small ones, each opened, read and looked at.
 
     python -m benchmarks.mutants --n 1000 --seed 0
-    python -m benchmarks.mutants --n 1000 --seed 0 --write build/mutants-0    # and then: noctile run build/mutants-0 ...
+    python -m benchmarks.mutants --n 1000 --seed 0 --write build/mutants-0    # for noctile run build/mutants-0 ...
 
 A mutant ends in one of these ways: ``done``; a documented error, by its reason code; ``undocumented``, another Python
 exception; ``memory``, when its process may not have more; ``crash``, when a signal ends its process; ``hang``, when it
