@@ -111,9 +111,7 @@ def compare(runs: int, peers: list[str], envs: Path) -> None:
         )
     own = statistics.median(night.slide_s for night in ours)
     of_run, of_slide = (1000 * (s / tiles - model_s) for s in (seconds, further_s(ours, three)))
-    print(
-        f"\nNoctile: {of_slide:.1f} ms of wall time a tile outside the model, {of_run:.1f} with the run's start; the model"
-    )
+    print(f"\nNoctile: {of_slide:.1f} ms of wall time a tile outside the model, {of_run:.1f} with the run's start;")
     print(f"the model itself {1000 * model_s:.1f} ms; prepare and finish {own:.2f} s for a slide")
 
 
