@@ -377,8 +377,9 @@ def _print_status(status: "Status", out: Path, only_failed: bool) -> None:
     elif run:
         click.echo(f"died: {run.holder}; last sign of life {run.silent_s:.0f} s ago; the same command goes on")
     else:
+        again = "; --retry-failed tries again what failed" if status.failed else ""
         over = not (status.waiting or status.begun)
-        click.echo("ended" if over else "not at work; the same command goes on")
+        click.echo(f"ended{again}" if over else "nobody is at work; the same command goes on")
     counts = [f"{status.done} done", f"{len(status.failed)} failed", f"{len(status.begun)} begun"]
     click.echo(f"{status.submitted} slides: {', '.join(counts)}, {status.waiting} waiting")
     if status.tiles_per_s:

@@ -129,9 +129,7 @@ class Canvas:
             values *= inside  # noqa: PLW2901 - in place: they are as large as the block
         count = pool_sums(xp, inside)
         cells = xp.where(count > 0, count, 1.0)
-        heat, confidence = (
-            _to_host(xp.astype(xp.floor(pool_sums(xp, q) / cells + 0.5), xp.uint8)) for q in self._maps
-        )
+        heat, confidence = (_to_host(xp.astype(xp.floor(pool_sums(xp, q) / cells + 0.5), xp.uint8)) for q in self._maps)
         facts = BlockFacts(int(np.count_nonzero(tissue)), *self._seams.count(tissue, self._box))
         analysed = _to_host(xp.astype(count, xp.uint8))
         return BlockMask(self._box, _to_host(self._labels), heat, confidence, analysed, facts)

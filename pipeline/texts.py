@@ -4,6 +4,7 @@ import errno
 import json
 import re
 import tomllib
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ shipped card has 116."""
 SETTINGS_BYTES, CARD_BYTES = 2**20, 2**24
 """Largest settings and class schemes (B), and largest card and config of a model, which say how it was trained."""
 
+
+_PIECE_BYTES = 2**20
 
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\0]")
 """What a cell begins with that a spreadsheet may take for a formula: an operator, also in full width, or what some skip
@@ -60,11 +63,11 @@ def read_bytes(path: Path, most_bytes: int) -> bytes:
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError(errno.EINVAL, "It is no file but a pipe or a device", str(path))
-    with path.open("rb") as file:
-        data = file.read(most_bytes + 1)
-    if len(data) > most_bytes:
+    with path.open("rb") as file:  # in pieces: to read at most so many bytes takes memory for as many
+        pieces = list(takewhile(bool, (file.read(_PIECE_BYTES) for _ in range(most_bytes // _PIECE_BYTES + 1))))
+    if sum(map(len, pieces)) > most_bytes:
         raise OSError(errno.EFBIG, f"It has more than {most_bytes} bytes", str(path))
-    return data
+    return b"".join(pieces)
 
 
 def parse_json(text: str | bytes, most_values: int | None = None) -> Any:

@@ -1,6 +1,9 @@
 """A night in which things go wrong: planted faults, programs that are killed, disks that are full.
 
-``python -m nightmare run ...`` is ``noctile run ...`` with steps that fail as their slide's name says.
+``python -m nightmare run ...`` is ``noctile run ...`` with steps that fail as their slide's name says. The environment
+may ask for more: with ``NIGHTMARE_SIMULATED`` steps do nothing; ``NIGHTMARE_RENAME_S`` is how long every file takes to
+get its name (s), as on a busy network folder, so that kills meet files half written; the file ``NIGHTMARE_LOG`` gets a
+line for every block that is begun.
 """
 
 import contextlib
@@ -9,19 +12,23 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import tifffile
 from PIL import Image
-from standins import small_slide
+from standins import small_slide, threshold_model
 
 import workflows.segment
 from workflows.folders import write_json
@@ -38,6 +45,9 @@ class FaultyJob(StepJob):
 
     def __call__(self) -> Any:
         if self.step.kind == "segment":
+            if log := os.environ.get("NIGHTMARE_LOG"):
+                with Path(log).open("a") as file:
+                    file.write(f"{self.step.key}\n")
             _FAULTS.get(self.step.slide_id.partition("-")[0], lambda _: None)(self)
         return StepJob.__call__(self)
 
@@ -119,7 +129,10 @@ def plant(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
 
 
 def _healthy(path: Path, seed: int) -> None:
-    small_slide(path, seed=seed, height=700 + seed % 300, width=900)
+    """One with tissue: of some seeds comes none."""
+    while not path.exists() or tifffile.imread(path, key=1).mean() > 235:
+        small_slide(path, seed=seed, height=700 + seed % 300, width=900)
+        seed += 1
 
 
 def _truncated(path: Path, seed: int) -> None:
@@ -181,64 +194,170 @@ class Program:
     Args:
         command: words after ``python -m``.
         temporary: where it makes temporary files.
+        env: more of its environment.
     """
 
-    def __init__(self, *command: object, temporary: Path) -> None:
+    def __init__(self, *command: object, temporary: Path, **env: object) -> None:
         self.temporary = temporary
+        self._mark = f"NIGHTMARE={uuid4().hex}"  # which all its processes have in their environment, orphans too
         path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+        self._said, name = tempfile.mkstemp()  # not a pipe: one that nobody reads would stop it
+        Path(name).unlink()
         self.process = subprocess.Popen(
             [sys.executable, "-m", *map(str, command)],
-            env=os.environ | {"PYTHONPATH": path, "TMPDIR": str(temporary)},
-            stdout=subprocess.PIPE,
+            env=os.environ
+            | {"PYTHONPATH": path, "TMPDIR": str(temporary), "NIGHTMARE": self._mark.partition("=")[2]}
+            | {name: str(value) for name, value in env.items()},
+            stdout=self._said,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
-        self._seen: dict[int, psutil.Process] = {}
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def processes(self) -> list[psutil.Process]:
+        """All that it consists of, or that it left behind."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                mark = process.environ().get("NIGHTMARE")
+                if mark == self._mark.partition("=")[2] and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
 
     def children(self, role: str) -> list[psutil.Process]:
         """Its workers, or the process that they are forked from."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            below = psutil.Process(self.process.pid).children(recursive=True)
-            self._seen |= {child.pid: child for child in below}
-            return [child for child in below if _role(child) == role]
-        return []
+        return [process for process in self.processes() if _role(process) == role]
 
     def kill(self, role: str, rng: random.Random) -> bool:
         """Kill -9 the program itself (``client``), or one of its processes. Whether there was one."""
-        victims = [child.pid for child in self.children("" if role == "client" else role)]
-        if role == "client" and self.process.poll() is None:
-            victims = [self.process.pid]
-        if not victims:
+        victims = [self.process.pid] if role == "client" else [child.pid for child in self.children(role)]
+        if self.ended or not victims:
             return False
         with contextlib.suppress(ProcessLookupError):
             os.kill(rng.choice(victims), signal.SIGKILL)
         return True
 
+    def listening(self) -> set[tuple[str, int]]:
+        """Address and port of all on which it waits for connections."""
+        places = set()
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                connections = process.net_connections(kind="inet")
+                places |= {tuple(c.laddr) for c in connections if c.status == psutil.CONN_LISTEN}
+        return places
+
     def wait(self, timeout_s: float = 120) -> tuple[int, str]:
         """Exit code and what it said."""
-        said, _ = self.process.communicate(timeout=timeout_s)
-        return self.process.returncode, said
+        try:
+            code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            for process in self.processes():
+                process.kill()
+            self.process.wait()
+            raise AssertionError(f"it has not ended after {timeout_s:.0f} s: {self._read()}") from None
+        return code, self._read()
+
+    def _read(self) -> str:
+        return os.pread(self._said, 2**24, 0).decode()
 
     def left_over(self, within_s: float = 15.0) -> list[str]:
         """Processes of it that are still there some time after it has ended."""
         deadline = time.monotonic() + within_s
-        while alive := [p for p in self._seen.values() if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]:
+        while alive := self.processes():
             if time.monotonic() > deadline:
                 return [" ".join(p.cmdline()) for p in alive]
             time.sleep(0.1)
         return []
 
 
+@dataclass(frozen=True)
+class World:
+    """Slides, a model, settings, and where programs that use them make temporary files.
+
+    Attributes:
+        folder: ``slides/`` with ``manifest.csv``, ``model/``, ``run.toml``.
+        temporary: short, for sockets have short names.
+    """
+
+    folder: Path
+    temporary: Path
+
+    @classmethod
+    @contextlib.contextmanager
+    def of(cls, folder: Path, counts: dict[str, int], settings: str) -> Iterator["World"]:
+        """A new world, with so many slides of each kind."""
+        (folder / "slides").mkdir()
+        plant(folder / "slides", counts)
+        threshold_model(folder / "model")
+        (folder / "run.toml").write_text(settings)
+        with tempfile.TemporaryDirectory(prefix="night-") as temporary:
+            yield cls(folder, Path(temporary))
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "slides" / "manifest.csv"
+
+    def words(self, out: Path, *more: object) -> list[str]:
+        """The command line of a run in this world."""
+        given = {"--manifest": self.manifest, "--out": out, "--model": self.folder / "model"}
+        given["--config"] = self.folder / "run.toml"
+        return [str(word) for word in ("run", *(w for pair in given.items() for w in pair), *more)]
+
+    def start(self, out: Path, *more: object, **env: object) -> Program:
+        """Start a run, in which files take their time, so that there is something to disturb."""
+        return Program("nightmare", *self.words(out, *more), temporary=self.temporary, **SLOWLY | env)
+
+    def left_in_temporary(self) -> list[str]:
+        return [path.name for path in self.temporary.iterdir()]
+
+
+SLOWLY = {"NIGHTMARE_RENAME_S": 0.02}
+
+
+def wait_for(what: Callable[[], object], timeout_s: float = 60.0) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + timeout_s
+    while not what():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
+def same(a: dict[str, bytes], b: dict[str, bytes]) -> None:
+    """Compare what `contents` gave."""
+    assert a.keys() == b.keys()
+    assert [name for name in a if a[name] != b[name]] == []
+
+
+def mounted(folder: Path, size: str) -> bool:
+    """Whether this process may mount a disk of its own; then there is one of that size, to be unmounted again."""
+    folder.mkdir(exist_ok=True)
+    return os.geteuid() == 0 and os.system(f"mount -t tmpfs -o size={size} tmpfs {folder} 2>/dev/null") == 0
+
+
+def resize(folder: Path, size: str) -> None:
+    """Give the disk that `mounted` made another size."""
+    assert os.system(f"mount -o remount,size={size} {folder}") == 0
+
+
+def is_open(port: int) -> bool:
+    """Whether anybody answers at a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def _role(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.NoSuchProcess):
-        if any("resource_tracker" in word for word in process.cmdline()):
+        words = process.cmdline()
+        if any("resource_tracker" in word for word in words):
             return "tracker"
-        parent = process.parent()
-        if parent is not None and any("multiprocessing.forkserver" in word for word in parent.cmdline()):
-            return "worker"
-        if any("multiprocessing.forkserver" in word for word in process.cmdline()):
-            return "forkserver"
+        if any("multiprocessing.forkserver" in word for word in words):  # a forked worker has its words too
+            parent = process.parent()
+            forked = parent is not None and any("multiprocessing.forkserver" in word for word in parent.cmdline())
+            return "worker" if forked else "forkserver"
     return "other"
 
 
@@ -260,6 +379,11 @@ def outcomes(out: Path) -> dict[str, tuple[str, str]]:
     return {row["slide_id"]: (row["status"], row["reason"].partition(":")[0]) for row in rows}
 
 
+def events(out: Path, kind: str) -> int:
+    """How often something stands in the ledger."""
+    return sum(line["event"] == kind for line in ledger(out)) if (out / "ledger.jsonl").exists() else 0
+
+
 def ledger(out: Path) -> Iterator[dict[str, Any]]:
     """The lines of the ledger that are whole."""
     for line in (out / "ledger.jsonl").read_text(errors="replace").splitlines():
@@ -267,9 +391,24 @@ def ledger(out: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
+def _rename_slowly(seconds: float) -> None:
+    replace = Path.replace
+
+    def slow(path: Path, target: Path) -> Path:
+        time.sleep(seconds)
+        return replace(path, target)
+
+    Path.replace = slow  # type: ignore[method-assign]
+
+
+if __name__ != "__main__" and "NIGHTMARE_RENAME_S" in os.environ:  # in workers too: they import this module
+    _rename_slowly(float(os.environ["NIGHTMARE_RENAME_S"]))
+
+
 def main() -> None:
     """The command line with faulty steps."""
-    workflows.segment.StepJob = FaultyJob  # type: ignore[misc]
+    simulated = "NIGHTMARE_SIMULATED" in os.environ
+    workflows.segment.StepJob = SimulatedJob if simulated else FaultyJob  # type: ignore[misc]
     from cli import main as cli
 
     cli()

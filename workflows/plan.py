@@ -142,7 +142,7 @@ class NightPlan:
         short = "; that may not be enough" if disk > self.free_bytes else ""
         predictions = sum(slide.predictions or 0 for slide in self.slides)
         return [
-            f"{len(self.slides)} slides: {', '.join(states)}; {blank} without tissue, {twice} twice",
+            f"{len(self.slides)} slides: {', '.join(states)}; {blank} without tissue, {twice} duplicates",
             f"tissue {tissue_mm2:.2f} mm2, {predictions} predictions, {self.left} to do",
             self._hours(),
             f"disk: masks at most {disk / 1e9:.2f} GB, {self.free_bytes / 1e9:.2f} GB free{short}",
@@ -153,9 +153,10 @@ class NightPlan:
     def _hours(self) -> str:
         if self.seconds is None or not self.calibration:
             return "time: nothing to predict" if not self.left else "time: unknown, the speed was not measured"
-        c = self.calibration
+        c, hours = self.calibration, self.seconds / 3600
+        lasts = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
         return (
-            f"time: about {self.seconds / 3600:.2g} h at {c.tiles_per_s:.3g} tiles/s with {c.workers} jobs at once "
+            f"time: about {lasts} at {c.tiles_per_s:.3g} tiles/s with {c.workers} jobs at once "
             f"(measured on {c.tiles} tiles of {', '.join(c.slides[:3])}; reading and predicting alone)"
         )
 

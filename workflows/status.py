@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import UsageError
+from pipeline.texts import as_meant
 from workflows.folders import SlideFolder, read_json
 from workflows.lease import NAME, STALE_S, Holder, read_lease
 
@@ -260,7 +261,7 @@ def _planned(out: Path, slide_ids: list[str]) -> int | None:
         return 0
     try:
         with (out / PLAN_TABLE).open(encoding="utf-8", newline="") as lines:
-            known = {row["slide_id"].removeprefix("'"): row["predictions"] for row in csv.DictReader(lines)}
+            known = {as_meant(row["slide_id"]): row["predictions"] for row in csv.DictReader(lines)}
         return sum(int(known[slide_id]) for slide_id in slide_ids)
     except (OSError, ValueError, KeyError):
         return None

@@ -44,6 +44,9 @@ Row = dict[str, Any]
 _NOT_OF_THE_SUMMARY = {"slide_id", "path", "patient_id", "group", "status", "reason", "seconds"}
 """Columns of the cohort's table that do not come from a slide's summary."""
 
+_NAMES = 5
+"""So many slides are named where a table is wrong in many rows."""
+
 _DELETE = "delete it"
 _DO_AGAIN = "delete {folder} and run the same command again"
 _MEASURE_AGAIN = "delete {folder}/summary.json and run the same command again, which measures the slide anew"
@@ -380,11 +383,15 @@ def _csv_faults(table: pa.Table, text: Path) -> Iterator[Fault]:
     with tempfile.TemporaryDirectory() as folder:
         write_csv(table, Path(folder) / text.name)
         expected, found = _cells(Path(folder) / text.name), _cells(text)
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
-            yield Fault(text.name, f"has no row of {name}, which slides.parquet has", _TABLES_AGAIN)
-        elif found[name] != expected.get(name):
-            yield Fault(text.name, f"does not say of {name} what slides.parquet says", _TABLES_AGAIN)
+    missing = sorted(expected.keys() - found.keys())
+    other = [name for name in sorted(found) if found[name] != expected.get(name)]
+    for names, what in (
+        (missing, "has no row of {}, which slides.parquet has"),
+        (other, "does not say of {} what slides.parquet says"),
+    ):
+        if names:
+            some = ", ".join(names[:_NAMES]) + (f" and {len(names) - _NAMES} more" if len(names) > _NAMES else "")
+            yield Fault(text.name, what.format(some), _TABLES_AGAIN)
 
 
 def _cells(text: Path) -> dict[str, list[str]]:

@@ -6,9 +6,12 @@ terabyte, in native code that ends the process where memory ends. Whatever else 
 
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
 
 from pipeline.errors import SlideOpenError
 
@@ -30,6 +33,9 @@ MAX_TILES = 2**22
 _WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _SUB_DIRECTORIES = 256, 257, 322, 323, 324, 330
 """Tags. (TIFF 6.0; 330: TIFF Technical Note 1)"""
 
+_BYTE_COUNTS = (279, 325)
+"""Tags that say how many bytes each strip and each tile takes. (TIFF 6.0)"""
+
 _INTEGERS = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 """Types SHORT, LONG, IFD, LONG8 and IFD8, and how `struct` calls them. (TIFF 6.0, page 15; BigTIFF, libtiff)"""
 
@@ -42,7 +48,7 @@ class Entry:
         place: where it begins in the file (B).
         kind: its type.
         count: of its values.
-        values: the first `MAX_DIRECTORIES` of them, where they are whole numbers and in the file.
+        values: themselves, where they are whole numbers in the file and at most `MAX_DIRECTORIES`.
     """
 
     place: int
@@ -59,11 +65,13 @@ class Directory:
         place: where it begins in the file (B).
         entries: by tag; of a tag that stands twice, the first.
         next_place: where the pointer to the next one stands (B).
+        largest_bytes: the most that it says that a strip or tile takes (B).
     """
 
     place: int
     entries: dict[int, Entry]
     next_place: int
+    largest_bytes: int
 
     def number(self, tag: int) -> int:
         """The value of a tag that has one whole number, else 0."""
@@ -78,9 +86,31 @@ def check_directories(path: Path, slide_id: str) -> None:
         SlideOpenError: otherwise.
         OSError: if the file cannot be read.
     """
-    try:
+    with _refusing(path, slide_id):
         for directory in directories(path):
             _check_sizes(directory)
+
+
+def check_tile_bytes(path: Path, slide_id: str) -> None:
+    """Nothing, if no tile or strip of a TIFF file is said to take more than the file has.
+
+    OpenSlide asks for that much memory, and ends the process where there is less.
+
+    Raises:
+        SlideOpenError: otherwise.
+        OSError: if the file cannot be read.
+    """
+    size = path.stat().st_size
+    with _refusing(path, slide_id):
+        largest = max((directory.largest_bytes for directory in directories(path)), default=0)
+        if largest > size:
+            raise ValueError(f"it says that a tile takes {largest} bytes, more than it has ({size})")
+
+
+@contextmanager
+def _refusing(path: Path, slide_id: str) -> Iterator[None]:
+    try:
+        yield
     except ValueError as error:
         raise SlideOpenError(
             f"slide {slide_id}: {path} is TIFF, but {error}. No slide is like that: the file is damaged, or made to do "
@@ -159,22 +189,34 @@ class _Tiff:
         for k, (tag, kind, number, _) in enumerate(self._rows(begin, count, side)):
             at = begin + k * side
             found.setdefault(tag, Entry(at, kind, number, self._values(kind, number, at + side - self._word_bytes)))
-        return Directory(place, found, begin + count * side)
+        largest = max((self._largest(found[tag], side) for tag in _BYTE_COUNTS if tag in found), default=0)
+        return Directory(place, found, begin + count * side, largest)
 
     def pointer(self, place: int) -> int:
         """The pointer at a place; 0 where the file ends."""
         return (self._numbers(place, self._pointer, 1) or (0,))[0]
 
     def _values(self, kind: int, count: int, field: int) -> tuple[int, ...]:
-        """The whole numbers of an entry whose value field is at ``field``."""
-        if kind not in _INTEGERS or not count:
+        """The whole numbers of an entry whose value field is at ``field``, unless they are too many."""
+        if kind not in _INTEGERS or not 0 < count <= MAX_DIRECTORIES:
             return ()
-        code = _INTEGERS[kind]
-        if struct.calcsize(code) * count > self._word_bytes:
-            if count > MAX_DIRECTORIES:
-                return ()
-            (field,) = self._numbers(field, "Q" if self._word_bytes == 8 else "I", 1) or (self.size,)
-        return self._numbers(field, code, min(count, MAX_DIRECTORIES))
+        return self._numbers(self._place(kind, count, field), _INTEGERS[kind], count)
+
+    def _largest(self, entry: Entry, side: int) -> int:
+        """The largest of an entry's whole numbers, as far as they are in the file; the entry takes ``side`` bytes."""
+        if entry.kind not in _INTEGERS or not 0 < entry.count <= MAX_TILES:
+            return 0
+        place = self._place(entry.kind, entry.count, entry.place + side - self._word_bytes)
+        code = _INTEGERS[entry.kind]
+        data = self._bytes(place, struct.calcsize(code) * entry.count)
+        whole = len(data) // struct.calcsize(code)
+        return int(np.frombuffer(data, f"{self._order}{code}", whole).max(initial=0))
+
+    def _place(self, kind: int, count: int, field: int) -> int:
+        """Where values begin: in the field itself, where they fit, or where it points to."""
+        if struct.calcsize(_INTEGERS[kind]) * count <= self._word_bytes:
+            return field
+        return (self._numbers(field, "Q" if self._word_bytes == 8 else "I", 1) or (self.size,))[0]
 
     def _rows(self, place: int, count: int, side: int) -> Iterator[tuple[int, ...]]:
         data = self._bytes(place, count * side)

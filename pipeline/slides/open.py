@@ -8,7 +8,7 @@ from openslide import OpenSlide
 from pipeline.errors import MppImplausibleError, SlideOpenError
 from pipeline.geometry import Extent, Frame
 from pipeline.slides.base import SlideInfo, SlideReader
-from pipeline.slides.directories import MAX_SIDE_PX, check_directories
+from pipeline.slides.directories import MAX_SIDE_PX, check_directories, check_tile_bytes
 from pipeline.slides.fingerprint import fingerprint
 from pipeline.slides.image import ImageSource, is_image, mpp_from_name
 from pipeline.slides.mpp import Statements, resolve_mpp
@@ -90,6 +90,7 @@ def _source(path: Path, slide_id: str, threads: int) -> PixelSource:
         cleanup.callback(library.close)
         grids = tile_grids(path, library.facts)
         if isinstance(grids, Unsuited):
+            check_tile_bytes(path, slide_id)
             cleanup.pop_all()
             return library
         return TiledTiffSource(path, slide_id, library.facts, grids, threads)
@@ -107,7 +108,7 @@ def _library(path: Path, slide_id: str) -> PixelSource:
         return OpenSlideSource(path, slide_id)
     if tiff:
         return TiffSlideSource(path, slide_id)
-    if is_image(path):
+    if path.suffix.lower() != ".mrxs" and is_image(path):  # MIRAX's is its slide in small, as JPEG
         return ImageSource(path, slide_id)
     raise SlideOpenError(
         f"slide {slide_id}: no reader knows {path}: OpenSlide does not recognise it, and it is not TIFF, PNG or JPEG, "

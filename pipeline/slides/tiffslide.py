@@ -87,15 +87,14 @@ def _facts(slide: TiffSlide) -> Facts:
 
 
 def _check_pixels(slide: TiffSlide) -> None:
-    """Raise a ValueError unless pixels are 8-bit grey, RGB or RGBA."""
+    """Raise a ValueError unless pixels of every level are 8-bit grey, RGB or RGBA."""
     series = slide.ts_tifffile.series[slide.properties["tiffslide.series-index"]]
-    sizes = dict(zip(series.axes, series.shape, strict=True))
-    samples = sizes.get("S", sizes.get("C", 1))
-    colour = series.keyframe.photometric
     for level in series.levels:
+        sizes = dict(zip(level.axes, level.shape, strict=True))
+        samples, colour = sizes.get("S", sizes.get("C", 1)), level.keyframe.photometric
+        if level.dtype != np.uint8 or samples not in {1, 3, 4} or colour not in _COLOURS:
+            raise ValueError(f"its pixels are {samples} x {level.dtype}, {colour!r}; 8-bit grey or RGB is needed")
         _guard(level.keyframe, slide.ts_tifffile.filehandle.size)
-    if series.dtype != np.uint8 or samples not in {1, 3, 4} or colour not in _COLOURS:
-        raise ValueError(f"its pixels are {samples} x {series.dtype}, {colour!r}; 8-bit grey or RGB is needed")
 
 
 def _guard(page: TiffPage, file_bytes: int) -> None:

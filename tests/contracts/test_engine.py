@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+import workflows.engines.dask as dask_engine
 from pipeline.errors import SlideReadError, StoreError, UsageError
 from workflows.engines.base import UNBRAKED, Brake, Engine, EngineLostError, Outcome
 from workflows.engines.dask import DaskEngine
@@ -326,6 +327,22 @@ def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr("workflows.engines.dask._START_TIMEOUT_S", 1)
     with pytest.raises(UsageError, match=r"127\.0\.0\.1:9"):
         DaskEngine(1, scheduler="tcp://127.0.0.1:9")
+
+
+def test_a_worker_that_is_killed_while_it_starts_costs_nothing_but_another_start(monkeypatch):
+    start, fates = dask_engine.SpecCluster, ["killed", "killed", "alive", "killed", "killed", "killed"]
+
+    def unlucky(**options):
+        if fates.pop(0) == "killed":
+            raise RuntimeError("Nanny failed to start.")
+        return start(**options)
+
+    monkeypatch.setattr(dask_engine, "SpecCluster", unlucky)
+    engine = DaskEngine(1)
+    assert play(engine, [Square(2)])["square/2"].value == 4
+    engine.close()
+    with pytest.raises(UsageError, match="the local cluster does not answer or has no workers: Nanny failed"):
+        DaskEngine(1)
 
 
 def test_closing_leaves_no_process_and_no_folder():

@@ -11,7 +11,13 @@ from typing import Any
 MEMORY_BYTES = 2**28
 """That it may take beside the libraries (B)."""
 
-LIBRARIES = ("pipeline.slides.find", "pipeline.slides.open", "pipeline.tissue", "segmentation_models_pytorch")
+LIBRARIES = (
+    *("pipeline.masks.store", "pipeline.models.load", "pipeline.slides.find", "pipeline.slides.open"),
+    *("pipeline.tissue", "pipeline.truth.geojson", "workflows.config", "workflows.folders"),
+    *("segmentation_models_pytorch", "pytest"),
+)
+"""What `hostile.looks` needs, and the rest of what is done within limits; a process begins as pytest did."""
+
 LIMIT_S = 30.0
 
 
@@ -23,7 +29,7 @@ def within_limits(do: Callable[..., Any], *arguments: Any) -> Any:
         arguments: of it.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, *LIBRARIES])
+    context.set_forkserver_preload([*LIBRARIES])
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, do, arguments), daemon=True)
     process.start()

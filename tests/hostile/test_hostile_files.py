@@ -14,21 +14,20 @@ import safetensors.torch
 import torch
 import zarr
 from hostile.limits import within_limits
+from hostile.looks import FRAME, boxes_of, ids, read_and_draw, read_store, slides_of
 from tiny_slides import picture, write_tiff
 
+from pipeline.cohort import SlideRow, cohort_table, write_csv
 from pipeline.errors import ModelError, NoctileError, UsageError
-from pipeline.geometry import Box, Extent, Frame
 from pipeline.masks.store import MaskLayout, MaskStore
 from pipeline.models.card import ClassInfo
 from pipeline.models.load import find_model, load_predictor, read_card, write_card, write_config
 from pipeline.models.threshold import ThresholdConfig, save_threshold
 from pipeline.report.gallery import draw_gallery, sample
-from pipeline.slides.find import find_slides
 from pipeline.slides.manifest import read_manifest
 from pipeline.texts import as_meant, harmless
-from pipeline.truth.geojson import draw, read_annotations, region_boxes
 from pipeline.truth.region import LabelledPixels, Region
-from pipeline.truth.scheme import BUILT_IN, load_scheme
+from pipeline.truth.scheme import load_scheme
 from pipeline.truth.split import Split, read_split, write_split
 from workflows.annotate import annotate
 from workflows.config import load_settings
@@ -44,14 +43,6 @@ def refusal(read: Any, *arguments: Any) -> str:
     assert isinstance(found, NoctileError), repr(found)[:500]
     assert len(str(found)) < 6000
     return str(found)
-
-
-def ids(*arguments: str | Path) -> list[str]:
-    return [entry.slide_id for entry in find_slides(arguments, None, None)]
-
-
-def slides_of(manifest: Path) -> list[str]:
-    return [entry.slide_id for entry in find_slides((), manifest, None)]
 
 
 class TestFolders:
@@ -362,7 +353,7 @@ def area(*rings: Any, label: str = "Tumor") -> dict[str, Any]:
 
 def ring_of(points: int) -> list[list[float]]:
     angle = np.linspace(0, 2 * np.pi, points)
-    return np.stack([5000 + 4000 * np.cos(angle), 5000 + 4000 * np.sin(angle)], axis=1).tolist()
+    return np.stack([5000 + 2500 * np.cos(angle), 5000 + 2500 * np.sin(angle)], axis=1).tolist()
 
 
 SQUARE = [[0, 0], [9, 0], [9, 9], [0, 9]]
@@ -387,13 +378,6 @@ GEOJSON = {
 }
 
 
-def read_and_draw(path: Path) -> int:
-    frame, areas = Frame(Extent(10_000, 10_000), 0.5, 0.5), read_annotations(path)
-    for box in region_boxes(areas)[:1]:
-        draw(areas, BUILT_IN["bcss5"], frame, frame, box.intersect(frame.box), str(path))
-    return len(areas)
-
-
 class TestAnnotations:
     @pytest.mark.parametrize("name", GEOJSON)
     def test_annotations_that_are_none_are_refused(self, tmp_path: Path, name: str) -> None:
@@ -415,8 +399,8 @@ class TestAnnotations:
 
     def test_an_outline_that_runs_up_and_down_all_rows_takes_little_memory(self, tmp_path: Path) -> None:
         zigzag = [
-            [k / 10, 8000 * (k % 2)] for k in range(10_000)
-        ]  # 80 million crossings: 640 MB for each number of them
+            [k / 10, 8000 * (k % 2)] for k in range(5_000)
+        ]  # 40 million crossings: 320 MB for each number of them
         (tmp_path / "a.geojson").write_text(json.dumps([area(zigzag)]))
         assert within_limits(read_and_draw, tmp_path / "a.geojson") == 1
 
@@ -426,12 +410,7 @@ class TestAnnotations:
         assert len(within_limits(boxes_of, tmp_path / "a.geojson")) == 140 * 140
 
 
-def boxes_of(path: Path) -> list[Box]:
-    return region_boxes(read_annotations(path))
-
-
 CLASSES = (ClassInfo(code=1, name="tumor", color=(200, 0, 0), role="tumor"),)
-FRAME = Frame(Extent(600, 700), 0.5, 0.5)
 
 
 @pytest.fixture
@@ -442,13 +421,6 @@ def mask(tmp_path: Path) -> Path:
     about = {"slide": {"mpp": [0.5, 0.5], "bounds_px": [0, 0, 600, 700]}}
     MaskStore.create(tmp_path / "mask.ome.zarr", layout, overview, small, about)
     return tmp_path / "mask.ome.zarr"
-
-
-def read_store(path: Path) -> int:
-    store = MaskStore.open(path)
-    store.read_maps(FRAME.box)
-    store.read_overview()
-    return int(store.read_level(0).sum())
 
 
 def foreign(path: Path, name: str, **about: Any) -> Path:
@@ -526,6 +498,14 @@ class TestTables:
         assert as_meant(cell) == text
         assert cell in (text, f"'{text}")
         assert text not in FORMULAS or cell.startswith("'")
+
+    def test_the_table_of_a_cohort_has_no_formulas(self, tmp_path: Path) -> None:
+        rows = [SlideRow(f, Path("/@x"), f, f, "failed", f, {}, None, ((f, f),)) for f in FORMULAS]
+        write_csv(cohort_table(rows, CLASSES), tmp_path / "slides.csv")
+        with (tmp_path / "slides.csv").open(newline="") as file:
+            cells = {cell for row in csv.reader(file) for cell in row}
+        assert {as_meant(cell) for cell in cells} >= set(FORMULAS)
+        assert not {cell for cell in cells if cell in FORMULAS}
 
     def test_a_split_keeps_its_names(self, tmp_path: Path) -> None:
         regions = [Region(f, f"p{f}", "=I", "@s", tmp_path, tmp_path) for f in FORMULAS]

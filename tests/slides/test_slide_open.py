@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from PIL import Image
 from tiny_slides import picture, pyramid, write_tiff
 
 from pipeline.errors import MppMissingError, SlideOpenError
@@ -30,6 +31,13 @@ def test_a_file_that_no_reader_knows_is_unopenable_and_says_what_was_tried(tmp_p
     path.write_bytes(content)
     with pytest.raises(SlideOpenError, match=r"OpenSlide does not recognise it, .* not TIFF, PNG or JPEG.*convert it"):
         open_slide(path)
+
+
+def test_an_mrxs_without_its_folder_is_not_taken_for_the_thumbnail_that_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.mrxs"
+    Image.new("RGB", (64, 64)).save(path, format="JPEG")
+    with pytest.raises(SlideOpenError, match="an MRXS file needs the folder of the same name"):
+        open_slide(path, mpp=0.25)
 
 
 def test_a_tiff_that_is_cut_off_is_unopenable(tmp_path: Path) -> None:

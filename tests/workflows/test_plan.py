@@ -96,7 +96,7 @@ class TestWhatItFinds:
         slides = night[0].slides
         assert night[0].left == sum(s.predictions or 0 for s in slides) > 0
         text = "\n".join(night[0].totals())
-        assert "8 slides: 6 ready, 2 failed; 1 without tissue, 2 twice" in text
+        assert "8 slides: 6 ready, 2 failed; 1 without tissue, 2 duplicates" in text
         assert f"tissue {sum(s.tissue_area_mm2 or 0 for s in slides):.2f} mm2" in text
         assert night[0].free_bytes == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.2)
 

@@ -122,16 +122,19 @@ class DaskEngine:
         self._suspects: list[_Task] = []
         self._local: _LocalCluster | None = None
         self._slots, self._slots_seen = 0, time.monotonic()
-        try:
-            if scheduler is None:
-                self._local = _LocalCluster(processes, gpus, jobs_each, env or {}, preload)
-            address: Any = self._local.cluster if self._local else scheduler
-            self._client = Client(address, timeout=_START_TIMEOUT_S, set_as_default=False)
-            self._client.wait_for_workers(processes if scheduler is None else 1, timeout=_START_TIMEOUT_S)
-        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
-            self.close()
-            where = f"scheduler {scheduler}" if scheduler else "the local cluster"
-            raise UsageError(f"{where} does not answer or has no workers: {error}") from error
+        for last in (True,) if scheduler else (False, False, True):  # a worker may be killed while it starts
+            try:
+                if scheduler is None:
+                    self._local = _LocalCluster(processes, gpus, jobs_each, env or {}, preload)
+                address: Any = self._local.cluster if self._local else scheduler
+                self._client = Client(address, timeout=_START_TIMEOUT_S, set_as_default=False)
+                self._client.wait_for_workers(processes if scheduler is None else 1, timeout=_START_TIMEOUT_S)
+                return
+            except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+                self.close()
+                if last:
+                    where = f"scheduler {scheduler}" if scheduler else "the local cluster"
+                    raise UsageError(f"{where} does not answer or has no workers: {error}") from error
 
     @property
     def slots(self) -> int:
@@ -291,6 +294,7 @@ class DaskEngine:
             self._client.close()
         if self._local is not None:
             self._local.close()
+            self._local = None
 
 
 class _LocalCluster:
@@ -354,7 +358,7 @@ def _last_words(folder: Path, address: str) -> Path:
 
 
 class _Guard(WorkerPlugin):
-    """Makes each worker process deaf to Ctrl-C, and lets it say where it was when it dies."""
+    """Makes each worker process deaf to Ctrl-C, not outlive the run, and say where it was when it dies."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -362,6 +366,7 @@ class _Guard(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Called in the worker's main thread when it starts."""
         process.deaf(_last_words(Path(self._folder), worker.address))
+        process.die_with_parent()
 
 
 def _start_forkserver(modules: Sequence[str], env: Mapping[str, str]) -> None:

@@ -1,6 +1,7 @@
 """What a run needs of its own processes: a folder that outlives no run, workers that hear no Ctrl-C, last words."""
 
 import faulthandler
+import multiprocessing
 import multiprocessing.util
 import os
 import shutil
@@ -18,6 +19,9 @@ from typing import TextIO
 import psutil
 
 from workflows.owner import Owner
+
+if sys.platform != "win32":
+    import fcntl
 
 _PREFIX = "noctile-"
 _OWNER = "owner.json"
@@ -100,6 +104,20 @@ def deaf(last_words: Path) -> None:
     faulthandler.enable(file)
     if sys.platform != "win32":
         faulthandler.register(signal.SIGUSR1, file, all_threads=True)
+
+
+def die_with_parent() -> None:
+    """Have this process killed by the kernel at the moment when the one that wanted it dies. On Linux only.
+
+    Dask's workers end themselves when they notice that; one that hangs in C code notices nothing, and would stay.
+    """
+    parent = multiprocessing.parent_process()
+    if sys.platform != "linux" or parent is None:
+        return
+    fd = parent.sentinel  # a pipe that nobody writes to: all that can happen to it is its end
+    fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGKILL)  # instead of SIGIO
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def kill(pid: int) -> None:
