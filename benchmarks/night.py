@@ -149,7 +149,7 @@ def sizes() -> None:
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     rows = {
         "tissue on 35 %, four sizes": [(size, 0.35) for size in SIZES],
-        "48,000 x 40,000 px, four shares": [(SIZES[-1], share) for share in SHARES],
+        "24,000 x 20,000 px, four shares": [(SIZES[2], share) for share in SHARES],
     }
     for name, cases in rows.items():
         nights = []
