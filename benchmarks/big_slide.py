@@ -78,13 +78,13 @@ def main() -> None:
         row = pq.read_table(out / "slides.parquet").to_pylist()[0]
         steps: dict[str, float] = {}
         for line in map(json.loads, (out / "ledger.jsonl").read_text().splitlines()):
-            steps[line["event"]] = steps.get(line["event"], 0.0) + line["seconds"]
+            steps[line["event"]] = steps.get(line["event"], 0.0) + line.get("seconds", 0.0)  # 'start' takes none
         files = [p for p in out.rglob("*") if p.is_file()]
         print(
             f"\n{a.width} x {a.height} px, {slide.stat().st_size / 1e6:.0f} MB, tissue {row['tissue_area_mm2']:.1f} mm2"
         )
         print(f"{row['tiles']} tiles, {a.workers} workers, {a.classes} classes: {seconds:.1f} s end to end")
-        print("seconds of work: " + ", ".join(f"{name} {value:.1f}" for name, value in steps.items()))
+        print("seconds of work: " + ", ".join(f"{name} {value:.1f}" for name, value in steps.items() if value))
         print(f"peak memory: {largest:.0f} MB in the largest process, {together:.0f} MB in all together")
         print(f"results: {len(files)} files, {sum(p.stat().st_size for p in files) / 1e6:.1f} MB")
 

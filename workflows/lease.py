@@ -140,9 +140,10 @@ class Lease:
             )
         claim = self._out / f".lease.{holder.run if holder else 'unreadable'}.claim"
         if not _create(fresh, claim):
-            if fresh.stat().st_ctime - claim.stat().st_mtime < _CLAIM_S:
-                raise UsageError(f"another run is just taking {self._out} over; choose another --out or wait for it")
-            claim.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # whoever had it is ready
+                if fresh.stat().st_ctime - claim.stat().st_mtime < _CLAIM_S:
+                    raise UsageError(f"another run is just taking {self._out} over; choose another --out or wait for it")
+                claim.unlink()
             return False
         try:
             if read_lease(self._out) != holder:

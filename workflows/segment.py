@@ -123,7 +123,7 @@ class NightResult:
 _JOBS_PER_GPU = 2
 """While one block's pixels are read, or its shard is written, the GPU has another's to look at."""
 
-_MALLOC = {
+MALLOC = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(2**28),
     "MALLOC_TRIM_THRESHOLD_": str(2**26),
@@ -393,7 +393,7 @@ def start_engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunCon
         settings.processes(len(gpus)),
         gpus=gpus,
         jobs_each=_JOBS_PER_GPU if gpus else 1,
-        env={"OMP_NUM_THREADS": str(run.threads), "OPENBLAS_NUM_THREADS": "1"} | ({} if gpus else _MALLOC),
+        env={"OMP_NUM_THREADS": str(run.threads), "OPENBLAS_NUM_THREADS": "1"} | ({} if gpus else MALLOC),
         preload=_modules(run),
         memory_bytes=settings.worker_bytes(settings.processes(len(gpus))),
         scheduler=settings.scheduler,

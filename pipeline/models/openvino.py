@@ -23,6 +23,11 @@ import openvino  # noqa: E402 - after the line above
 
 Float32 = npt.NDArray[np.float32]
 
+_CORE = openvino.Core()
+"""One for the process, and as long as it lives. Its CPU plugin gives the thread that first compiles a network another
+stack for signals, and takes that away with itself (openvino/src/plugins/intel_cpu/src/sigstack_manager.cpp): were it
+destroyed by another thread, by the garbage collector, say, the next signal would end the process with SIGSEGV."""
+
 
 class OpenVinoPredictor:
     """A network that looks at tiles on the CPU. Safe to call from several threads.
@@ -108,7 +113,7 @@ def _compiled(card: ModelCard, network: torch.nn.Module, threads: int) -> openvi
     }
     try:
         model = openvino.convert_model(traced, example_input=tile, input=list(tile.shape))
-        return openvino.Core().compile_model(model, "CPU", how)
+        return _CORE.compile_model(model, "CPU", how)
     except (RuntimeError, openvino.frontend.OpConversionFailure) as error:
         raise ModelError(
             f"model '{card.name}': OpenVINO {openvino.__version__} cannot compute its network, torch can "

@@ -168,9 +168,7 @@ class TestChoice:
             resolve_backend("onnx", "cpu")
 
 
-def test_openvino_is_imported_without_the_package_that_reports_its_use(repo, tmp_path):
-    """That package writes to the home folder and calls home; here the home folder stays empty."""
-    program = """
+_A_NETWORK = """
 import sys
 import numpy as np
 from pipeline.models.load import card_of
@@ -179,9 +177,37 @@ from pipeline.models.unet import Pointwise
 kinds = [{"code": k + 1, "name": f"c{k}", "color": (k, k, k), "role": "tissue"} for k in range(3)]
 fields = {"name": "small", "description": "", "classes": kinds, "licence": "CC0-1.0", "mpp": 0.5, "tile_px": 64}
 network = OpenVinoPredictor(card_of({**fields, "overlap_px": 16}, "0" * 64), Pointwise(3))
+"""
+
+
+def test_a_signal_is_survived_after_a_network_has_gone_in_another_thread(repo):
+    """OpenVINO's plugin would take the stack away that it gave this thread for signals."""
+    program = (
+        _A_NETWORK
+        + """
+import os, signal, threading
+last = [network]
+del network
+thread = threading.Thread(target=last.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGUSR1, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=repo, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
+
+
+def test_openvino_is_imported_without_the_package_that_reports_its_use(repo, tmp_path):
+    """That package writes to the home folder and calls home; here the home folder stays empty."""
+    program = (
+        _A_NETWORK
+        + """
 print(network(np.zeros((1, 64, 64, 3), "u1")).shape)
 print(sys.modules["openvino_telemetry"], [name for name in sys.modules if name.startswith("openvino_telemetry.")])
 """
+    )
     env = os.environ | {"HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=repo, env=env, capture_output=True, text=True, check=True

@@ -144,6 +144,21 @@ class TestLease:
         held[0].close()
         assert list(tmp_path.iterdir()) == []
 
+    def test_a_claim_that_is_let_go_while_another_looks_at_it_harms_nobody(self, tmp_path, monkeypatch):
+        leave(tmp_path, a_process_that_ended())
+        create, claims = module._create, []
+
+        def beaten_once(source: Path, path: Path) -> bool:
+            if path.suffix == ".claim" and not claims:
+                claims.append(path)
+                return False
+            return create(source, path)
+
+        monkeypatch.setattr(module, "_create", beaten_once)
+        Lease(tmp_path, nothing).close()
+        assert claims
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_file_system_without_links_will_do(self, tmp_path, monkeypatch):
         def no_links(*_):
             raise OSError(95, "Operation not supported")
