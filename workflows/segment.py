@@ -299,11 +299,10 @@ class Night:
             self._stop.ask(why, at_once=True)
             return ""
         first = self._schedule.failed(slide_id)
+        if first:  # before the ledger: if this run is killed in between, the slide is tried again, and not left without
+            self._places.note_failure(self._run.folder(slide_id), step, failure)
         self._ledger.failed(step.kind, slide_id, self._failure_key(slide_id), failure, seconds, first=first)
-        if not first:
-            return ""
-        self._places.note_failure(self._run.folder(slide_id), step, failure)
-        return self._end_failed(slide_id, failure)
+        return self._end_failed(slide_id, failure) if first else ""
 
     def _end_failed(self, slide_id: str, failure: Failure) -> str:
         self._progress.failures[slide_id] = failure

@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from nightmare import World, contents, events, is_open, ledger, mounted, outcomes, resize, same, wait_for
 
 from cli import main
+from pipeline.errors import StoreError
+from workflows.places import Places
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -248,3 +250,20 @@ def test_a_slide_that_failed_stays_so_until_it_is_asked_for_or_changes(world, tm
     assert run() == (0, 2)
     assert outcomes(out)["healthy-0"] == ("done", "")
     assert not (out / "failures" / "healthy-0.txt").exists()
+
+
+def test_no_slide_has_failed_before_its_report_stands(world, tmp_path, monkeypatch):
+    manifest, out = tmp_path / "manifest.csv", tmp_path / "out"
+    (tmp_path / "broken.tif").write_bytes(b"no slide at all")
+    manifest.write_text("slide_id,path\nbroken,broken.tif\n")
+
+    def full(*_: object) -> None:
+        raise StoreError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Places, "note_failure", full)
+        assert in_this_process(world, out, "--manifest", manifest)[0] == 3
+    assert outcomes(out)["broken"][0] == "skipped"
+    assert in_this_process(world, out, "--manifest", manifest)[0] == 2
+    assert outcomes(out)["broken"] == ("failed", "unopenable")
+    assert "reason: unopenable" in (out / "failures" / "broken.txt").read_text()
