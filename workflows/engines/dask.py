@@ -304,6 +304,7 @@ class _LocalCluster:
         self, processes: int, gpus: Sequence[str], jobs_each: int, env: dict[str, str], preload: Sequence[str]
     ) -> None:
         self._scratch = Path(tempfile.mkdtemp(prefix="cluster-", dir=process.home()))
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # silence_logs ends before its last messages come
         if preload and not gpus:
             _start_forkserver(preload, env)
         workers = {
