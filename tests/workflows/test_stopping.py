@@ -81,12 +81,15 @@ def test_a_folder_that_has_gone_stops_it_at_once(tmp_path, said):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_ask_and_are_given_back(tmp_path, said, number):
-    before = signal.getsignal(number)
-    stop = Stop(tmp_path, 0, None, said.append)
-    with stopped_by_signals(stop):
-        os.kill(os.getpid(), number)
-        assert stop.asked()
-    assert signal.getsignal(number) is before
+    outside = signal.signal(number, signal.default_int_handler)  # ignored, if the tests run under nohup
+    try:
+        stop = Stop(tmp_path, 0, None, said.append)
+        with stopped_by_signals(stop):
+            os.kill(os.getpid(), number)
+            assert stop.asked()
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, outside)
     assert said == ["Ctrl-C" if number == signal.SIGINT else number.name]
 
 
