@@ -142,7 +142,9 @@ class Lease:
         if not _create(fresh, claim):
             with suppress(FileNotFoundError):  # whoever had it is ready
                 if fresh.stat().st_ctime - claim.stat().st_mtime < _CLAIM_S:
-                    raise UsageError(f"another run is just taking {self._out} over; choose another --out or wait for it")
+                    raise UsageError(
+                        f"another run is just taking {self._out} over; choose another --out or wait for it"
+                    )
                 claim.unlink()
             return False
         try:
