@@ -385,7 +385,7 @@ def _start_forkserver(modules: Sequence[str], env: Mapping[str, str]) -> None:
         return
     dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})  # also for workers that are restarted
     get_mp_context()  # sets a preload of its own, once
-    multiprocessing.set_forkserver_preload(["distributed.nanny", *modules])
+    multiprocessing.set_forkserver_preload(["distributed.nanny", *modules, "workflows.engines.forked"])
     before = {name: os.environ.get(name) for name in env}
     os.environ.update(env)
     try:
