@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pipeline.models.load import find_model, load_predictor
 from pipeline.models.refine import RefinedPredictor
+from pipeline.normalize import normalized, stain_amounts
 from pipeline.score import score_region
 from pipeline.slides.open import open_slide
 from pipeline.truth.find import DataSource, find_regions
@@ -43,6 +44,7 @@ def answers(region: Region, model: str) -> Iterator[tuple[str, Bool, UInt8]]:
     predict = load_predictor(find_model(model))
     mpp = predict.card.mpp
     pixels = load_region(region, scheme, mpp)
+    predict = normalized(predict, stain_amounts([pixels.rgb]))
     yield "stain alone", by_stain(region, pixels.targets, mpp), pixels.targets
     groups = [0 if info.role == "tumor" else 1 for info in predict.card.classes]
     for name, model_or_refined in ((model, predict), (f"{model}, refined", RefinedPredictor(predict))):

@@ -28,6 +28,7 @@ from pipeline.geometry import Box
 from pipeline.models.card import ClassInfo
 from pipeline.models.load import find_model, load_predictor, read_card, write_card
 from pipeline.models.unet import save_model
+from pipeline.normalize import Amounts, normalized, stain_amounts
 from pipeline.plan import Tiling, Window, plan_tiles
 from pipeline.segment import segment_block
 from pipeline.slides.base import SlideReader
@@ -62,10 +63,12 @@ def measure(model: Path, reader: SlideReader, scratch: Path) -> Iterator[Row]:
     predict = load_predictor(model, "cpu")
     card = predict.card
     frame = reader.info.frame.at(card.mpp)
+    stain = stain_amounts([reader.read(frame.box, card.mpp)])
+    predict = normalized(predict, stain)
     side = max(frame.extent.height, frame.extent.width)
     everywhere = TissueMask(np.ones((1, 1), np.bool_), frame.coarser(side), "", ())
     tumor = [c.code for c in card.classes if c.role == "tumor"]
-    whole = _big_window(model, reader, scratch)
+    whole = _big_window(model, reader, stain, scratch)
     for window, overlap_px in itertools.product(WINDOWS, OVERLAPS_PX):
         if window == "blend" and overlap_px == 0:
             continue
@@ -90,7 +93,7 @@ def cost(tile_px: int, overlap_px: int, window: Window) -> float:
     return ((n + shared) / (n * stride) * tile_px) ** 2
 
 
-def _big_window(model: Path, reader: SlideReader, scratch: Path) -> UInt8:
+def _big_window(model: Path, reader: SlideReader, stain: Amounts | None, scratch: Path) -> UInt8:
     """Labels of the whole region by one forward pass: the same model with a card that says larger tiles."""
     card = read_card(model)
     frame = reader.info.frame.at(card.mpp)
@@ -100,7 +103,7 @@ def _big_window(model: Path, reader: SlideReader, scratch: Path) -> UInt8:
     shutil.copytree(model, large, dirs_exist_ok=True)
     write_card(large, {**card.model_dump(exclude={"sha256"}), "tile_px": side})
     box = Box(-AROUND_PX, -AROUND_PX, side, side)
-    p = np.asarray(load_predictor(large, "cpu")(reader.read(box, card.mpp)[None]))[0]
+    p = np.asarray(normalized(load_predictor(large, "cpu"), stain)(reader.read(box, card.mpp)[None]))[0]
     codes = np.asarray([c.code for c in card.classes], np.uint8)
     labels: UInt8 = codes[p[(slice(None), *frame.box.slices(box))].argmax(axis=0)]
     return labels

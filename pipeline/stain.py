@@ -31,6 +31,14 @@ haematoxylin in wide structures (disc of 4 um, Gaussian of 6 um) falls from 0.88
 from 0.89 to 0.92.
 """
 
+FROM_STAINS = np.array([*STAINS, np.cross(*STAINS)])
+"""Optical density of R, G and B from amounts of haematoxylin, eosin and what is neither."""
+
+TO_STAINS = np.linalg.inv(FROM_STAINS)
+
+DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
+"""Natural optical density of each grey level, float32 ``[256]``."""
+
 WIDE_UM, SMOOTH_UM, NARROW_WEIGHT = 2.0, 8.0, 1.0
 """Radius of the disc that a wide structure holds; scale of the Gaussian (um); what narrow structures count against it.
 

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from pipeline.geometry import Box, Extent, Frame
 from pipeline.models.load import find_model, load_predictor
+from pipeline.normalize import normalized, stain_amounts
 from pipeline.plan import Tiling, plan_tiles
 from pipeline.segment import segment_block
 from pipeline.slides.open import open_slide
@@ -100,13 +101,15 @@ class TestTheShippedModel:
 
     def test_its_overlap_leaves_no_seams_and_too_small_a_one_does(self, real, model):
         region = real["1008"][:700, :700]
+        model = normalized(model, stain_amounts([region]))
         well = SlideTrust.of(segmented(region, model, overlap_px=128))
         assert (well.blurred_fraction, well.flags(0.9, 2)) == (0.0, [])
         assert 0 < well.seam_disagreement < 0.04
         assert "seams" in SlideTrust.of(segmented(region, model, overlap_px=8)).flags(0.9, 2)
 
     def test_a_region_out_of_focus_is_blurred(self, real, model):
-        spoilt = SlideTrust.of(segmented(blurred(real["1015"][:400, :400], 2), model, overlap_px=128))
+        region = blurred(real["1015"][:400, :400], 2)
+        spoilt = SlideTrust.of(segmented(region, normalized(model, stain_amounts([region])), overlap_px=128))
         assert (spoilt.blurred_fraction, "blurred" in spoilt.flags(0.9, 2)) == (1.0, True)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from pipeline.errors import UsageError
 from pipeline.models.card import ModelCard, Predictor
 from pipeline.models.load import find_model, load_predictor, read_card, resolve_device
+from pipeline.normalize import normalized, stain_amounts
 from pipeline.report.gallery import MOST, Sample, draw_gallery, sample
 from pipeline.report.page import Subject, evaluation_page, interval_words
 from pipeline.report.plots import plot_confusion, plot_reliability
@@ -146,7 +147,8 @@ def _measure(
     samples: list[Sample] = []
     began = said = time.monotonic()
     for region, pixels in _ahead(regions, load):
-        score, labels = score_region(region, pixels, predict, groups, len(scheme.classes), _BATCH)
+        seen = normalized(predict, stain_amounts([pixels.rgb]) if predict.card.stain else None)
+        score, labels = score_region(region, pixels, seen, groups, len(scheme.classes), _BATCH)
         scores.append(score if few else replace(score, blocks=score.blocks[:0]))
         if len(samples) < MOST:
             right = np.trace(score.confusion) / max(1, score.confusion.sum())

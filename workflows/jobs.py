@@ -25,9 +25,10 @@ from pipeline.masks.store import MaskLayout, MaskStore
 from pipeline.measure import TileRow, measure
 from pipeline.models.card import ModelCard, Predictor
 from pipeline.models.load import Backend, load_predictor
+from pipeline.normalize import Amounts, normalized, stain_amounts
 from pipeline.plan import TilePlan, plan_tiles
 from pipeline.preview import preview_of
-from pipeline.segment import segment_block
+from pipeline.segment import read_tiles, segment_block
 from pipeline.slides.base import SlideInfo, SlideReader
 from pipeline.slides.find import SlideEntry
 from pipeline.slides.open import open_slide
@@ -44,6 +45,10 @@ MAX_TISSUE_MM = 100.0
 
 _MAX_PLACES = 3
 """Places that a message names; all of them stand in blocks.json."""
+
+_STAIN_TILES, _STAIN_STEP = 48, 4
+"""A slide's stain is measured on so many tiles, or up to twice as many, and there on one pixel of 4 x 4: what that
+costs does not grow with the slide."""
 
 _OPEN_SLIDES = 4
 """Slides that a process keeps open: those whose blocks are under way, bounded so that handles do not grow."""
@@ -173,10 +178,11 @@ def _plan_slide(reader: SlideReader, key: str, run: RunContext, folder: SlideFol
             "manifest"
         )
     plan = plan_tiles(info.slide_id, info.frame, tissue, run.settings.tiling(run.card))
+    stain = _stain_amounts(reader, plan) if run.card.stain else None
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.clear()
     layout = MaskLayout(plan.frame, plan.block_px, plan.chunk_px, run.card.classes)
-    MaskStore.create(folder.mask, layout, overview, overview_frame, provenance(info, run))
+    MaskStore.create(folder.mask, layout, overview, overview_frame, provenance(info, run) | {"stain": stain})
     write_atomic(folder.tissue, lambda p: Image.fromarray(tissue.mask).convert("L").save(p, optimize=False))
     described = {
         "key": key,
@@ -187,10 +193,18 @@ def _plan_slide(reader: SlideReader, key: str, run: RunContext, folder: SlideFol
             "flags": list(tissue.flags),
             "area_mm2": round(tissue.area_mm2, 6),
         },
+        "stain": stain,
         "plan": plan.to_json(),
     }
     write_json(folder.plan, described)
     return plan
+
+
+def _stain_amounts(reader: SlideReader, plan: TilePlan) -> Amounts | None:
+    """Of the slide's tissue, from tiles that are spread evenly over it; None where none can be read."""
+    spread = plan.tiles[:: max(1, len(plan.tiles) // _STAIN_TILES)]
+    tiles = read_tiles(reader, plan, spread, [])
+    return stain_amounts(pixels[::_STAIN_STEP, ::_STAIN_STEP] for _, pixels in tiles)
 
 
 def segment_block_job(job: StepJob) -> int:
@@ -198,10 +212,10 @@ def segment_block_job(job: StepJob) -> int:
     run, step = job.run, job.step
     folder = run.folder(step.slide_id)
     assert step.block is not None  # noqa: S101 - the schedule gives every 'segment' its block
-    plan, tissue, store = _open_results(folder, folder.plan.stat().st_mtime_ns)
+    plan, tissue, stain, store = _open_results(folder, folder.plan.stat().st_mtime_ns)
     block = plan.block(step.block)
     reader = _SLIDES.get(job.entry, run.threads if run.device != "cpu" else 1)
-    predict = predictor(run.model, run.device, run.backend, run.threads, run.settings)
+    predict = normalized(predictor(run.model, run.device, run.backend, run.threads, run.settings), stain)
     mask = segment_block(reader, plan, block, tissue, predict, run.settings.batch_size or predict.batch_size)
     write_json(folder.block_facts(block.key), mask.facts.to_json(), compact=True)
     store.write(mask.box, mask.labels, mask.heat, mask.confidence)
@@ -410,12 +424,12 @@ atexit.register(_SLIDES.close)
 
 
 @lru_cache(maxsize=_OPEN_SLIDES)
-def _open_results(folder: SlideFolder, _written_ns: int) -> tuple[TilePlan, TissueMask, MaskStore]:
+def _open_results(folder: SlideFolder, _written_ns: int) -> tuple[TilePlan, TissueMask, Amounts | None, MaskStore]:
     return *read_plan(folder), MaskStore.open(folder.mask)
 
 
-def read_plan(folder: SlideFolder) -> tuple[TilePlan, TissueMask]:
-    """What was planned for a slide, and where its tissue is.
+def read_plan(folder: SlideFolder) -> tuple[TilePlan, TissueMask, Amounts | None]:
+    """What was planned for a slide, where its tissue is, and how it is stained, if the model asks for that.
 
     Raises:
         StoreError: if there is no plan.
@@ -427,4 +441,5 @@ def read_plan(folder: SlideFolder) -> tuple[TilePlan, TissueMask]:
         mask = np.asarray(image) > 0
     about = described["tissue"]
     frame = Frame(Extent(**about["frame"]["extent"]), about["frame"]["mpp_y"], about["frame"]["mpp_x"])
-    return TilePlan.from_json(described["plan"]), TissueMask(mask, frame, about["rule"], tuple(about["flags"]))
+    tissue = TissueMask(mask, frame, about["rule"], tuple(about["flags"]))
+    return TilePlan.from_json(described["plan"]), tissue, described.get("stain")

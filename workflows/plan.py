@@ -21,6 +21,7 @@ import pyarrow as pa
 from pipeline.cohort import write_csv
 from pipeline.errors import StoreError
 from pipeline.models.load import gpus_of
+from pipeline.normalize import normalized
 from pipeline.plan import TilePlan
 from pipeline.segment import read_tiles
 from pipeline.slides.find import SlideEntry
@@ -281,8 +282,8 @@ class _Look:
 
     def __call__(self) -> tuple[int, float]:
         run = self.run
-        plan, _ = read_plan(run.folder(self.entry.slide_id))
-        predict = predictor(run.model, run.device, run.backend, run.threads, run.settings)
+        plan, _, stain = read_plan(run.folder(self.entry.slide_id))
+        predict = normalized(predictor(run.model, run.device, run.backend, run.threads, run.settings), stain)
         batch_size = run.settings.batch_size or predict.batch_size
         middle = plan.blocks[len(plan.blocks) // 2].tiles
         reader = open_slide(self.entry.path, slide_id=self.entry.slide_id, mpp=self.entry.mpp)

@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from pipeline.learning.fit import CHECKPOINT, MEAN, STD, FitJob, Fitted, Row, fi
 from pipeline.learning.settings import TrainSettings
 from pipeline.models.load import gpu_count, resolve_device
 from pipeline.models.unet import save_model
+from pipeline.normalize import StainNormalizer, stain_amounts
 from pipeline.report.plots import plot_curves
 from pipeline.truth.find import DataSource, find_regions
-from pipeline.truth.region import Region, load_region
+from pipeline.truth.region import LabelledPixels, Region, load_region
 from pipeline.truth.scheme import ClassScheme, load_scheme
 from pipeline.truth.split import (
     SIDES,
@@ -181,7 +182,7 @@ def _job(
         "processes": processes,
     }
     key = short_hash(about)
-    load = partial(load_region, scheme=scheme, mpp=settings.mpp)
+    load = partial(_as_seen, scheme=scheme, settings=settings)
     train, val = (RegionCache.build(out / CACHE / side, key, sides[side], load) for side in ("train", "val"))
     if not train.ids:
         raise UsageError("no region is on the training side")
@@ -201,6 +202,14 @@ def _job(
     )
 
 
+def _as_seen(region: Region, scheme: ClassScheme, settings: TrainSettings) -> LabelledPixels:
+    """A region as the model will see it."""
+    pixels = load_region(region, scheme, settings.mpp)
+    if settings.stain is None or (found := stain_amounts([pixels.rgb])) is None:
+        return pixels
+    return replace(pixels, rgb=StainNormalizer(found, settings.stain)(pixels.rgb))
+
+
 def _workers(device: str, processes: int) -> int:
     """Processes that cut crops beside each one that trains: a GPU must not wait, a CPU has no core to spare."""
     return min(_MOST_WORKERS, max(1, cores() // processes)) if device.startswith("cuda") else 0
@@ -211,7 +220,7 @@ def _card(
 ) -> dict[str, Any]:
     """The fields of the model's card. It names no path."""
     best = fitted.history[fitted.best_epoch - 1]
-    kept = _PLACE | {"split", "classes", "mpp", "tile_px", "overlap_px", "encoder_weights"}
+    kept = _PLACE | {"split", "classes", "mpp", "tile_px", "overlap_px", "stain", "encoder_weights"}
     sides = {side: split.select(regions, side) for side in SIDES}
     described = f"{settings.architecture} on {settings.encoder}, classes {scheme.name}"
     return {
@@ -223,6 +232,7 @@ def _card(
         "overlap_px": settings.overlap_px,
         "mean": MEAN,
         "std": STD,
+        "stain": settings.stain,
         "licence": settings.licence,
         "limits": settings.limits,
         "training": {

@@ -257,7 +257,7 @@ def _contents(folder: SlideFolder, row: Row | None) -> Iterator[Fault]:
     with _reading(folder, folder.plan):
         described = read_json(folder.plan) or {}
         about, key = described["slide"], described["key"]
-        plan, tissue = read_plan(folder)
+        plan, tissue, _ = read_plan(folder)
     with _reading(folder, folder.facts):
         facts = {name: BlockFacts.from_json(values) for name, values in (read_json(folder.facts) or {}).items()}
     with _reading(folder, folder.summary):

@@ -11,16 +11,11 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
-from pipeline.stain import STAINS
+from pipeline.stain import DENSITY, FROM_STAINS, TO_STAINS
 
 UInt8 = npt.NDArray[np.uint8]
 Share = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(ge=0)]
-
-_FROM_STAINS = np.array([*STAINS, np.cross(*STAINS)])
-"""Optical density of R, G and B from amounts of haematoxylin, eosin and what is neither."""
-
-_TO_STAINS = np.linalg.inv(_FROM_STAINS)
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Grey of R, G, B. (ITU-R BT.601)"""
@@ -85,8 +80,8 @@ def restain(rng: np.random.Generator, rgb: UInt8, spec: Variation) -> UInt8:
         spec: how far.
     """
     amounts = np.diag(np.exp(rng.normal(0, np.array([1, 1, 0.4]) * spec.stain)))
-    mixing = _TO_STAINS @ amounts @ _FROM_STAINS @ (np.eye(3) + rng.normal(0, spec.hue, (3, 3)))
-    density = _DENSITY[rgb] @ mixing.astype(np.float32)
+    mixing = TO_STAINS @ amounts @ FROM_STAINS @ (np.eye(3) + rng.normal(0, spec.hue, (3, 3)))
+    density = DENSITY[rgb] @ mixing.astype(np.float32)
     lamp = np.float32(256 * rng.uniform(1 - spec.light, 1 + spec.light / 2))
     light = lamp * np.exp(-np.maximum(density, 0))
     if rng.random() < spec.grey:
@@ -98,7 +93,3 @@ def restain(rng: np.random.Generator, rgb: UInt8, spec: Variation) -> UInt8:
     light += rng.standard_normal(light.shape, np.float32) * np.float32(rng.uniform(0, spec.noise))
     seen: UInt8 = np.clip(light, 0, 255).astype(np.uint8)
     return seen
-
-
-_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
-"""Optical density of each grey level."""

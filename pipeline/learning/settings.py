@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.learning.augment import Variation
+from pipeline.models.card import Amount
 from pipeline.models.unet import Architecture
 from pipeline.truth.find import DataSource
 from pipeline.truth.split import SplitSpec
@@ -29,6 +30,8 @@ class TrainSettings(BaseModel):
         mpp: pixel size at which the model looks (um).
         tile_px: side of the tiles that a run gives the model (px).
         overlap_px: how far those overlap (px).
+        stain: amounts of haematoxylin and eosin (natural optical density) that each region, and later each slide, is
+            brought to (`pipeline.normalize`); None: they are taken as they are.
         crop_px: side of the crops in training (px).
         batch_size: crops in a forward pass, over all processes.
         accumulate: forward passes in a step of the optimizer.
@@ -70,6 +73,7 @@ class TrainSettings(BaseModel):
     mpp: Annotated[float, Field(gt=0, le=32)] = 0.5
     tile_px: Annotated[int, Field(ge=32, le=8192, multiple_of=32)] = 512
     overlap_px: Annotated[int, Field(ge=0, multiple_of=2)] = 128
+    stain: tuple[Amount, Amount] | None = None
     crop_px: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] = 512
     batch_size: Count = 8
     accumulate: Count = 1

@@ -17,6 +17,9 @@ Mean = Annotated[float, Field(ge=-1e3, le=1e3)]
 Deviation = Annotated[float, Field(ge=1e-4, le=1e4)]
 """From 1/255 (pixels are left at 0..255) to 1, and room; beyond, float32 has no numbers left for the pixels."""
 
+Amount = Annotated[float, Field(ge=0.01, le=8)]
+"""Of a stain: natural optical density. Black has 5.5 in each channel."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -50,6 +53,8 @@ class ModelCard(_Strict):
         overlap_px: how far neighbouring tiles overlap (px), even, smaller than the tile (decision record 0004).
         mean: per-channel mean that is subtracted from RGB scaled to 0..1.
         std: per-channel standard deviation that divides the difference.
+        stain: amounts of haematoxylin and eosin (natural optical density) that each slide is brought to before the
+            model looks (`pipeline.normalize`); None: it looks at slides as they are.
         sha256: of the weights file, lower-case hexadecimal.
         licence: SPDX identifier of the weights' licence.
         training: what it was trained on, and how (free form).
@@ -65,6 +70,7 @@ class ModelCard(_Strict):
     overlap_px: Annotated[int, Field(ge=0, multiple_of=2)] = 128
     mean: tuple[Mean, Mean, Mean] = (0.485, 0.456, 0.406)
     std: tuple[Deviation, Deviation, Deviation] = (0.229, 0.224, 0.225)
+    stain: tuple[Amount, Amount] | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     licence: str
     training: dict[str, Any] = Field(default_factory=dict)
