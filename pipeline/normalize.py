@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.models.card import ModelCard, Predictor
-from pipeline.stain import DENSITY, FROM_STAINS, TO_STAINS
+from pipeline.slides.channels import DENSITY
+from pipeline.stain import FROM_STAINS, TO_STAINS
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]

@@ -36,9 +36,6 @@ FROM_STAINS = np.array([*STAINS, np.cross(*STAINS)])
 
 TO_STAINS = np.linalg.inv(FROM_STAINS)
 
-DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
-"""Natural optical density of each grey level, float32 ``[256]``."""
-
 WIDE_UM, SMOOTH_UM, NARROW_WEIGHT = 2.0, 8.0, 1.0
 """Radius of the disc that a wide structure holds; scale of the Gaussian (um); what narrow structures count against it.
 

@@ -36,6 +36,7 @@ def inspect_slide(path: Path, mpp: float | None, settings: RunSettings, thumbnai
     try:
         info = reader.info
         overview, frame = read_overview(reader, settings.tissue.mpp)
+        exchanged = ["red_blue_exchanged"] if reader.exchanged else []
     finally:
         reader.close()
     tissue = find_tissue(overview, frame, settings.tissue)
@@ -52,7 +53,7 @@ def inspect_slide(path: Path, mpp: float | None, settings: RunSettings, thumbnai
         "compression": info.compression,
         "bounds": f"x {info.bounds.x}, y {info.bounds.y} of the file's level 0",
         "tissue": f"{tissue.area_mm2:.2f} mm2, {tissue.area_mm2 / frame.area_mm2:.1%} of the slide ({tissue.rule})",
-        "flags": ", ".join(tissue.flags) or "none",
+        "flags": ", ".join([*tissue.flags, *exchanged]) or "none",
         "tiles": f"{len(plan.tiles)} of {plan.grid.tile_px} px at {plan.frame.mpp:.4g} um/px in {len(plan.blocks)} "
         f"blocks ({plan.predictions} predictions) for model {card.name}",
         "at most": f"{plan.disk_bytes / 1e6:.1f} MB on disk, "

@@ -190,7 +190,7 @@ def _plan_slide(reader: SlideReader, key: str, run: RunContext, folder: SlideFol
         "tissue": {
             "frame": asdict(tissue.frame),
             "rule": tissue.rule,
-            "flags": list(tissue.flags),
+            "flags": [*tissue.flags, *(["red_blue_exchanged"] if reader.exchanged else [])],
             "area_mm2": round(tissue.area_mm2, 6),
         },
         "stain": stain,

@@ -11,7 +11,8 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
-from pipeline.stain import DENSITY, FROM_STAINS, TO_STAINS
+from pipeline.slides.channels import DENSITY
+from pipeline.stain import FROM_STAINS, TO_STAINS
 
 UInt8 = npt.NDArray[np.uint8]
 Share = Annotated[float, Field(ge=0, le=1)]

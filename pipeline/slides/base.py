@@ -54,6 +54,11 @@ class SlideReader(Protocol):
         """What the slide is."""
         ...
 
+    @property
+    def exchanged(self) -> bool:
+        """Whether the file holds blue where red belongs; ``read`` has put it right."""
+        ...
+
     def read(self, box: Box, mpp: float) -> UInt8:
         """The pixels of ``box``, given in pixels of ``info.frame.at(mpp)``.
 

@@ -3,7 +3,9 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image
 from pipeline.errors import SlideReadError
 from pipeline.geometry import Box, Extent, Frame
 from pipeline.slides.base import SlideInfo, UInt8
+from pipeline.slides.channels import UNSURE_VENDORS, red_blue_exchanged
 from pipeline.slides.resample import combine, taps
 
 WHITE = 255
@@ -22,6 +25,10 @@ _COARSER = 1e-3
 _PART_PX = 2048
 """Its square is what is fetched at once (px of the level): 4 Mpx and their copies, whatever the box. (peak:
 tests/slides)"""
+
+
+_LOOKS, _LOOK_PX = 8, 256
+"""The order of the channels is judged on a grid of 8 x 8 squares of 256 px, spread over level 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +163,11 @@ class PyramidReader:
         """What the slide is."""
         return self._info
 
+    @cached_property
+    def exchanged(self) -> bool:
+        """Whether the file holds blue where red belongs; ``read`` has put it right."""
+        return self._info.vendor in UNSURE_VENDORS and red_blue_exchanged(self._looks())
+
     def read(self, box: Box, mpp: float) -> UInt8:
         """The pixels of ``box``, given in pixels of ``info.frame.at(mpp)``; see `SlideReader.read`.
 
@@ -208,11 +220,27 @@ class PyramidReader:
         """Pixels of a box that may reach outside the level, where it is white."""
         inside = box.intersect(Box.of(level.extent))
         if inside == box:
-            return self._source.fetch(level.index, box)
+            return self._fetch_rgb(level.index, box)
         out = np.full((box.height, box.width, 3), WHITE, np.uint8)
         if inside.area:
-            out[inside.slices(box)] = self._source.fetch(level.index, inside)
+            out[inside.slices(box)] = self._fetch_rgb(level.index, inside)
         return out
+
+    def _fetch_rgb(self, level: int, box: Box) -> UInt8:
+        """Pixels of a level, red first."""
+        pixels = self._source.fetch(level, box)
+        return np.ascontiguousarray(pixels[..., ::-1]) if self.exchanged else pixels
+
+    def _looks(self) -> Iterator[UInt8]:
+        """Squares of level 0, as the file has them; those that cannot be decoded are left out."""
+        native = self._source.facts.scanned
+        height, width = min(_LOOK_PX, native.height), min(_LOOK_PX, native.width)
+        ys, xs = (
+            {round(p) for p in np.linspace(0, side, _LOOKS)} for side in (native.height - height, native.width - width)
+        )
+        for y, x in itertools.product(sorted(ys), sorted(xs)):
+            with suppress(SlideReadError):
+                yield self._source.fetch(0, Box(native.y + y, native.x + x, height, width))
 
 
 def on_white(image: Image.Image) -> UInt8:
