@@ -78,6 +78,11 @@ class Recipe:
         nucleus_um: mean half axis of a tumor nucleus.
         cell_um: distance between tumor nuclei.
         stain: of the slide.
+        dark: haematoxylin in a tumor nucleus.
+        open: how pale tumor nuclei are inside, 0..1.
+        body: eosin and haematoxylin in the cytoplasm of tumor cells.
+        lumen: share of the nests' insides that is the hollow of glands; it is annotated as tumor.
+        lumen_um: how wide those are.
     """
 
     tumor: float = 0.35
@@ -87,6 +92,11 @@ class Recipe:
     nucleus_um: float = 5.3
     cell_um: float = 13.0
     stain: Stain = Stain()
+    dark: float = 1.25
+    open: float = 0.6
+    body: tuple[float, float] = (0.62, 0.42)
+    lumen: float = 0.0
+    lumen_um: float = 25.0
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Recipe":
@@ -95,10 +105,15 @@ class Recipe:
             tumor=rng.uniform(0.15, 0.5),
             lymphocytes=rng.uniform(0.04, 0.2),
             fat=rng.uniform(0.0, 0.25),
-            nest_um=rng.uniform(60, 140),
-            nucleus_um=rng.uniform(4.6, 6.2),
-            cell_um=rng.uniform(11.5, 15),
+            nest_um=rng.uniform(40, 140),
+            nucleus_um=(nucleus_um := rng.uniform(4.2, 7.0)),
+            cell_um=nucleus_um * rng.uniform(2.1, 3.6),
             stain=Stain().jitter(rng, 0.2),
+            dark=rng.uniform(0.9, 1.8),
+            open=rng.uniform(0.1, 0.9),
+            body=(rng.uniform(0.25, 0.9), rng.uniform(0.1, 0.6)),
+            lumen=max(0.0, rng.uniform(-0.1, 0.15)),
+            lumen_um=rng.uniform(12, 40),
         )
 
 
@@ -320,7 +335,9 @@ def _cells(
     )
 
 
-def populate(rng: np.random.Generator, codes: UInt8, fibres: Fibres, recipe: Recipe, mpp: float) -> tuple[Cells, ...]:
+def populate(
+    rng: np.random.Generator, codes: UInt8, hollow: Bool, fibres: Fibres, recipe: Recipe, mpp: float
+) -> tuple[Cells, ...]:
     """Nuclei: of the tumor, along fibres and fat walls, of the infiltrate, and lymphocytes that have wandered."""
     um = 1 / mpp
     tumor, stroma, lymph, fat = (codes == k for k in (TUMOR, STROMA, LYMPHOCYTES, FAT))
@@ -329,10 +346,17 @@ def populate(rng: np.random.Generator, codes: UInt8, fibres: Fibres, recipe: Rec
     spindles = _cells(rng, thin, (4.5 * um, 9 * um), (0.13, 0.3), (1.5, 0.1, 0.05))
     y, x = thin.astype(int).T
     spindles = replace(spindles, angle=(fibres.along[y, x] + rng.normal(0, 0.15, len(y))).astype(np.float32))
-    crowd = _scatter(rng, tumor, recipe.cell_um * um, 0.96)
+    crowd = _scatter(rng, tumor & ~hollow, recipe.cell_um * um, 0.96)
     small, clumped = (2.7 * um, 3.5 * um), (1.75, 0.15, 0.04)
     return (
-        _cells(rng, crowd, (0.8 * size, 1.3 * size), (0.6, 0.95), (1.25, 0.6, 0.07), reach=2.3),
+        _cells(
+            rng,
+            crowd,
+            (0.8 * size, 1.3 * size),
+            (0.6, 0.95),
+            (recipe.dark, recipe.open, 0.07),
+            reach=max(2.3, 0.75 * recipe.cell_um / recipe.nucleus_um),
+        ),
         spindles,
         _cells(rng, _scatter(rng, lymph, 8.2 * um, 0.9), small, (0.8, 1.0), clumped),
         _cells(rng, _scatter(rng, tumor | stroma, 24 * um, 0.08), small, (0.8, 1.0), clumped),
@@ -408,7 +432,8 @@ def stain_amounts(rng: np.random.Generator, codes: UInt8, recipe: Recipe, mpp: f
     fibres = Fibres(
         *(np.where(codes == FAT, *pair) for pair in ((fat.density, stroma.density), (fat.along, stroma.along)))
     )
-    groups = populate(rng, codes, fibres, recipe, mpp)
+    hollow = _hollow(rng, codes, recipe, mpp)
+    groups = populate(rng, codes, hollow, fibres, recipe, mpp)
     land = settle(groups, shape)
     tint = np.concatenate([rng.normal(0, 1, len(g.place)) for g in groups]).astype(np.float32)
     grain = noise(rng, shape, 1.6 / mpp, 2)
@@ -418,18 +443,34 @@ def stain_amounts(rng: np.random.Generator, codes: UInt8, recipe: Recipe, mpp: f
     wall = np.zeros(shape, bool)
     wall[:-1] |= land.owner[:-1] != land.owner[1:]
     wall[:, :-1] |= land.owner[:, :-1] != land.owner[:, 1:]
-    gap = np.clip(ndimage.gaussian_filter(wall.astype(np.float32), 0.35 / mpp) * 0.6 + (land.depth > 2.2) * 0.4, 0, 0.6)
+    gap = np.clip(
+        ndimage.gaussian_filter(wall.astype(np.float32), 0.35 / mpp) * 0.6 + (land.depth > groups[0].reach - 0.1) * 0.4,
+        0,
+        0.6,
+    )
     body = (0.78 + 0.1 * tint[land.owner] + 0.10 * grain + 0.08 * haze) * (1 - gap)
     loose = np.clip(0.35 + 0.5 * stroma.density - 0.25, 0.05, 1)
     eosin = (
-        soft[TUMOR] * 0.62 * body
+        soft[TUMOR] * recipe.body[0] * body
         + soft[STROMA] * stroma.density * (1 + 0.1 * haze + 0.08 * grain)
         + soft[FAT] * fat.density
     )
     eosin += soft[LYMPHOCYTES] * loose * 0.8 + 1.6 * soft[FAT] * (1 - soft[FAT])  # a thin wall around the fat
-    blue = soft[TUMOR] * 0.42 * body + soft[STROMA] * 0.07 * stroma.density + soft[FAT] * 0.06 * fat.density
+    blue = soft[TUMOR] * recipe.body[1] * body + soft[STROMA] * 0.07 * stroma.density + soft[FAT] * 0.06 * fat.density
     blue += soft[LYMPHOCYTES] * 0.2 * loose
+    if hollow.any():
+        full = 1 - _soft(hollow & (land.depth > 1.15), 0.8 / mpp)
+        blue, eosin = blue * full, eosin * full
     return _with_nuclei(blue, eosin, groups, land, grain, mpp)
+
+
+def _hollow(rng: np.random.Generator, codes: UInt8, recipe: Recipe, mpp: float) -> Bool:
+    """The empty insides of glands, away from the edge of their nests."""
+    if not recipe.lumen:
+        return np.zeros(codes.shape, bool)
+    shape = codes.shape[0], codes.shape[1]
+    inner = _blurred(codes == TUMOR, 12 / mpp) > 0.75
+    return _top(noise(rng, shape, recipe.lumen_um / mpp, 3), inner, recipe.lumen)
 
 
 def _soft(mask: Bool, sigma_px: float) -> Float:
