@@ -59,7 +59,7 @@ class SimulatedJob(StepJob):
 
     def __call__(self) -> Any:
         slide_id = self.step.slide_id
-        key = self.run.key(slide_id, None)
+        key = self.run.key(slide_id, "", None)
         if self.step.kind == "prepare":
             return Prepared(key, True, False, ((0, 0), (0, 1)), (9, 9))
         if self.step.kind == "segment":

@@ -221,7 +221,7 @@ class _Preflight(Night):
         if described is None:
             raise StoreError(f"{folder.plan} has gone while it was being used; run the same command again")
         about, plan = described["slide"], TilePlan.from_json(described["plan"])
-        done = {b for b in self._ledger.blocks_done(prepared.key) if folder.has_facts(b)}
+        done = {b for b in self._ledger.blocks_done(slide_id, prepared.key) if folder.has_facts(b)}
         estimated = ["mpp_estimated"] if about["mpp_source"] == "objective power" else []
         return PlannedSlide(
             slide_id,

@@ -265,7 +265,7 @@ class Night:
             return self._done(slide_id, " (already)")
         self._ledger.prepared(slide_id, prepared.key, seconds, fresh=prepared.fresh)
         folder = self._run.folder(slide_id)
-        done = {b for b in self._ledger.blocks_done(prepared.key) if folder.has_facts(b)}
+        done = {b for b in self._ledger.blocks_done(slide_id, prepared.key) if folder.has_facts(b)}
         todo = {b: n for b, n in zip(prepared.blocks, prepared.tiles_of, strict=True) if b not in done}
         self._progress.planned += sum(todo.values())
         self._schedule.prepared(slide_id, todo)
@@ -281,7 +281,8 @@ class Night:
         self._places.clean(folder)
         key = self._keys.pop(slide_id)
         self._spent.pop(slide_id, None)
-        self._progress.rows[slide_id] = self._row(slide_id, "done", "", summary, round(self._ledger.seconds(key), 1))
+        seconds = round(self._ledger.seconds(slide_id, key), 1)
+        self._progress.rows[slide_id] = self._row(slide_id, "done", "", summary, seconds)
         self._progress.done += 1
         return f"{slide_id}: done{how}, tumor {summary['tumor_area_mm2']:.3f} of {summary['tissue_area_mm2']:.3f} mm2"
 
@@ -334,10 +335,11 @@ class Night:
             summary = read_json(self._run.folder(slide_id).summary) or {}
         except StoreError:  # the next run will say so
             return None
-        key = self._run.key(summary.get("fingerprint", ""), self._entries[slide_id].mpp)
+        seen_then = summary.get("fingerprint", ""), summary.get("modified", "")
+        key = self._run.key(*seen_then, self._entries[slide_id].mpp)
         if summary.get("key") != key:
             return None
-        return self._row(slide_id, "done", "", summary, round(self._ledger.seconds(key), 1))
+        return self._row(slide_id, "done", "", summary, round(self._ledger.seconds(slide_id, key), 1))
 
 
 def run_context(settings: RunSettings, out: Path) -> RunContext:

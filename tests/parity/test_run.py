@@ -1,6 +1,7 @@
 """The whole run, on small slides and an exact model: engines, order and interruptions change nothing."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -161,6 +162,20 @@ class TestResume:
             line for line in ledger(tmp_path / "out") if line["event"] == "prepare" and line["slide_id"] == "a"
         ]
         assert [line["fresh"] for line in segmented] == [True, True]
+
+    def test_a_slide_that_was_copied_again_is_read_again_though_its_sampled_bytes_are_the_same(
+        self, slides, model, tmp_path
+    ):
+        """As after `unreadable_tissue`: what is mended may lie between the samples."""
+        copies = tmp_path / "copies"
+        shutil.copytree(slides, copies)
+        night(copies, tmp_path / "out", settings_for(model))
+        kept = (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns
+        os.utime(copies / "a.tif")
+        night(copies, tmp_path / "out", settings_for(model))
+        fresh = [e["fresh"] for e in ledger(tmp_path / "out") if e["event"] == "prepare" and e["slide_id"] == "a"]
+        assert fresh == [True, True]
+        assert (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns == kept
 
     def test_a_mask_that_was_deleted_is_made_again(self, slides, model, fresh, tmp_path):
         night(slides, tmp_path, settings_for(model))
