@@ -153,7 +153,8 @@ class NightPlan:
 
     def _hours(self) -> str:
         if self.seconds is None or not self.calibration:
-            return "time: nothing to predict" if not self.left else "time: unknown, the speed was not measured"
+            known = not self.left and all(slide.state != "skipped" for slide in self.slides)
+            return "time: nothing to predict" if known else "time: unknown, the speed was not measured"
         c, hours = self.calibration, self.seconds / 3600
         lasts = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
         return (

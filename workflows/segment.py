@@ -48,7 +48,7 @@ from workflows.gpu import GpuWatch
 from workflows.jobs import Prepared, RunContext, StepJob, versions
 from workflows.lease import Lease
 from workflows.ledger import Command, Ledger
-from workflows.places import Places, seen
+from workflows.places import Places, check_free, seen
 from workflows.schedule import Schedule, Step
 from workflows.stopping import GRACE_S, Stop, stopped_by_signals
 from workflows.units import next_moment
@@ -346,7 +346,7 @@ def run_context(settings: RunSettings, out: Path) -> RunContext:
     """What all jobs share; the output folder is there afterwards.
 
     Raises:
-        UsageError: if there is no such model or device, or the folder cannot be written.
+        UsageError: if there is no such model or device, or the folder cannot be written or holds somebody else's files.
     """
     model = find_model(settings.model)
     card = read_card(model)
@@ -355,6 +355,7 @@ def run_context(settings: RunSettings, out: Path) -> RunContext:
     device = resolve_device(settings.device)
     backend = resolve_backend(settings.backend, device)
     try:
+        check_free(out)
         (out / "slides").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error
