@@ -61,7 +61,7 @@ class SimulatedJob(StepJob):
         slide_id = self.step.slide_id
         key = self.run.key(slide_id, "", None)
         if self.step.kind == "prepare":
-            return Prepared(key, True, False, ((0, 0), (0, 1)), (9, 9))
+            return Prepared(key, True, False, ((0, 0), (0, 1)), (9, 9), slide_id)
         if self.step.kind == "segment":
             write_json(self.run.folder(slide_id).block_facts(self.step.block), {})
             return 9

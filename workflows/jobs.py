@@ -105,6 +105,7 @@ class Prepared:
         blocks: (row, col) of all blocks with tissue.
         predictions: of all blocks together.
         tiles_of: number of predictions of each block.
+        fingerprint: of the slide's content.
     """
 
     key: str
@@ -112,6 +113,7 @@ class Prepared:
     finished: bool
     blocks: tuple[tuple[int, int], ...]
     tiles_of: tuple[int, ...]
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,15 +157,17 @@ def prepare_slide(job: StepJob) -> Prepared:
     reader = open_slide(job.entry.path, slide_id=job.step.slide_id, mpp=job.entry.mpp)
     try:
         written = modified(reader.info.path)
-        key = run.key(reader.info.fingerprint, written, job.entry.mpp)
+        content = reader.info.fingerprint
+        key = run.key(content, written, job.entry.mpp)
         if (read_json(folder.summary) or {}).get("key") == key and folder.complete:
-            return Prepared(key, False, True, (), ())
+            return Prepared(key, False, True, (), (), content)
         described = read_json(folder.plan) or {}
         if described.get("key") == key and folder.mask.exists() and folder.heat.exists():
             plan, fresh = TilePlan.from_json(described["plan"]), False
         else:
             plan, fresh = _plan_slide(reader, key, written, run, folder), True
-        return Prepared(key, fresh, False, tuple(b.key for b in plan.blocks), tuple(len(b.tiles) for b in plan.blocks))
+        keys, tiles_of = tuple(b.key for b in plan.blocks), tuple(len(b.tiles) for b in plan.blocks)
+        return Prepared(key, fresh, False, keys, tiles_of, content)
     finally:
         reader.close()
 

@@ -53,6 +53,7 @@ class Ledger:
         self._blocks: dict[_Content, set[tuple[int, int]]] = {}  # of slides that are begun and not done
         self._seconds: dict[_Content, float] = defaultdict(float)
         self._failed: dict[str, Failed] = {}
+        self._planned: set[str] = set()
         self._attempts: dict[str, int] = defaultdict(int)
         try:
             self._read()
@@ -72,6 +73,10 @@ class Ledger:
     def failure(self, slide_id: str) -> Failed | None:
         """How a slide failed when it was last tried; None if it did not."""
         return self._failed.get(slide_id)
+
+    def has_planned(self, slide_id: str) -> bool:
+        """Whether a slide has been opened and planned, in whatever run."""
+        return slide_id in self._planned
 
     def attempts(self, slide_id: str) -> int:
         """How often a slide has failed, in all runs together."""
@@ -159,6 +164,7 @@ class Ledger:
             self._blocks.setdefault(content, set()).add((line["block"][0], line["block"][1]))
         else:  # prepared or done: it is no failure any more
             self._failed.pop(slide_id, None)
+            self._planned.add(slide_id)
         self._seconds[content] += line["seconds"]
 
     def _read(self) -> None:

@@ -1,6 +1,6 @@
 """READ THIS FIRST: the night's run. Slides in, masks and tables out, on two screens.
 
-    for each slide      prepare:  open, find tissue, plan tiles          (jobs.prepare_slide)
+    for each slide      prepare:  open, find tissue, plan tiles          (jobs.prepare_slide), all in the first minutes
     for each block      segment:  read, predict, join, write its shard   (jobs.segment_block_job)
     for each slide      finish:   pyramid, figures, preview, summary     (jobs.finish_slide)
 
@@ -120,6 +120,10 @@ class NightResult:
         return 3 if self.stopped else 0 if done == len(self.rows) else 1 if done else 2
 
 
+FIRST_LOOK_S = 300.0
+"""How long a run looks at slides before its first block (s). It loses nothing by it but what GPUs could have done then:
+what is planned is not planned again."""
+
 _JOBS_PER_GPU = 2
 """While one block's pixels are read, or its shard is written, the GPU has another's to look at."""
 
@@ -153,10 +157,15 @@ def run_night(entries: Sequence[SlideEntry], settings: RunSettings, out: Path, o
         if lease.taken_from:
             observe(progress, f"continuing what {lease.taken_from} left when it died")
         engine, run = start_engine(settings, context)
-        places = Places(entries, out, lease)
-        night = Night({entry.slide_id: entry for entry in entries}, run, ledger, observe, stop, places, progress)
+        by_id, places = {entry.slide_id: entry for entry in entries}, Places(entries, out, lease)
+        looks = Progress(len(entries), failures=progress.failures, rows=progress.rows)
+        look = FirstLook(by_id, run, ledger, observe, stop, places, looks)
+        night = Night(by_id, run, ledger, observe, stop, places, progress)
         begun = time.perf_counter()
         try:
+            if look.wanted:
+                look.go(engine)
+                begun = time.perf_counter()
             with watch:
                 night.go(engine)
         finally:
@@ -215,20 +224,33 @@ class Night:
             self._ledger.started(self.command, self._entries, self._run.pixels_key)
             for outcome in engine.run(self._next_job, self._stop):
                 self._take(self._steps.pop(outcome.key), outcome)
+            self._observe(self._progress, self.words)
         except (StoreError, OSError, EngineLostError) as error:
             self._stop.ask(str(error), at_once=True)
         except KeyboardInterrupt:
             self._stop.ask("interrupted", at_once=True)
 
+    @property
+    def words(self) -> str:
+        """What to say of all slides at the end."""
+        return ""
+
     def _to_do(self) -> list[str]:
         """Slides to begin. Those that failed before, and have not changed since, keep their row."""
-        for slide_id in () if self._run.settings.retry_failed else self._entries:
-            before = self._ledger.failure(slide_id)
-            if before and before.key == self._failure_key(slide_id):
-                self._end_failed(slide_id, Failure(before.reason, before.message))
-        if failed := len(self._progress.failures):
-            self._observe(self._progress, f"{failed} failed in an earlier run and stay so; --retry-failed tries again")
-        return [slide_id for slide_id in self._entries if slide_id not in self._progress.failures]
+        untried = [slide_id for slide_id in self._entries if slide_id not in self._progress.failures]
+        earlier = [slide_id for slide_id in untried if self._stays_failed(slide_id)]
+        if earlier:
+            say = f"{len(earlier)} failed in an earlier run and stay so; --retry-failed tries again"
+            self._observe(self._progress, say)
+        return [slide_id for slide_id in untried if slide_id not in self._progress.failures]
+
+    def _stays_failed(self, slide_id: str) -> bool:
+        """Whether a slide failed in an earlier run and is not to be tried again; then it has its row."""
+        before = None if self._run.settings.retry_failed else self._ledger.failure(slide_id)
+        if before is None or before.key != self._failure_key(slide_id):
+            return False
+        self._end_failed(slide_id, Failure(before.reason, before.message))
+        return True
 
     def _next_job(self) -> StepJob | None:
         step = self._schedule.next_step()
@@ -340,6 +362,52 @@ class Night:
         if summary.get("key") != key:
             return None
         return self._row(slide_id, "done", "", summary, round(self._ledger.seconds(slide_id, key), 1))
+
+
+class FirstLook(Night):
+    """The first minutes of a run: slides at which no run has looked are planned before any block is begun.
+
+    So what is wrong with an archive is said while somebody is there to read it. A slide that was planned is not planned
+    again; those to which the time does not reach are looked at in their turn.
+    """
+
+    command = "plan"
+
+    def __init__(self, *of_a_night: Any) -> None:
+        super().__init__(*of_a_night)
+        retry = self._run.settings.retry_failed
+        failed = set() if retry else {slide_id for slide_id in self._entries if self._ledger.failure(slide_id)}
+        self.wanted = [i for i in self._entries if not (i in failed or self._ledger.has_planned(i))]
+        self._end = time.monotonic() + FIRST_LOOK_S
+        self._firsts: dict[str, str] = {}  # the first slide of each content
+        self._ready = self._blank = self._twins = 0
+
+    @property
+    def words(self) -> str:
+        """What was found."""
+        failed = sum(slide_id in self._progress.failures for slide_id in self.wanted)
+        seen, n = self._ready + failed, len(self.wanted)
+        later = "; the others are looked at in their turn" if seen < n else ""
+        found = f"{self._ready} ready, {failed} failed; {self._blank} without tissue, {self._twins} duplicates"
+        return f"looked at {seen} of {n} slides: {found}{later}"
+
+    def _to_do(self) -> list[str]:
+        return self.wanted
+
+    def _next_job(self) -> StepJob | None:
+        return super()._next_job() if time.monotonic() < self._end else None
+
+    def _prepared(self, slide_id: str, prepared: Prepared, seconds: float) -> str:
+        if not prepared.finished:
+            self._ledger.prepared(slide_id, prepared.key, seconds, fresh=prepared.fresh)
+        self._schedule.prepared(slide_id, (), finished=True)
+        self._spent.pop(slide_id, None)
+        first = self._firsts.setdefault(prepared.fingerprint, slide_id)
+        blank = not (prepared.blocks or prepared.finished)
+        self._ready, self._blank = self._ready + 1, self._blank + blank
+        self._twins += first != slide_id
+        notes = [*(["no tissue"] if blank else []), *([f"same content as {first}"] if first != slide_id else [])]
+        return f"{slide_id}: {', '.join(notes)}" if notes else ""
 
 
 def run_context(settings: RunSettings, out: Path) -> RunContext:
