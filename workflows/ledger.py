@@ -98,6 +98,10 @@ class Ledger:
             {"event": "prepare", "slide_id": slide_id, "key": key, "seconds": round(seconds, 3), "fresh": fresh}
         )
 
+    def looked(self, slide_id: str, key: str, seconds: float, *, fresh: bool) -> None:
+        """Note that a slide was planned before its turn; see `prepared`."""
+        self._append({"event": "look", "slide_id": slide_id, "key": key, "seconds": round(seconds, 3), "fresh": fresh})
+
     def segmented(self, slide_id: str, key: str, seconds: float, block: tuple[int, int]) -> None:
         """Note that a block was written."""
         seconds = round(seconds, 3)

@@ -11,8 +11,8 @@ does not depend on the engine, on the number of workers or on the order of anyth
 import os
 import platform
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -121,8 +121,8 @@ class NightResult:
 
 
 FIRST_LOOK_S = 300.0
-"""How long a run looks at slides before its first block (s). It loses nothing by it but what GPUs could have done then:
-what is planned is not planned again."""
+"""How long a run looks at slides before its first block (s). What is planned is not planned again: it loses nothing by
+it but what GPUs could have done then."""
 
 _JOBS_PER_GPU = 2
 """While one block's pixels are read, or its shard is written, the GPU has another's to look at."""
@@ -157,15 +157,10 @@ def run_night(entries: Sequence[SlideEntry], settings: RunSettings, out: Path, o
         if lease.taken_from:
             observe(progress, f"continuing what {lease.taken_from} left when it died")
         engine, run = start_engine(settings, context)
-        by_id, places = {entry.slide_id: entry for entry in entries}, Places(entries, out, lease)
-        looks = Progress(len(entries), failures=progress.failures, rows=progress.rows)
-        look = FirstLook(by_id, run, ledger, observe, stop, places, looks)
-        night = Night(by_id, run, ledger, observe, stop, places, progress)
+        places = Places(entries, out, lease)
+        night = Night({entry.slide_id: entry for entry in entries}, run, ledger, observe, stop, places, progress)
         begun = time.perf_counter()
         try:
-            if look.wanted:
-                look.go(engine)
-                begun = time.perf_counter()
             with watch:
                 night.go(engine)
         finally:
@@ -196,6 +191,67 @@ def hold(out: Path, stop: Stop) -> Lease:
     return lease
 
 
+class FirstLook:
+    """The first minutes of a run: slides that are new are planned before any block is begun.
+
+    So what is wrong with an archive is said while somebody is there to read it. A slide that hangs holds up no other.
+
+    Args:
+        new: the slides.
+
+    Attributes:
+        unseen: slides whose look has not begun.
+        under_way: those that are looked at now.
+    """
+
+    def __init__(self, new: Sequence[str]) -> None:
+        self.unseen, self.under_way = deque(new), set[str]()
+        self._n, self._until = len(new), time.monotonic() + FIRST_LOOK_S
+        self._said = not new
+        self._firsts: dict[str, str] = {}  # the first slide of each content
+        self._ready = self._failed = self._blank = self._twins = 0
+
+    def next_step(self) -> Step | None:
+        """What to look at now; None when all has been, or is."""
+        if not self.unseen:
+            return None
+        slide_id = self.unseen.popleft()
+        self.under_way.add(slide_id)
+        return Step("prepare", slide_id)
+
+    def late(self) -> list[str]:
+        """Slides to which the time did not reach; once."""
+        late = list(self.unseen) if time.monotonic() >= self._until else []
+        if late:
+            self.unseen.clear()
+        return late
+
+    def ready(self, slide_id: str, prepared: Prepared) -> list[str]:
+        """A look ended well; what is worth saying of it."""
+        self.under_way.remove(slide_id)
+        first = self._firsts.setdefault(prepared.fingerprint, slide_id)
+        blank, twin = not (prepared.blocks or prepared.finished), first != slide_id
+        self._ready, self._blank, self._twins = self._ready + 1, self._blank + blank, self._twins + twin
+        return [*(["no tissue"] if blank else []), *([f"same content as {first}"] if twin else [])]
+
+    def failed(self, slide_id: str) -> bool:
+        """Whether the step of a slide that ended badly was a look."""
+        looked = slide_id in self.under_way
+        self.under_way.discard(slide_id)
+        self._failed += looked
+        return looked
+
+    def words(self) -> str:
+        """What was found, once, when all looks have ended; else ""."""
+        if self._said or self.unseen or self.under_way:
+            return ""
+        self._said = True
+        seen = self._ready + self._failed
+        later = "; the others are looked at in their turn" if seen < self._n else ""
+        found = f"{self._ready} ready, {self._failed} failed; {self._blank} without tissue, {self._twins} duplicates"
+        return f"looked at {seen} of {self._n} slides: {found}{later}"
+
+
 class Night:
     """The loop, and what it knows of each slide."""
 
@@ -219,41 +275,38 @@ class Night:
 
     def go(self, engine: Engine) -> None:
         """Run every slide to its end, or until the run is stopped."""
-        self._schedule = Schedule(self._to_do(), in_flight=max(8, 2 * engine.slots))
+        to_do = self._to_do()
+        self._look = FirstLook(self._new(to_do))
+        unseen = set(self._look.unseen)
+        known = (slide_id for slide_id in to_do if slide_id not in unseen)
+        self._schedule = Schedule(known, in_flight=max(8, 2 * engine.slots))
         try:
             self._ledger.started(self.command, self._entries, self._run.pixels_key)
             for outcome in engine.run(self._next_job, self._stop):
                 self._take(self._steps.pop(outcome.key), outcome)
-            self._observe(self._progress, self.words)
         except (StoreError, OSError, EngineLostError) as error:
             self._stop.ask(str(error), at_once=True)
         except KeyboardInterrupt:
             self._stop.ask("interrupted", at_once=True)
 
-    @property
-    def words(self) -> str:
-        """What to say of all slides at the end."""
-        return ""
-
     def _to_do(self) -> list[str]:
         """Slides to begin. Those that failed before, and have not changed since, keep their row."""
-        untried = [slide_id for slide_id in self._entries if slide_id not in self._progress.failures]
-        earlier = [slide_id for slide_id in untried if self._stays_failed(slide_id)]
-        if earlier:
-            say = f"{len(earlier)} failed in an earlier run and stay so; --retry-failed tries again"
-            self._observe(self._progress, say)
-        return [slide_id for slide_id in untried if slide_id not in self._progress.failures]
+        for slide_id in () if self._run.settings.retry_failed else self._entries:
+            before = self._ledger.failure(slide_id)
+            if before and before.key == self._failure_key(slide_id):
+                self._end_failed(slide_id, Failure(before.reason, before.message))
+        if failed := len(self._progress.failures):
+            self._observe(self._progress, f"{failed} failed in an earlier run and stay so; --retry-failed tries again")
+        return [slide_id for slide_id in self._entries if slide_id not in self._progress.failures]
 
-    def _stays_failed(self, slide_id: str) -> bool:
-        """Whether a slide failed in an earlier run and is not to be tried again; then it has its row."""
-        before = None if self._run.settings.retry_failed else self._ledger.failure(slide_id)
-        if before is None or before.key != self._failure_key(slide_id):
-            return False
-        self._end_failed(slide_id, Failure(before.reason, before.message))
-        return True
+    def _new(self, to_do: Iterable[str]) -> list[str]:
+        """Slides that nobody has looked at yet, in this run or before."""
+        return [slide_id for slide_id in to_do if not self._ledger.has_planned(slide_id)]
 
     def _next_job(self) -> StepJob | None:
-        step = self._schedule.next_step()
+        for slide_id in self._look.late():
+            self._schedule.add(slide_id)
+        step = self._look.next_step() or self._schedule.next_step()
         if step is None:
             return None
         self._steps[step.key] = step
@@ -268,6 +321,8 @@ class Night:
             self._progress.predictions += outcome.value
         if failure := outcome.failure or self._late(step):
             say = self._failed(step, failure, outcome.seconds)
+        elif slide_id in self._look.under_way:
+            say = self._looked(slide_id, outcome.value, outcome.seconds)
         elif step.kind == "prepare":
             say = self._prepared(slide_id, outcome.value, outcome.seconds)
         elif step.kind == "segment":
@@ -277,6 +332,16 @@ class Night:
             self._schedule.finished(slide_id)
             say = self._done(slide_id)
         self._observe(self._progress, say)
+        if said := self._look.words():
+            self._observe(self._progress, said)
+
+    def _looked(self, slide_id: str, prepared: Prepared, seconds: float) -> str:
+        """A slide was planned in the first minutes; its turn comes."""
+        if not prepared.finished:
+            self._ledger.looked(slide_id, prepared.key, seconds, fresh=prepared.fresh)
+        self._schedule.add(slide_id)
+        notes = self._look.ready(slide_id, prepared)
+        return f"{slide_id}: {', '.join(notes)}" if notes else ""
 
     def _prepared(self, slide_id: str, prepared: Prepared, seconds: float) -> str:
         self._keys[slide_id] = prepared.key
@@ -286,14 +351,20 @@ class Night:
             self._schedule.prepared(slide_id, (), finished=True)
             return self._done(slide_id, " (already)")
         self._ledger.prepared(slide_id, prepared.key, seconds, fresh=prepared.fresh)
-        folder = self._run.folder(slide_id)
-        done = {b for b in self._ledger.blocks_done(slide_id, prepared.key) if folder.has_facts(b)}
+        done = self._standing(slide_id, prepared)
         todo = {b: n for b, n in zip(prepared.blocks, prepared.tiles_of, strict=True) if b not in done}
         self._progress.planned += sum(todo.values())
         self._schedule.prepared(slide_id, todo)
         stand = len(prepared.blocks) - len(todo)
         kept = f", {stand} blocks stand from an earlier run" if stand else ""
         return f"{slide_id}: {sum(todo.values())} tiles in {len(todo)} blocks{kept}"
+
+    def _standing(self, slide_id: str, prepared: Prepared) -> set[tuple[int, int]]:
+        """Blocks that an earlier run has done."""
+        folder = self._run.folder(slide_id)
+        if folder.facts.exists():  # written when all of them were
+            return set(prepared.blocks)
+        return {b for b in self._ledger.blocks_done(slide_id, prepared.key) if folder.block_facts(b).exists()}
 
     def _done(self, slide_id: str, how: str = "") -> str:
         folder = self._run.folder(slide_id)
@@ -321,7 +392,7 @@ class Night:
         if why := self._places.why_not_its_fault(failure):
             self._stop.ask(why, at_once=True)
             return ""
-        first = self._schedule.failed(slide_id)
+        first = self._look.failed(slide_id) or self._schedule.failed(slide_id)
         if first:  # before the ledger: if this run is killed in between, the slide is tried again, and not left without
             self._places.note_failure(self._run.folder(slide_id), step, failure)
         self._ledger.failed(step.kind, slide_id, self._failure_key(slide_id), failure, seconds, first=first)
@@ -362,52 +433,6 @@ class Night:
         if summary.get("key") != key:
             return None
         return self._row(slide_id, "done", "", summary, round(self._ledger.seconds(slide_id, key), 1))
-
-
-class FirstLook(Night):
-    """The first minutes of a run: slides at which no run has looked are planned before any block is begun.
-
-    So what is wrong with an archive is said while somebody is there to read it. A slide that was planned is not planned
-    again; those to which the time does not reach are looked at in their turn.
-    """
-
-    command = "plan"
-
-    def __init__(self, *of_a_night: Any) -> None:
-        super().__init__(*of_a_night)
-        retry = self._run.settings.retry_failed
-        failed = set() if retry else {slide_id for slide_id in self._entries if self._ledger.failure(slide_id)}
-        self.wanted = [i for i in self._entries if not (i in failed or self._ledger.has_planned(i))]
-        self._end = time.monotonic() + FIRST_LOOK_S
-        self._firsts: dict[str, str] = {}  # the first slide of each content
-        self._ready = self._blank = self._twins = 0
-
-    @property
-    def words(self) -> str:
-        """What was found."""
-        failed = sum(slide_id in self._progress.failures for slide_id in self.wanted)
-        seen, n = self._ready + failed, len(self.wanted)
-        later = "; the others are looked at in their turn" if seen < n else ""
-        found = f"{self._ready} ready, {failed} failed; {self._blank} without tissue, {self._twins} duplicates"
-        return f"looked at {seen} of {n} slides: {found}{later}"
-
-    def _to_do(self) -> list[str]:
-        return self.wanted
-
-    def _next_job(self) -> StepJob | None:
-        return super()._next_job() if time.monotonic() < self._end else None
-
-    def _prepared(self, slide_id: str, prepared: Prepared, seconds: float) -> str:
-        if not prepared.finished:
-            self._ledger.prepared(slide_id, prepared.key, seconds, fresh=prepared.fresh)
-        self._schedule.prepared(slide_id, (), finished=True)
-        self._spent.pop(slide_id, None)
-        first = self._firsts.setdefault(prepared.fingerprint, slide_id)
-        blank = not (prepared.blocks or prepared.finished)
-        self._ready, self._blank = self._ready + 1, self._blank + blank
-        self._twins += first != slide_id
-        notes = [*(["no tissue"] if blank else []), *([f"same content as {first}"] if first != slide_id else [])]
-        return f"{slide_id}: {', '.join(notes)}" if notes else ""
 
 
 def run_context(settings: RunSettings, out: Path) -> RunContext:

@@ -207,10 +207,11 @@ class _Journal:
             slide.stage = "begun" if slide.stage != "failed" else "failed"
             if line["time"] >= self._since:
                 self.recent.append((line["slide_id"], block))
-        elif event == "prepare":
+        elif event in ("look", "prepare"):
             if line["fresh"]:
                 slide.blocks.clear()
-            slide.stage = "begun" if slide.blocks or self._runs else "waiting"
+            begun = slide.blocks or (self._runs and event == "prepare")
+            slide.stage = "begun" if begun else "waiting"
         elif event == "finish":
             slide.stage, self.ended = "done", self.ended + 1
             slide.blocks.clear()

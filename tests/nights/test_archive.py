@@ -52,7 +52,7 @@ def watch(program: Program, out: Path) -> tuple[list[Look], set[int]]:
     with (out / "ledger.jsonl").open("rb") as ledger:
         while not program.ended:
             new = ledger.read()
-            planned, done = planned + new.count(b'"event": "prepare"'), done + new.count(b'"event": "finish"')
+            planned, done = planned + new.count(b'"event": "look"'), done + new.count(b'"event": "finish"')
             client = sum(memory(p) for p in program.processes() if p.pid == program.process.pid)
             worker = max((memory(p) for p in program.children("worker")), default=0)
             handles = sum(handles_of(p) for p in program.processes())

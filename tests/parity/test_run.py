@@ -132,6 +132,9 @@ def ledger(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines() if line.strip()]
 
 
+PLANNED = {"look", "prepare"}
+
+
 class TestResume:
     def test_a_finished_run_does_nothing_again(self, slides, model, tmp_path):
         night(slides, tmp_path, settings_for(model))
@@ -158,9 +161,7 @@ class TestResume:
         small_slide(copies / "a.tif", seed=17, height=1300, width=1700)
         night(copies, tmp_path / "out", settings_for(model))
         assert (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns == kept
-        segmented = [
-            line for line in ledger(tmp_path / "out") if line["event"] == "prepare" and line["slide_id"] == "a"
-        ]
+        segmented = [line for line in ledger(tmp_path / "out") if line["event"] in PLANNED and line["slide_id"] == "a"]
         assert sum(line["fresh"] for line in segmented) == 2
 
     def test_a_slide_that_was_copied_again_is_read_again_though_its_sampled_bytes_are_the_same(
@@ -173,9 +174,21 @@ class TestResume:
         kept = (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns
         os.utime(copies / "a.tif")
         night(copies, tmp_path / "out", settings_for(model))
-        fresh = [e["fresh"] for e in ledger(tmp_path / "out") if e["event"] == "prepare" and e["slide_id"] == "a"]
+        fresh = [e["fresh"] for e in ledger(tmp_path / "out") if e["event"] in PLANNED and e["slide_id"] == "a"]
         assert sum(fresh) == 2
         assert (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns == kept
+
+    @pytest.mark.parametrize("name", ["summary.json", "preview.jpg", "tiles.parquet"])
+    def test_a_slide_that_lost_what_was_measured_is_measured_again_and_not_predicted(
+        self, slides, model, fresh, tmp_path, name
+    ):
+        """As `noctile verify` advises."""
+        night(slides, tmp_path, settings_for(model))
+        predicted = sum(line["event"] == "segment" for line in ledger(tmp_path))
+        (tmp_path / "slides" / "a" / name).unlink()
+        night(slides, tmp_path, settings_for(model))
+        assert sum(line["event"] == "segment" for line in ledger(tmp_path)) == predicted > 0
+        same(contents(tmp_path), fresh)
 
     def test_a_mask_that_was_deleted_is_made_again(self, slides, model, fresh, tmp_path):
         night(slides, tmp_path, settings_for(model))

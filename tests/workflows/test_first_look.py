@@ -12,6 +12,7 @@ from pipeline.errors import NoctileError
 from pipeline.slides.find import find_slides
 from workflows import segment
 from workflows.config import RunSettings
+from workflows.engines.base import attempt
 from workflows.engines.serial import SerialEngine
 from workflows.plan import plan_night
 from workflows.segment import NightResult, run_night
@@ -61,8 +62,8 @@ def test_every_slide_is_looked_at_before_the_first_block(slides, model, tmp_path
         "x-glass: no tissue",
         "x-nompp: failed, mpp_missing",
     ]
-    first_block = events(tmp_path, "prepare", "failed", "segment").index(("segment", "a0"))
-    looked_at = {slide_id for _, slide_id in events(tmp_path, "prepare", "failed", "segment")[:first_block]}
+    first_block = events(tmp_path, "look", "failed", "segment").index(("segment", "a0"))
+    looked_at = {slide_id for _, slide_id in events(tmp_path, "look", "failed", "segment")[:first_block]}
     assert looked_at == {path.stem for path in slides.iterdir()}
     assert not any("earlier run" in say for say in said)
     assert [event for event in events(tmp_path, "failed") if event[1] == "x-broken"] == [("failed", "x-broken")]
@@ -72,7 +73,7 @@ def test_what_was_looked_at_once_is_not_looked_at_again(slides, model, tmp_path)
     night(slides, tmp_path, model)
     _, said = night(slides, tmp_path, model)
     assert not any(say.startswith("looked at") for say in said)
-    assert events(tmp_path, "start") == [("start", "plan"), ("start", "run"), ("start", "run")]
+    assert len(events(tmp_path, "look")) == 12
     _, said = night(slides, tmp_path, model, retry_failed=True)
     assert "looked at 2 of 2 slides: 0 ready, 2 failed; 0 without tissue, 0 duplicates" in said
     assert len(events(tmp_path, "failed")) == 4
@@ -90,6 +91,7 @@ def test_it_takes_some_minutes_and_no_more(slides, model, tmp_path, monkeypatch)
     result, said = night(slides, tmp_path / "late", model)
     nothing = "looked at 0 of 14 slides: 0 ready, 0 failed; 0 without tissue, 0 duplicates"
     assert f"{nothing}; the others are looked at in their turn" in said
+    assert events(tmp_path / "late", "look") == []
     monkeypatch.undo()
     other, _ = night(slides, tmp_path / "soon", model)
     assert [(r.slide_id, r.status, r.reason) for r in result.rows] == [
@@ -99,11 +101,36 @@ def test_it_takes_some_minutes_and_no_more(slides, model, tmp_path, monkeypatch)
     assert tables[0].equals(tables[1])
 
 
+class OneHangs(SerialEngine):
+    """The first look at slide a0 ends when nothing else is left to do."""
+
+    def run(self, next_job, brake):
+        held, met = None, False
+        while (job := next_job()) or held:
+            if job and job.key == "prepare/a0" and not met:
+                held, met = job, True
+            elif job:
+                yield attempt(job)
+            else:
+                yield attempt(held)
+                held = None
+
+
+def test_a_slide_that_hangs_while_it_is_looked_at_holds_up_no_other(slides, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(segment, "start_engine", lambda settings, run: (OneHangs(), run))
+    result, said = night(slides, tmp_path, model)
+    assert result.count("done") == 12
+    order = events(tmp_path, "look", "finish")
+    before = order[: order.index(("look", "a0"))]
+    assert len([event for event in before if event[0] == "finish"]) == 11
+    assert said.index(FOUND) > said.index("x-glass: done, tumor 0.000 of 0.000 mm2")
+
+
 def test_a_stop_while_it_looks_stops_the_night(slides, model, tmp_path):
     result, said = night(slides, tmp_path, model, min_free_disk_bytes=2**60)
     assert result.exit_code == 3
     assert {row.status for row in result.rows} == {"skipped"}
-    assert events(tmp_path, "prepare", "segment") == []
+    assert events(tmp_path, "look", "prepare", "segment") == []
     assert sum(say.startswith("stopping") for say in said) == 1
 
 
