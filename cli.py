@@ -306,8 +306,8 @@ class _Display:
         parts = [f"{ended} of {progress.slides} slides", f"{speed:.1f} tiles/s"]
         if progress.failures:
             parts.append(f"{len(progress.failures)} failed")
-        if ended and ended < progress.slides:
-            parts.append(f"about {_duration(seconds / ended * (progress.slides - ended))} left")
+        if progress.done and ended < progress.slides:  # what fails, fails soon, and says nothing of the rest
+            parts.append(f"about {_duration(seconds / progress.done * (progress.slides - ended))} left")
         elif speed and progress.planned > progress.predictions:
             parts.append(f"about {_duration((progress.planned - progress.predictions) / speed)} left")
         return ", ".join(parts)
