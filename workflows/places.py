@@ -84,9 +84,15 @@ class Places:
     def __init__(self, entries: Sequence[SlideEntry], out: Path, lease: Lease) -> None:
         self._out, self._lease = out, lease
         self._source = _common_folder([entry.path for entry in entries])
+        self._disks = {folder: _disk(folder) for folder in {entry.path.parent for entry in entries}}
 
-    def why_not_its_fault(self, failure: Failure) -> str | None:
-        """Why a failure is no slide's: results cannot be written, or all slides have gone; None if it may be."""
+    def why_not_its_fault(self, failure: Failure, slide: Path) -> str | None:
+        """Why a failure is no slide's: results cannot be written, or its disk has gone; None if it may be.
+
+        Args:
+            failure: how it failed.
+            slide: its file, one of the entries'.
+        """
         if failure.reason == OUTPUT_LOST:
             return failure.message
         if why := self.why_not_ours():
@@ -95,6 +101,8 @@ class Places:
             return f"{why}; {failure.message}"
         if self._source and _is_gone(self._source):
             return f"the folder of the slides has gone: {self._source}; mount it again"
+        if _is_gone(slide.parent) and _disk(slide.parent) != self._disks[slide.parent]:
+            return f"the disk with {slide} has gone; mount it again"
         return None
 
     def why_not_ours(self) -> str | None:
@@ -148,6 +156,18 @@ def _common_folder(paths: list[Path]) -> Path | None:
     except ValueError:  # none, or on several drives
         return None
     return folder if len(paths) > 1 and not _is_gone(folder) else None
+
+
+def _disk(folder: Path) -> int | None:
+    """The number of the file system that a folder is on, or would be on; None if that does not answer."""
+    for place in (folder, *folder.parents):
+        try:
+            return place.stat().st_dev
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return None
+    return None
 
 
 def _is_gone(folder: Path) -> bool:

@@ -389,7 +389,7 @@ class Night:
     def _failed(self, step: Step, failure: Failure, seconds: float) -> str:
         """A slide fails; or, if it is not its fault, the run stops, and the slide is done by the next one."""
         slide_id = step.slide_id
-        if why := self._places.why_not_its_fault(failure):
+        if why := self._places.why_not_its_fault(failure, self._entries[slide_id].path):
             self._stop.ask(why, at_once=True)
             return ""
         first = self._look.failed(slide_id) or self._schedule.failed(slide_id)
