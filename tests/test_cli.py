@@ -155,6 +155,12 @@ class TestRun:
         assert code == 0
         assert "done (already)" in text
 
+    def test_a_budget_of_memory_in_which_no_block_fits_is_refused_before_the_night(self, slides, model, tmp_path):
+        code, text = serial(slides, tmp_path / "out", model, "--max-memory", "480M")
+        assert code == 2
+        assert "a worker may hold 0.50 GB (--max-memory, or its share of the machine), but model and one block" in text
+        assert "smaller block_px" in text
+
     def test_ctrl_c_before_the_night_has_begun_is_no_failed_slide(self, slides, model, tmp_path, monkeypatch):
         def interrupted(*_: object) -> None:
             raise KeyboardInterrupt

@@ -35,12 +35,3 @@ def test_workers_stay_within_max_memory(tmp_path: Path) -> None:
     assert outcomes(out) == {"big": ("done", "")}
     assert 300e6 < peak < BUDGET_MIB * 2**20  # so much libraries alone take: a worker was seen
     (tmp_path / "big.tif").unlink()  # 275 MB
-
-
-def test_a_budget_below_what_a_block_takes_is_refused_before_the_night(tmp_path: Path) -> None:
-    (tmp_path / "a.tif").write_bytes(b"II*\0")
-    (tmp_path / "temporary").mkdir()
-    words = (tmp_path / "a.tif", "--out", tmp_path / "out", "--model", trivial_model(tmp_path / "model", 22))
-    code, said = Program("cli", "run", *words, "--max-memory", "500M", temporary=tmp_path / "temporary").wait()
-    assert code == 2
-    assert "a worker may hold 0.52 GB (--max-memory, or its share of the machine), but model and one block" in said
