@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.console import Console
+    from rich.table import Column
 
     from workflows.plan import NightPlan
     from workflows.segment import NightResult, Progress
@@ -27,7 +28,7 @@ EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 class _Group(click.Group):
-    """Errors that Noctile names end in one readable line and exit code 2, never in a traceback."""
+    """Errors that Noctile names, and Ctrl-C, end in one readable line and an exit code, never in a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         from pipeline.errors import NoctileError
@@ -37,6 +38,9 @@ class _Group(click.Group):
         except NoctileError as error:
             click.echo(f"noctile: {error}", err=True)
             ctx.exit(EXIT_USAGE)
+        except KeyboardInterrupt:  # a night that has begun answers it itself (`workflows.stopping`)
+            click.echo("noctile: interrupted", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,10 +74,12 @@ def run(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path 
 
     from pipeline.slides.find import find_slides
     from workflows.config import load_settings
+    from workflows.places import check_manifest
     from workflows.segment import run_night
 
     settings = load_settings(config, **options)
     entries = find_slides(slides, manifest, settings.mpp)
+    check_manifest(manifest, out)
     console = Console(file=cast("TextIO", _Screen(sys.stdout)))
     with _Display(console, len(entries)) as display:
         result = run_night(entries, settings, out, display)
@@ -91,10 +97,12 @@ def plan(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path
 
     from pipeline.slides.find import find_slides
     from workflows.config import load_settings
+    from workflows.places import check_manifest
     from workflows.plan import plan_night
 
     settings = load_settings(config, **options)
     entries = find_slides(slides, manifest, settings.mpp)
+    check_manifest(manifest, out)
     console = Console(file=cast("TextIO", _Screen(sys.stdout)))
     with _Display(console, len(entries)) as display:
         night = plan_night(entries, settings, out, display)
@@ -123,11 +131,7 @@ def verify(out: Path, slide_ids: tuple[str, ...], workers: int | None) -> None:
 
     if (run := current_run(out)) and run.alive:
         click.echo(f"a run is at work ({run.holder}): what it is changing may look wrong")
-    try:
-        result = verify_results(out, slide_ids, workers, _print_verdict)
-    except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+    result = verify_results(out, slide_ids, workers, _print_verdict)
     _print_verification(result)
     sys.exit(result.exit_code)
 
@@ -302,8 +306,8 @@ class _Display:
         parts = [f"{ended} of {progress.slides} slides", f"{speed:.1f} tiles/s"]
         if progress.failures:
             parts.append(f"{len(progress.failures)} failed")
-        if ended and ended < progress.slides:
-            parts.append(f"about {_duration(seconds / ended * (progress.slides - ended))} left")
+        if progress.done and ended < progress.slides:  # what fails, fails soon, and says nothing of the rest
+            parts.append(f"about {_duration(seconds / progress.done * (progress.slides - ended))} left")
         elif speed and progress.planned > progress.predictions:
             parts.append(f"about {_duration((progress.planned - progress.predictions) / speed)} left")
         return ", ".join(parts)
@@ -315,11 +319,18 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
+def _whole(header: str) -> "Column":
+    """A column whose cells are wrapped where there is no room, and never cut: slides must be told apart."""
+    from rich.table import Column
+
+    return Column(header, overflow="fold")
+
+
 def _print_result(console: "Console", result: "NightResult", out: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("slide", "status", "tumor mm2", "tissue mm2", "flags / reason")
+    table = Table(_whole("slide"), "status", "tumor mm2", "tissue mm2", _whole("flags / reason"))
     for row in result.rows:
         s = row.summary
         figures = [f"{s[k]:.3f}" if k in s else "" for k in ("tumor_area_mm2", "tissue_area_mm2")]
@@ -335,7 +346,7 @@ def _print_result(console: "Console", result: "NightResult", out: Path) -> None:
     )
     console.print(table)
     said = ", ".join(f"{n} {status}" for status, n in counts.items() if n or status == "done")
-    console.print(f"{said}; tumor {total:.3f} mm2 in all; {result.pace}", highlight=False)
+    console.print(f"{said}; tumor {total:.3f} mm2 in all; {result.pace}", highlight=False, soft_wrap=True)
     if result.stopped:
         left = f"{counts['done']} of {len(result.rows)} slides done, {counts['skipped']} left"
         console.print(
@@ -350,7 +361,7 @@ def _print_plan(console: "Console", night: "NightPlan", out: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("slide", "um/px", "from", "tissue mm2", "predictions", "flags / reason")
+    table = Table(_whole("slide"), "um/px", "from", "tissue mm2", "predictions", _whole("flags / reason"))
     for s in night.slides:
         mpp = f"{s.mpp[1]:.4g}" if s.mpp else ""
         figures = [f"{s.tissue_area_mm2:.2f}", str(s.predictions)] if s.tissue_area_mm2 is not None else ["", ""]
@@ -360,7 +371,8 @@ def _print_plan(console: "Console", night: "NightPlan", out: Path) -> None:
         table.add_row(escape(s.slide_id), mpp, s.mpp_source, *figures, escape(", ".join(filter(None, notes))))
     console.print(table)
     if night.stopped:
-        console.print(f"stopped: {night.stopped}; the same command goes on", highlight=False, markup=False)
+        stopped = f"stopped: {night.stopped}; the same command goes on"
+        console.print(stopped, highlight=False, markup=False, soft_wrap=True)
     for line in night.totals():
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"all of it: {out / 'plan.csv'}", highlight=False, markup=False, soft_wrap=True)
@@ -413,8 +425,6 @@ def _print_verification(result: "Verification") -> None:
         click.echo(f"{fault.file} {fault.what}; {fault.remedy}")
     if result.unlisted:
         click.echo(f"{len(result.unlisted)} slides are done and not in the tables, which are those of the last call")
-    if old := sum(not verdict.recorded for verdict in result.slides):
-        click.echo(f"{old} slides have no checksums (an earlier version made them): only what they hold was compared")
     tables = f", {len(result.tables)} faults in the tables" if result.tables else ""
     click.echo(f"{len(result.slides)} slides read again: {len(result.wrong)} wrong{tables}")
 

@@ -39,7 +39,7 @@ VOLATILE = {"run.json", "ledger.jsonl", "slides.csv"}  # times, host and pid; th
 
 
 class FaultyJob(StepJob):
-    """A step that does what the first word of its slide's name says when a block is to be segmented."""
+    """A step that does what the first word of its slide's name says: ``stuck`` hangs at once, others at a block."""
 
     __slots__ = ()
 
@@ -49,6 +49,8 @@ class FaultyJob(StepJob):
                 with Path(log).open("a") as file:
                     file.write(f"{self.step.key}\n")
             _FAULTS.get(self.step.slide_id.partition("-")[0], lambda _: None)(self)
+        elif self.step.slide_id.startswith("stuck-"):
+            _hang(self)
         return StepJob.__call__(self)
 
 
@@ -59,9 +61,9 @@ class SimulatedJob(StepJob):
 
     def __call__(self) -> Any:
         slide_id = self.step.slide_id
-        key = self.run.key(slide_id, None)
+        key = self.run.key(slide_id, "", None)
         if self.step.kind == "prepare":
-            return Prepared(key, True, False, ((0, 0), (0, 1)), (9, 9))
+            return Prepared(key, True, False, ((0, 0), (0, 1)), (9, 9), slide_id)
         if self.step.kind == "segment":
             write_json(self.run.folder(slide_id).block_facts(self.step.block), {})
             return 9

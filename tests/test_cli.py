@@ -118,6 +118,67 @@ class TestRun:
         assert code == 2
         assert str(tmp_path / "out") in text
 
+    def test_a_manifest_that_has_the_name_of_a_table_is_not_overwritten(self, slides, model, tmp_path):
+        (tmp_path / "slides.csv").write_text(text := f"slide_id,path\na,{slides / 'a.tif'}\n")
+        manifest, more = tmp_path / "slides.csv", ("--model", model, "--engine", "serial", "--device", "cpu")
+        for command in ("run", "plan"):
+            code, said = noctile(command, "--manifest", manifest, "--out", tmp_path, *more)
+            assert code == 2
+            assert f"manifest {manifest} has the name and the place of a table" in said
+        assert manifest.read_text() == text
+        assert list(tmp_path.iterdir()) == [manifest]
+
+    @pytest.mark.parametrize("name", ["slides.csv", "slides.parquet", "run.json", "plan.csv", "ledger.jsonl"])
+    def test_a_folder_that_holds_somebody_elses_files_of_our_names_is_refused(self, slides, model, tmp_path, name):
+        (tmp_path / name).write_text("mine\n")
+        code, text = serial(slides, tmp_path, model)
+        assert code == 2
+        assert f"--out {tmp_path} holds {name}, and no run of noctile has been there" in text
+        assert (tmp_path / name).read_text() == "mine\n"
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+
+    def test_a_folder_of_slides_beside_which_no_run_has_been_is_refused(self, slides, model, tmp_path):
+        """The data of a.mrxs stand in a folder that is called a."""
+        (tmp_path / "slides" / "a").mkdir(parents=True)
+        code, text = serial(slides, tmp_path, model)
+        assert code == 2
+        assert "a folder slides with something in it" in text
+        assert list((tmp_path / "slides" / "a").iterdir()) == []
+
+    @pytest.mark.parametrize("lost", ["ledger.jsonl", "run.json"])
+    def test_results_of_a_run_are_its_own_also_when_its_ledger_or_report_has_been_lost(
+        self, slides, model, tmp_path, lost
+    ):
+        assert serial(slides, tmp_path, model)[0] == 0
+        (tmp_path / lost).unlink()
+        code, text = serial(slides, tmp_path, model)
+        assert code == 0
+        assert "done (already)" in text
+
+    def test_a_budget_of_memory_in_which_no_block_fits_is_refused_before_the_night(self, slides, model, tmp_path):
+        code, text = serial(slides, tmp_path / "out", model, "--max-memory", "480M")
+        assert code == 2
+        assert "a worker may hold 0.50 GB (--max-memory, or its share of the machine), but model and one block" in text
+        assert "smaller block_px" in text
+
+    def test_ctrl_c_before_the_night_has_begun_is_no_failed_slide(self, slides, model, tmp_path, monkeypatch):
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("pipeline.slides.find.find_slides", interrupted)
+        code, text = serial(slides, tmp_path, model)
+        assert (code, text) == (130, "noctile: interrupted\n")
+
+    def test_names_are_whole_however_narrow_the_screen_is(self, slides, model, tmp_path, monkeypatch):
+        long = "a-very-long-name-that-ends-in-what-tells-slides-apart-"
+        for n in (1, 2):
+            (tmp_path / f"{long}{n}.tif").write_bytes(b"no slide")
+        monkeypatch.setenv("COLUMNS", "60")
+        for command in ("run", "plan"):
+            _, text = noctile(command, tmp_path, "--out", tmp_path / "out", "--model", model, "--engine", "serial")
+            cells = "".join(line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│"))
+            assert cells == f"{long}1{long}2"
+
     @pytest.mark.parametrize(
         ("words", "named"),
         [

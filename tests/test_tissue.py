@@ -133,6 +133,14 @@ class TestTissue:
         assert not found[small].any()
         assert found[large].mean() > 0.95
 
+    @pytest.mark.parametrize(("side", "flags"), [(740, ("little_tissue",)), (690, ())])
+    def test_less_than_a_thousandth_of_the_slide_is_little(self, side, flags):
+        pixels = glass(side, side)
+        pixels[disc(pixels.shape, 200, 250, 12)] = PURPLE
+        found = find_tissue(pixels, at_8(pixels), SPEC)
+        assert found.mask.mean() == pytest.approx(0.001, rel=0.15)
+        assert found.flags == flags
+
     def test_small_holes_are_filled_and_large_ones_stay(self):
         pixels, _ = stained()
         small, large = disc(pixels.shape, 110, 190, 12), disc(pixels.shape, 180, 190, 30)  # 0.029 and 0.18 mm2

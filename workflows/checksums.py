@@ -30,7 +30,7 @@ def write_with_checksums(folder: SlideFolder, summary: dict[str, Any]) -> None:
 
 
 def read_checksums(folder: SlideFolder) -> dict[str, str] | None:
-    """sha256 of each file by its name in the folder; None where an earlier version has not recorded any.
+    """sha256 of each file by its name in the folder; None where there is no record.
 
     Raises:
         StoreError: if the record itself is damaged.

@@ -57,10 +57,6 @@ class SlideFolder:
         """The file of the block at (row, col)."""
         return self.blocks / f"{block[0]}.{block[1]}.json"
 
-    def has_facts(self, block: tuple[int, int]) -> bool:
-        """Whether a block has left what is to be known of it."""
-        return self.block_facts(block).exists() or self.facts.exists()
-
     @property
     def tiles(self) -> Path:
         """One row a tile."""

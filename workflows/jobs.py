@@ -31,6 +31,7 @@ from pipeline.preview import preview_of
 from pipeline.segment import read_tiles, segment_block
 from pipeline.slides.base import SlideInfo, SlideReader
 from pipeline.slides.find import SlideEntry
+from pipeline.slides.fingerprint import modified
 from pipeline.slides.open import open_slide
 from pipeline.slides.overview import read_overview
 from pipeline.tissue import TissueMask, find_tissue
@@ -82,14 +83,15 @@ class RunContext:
         """Where a slide's results stand."""
         return SlideFolder(Path(self.out) / "slides" / slide_id)
 
-    def key(self, fingerprint: str, mpp: tuple[float, float] | None) -> str:
+    def key(self, fingerprint: str, modified: str, mpp: tuple[float, float] | None) -> str:
         """Content key of a slide in this run.
 
         Args:
             fingerprint: of its file.
+            modified: when that was written (`pipeline.slides.fingerprint.modified`).
             mpp: pixel size that overrides the file's (um), or None.
         """
-        return short_hash([fingerprint, mpp, self.pixels_key])
+        return short_hash([fingerprint, modified, mpp, self.pixels_key])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class Prepared:
         blocks: (row, col) of all blocks with tissue.
         predictions: of all blocks together.
         tiles_of: number of predictions of each block.
+        fingerprint: of the slide's content.
     """
 
     key: str
@@ -110,6 +113,7 @@ class Prepared:
     finished: bool
     blocks: tuple[tuple[int, int], ...]
     tiles_of: tuple[int, ...]
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,20 +156,23 @@ def prepare_slide(job: StepJob) -> Prepared:
     run, folder = job.run, job.run.folder(job.step.slide_id)
     reader = open_slide(job.entry.path, slide_id=job.step.slide_id, mpp=job.entry.mpp)
     try:
-        key = run.key(reader.info.fingerprint, job.entry.mpp)
+        written = modified(reader.info.path)
+        content = reader.info.fingerprint
+        key = run.key(content, written, job.entry.mpp)
         if (read_json(folder.summary) or {}).get("key") == key and folder.complete:
-            return Prepared(key, False, True, (), ())
+            return Prepared(key, False, True, (), (), content)
         described = read_json(folder.plan) or {}
         if described.get("key") == key and folder.mask.exists() and folder.heat.exists():
             plan, fresh = TilePlan.from_json(described["plan"]), False
         else:
-            plan, fresh = _plan_slide(reader, key, run, folder), True
-        return Prepared(key, fresh, False, tuple(b.key for b in plan.blocks), tuple(len(b.tiles) for b in plan.blocks))
+            plan, fresh = _plan_slide(reader, key, written, run, folder), True
+        keys, tiles_of = tuple(b.key for b in plan.blocks), tuple(len(b.tiles) for b in plan.blocks)
+        return Prepared(key, fresh, False, keys, tiles_of, content)
     finally:
         reader.close()
 
 
-def _plan_slide(reader: SlideReader, key: str, run: RunContext, folder: SlideFolder) -> TilePlan:
+def _plan_slide(reader: SlideReader, key: str, written: str, run: RunContext, folder: SlideFolder) -> TilePlan:
     info = reader.info
     spec = run.settings.tissue
     mpp = max(spec.mpp, run.card.mpp)  # never finer than the label map, so that every planned block has a label
@@ -186,7 +193,7 @@ def _plan_slide(reader: SlideReader, key: str, run: RunContext, folder: SlideFol
     write_atomic(folder.tissue, lambda p: Image.fromarray(tissue.mask).convert("L").save(p, optimize=False))
     described = {
         "key": key,
-        "slide": describe(info),
+        "slide": describe(info) | {"modified": written},
         "tissue": {
             "frame": asdict(tissue.frame),
             "rule": tissue.rule,

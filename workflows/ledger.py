@@ -15,6 +15,9 @@ from workflows.schedule import StepKind
 
 Command = Literal["run", "plan"]
 
+_Content = tuple[str, str]
+"""A slide and its key."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:
@@ -34,8 +37,9 @@ class Failed:
 class Ledger:
     """The journal of an output folder, ``ledger.jsonl``.
 
-    A line that a killed run left unfinished is ignored. A block counts as done only under the key of its slide: another
-    file, model or setting has another key. What is remembered does not grow with blocks, only with slides.
+    A line that a killed run left unfinished is ignored. A block counts as done only for its slide and under the slide's
+    key: another file, model or setting has another key, and two slides with the same content have the same. What is
+    remembered does not grow with blocks, only with slides.
 
     Args:
         path: the file; created when there is none.
@@ -46,9 +50,10 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._blocks: dict[str, set[tuple[int, int]]] = {}  # of slides that are begun and not done
-        self._seconds: dict[str, float] = defaultdict(float)
+        self._blocks: dict[_Content, set[tuple[int, int]]] = {}  # of slides that are begun and not done
+        self._seconds: dict[_Content, float] = defaultdict(float)
         self._failed: dict[str, Failed] = {}
+        self._planned: set[str] = set()
         self._attempts: dict[str, int] = defaultdict(int)
         try:
             self._read()
@@ -57,17 +62,21 @@ class Ledger:
         except OSError as error:
             raise UsageError(f"ledger {path} cannot be used: {error.strerror or error}") from error
 
-    def blocks_done(self, key: str) -> set[tuple[int, int]]:
-        """Blocks that are done under the key of a slide that is not."""
-        return set(self._blocks.get(key, ()))
+    def blocks_done(self, slide_id: str, key: str) -> set[tuple[int, int]]:
+        """Blocks that are done of a slide that is not, under its key."""
+        return set(self._blocks.get((slide_id, key), ()))
 
-    def seconds(self, key: str) -> float:
-        """Time that all steps under a slide's key have taken, in all runs together (s)."""
-        return self._seconds.get(key, 0.0)
+    def seconds(self, slide_id: str, key: str) -> float:
+        """Time that all steps of a slide under its key have taken, in all runs together (s)."""
+        return self._seconds.get((slide_id, key), 0.0)
 
     def failure(self, slide_id: str) -> Failed | None:
         """How a slide failed when it was last tried; None if it did not."""
         return self._failed.get(slide_id)
+
+    def has_planned(self, slide_id: str) -> bool:
+        """Whether a slide has been opened and planned, in whatever run."""
+        return slide_id in self._planned
 
     def attempts(self, slide_id: str) -> int:
         """How often a slide has failed, in all runs together."""
@@ -88,6 +97,10 @@ class Ledger:
         self._append(
             {"event": "prepare", "slide_id": slide_id, "key": key, "seconds": round(seconds, 3), "fresh": fresh}
         )
+
+    def looked(self, slide_id: str, key: str, seconds: float, *, fresh: bool) -> None:
+        """Note that a slide was planned before its turn; see `prepared`."""
+        self._append({"event": "look", "slide_id": slide_id, "key": key, "seconds": round(seconds, 3), "fresh": fresh})
 
     def segmented(self, slide_id: str, key: str, seconds: float, block: tuple[int, int]) -> None:
         """Note that a block was written."""
@@ -146,15 +159,17 @@ class Ledger:
             self._failed.setdefault(slide_id, Failed(key, line["reason"], line["message"]))
             self._attempts[slide_id] = line["attempt"]
             return
+        content = slide_id, key
         if line["event"] == "finish" or line.get("fresh"):
-            self._blocks.pop(key, None)
+            self._blocks.pop(content, None)
         if line.get("fresh"):
-            self._seconds.pop(key, None)
+            self._seconds.pop(content, None)
         if "block" in line:
-            self._blocks.setdefault(key, set()).add((line["block"][0], line["block"][1]))
+            self._blocks.setdefault(content, set()).add((line["block"][0], line["block"][1]))
         else:  # prepared or done: it is no failure any more
             self._failed.pop(slide_id, None)
-        self._seconds[key] += line["seconds"]
+            self._planned.add(slide_id)
+        self._seconds[content] += line["seconds"]
 
     def _read(self) -> None:
         if not self._path.exists():

@@ -1,13 +1,14 @@
-"""Where a run reads and writes: whose fault it is when that fails, a slide's or the disk's, and why a slide failed."""
+"""Where a run reads and writes: that it replaces nobody's files, whose fault it is when that fails, and its reports."""
 
 import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.errors import StoreError, UsageError
 from pipeline.slides.find import SlideEntry
 from workflows.engines.base import OUTPUT_LOST, Failure
-from workflows.folders import SlideFolder, sweep, write_atomic
+from workflows.folders import SlideFolder, read_json, sweep, write_atomic
 from workflows.lease import Lease
 from workflows.schedule import Step
 
@@ -16,6 +17,59 @@ _PROBE_BYTES = 2**20
 
 _WRITING = {"store", "internal_error"}
 """Reason codes behind which a disk may hide that cannot be written."""
+
+
+_WRITTEN = ("ledger.jsonl", "plan.csv", "run.json", "slides.csv", "slides.parquet")
+"""The files that a run writes beside its slides' folders."""
+
+
+def check_free(out: Path) -> None:
+    """See that a run in a folder replaces nothing that no run has written.
+
+    Raises:
+        UsageError: if it would.
+        OSError: if the folder cannot be read.
+    """
+    if _is_ledger(out / "ledger.jsonl") or _is_report(out / "run.json"):
+        return
+    foreign = [name for name in _WRITTEN if (out / name).exists()]
+    if (out / "slides").is_dir() and any((out / "slides").iterdir()):
+        foreign.append("a folder slides with something in it")
+    if foreign:
+        raise UsageError(
+            f"--out {out} holds {', '.join(foreign)}, and no run of noctile has been there: it would overwrite what is "
+            "somebody else's. Choose another --out, or move that away"
+        )
+
+
+def check_manifest(manifest: Path | None, out: Path) -> None:
+    """See that the manifest is not where a run writes its tables.
+
+    Raises:
+        UsageError: if it is.
+    """
+    if manifest and any((out / name).exists() and (out / name).samefile(manifest) for name in _WRITTEN):
+        raise UsageError(
+            f"manifest {manifest} has the name and the place of a table that the run writes, and would be overwritten; "
+            "rename it, or choose another --out"
+        )
+
+
+def _is_ledger(path: Path) -> bool:
+    """Whether a file begins as a ledger does, or as one that was cut short by a crash."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(8)
+    return head.startswith((b'{"time":', b"\0")) or not head
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file is the ``run.json`` of a run: then its ledger has been lost, and its results are there."""
+    try:
+        return {"settings", "model", "versions"} <= (read_json(path) or {}).keys()
+    except StoreError:
+        return False
 
 
 class Places:
@@ -30,9 +84,15 @@ class Places:
     def __init__(self, entries: Sequence[SlideEntry], out: Path, lease: Lease) -> None:
         self._out, self._lease = out, lease
         self._source = _common_folder([entry.path for entry in entries])
+        self._disks = {folder: _disk(folder) for folder in {entry.path.parent for entry in entries}}
 
-    def why_not_its_fault(self, failure: Failure) -> str | None:
-        """Why a failure is no slide's: results cannot be written, or all slides have gone; None if it may be."""
+    def why_not_its_fault(self, failure: Failure, slide: Path) -> str | None:
+        """Why a failure is no slide's: results cannot be written, or its disk has gone; None if it may be.
+
+        Args:
+            failure: how it failed.
+            slide: its file, one of the entries'.
+        """
         if failure.reason == OUTPUT_LOST:
             return failure.message
         if why := self.why_not_ours():
@@ -41,6 +101,8 @@ class Places:
             return f"{why}; {failure.message}"
         if self._source and _is_gone(self._source):
             return f"the folder of the slides has gone: {self._source}; mount it again"
+        if _is_gone(slide.parent) and _disk(slide.parent) != self._disks[slide.parent]:
+            return f"the disk with {slide} has gone; mount it again"
         return None
 
     def why_not_ours(self) -> str | None:
@@ -94,6 +156,18 @@ def _common_folder(paths: list[Path]) -> Path | None:
     except ValueError:  # none, or on several drives
         return None
     return folder if len(paths) > 1 and not _is_gone(folder) else None
+
+
+def _disk(folder: Path) -> int | None:
+    """The number of the file system that a folder is on, or would be on; None if that does not answer."""
+    for place in (folder, *folder.parents):
+        try:
+            return place.stat().st_dev
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return None
+    return None
 
 
 def _is_gone(folder: Path) -> bool:

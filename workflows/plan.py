@@ -8,7 +8,7 @@ shows a few real tiles to the model, for the hours that the night will take.
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
@@ -153,7 +153,8 @@ class NightPlan:
 
     def _hours(self) -> str:
         if self.seconds is None or not self.calibration:
-            return "time: nothing to predict" if not self.left else "time: unknown, the speed was not measured"
+            known = not self.left and all(slide.state != "skipped" for slide in self.slides)
+            return "time: nothing to predict" if known else "time: unknown, the speed was not measured"
         c, hours = self.calibration, self.seconds / 3600
         lasts = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
         return (
@@ -205,6 +206,9 @@ class _Preflight(Night):
         super().__init__(*of_a_night)
         self._plans: dict[str, PlannedSlide] = {}
 
+    def _new(self, to_do: Iterable[str]) -> list[str]:  # noqa: ARG002 - all of it is a first look
+        return []
+
     def _prepared(self, slide_id: str, prepared: Prepared, seconds: float) -> str:
         if not prepared.finished:
             self._ledger.prepared(slide_id, prepared.key, seconds, fresh=prepared.fresh)
@@ -221,7 +225,7 @@ class _Preflight(Night):
         if described is None:
             raise StoreError(f"{folder.plan} has gone while it was being used; run the same command again")
         about, plan = described["slide"], TilePlan.from_json(described["plan"])
-        done = {b for b in self._ledger.blocks_done(prepared.key) if folder.has_facts(b)}
+        done = self._standing(slide_id, prepared)
         estimated = ["mpp_estimated"] if about["mpp_source"] == "objective power" else []
         return PlannedSlide(
             slide_id,

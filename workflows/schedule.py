@@ -11,7 +11,7 @@ memory of the machine does not grow with the archive.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -45,17 +45,20 @@ class Schedule:
     """Hands out steps and takes back how they ended.
 
     Args:
-        slide_ids: in the order in which they are started; read lazily.
+        slide_ids: in the order in which they are started; `add` appends to them.
         ahead: how many slides may be in preparation, or have blocks that nobody has taken, before blocks come first.
         in_flight: how many slides may be begun and not ended; more than can run at once, or slides that hang in their
             preparation would keep all others from beginning.
     """
 
     def __init__(self, slide_ids: Iterable[str], *, ahead: int = 2, in_flight: int = 8) -> None:
-        self._waiting: Iterator[str] = iter(slide_ids)
+        self._waiting = deque(slide_ids)
         self._ahead, self._in_flight = ahead, max(in_flight, ahead)
         self._slides: dict[str, _Slide] = {}  # in flight, oldest first
-        self._exhausted = False
+
+    def add(self, slide_id: str) -> None:
+        """One more slide, to be started after all others."""
+        self._waiting.append(slide_id)
 
     def next_step(self) -> Step | None:
         """What to start now; None if nothing can start before something that runs has ended (or at all)."""
@@ -99,12 +102,11 @@ class Schedule:
         return first
 
     def _begin(self) -> Step | None:
-        if not self._exhausted and len(self._slides) < self._in_flight:
-            for slide_id in self._waiting:
-                self._slides[slide_id] = _Slide()
-                return Step("prepare", slide_id)
-            self._exhausted = True
-        return None
+        if not self._waiting or len(self._slides) >= self._in_flight:
+            return None
+        slide_id = self._waiting.popleft()
+        self._slides[slide_id] = _Slide()
+        return Step("prepare", slide_id)
 
     @property
     def _unspent(self) -> int:

@@ -1,6 +1,6 @@
 """READ THIS FIRST: the night's run. Slides in, masks and tables out, on two screens.
 
-    for each slide      prepare:  open, find tissue, plan tiles          (jobs.prepare_slide)
+    for each slide      prepare:  open, find tissue, plan tiles          (jobs.prepare_slide), all in the first minutes
     for each block      segment:  read, predict, join, write its shard   (jobs.segment_block_job)
     for each slide      finish:   pyramid, figures, preview, summary     (jobs.finish_slide)
 
@@ -11,8 +11,8 @@ does not depend on the engine, on the number of workers or on the order of anyth
 import os
 import platform
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -48,7 +48,7 @@ from workflows.gpu import GpuWatch
 from workflows.jobs import Prepared, RunContext, StepJob, versions
 from workflows.lease import Lease
 from workflows.ledger import Command, Ledger
-from workflows.places import Places, seen
+from workflows.places import Places, check_free, seen
 from workflows.schedule import Schedule, Step
 from workflows.stopping import GRACE_S, Stop, stopped_by_signals
 from workflows.units import next_moment
@@ -120,6 +120,10 @@ class NightResult:
         return 3 if self.stopped else 0 if done == len(self.rows) else 1 if done else 2
 
 
+FIRST_LOOK_S = 300.0
+"""How long a run looks at slides before its first block (s). What is planned is not planned again: it loses nothing by
+it but what GPUs could have done then."""
+
 _JOBS_PER_GPU = 2
 """While one block's pixels are read, or its shard is written, the GPU has another's to look at."""
 
@@ -187,6 +191,67 @@ def hold(out: Path, stop: Stop) -> Lease:
     return lease
 
 
+class FirstLook:
+    """The first minutes of a run: slides that are new are planned before any block is begun.
+
+    So what is wrong with an archive is said while somebody is there to read it. A slide that hangs holds up no other.
+
+    Args:
+        new: the slides.
+
+    Attributes:
+        unseen: slides whose look has not begun.
+        under_way: those that are looked at now.
+    """
+
+    def __init__(self, new: Sequence[str]) -> None:
+        self.unseen, self.under_way = deque(new), set[str]()
+        self._n, self._until = len(new), time.monotonic() + FIRST_LOOK_S
+        self._said = not new
+        self._firsts: dict[str, str] = {}  # the first slide of each content
+        self._ready = self._failed = self._blank = self._twins = 0
+
+    def next_step(self) -> Step | None:
+        """What to look at now; None when all has been, or is."""
+        if not self.unseen:
+            return None
+        slide_id = self.unseen.popleft()
+        self.under_way.add(slide_id)
+        return Step("prepare", slide_id)
+
+    def late(self) -> list[str]:
+        """Slides to which the time did not reach; once."""
+        late = list(self.unseen) if time.monotonic() >= self._until else []
+        if late:
+            self.unseen.clear()
+        return late
+
+    def ready(self, slide_id: str, prepared: Prepared) -> list[str]:
+        """A look ended well; what is worth saying of it."""
+        self.under_way.remove(slide_id)
+        first = self._firsts.setdefault(prepared.fingerprint, slide_id)
+        blank, twin = not (prepared.blocks or prepared.finished), first != slide_id
+        self._ready, self._blank, self._twins = self._ready + 1, self._blank + blank, self._twins + twin
+        return [*(["no tissue"] if blank else []), *([f"same content as {first}"] if twin else [])]
+
+    def failed(self, slide_id: str) -> bool:
+        """Whether the step of a slide that ended badly was a look."""
+        looked = slide_id in self.under_way
+        self.under_way.discard(slide_id)
+        self._failed += looked
+        return looked
+
+    def words(self) -> str:
+        """What was found, once, when all looks have ended; else ""."""
+        if self._said or self.unseen or self.under_way:
+            return ""
+        self._said = True
+        seen = self._ready + self._failed
+        later = "; the others are looked at in their turn" if seen < self._n else ""
+        found = f"{self._ready} ready, {self._failed} failed; {self._blank} without tissue, {self._twins} duplicates"
+        return f"looked at {seen} of {self._n} slides: {found}{later}"
+
+
 class Night:
     """The loop, and what it knows of each slide."""
 
@@ -210,7 +275,11 @@ class Night:
 
     def go(self, engine: Engine) -> None:
         """Run every slide to its end, or until the run is stopped."""
-        self._schedule = Schedule(self._to_do(), in_flight=max(8, 2 * engine.slots))
+        to_do = self._to_do()
+        self._look = FirstLook(self._new(to_do))
+        unseen = set(self._look.unseen)
+        known = (slide_id for slide_id in to_do if slide_id not in unseen)
+        self._schedule = Schedule(known, in_flight=max(8, 2 * engine.slots))
         try:
             self._ledger.started(self.command, self._entries, self._run.pixels_key)
             for outcome in engine.run(self._next_job, self._stop):
@@ -230,8 +299,14 @@ class Night:
             self._observe(self._progress, f"{failed} failed in an earlier run and stay so; --retry-failed tries again")
         return [slide_id for slide_id in self._entries if slide_id not in self._progress.failures]
 
+    def _new(self, to_do: Iterable[str]) -> list[str]:
+        """Slides that nobody has looked at yet, in this run or before."""
+        return [slide_id for slide_id in to_do if not self._ledger.has_planned(slide_id)]
+
     def _next_job(self) -> StepJob | None:
-        step = self._schedule.next_step()
+        for slide_id in self._look.late():
+            self._schedule.add(slide_id)
+        step = self._look.next_step() or self._schedule.next_step()
         if step is None:
             return None
         self._steps[step.key] = step
@@ -246,6 +321,8 @@ class Night:
             self._progress.predictions += outcome.value
         if failure := outcome.failure or self._late(step):
             say = self._failed(step, failure, outcome.seconds)
+        elif slide_id in self._look.under_way:
+            say = self._looked(slide_id, outcome.value, outcome.seconds)
         elif step.kind == "prepare":
             say = self._prepared(slide_id, outcome.value, outcome.seconds)
         elif step.kind == "segment":
@@ -255,6 +332,16 @@ class Night:
             self._schedule.finished(slide_id)
             say = self._done(slide_id)
         self._observe(self._progress, say)
+        if said := self._look.words():
+            self._observe(self._progress, said)
+
+    def _looked(self, slide_id: str, prepared: Prepared, seconds: float) -> str:
+        """A slide was planned in the first minutes; its turn comes."""
+        if not prepared.finished:
+            self._ledger.looked(slide_id, prepared.key, seconds, fresh=prepared.fresh)
+        self._schedule.add(slide_id)
+        notes = self._look.ready(slide_id, prepared)
+        return f"{slide_id}: {', '.join(notes)}" if notes else ""
 
     def _prepared(self, slide_id: str, prepared: Prepared, seconds: float) -> str:
         self._keys[slide_id] = prepared.key
@@ -264,14 +351,20 @@ class Night:
             self._schedule.prepared(slide_id, (), finished=True)
             return self._done(slide_id, " (already)")
         self._ledger.prepared(slide_id, prepared.key, seconds, fresh=prepared.fresh)
-        folder = self._run.folder(slide_id)
-        done = {b for b in self._ledger.blocks_done(prepared.key) if folder.has_facts(b)}
+        done = self._standing(slide_id, prepared)
         todo = {b: n for b, n in zip(prepared.blocks, prepared.tiles_of, strict=True) if b not in done}
         self._progress.planned += sum(todo.values())
         self._schedule.prepared(slide_id, todo)
         stand = len(prepared.blocks) - len(todo)
         kept = f", {stand} blocks stand from an earlier run" if stand else ""
         return f"{slide_id}: {sum(todo.values())} tiles in {len(todo)} blocks{kept}"
+
+    def _standing(self, slide_id: str, prepared: Prepared) -> set[tuple[int, int]]:
+        """Blocks that an earlier run has done."""
+        folder = self._run.folder(slide_id)
+        if folder.facts.exists():  # written when all of them were
+            return set(prepared.blocks)
+        return {b for b in self._ledger.blocks_done(slide_id, prepared.key) if folder.block_facts(b).exists()}
 
     def _done(self, slide_id: str, how: str = "") -> str:
         folder = self._run.folder(slide_id)
@@ -281,7 +374,8 @@ class Night:
         self._places.clean(folder)
         key = self._keys.pop(slide_id)
         self._spent.pop(slide_id, None)
-        self._progress.rows[slide_id] = self._row(slide_id, "done", "", summary, round(self._ledger.seconds(key), 1))
+        seconds = round(self._ledger.seconds(slide_id, key), 1)
+        self._progress.rows[slide_id] = self._row(slide_id, "done", "", summary, seconds)
         self._progress.done += 1
         return f"{slide_id}: done{how}, tumor {summary['tumor_area_mm2']:.3f} of {summary['tissue_area_mm2']:.3f} mm2"
 
@@ -295,10 +389,10 @@ class Night:
     def _failed(self, step: Step, failure: Failure, seconds: float) -> str:
         """A slide fails; or, if it is not its fault, the run stops, and the slide is done by the next one."""
         slide_id = step.slide_id
-        if why := self._places.why_not_its_fault(failure):
+        if why := self._places.why_not_its_fault(failure, self._entries[slide_id].path):
             self._stop.ask(why, at_once=True)
             return ""
-        first = self._schedule.failed(slide_id)
+        first = self._look.failed(slide_id) or self._schedule.failed(slide_id)
         if first:  # before the ledger: if this run is killed in between, the slide is tried again, and not left without
             self._places.note_failure(self._run.folder(slide_id), step, failure)
         self._ledger.failed(step.kind, slide_id, self._failure_key(slide_id), failure, seconds, first=first)
@@ -334,17 +428,18 @@ class Night:
             summary = read_json(self._run.folder(slide_id).summary) or {}
         except StoreError:  # the next run will say so
             return None
-        key = self._run.key(summary.get("fingerprint", ""), self._entries[slide_id].mpp)
+        seen_then = summary.get("fingerprint", ""), summary.get("modified", "")
+        key = self._run.key(*seen_then, self._entries[slide_id].mpp)
         if summary.get("key") != key:
             return None
-        return self._row(slide_id, "done", "", summary, round(self._ledger.seconds(key), 1))
+        return self._row(slide_id, "done", "", summary, round(self._ledger.seconds(slide_id, key), 1))
 
 
 def run_context(settings: RunSettings, out: Path) -> RunContext:
     """What all jobs share; the output folder is there afterwards.
 
     Raises:
-        UsageError: if there is no such model or device, or the folder cannot be written.
+        UsageError: if there is no such model or device, or the folder cannot be written or holds somebody else's files.
     """
     model = find_model(settings.model)
     card = read_card(model)
@@ -353,6 +448,7 @@ def run_context(settings: RunSettings, out: Path) -> RunContext:
     device = resolve_device(settings.device)
     backend = resolve_backend(settings.backend, device)
     try:
+        check_free(out)
         (out / "slides").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error

@@ -128,7 +128,7 @@ def read_status(out: Path) -> Status:
         recent = sum(tiles(slide_id).get(block, 0) for slide_id, block in journal.recent)
         pace = recent / min(elapsed_s, WINDOW_S) or None
         left = sum(n for i in ids["begun"] for block, n in tiles(i).items() if block not in slides[i].blocks)
-        slow = elapsed_s / journal.ended * len(ids["begun"] + ids["waiting"]) if journal.ended else None
+        slow = elapsed_s / journal.done * len(ids["begun"] + ids["waiting"]) if journal.done else None
         planned = _planned(out, ids["waiting"])
         left_s = slow if planned is None else (left + planned) / pace if pace else None
         end = None if left_s is None else now + timedelta(seconds=left_s)
@@ -163,7 +163,7 @@ class _Journal:
     Attributes:
         begun: when the last run began.
         recent: blocks that have been written lately.
-        ended: slides that the last run has ended, well or badly.
+        done: slides that the last run has done; what fails, fails soon, and says nothing of the rest.
     """
 
     def __init__(self, since: str) -> None:
@@ -172,7 +172,7 @@ class _Journal:
         self._pixels, self._runs = "", True
         self.begun: datetime | None = None
         self.recent: list[tuple[str, Block]] = []
-        self.ended = 0
+        self.done = 0
 
     def read(self, lines: Iterable[bytes]) -> None:
         """Take in a ledger. A line that is torn, or still being written, says nothing."""
@@ -194,7 +194,7 @@ class _Journal:
         event = line["event"]
         if event == "start":
             self._submitted, self._pixels, self._runs = line["slides"], line["pixels_key"], line["command"] == "run"
-            self.begun, self.ended = datetime.fromisoformat(line["time"]), 0
+            self.begun, self.done = datetime.fromisoformat(line["time"]), 0
             for slide in self._slides.values():
                 if slide.stage == "begun" and not slide.blocks:
                     slide.stage = "waiting"
@@ -207,16 +207,17 @@ class _Journal:
             slide.stage = "begun" if slide.stage != "failed" else "failed"
             if line["time"] >= self._since:
                 self.recent.append((line["slide_id"], block))
-        elif event == "prepare":
+        elif event in ("look", "prepare"):
             if line["fresh"]:
                 slide.blocks.clear()
-            slide.stage = "begun" if slide.blocks or self._runs else "waiting"
+            begun = slide.blocks or (self._runs and event == "prepare")
+            slide.stage = "begun" if begun else "waiting"
         elif event == "finish":
-            slide.stage, self.ended = "done", self.ended + 1
+            slide.stage, self.done = "done", self.done + 1
             slide.blocks.clear()
         elif event == "failed":
             if slide.stage != "failed":
-                slide.stage, slide.failure, self.ended = "failed", line, self.ended + 1
+                slide.stage, slide.failure = "failed", line
             slide.failure = {**slide.failure, "attempt": line["attempt"]}
 
 

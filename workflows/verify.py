@@ -75,12 +75,10 @@ class Verdict:
     Attributes:
         slide_id: of the slide.
         faults: what is wrong; empty if nothing is.
-        recorded: whether there are checksums; an earlier version wrote none.
     """
 
     slide_id: str
     faults: tuple[Fault, ...]
-    recorded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +138,7 @@ def verify(
                 unchecked = Fault(
                     folder, f"cannot be checked: {outcome.failure.message}", _DO_AGAIN.format(folder=folder)
                 )
-                verdict = Verdict(outcome.key, (unchecked,), recorded=False)
+                verdict = Verdict(outcome.key, (unchecked,))
             verdicts.append(verdict)
             observe(verdict)
     unlisted = sorted(done - listed) if rows else []
@@ -183,9 +181,9 @@ def verify_slide(folder: SlideFolder, row: Row | None) -> Verdict:
         row: of the slide in ``slides.parquet``, or None.
     """
     slide_id = folder.path.name
-    recorded = folder.checksums.exists()
     if not folder.path.is_dir():
-        return Verdict(slide_id, (Fault(f"slides/{slide_id}", "is missing", "run the same command again"),), recorded)
+        missing = Fault(f"slides/{slide_id}", "is missing", "run the same command again")
+        return Verdict(slide_id, (missing,))
     faults = [_fault(folder, path, "is missing") for path in folder.everything if not path.exists()]
     if not faults:
         faults = list(_files(folder))
@@ -194,7 +192,7 @@ def verify_slide(folder: SlideFolder, row: Row | None) -> Verdict:
                 faults.extend(_contents(folder, row))
             except _DamagedError as damaged:
                 faults.append(damaged.fault)
-    return Verdict(slide_id, tuple(faults), recorded)
+    return Verdict(slide_id, tuple(faults))
 
 
 class _DamagedError(Exception):
@@ -236,6 +234,7 @@ def _files(folder: SlideFolder) -> Iterator[Fault]:
         yield _fault(folder, folder.checksums, f"cannot be read: {error}")
         return
     if recorded is None:
+        yield _fault(folder, folder.checksums, "is missing")
         return
     files = kept_files(folder) | {folder.summary.name: folder.summary}
     for name in sorted(recorded.keys() | files.keys()):

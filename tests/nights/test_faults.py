@@ -182,6 +182,19 @@ def test_a_run_listens_on_this_machine_only_and_a_killed_one_leaves_no_process_a
     assert not any(is_open(port) for _, port in places)
 
 
+def test_a_slide_that_hangs_when_it_is_opened_fails_alone_while_the_others_are_done(world, undisturbed, tmp_path):
+    manifest, out = tmp_path / "manifest.csv", tmp_path / "out"
+    slide = world.manifest.with_name("healthy-0.tif")
+    shutil.copy(slide, tmp_path / "stuck.tif")
+    manifest.write_text(f"{world.manifest.read_text()}stuck-0,{tmp_path / 'stuck.tif'}\n")
+    code, said = world.start(out, "--manifest", manifest, "--slide-timeout", "30s", NIGHTMARE_RENAME_S=0).wait()
+    assert code == 1, said
+    assert outcomes(out) == outcomes(undisturbed) | {"stuck-0": ("failed", "timeout")}
+    ended = [(line["event"], line["slide_id"]) for line in ledger(out) if line["event"] in ("finish", "failed")]
+    assert ended[-1] == ("failed", "stuck-0")
+    assert "--slide-timeout" in (out / "failures" / "stuck-0.txt").read_text()
+
+
 def test_a_folder_that_vanishes_stops_the_run_and_is_not_made_again(world, tmp_path):
     out = tmp_path / "out"
     program = world.start(out)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from nightmare import EXPECTED, World, contents, mounted, outcomes, resize, same, wait_for
+from nightmare import EXPECTED, World, contents, ledger, mounted, outcomes, resize, same, wait_for
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -19,8 +19,9 @@ block_px = 480
 device = "cpu"
 min_free_disk_bytes = 0
 max_memory_bytes = "900M"
-slide_timeout_s = "6s"
+slide_timeout_s = "12s"
 """
+"""A healthy slide takes 2 s on a machine that has other work to do as well."""
 
 SMALL = dict.fromkeys(EXPECTED, 1) | {"healthy": 10, "flipped": 3, "blank": 2}
 LARGE = dict.fromkeys(EXPECTED, 8) | {"healthy": 96, "flipped": 16, "truncated": 16}
@@ -61,8 +62,9 @@ def check(world: World, out: Path, counts: dict[str, int]) -> None:
     assert len(found) == sum(counts.values())
     for slide_id, (status, reason) in found.items():
         wanted, reasons = EXPECTED[slide_id.partition("-")[0]]
-        assert status == wanted or (not wanted and status in ("done", "failed")), (slide_id, status, reason)
-        assert reason in reasons, (slide_id, reason)
+        steps = [line for line in ledger(out) if line.get("slide_id") == slide_id]
+        assert status == wanted or (not wanted and status in ("done", "failed")), (status, reason, steps)
+        assert reason in reasons, (reason, steps)
         folders = out / "slides" / slide_id / "failure.txt", out / "failures" / f"{slide_id}.txt"
         assert any(path.exists() for path in folders) == (status == "failed")
     assert world.left_in_temporary() == []

@@ -1,6 +1,7 @@
 """The whole run, on small slides and an exact model: engines, order and interruptions change nothing."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -131,6 +132,9 @@ def ledger(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines() if line.strip()]
 
 
+PLANNED = {"look", "prepare"}
+
+
 class TestResume:
     def test_a_finished_run_does_nothing_again(self, slides, model, tmp_path):
         night(slides, tmp_path, settings_for(model))
@@ -157,10 +161,34 @@ class TestResume:
         small_slide(copies / "a.tif", seed=17, height=1300, width=1700)
         night(copies, tmp_path / "out", settings_for(model))
         assert (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns == kept
-        segmented = [
-            line for line in ledger(tmp_path / "out") if line["event"] == "prepare" and line["slide_id"] == "a"
-        ]
-        assert [line["fresh"] for line in segmented] == [True, True]
+        segmented = [line for line in ledger(tmp_path / "out") if line["event"] in PLANNED and line["slide_id"] == "a"]
+        assert sum(line["fresh"] for line in segmented) == 2
+
+    def test_a_slide_that_was_copied_again_is_read_again_though_its_sampled_bytes_are_the_same(
+        self, slides, model, tmp_path
+    ):
+        """As after `unreadable_tissue`: what is mended may lie between the samples."""
+        copies = tmp_path / "copies"
+        shutil.copytree(slides, copies)
+        night(copies, tmp_path / "out", settings_for(model))
+        kept = (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns
+        os.utime(copies / "a.tif")
+        night(copies, tmp_path / "out", settings_for(model))
+        fresh = [e["fresh"] for e in ledger(tmp_path / "out") if e["event"] in PLANNED and e["slide_id"] == "a"]
+        assert sum(fresh) == 2
+        assert (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns == kept
+
+    @pytest.mark.parametrize("name", ["summary.json", "preview.jpg", "tiles.parquet"])
+    def test_a_slide_that_lost_what_was_measured_is_measured_again_and_not_predicted(
+        self, slides, model, fresh, tmp_path, name
+    ):
+        """As `noctile verify` advises."""
+        night(slides, tmp_path, settings_for(model))
+        predicted = sum(line["event"] == "segment" for line in ledger(tmp_path))
+        (tmp_path / "slides" / "a" / name).unlink()
+        night(slides, tmp_path, settings_for(model))
+        assert sum(line["event"] == "segment" for line in ledger(tmp_path)) == predicted > 0
+        same(contents(tmp_path), fresh)
 
     def test_a_mask_that_was_deleted_is_made_again(self, slides, model, fresh, tmp_path):
         night(slides, tmp_path, settings_for(model))
@@ -299,9 +327,9 @@ def test_an_output_folder_that_cannot_be_made_is_named(slides, model, tmp_path):
 
 
 def test_nothing_is_left_running_or_lying_around(slides, model, tmp_path):
-    import tempfile
+    from workflows.engines import process
 
-    before = set(Path(tempfile.gettempdir()).glob("noctile-*"))
+    before = sorted(process.home().iterdir())  # what this process has for itself; other runs have theirs beside it
     night(slides, tmp_path, settings_for(model, engine="dask", workers=2))
-    assert set(Path(tempfile.gettempdir()).glob("noctile-*")) == before
+    assert sorted(process.home().iterdir()) == before
     assert [p.name for p in tmp_path.rglob("*tmp*")] == []

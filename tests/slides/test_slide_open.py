@@ -10,7 +10,7 @@ from tiny_slides import picture, pyramid, write_tiff
 
 from pipeline.errors import MppMissingError, SlideOpenError
 from pipeline.slides.dicom import series_files
-from pipeline.slides.fingerprint import fingerprint
+from pipeline.slides.fingerprint import fingerprint, modified
 from pipeline.slides.open import open_slide
 from pipeline.slides.tiffslide import TiffSlideSource
 
@@ -101,6 +101,19 @@ def test_the_fingerprint_of_mrxs_follows_its_folder(tmp_path: Path) -> None:
     changed = fingerprint(slide)
     (folder / "Data0000.dat").rename(folder / "Data0001.dat")
     assert len({before, changed, fingerprint(slide)}) == 3
+
+
+def test_when_it_was_written_is_known_of_every_file_of_a_slide(tmp_path: Path) -> None:
+    slide, folder = tmp_path / "a.mrxs", tmp_path / "a"
+    slide.write_bytes(b"header")
+    folder.mkdir()
+    (folder / "Data0000.dat").write_bytes(b"pixels")
+    before = modified(slide)
+    assert modified(slide) == before
+    os.utime(folder / "Data0000.dat", ns=(1, 1))
+    changed = modified(slide)
+    os.utime(slide, ns=(1, 1))
+    assert len({before, changed, modified(slide)}) == 3
 
 
 def dicom_file(path: Path, series: str, side: int = 64) -> Path:

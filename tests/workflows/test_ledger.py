@@ -22,15 +22,30 @@ def write(path: Path) -> None:
 def test_a_later_run_finds_the_blocks_and_the_time_of_an_earlier_one(tmp_path):
     write(tmp_path / "ledger.jsonl")
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    assert ledger.blocks_done("k1") == {(0, 1), (4, 5)}
-    assert ledger.seconds("k1") == 6.0
+    assert ledger.blocks_done("a", "k1") == {(0, 1), (4, 5)}
+    assert ledger.seconds("a", "k1") == 6.0
     ledger.close()
 
 
 def test_another_key_finds_nothing(tmp_path):
     write(tmp_path / "ledger.jsonl")
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    assert ledger.blocks_done("k2") == set()
+    assert ledger.blocks_done("a", "k2") == set()
+    ledger.close()
+
+
+def test_two_slides_with_the_same_content_have_blocks_and_time_of_their_own(tmp_path):
+    """Their keys are the same; one that is planned anew, or done, must not forget or vouch for the other's blocks."""
+    write(tmp_path / "ledger.jsonl")
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert ledger.blocks_done("copy of a", "k1") == set()
+    ledger.prepared("copy of a", "k1", 1.0, fresh=True)
+    ledger.segmented("copy of a", "k1", 2.0, (0, 0))
+    ledger.finished("copy of a", "k1", 4.0)
+    ledger.close()
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert ledger.blocks_done("a", "k1") == {(0, 1), (4, 5)}
+    assert (ledger.seconds("a", "k1"), ledger.seconds("copy of a", "k1")) == (6.0, 7.0)
     ledger.close()
 
 
@@ -40,8 +55,8 @@ def test_a_slide_planned_afresh_has_no_block_that_stands(tmp_path):
     ledger.prepared("a", "k1", 1.0, fresh=True)
     ledger.close()
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    assert ledger.blocks_done("k1") == set()
-    assert ledger.seconds("k1") == 1.0
+    assert ledger.blocks_done("a", "k1") == set()
+    assert ledger.seconds("a", "k1") == 1.0
     ledger.close()
 
 
@@ -74,7 +89,7 @@ def test_a_slide_that_is_done_takes_no_room_for_its_blocks(tmp_path):
     assert ledger._blocks == {}
     ledger.close()
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    assert (ledger._blocks, ledger.seconds("k1")) == ({}, 7.0)
+    assert (ledger._blocks, ledger.seconds("a", "k1")) == ({}, 7.0)
     ledger.close()
 
 
@@ -83,7 +98,7 @@ def test_lines_that_are_none_are_passed_over(tmp_path):
     with (tmp_path / "ledger.jsonl").open("ab") as file:
         file.write(b'null\n17\n{}\n\x00\x00\x00\x00\n{"event": "segment"}\n[1, 2]\n\xff\xfe\n')
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    assert ledger.blocks_done("k1") == {(0, 1), (4, 5)}
+    assert ledger.blocks_done("a", "k1") == {(0, 1), (4, 5)}
     ledger.close()
 
 
@@ -99,7 +114,7 @@ def test_a_disk_that_is_full_is_a_store_error_and_what_stood_stands(tmp_path, mo
         patch.setattr("workflows.ledger.os.write", full)
         with pytest.raises(StoreError, match="No space left"):
             ledger.segmented("a", "k1", 1.0, (9, 9))
-    assert ledger.blocks_done("k1") == {(0, 1), (4, 5)}
+    assert ledger.blocks_done("a", "k1") == {(0, 1), (4, 5)}
     ledger.close()
     assert (tmp_path / "ledger.jsonl").read_bytes() == before
 
@@ -110,9 +125,9 @@ def test_cut_anywhere_it_still_opens_and_takes_new_lines(tmp_path_factory, cut):
     write(path)
     path.write_bytes(path.read_bytes()[:cut])
     ledger = Ledger(path)
-    before = ledger.blocks_done("k1")
+    before = ledger.blocks_done("a", "k1")
     ledger.segmented("a", "k1", 2.0, (7, 7))
     ledger.close()
     ledger = Ledger(path)
-    assert ledger.blocks_done("k1") == before | {(7, 7)}
+    assert ledger.blocks_done("a", "k1") == before | {(7, 7)}
     ledger.close()

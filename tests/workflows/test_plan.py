@@ -138,6 +138,7 @@ class TestExitCode:
         assert night.exit_code == 3
         assert {slide.state for slide in by_id.values()} == {"skipped"}
         assert "disk low" in by_id["a"].reason
+        assert "time: unknown, the speed was not measured" in night.totals()
 
 
 class TestRunUsesThePlan:

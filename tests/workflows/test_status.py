@@ -64,6 +64,14 @@ class TestCounts:
         assert (begun.slide_id, begun.blocks_done, begun.blocks) == ("c", 1, 2)
         assert (status.run, status.tiles_per_s, status.end) == (None, None, None)
 
+    def test_a_slide_that_was_only_looked_at_waits(self, ledger, tmp_path):
+        ledger.started("run", ["a", "b"], "k")
+        plan_of(tmp_path, "a", [1, 1])
+        ledger.looked("a", "1", 1, fresh=True)
+        assert counts(read_status(tmp_path)) == (2, 0, 0, 0, 2)
+        ledger.prepared("a", "1", 1, fresh=False)
+        assert counts(read_status(tmp_path)) == (2, 0, 0, 1, 1)
+
     def test_a_slide_that_was_planned_from_nothing_again_has_no_block(self, ledger, tmp_path):
         ledger.started("run", ["a"], "k")
         plan_of(tmp_path, "a", [1, 1])
@@ -159,6 +167,13 @@ class TestPace:
         with closing(Lease(tmp_path, never)):
             status = read_status(tmp_path)
         assert self.left_s(status) == pytest.approx(2 * 100, rel=0.1)
+
+    def test_a_slide_that_fails_makes_the_others_no_faster(self, ledger, tmp_path):
+        self.begin(ledger, tmp_path, 100)
+        ledger.failed("segment", "b", "b", Failure("unreadable", "no pixels"), 0.1)
+        with closing(Lease(tmp_path, never)):
+            status = read_status(tmp_path)
+        assert self.left_s(status) == pytest.approx(100, rel=0.1)
 
     def test_a_run_whose_process_has_gone_is_dead_and_has_no_pace(self, ledger, tmp_path):
         self.begin(ledger, tmp_path, 100)

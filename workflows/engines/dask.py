@@ -245,7 +245,10 @@ class DaskEngine:
                 yield from self._kill_late(key, task)
 
     def _kill_hungry(self, address: str, pid: int, used: int) -> None:
-        message = f"its process held {used / 1e9:.2f} GB, more than the budget of {self._memory_bytes / 1e9:.2f} GB"
+        message = (
+            f"its process held {used / 1e9:.2f} GB, more than the budget of {self._memory_bytes / 1e9:.2f} GB; allow "
+            "more (--max-memory), take fewer --workers or a smaller block_px"
+        )
         verdict = Failure(OUT_OF_MEMORY, message)
         guests = [self._tasks[key] for key in self._keys_at().get(address, ()) if key in self._tasks]
         process.kill(pid)
@@ -269,7 +272,10 @@ class DaskEngine:
         else:
             self._client.restart_workers([address], timeout=_START_TIMEOUT_S, raise_for_error=False)
         seconds = time.monotonic() - task.start
-        message = f"still running after {seconds:.0f} s, which was all the time it had left; its process was killed"
+        message = (
+            f"still running after {seconds:.0f} s, which was all the time it had left (--slide-timeout); its process "
+            "was killed"
+        )
         failure = Failure(TIMEOUT, message, words)
         yield Outcome(task.job.key, None, failure, seconds)
         self._suspects = [suspect for suspect in self._suspects if suspect.job is not task.job]
