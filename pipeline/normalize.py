@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.models.card import ModelCard, Predictor
+from pipeline.models.decide import Decision, decide
 from pipeline.stain import DENSITY, FROM_STAINS, TO_STAINS
 
 UInt8 = npt.NDArray[np.uint8]
@@ -117,6 +118,10 @@ class NormalizedPredictor:
     def __call__(self, tiles: UInt8) -> Any:
         """As the model's own, see `Predictor`."""
         return self.predict(self.normalize(tiles))
+
+    def decide(self, tiles: UInt8, part: slice) -> Decision:
+        """As the model's own, see `decide`."""
+        return decide(self.predict, self.normalize(tiles), part)
 
 
 def normalized(predict: Predictor, found: Amounts | None) -> Predictor:

@@ -13,6 +13,7 @@ from pipeline.errors import SlideReadError
 from pipeline.geometry import Box
 from pipeline.measure import count_cores
 from pipeline.models.card import Predictor
+from pipeline.models.decide import decide, tumor_channels
 from pipeline.plan import Block, TilePlan
 from pipeline.slides.base import SlideReader
 from pipeline.tissue import TissueMask
@@ -41,14 +42,17 @@ def segment_block(
         batch_size: tiles in a batch; batches are cut from the block's sorted tiles that can be read.
     """
     classes = predict.card.classes
-    tumor = [k for k, c in enumerate(classes) if c.role == "tumor"]
-    canvas = Canvas(block.box, plan.grid, plan.window, [c.code for c in classes], tumor)
+    canvas = Canvas(block.box, plan.grid, plan.window, [c.code for c in classes], tumor_channels(predict.card))
     inside = tissue.on(block.box, plan.frame)
     unread: list[Position] = []
     focus: list[float] = []
     tiles = read_tiles(reader, plan, block.tiles, unread)
     while batch := list(islice(tiles, batch_size)):
-        canvas.add([position for position, _ in batch], predict(np.stack([pixels for _, pixels in batch])))
+        positions, pixels = [position for position, _ in batch], np.stack([pixels for _, pixels in batch])
+        if plan.window == "crop":
+            canvas.add_decided(positions, decide(predict, pixels, Canvas.decided_part(plan.grid)))
+        else:
+            canvas.add(positions, predict(pixels))
         focus.extend(_focus(plan, block, inside, batch))
     lost = [(position, plan.grid.core(*position).intersect(block.box)) for position in unread]
     unread_px = np.count_nonzero(inside)

@@ -28,9 +28,9 @@ from pipeline.errors import NoctileError, StoreError, UsageError
 from pipeline.geometry import Extent, Frame
 from pipeline.models.card import ModelCard
 from pipeline.models.load import (
-    THRESHOLD,
     find_model,
     gpus_of,
+    modules_of,
     read_card,
     read_config,
     resolve_backend,
@@ -393,17 +393,11 @@ def start_engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunCon
         gpus=gpus,
         jobs_each=_JOBS_PER_GPU if gpus else 1,
         env={"OMP_NUM_THREADS": str(run.threads), "OPENBLAS_NUM_THREADS": "1"} | ({} if gpus else MALLOC),
-        preload=_modules(run),
+        preload=("workflows.jobs", *modules_of(Path(run.model), run.card, run.backend)),
         memory_bytes=settings.worker_bytes(settings.processes(len(gpus))),
         scheduler=settings.scheduler,
     )
     return engine, replace(run, device="cuda") if gpus and not settings.scheduler else run
-
-
-def _modules(run: RunContext) -> tuple[str, ...]:
-    """What workers import; that of networks takes seconds, and a model without one needs none of it."""
-    network = read_config(Path(run.model)).get("kind") != THRESHOLD
-    return ("workflows.jobs", *(("pipeline.models.unet",) if network else ()))
 
 
 def _write_tables(rows: list[SlideRow], run: RunContext, start: datetime) -> str | None:

@@ -5,18 +5,19 @@ import inspect
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import safetensors
 import safetensors.torch
-import segmentation_models_pytorch as smp
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.errors import ModelError
 from pipeline.models.card import ModelCard, UInt8
+from pipeline.models.decide import Decision, decide_logits, decide_probabilities, empty_decision, tumor_channels
 from pipeline.models.load import (
     CONFIG,
     WEIGHTS,
@@ -27,6 +28,9 @@ from pipeline.models.load import (
     write_card,
     write_config,
 )
+
+if TYPE_CHECKING:
+    import segmentation_models_pytorch as smp
 
 Architecture = Literal[
     "Unet",
@@ -53,6 +57,8 @@ _DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.in
 _BATCHES = (32, 16, 8, 4, 2)
 """Sizes that a batch on a GPU may have; 32 tiles of 512 px are 8 million pixels, enough work for any."""
 
+_SMP = "segmentation-models-pytorch"
+
 _MAX_CHANNELS, _MAX_STAGES = 2048, 16
 """Largest number and longest list in a config: real ones have up to 1,024 channels in 5 stages. What it takes to build
 a network is not known before it is built."""
@@ -74,10 +80,14 @@ class Pointwise(torch.nn.Conv2d):
         super().__init__(3, classes, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits by a product of matrices: its channels lie apart in memory, as all that follows reads them."""
+        """Logits by one product of matrices: its channels lie apart in memory, as all that follows reads them.
+
+        The bias counts as the weight of a fourth colour that is 1 everywhere: OpenVINO would go over all logits again.
+        """
         assert self.bias is not None  # noqa: S101 - made with one
-        weight = self.weight.flatten(1).expand(len(x), -1, -1)
-        return torch.baddbmm(self.bias[:, None], weight, x.flatten(2)).view(len(x), -1, *x.shape[2:])
+        weight = torch.cat([self.weight.flatten(1), self.bias[:, None]], dim=1)
+        colours = torch.nn.functional.pad(x.flatten(2), (0, 0, 0, 1), value=1.0)
+        return torch.bmm(weight.expand(len(x), -1, -1), colours).view(len(x), -1, *x.shape[2:])
 
 
 class UNetPredictor:
@@ -159,6 +169,25 @@ class UNetPredictor:
         done = list(self._pool.map(self._probabilities, torch.split(batch, 1)))
         return torch.cat(done) if len(done) > 1 else done[0]  # to copy 21 classes of a tile takes 11 ms
 
+    def decide(self, tiles: UInt8, part: slice) -> Decision:
+        """See `decide`; on the CPU each tile's logits are gone before the next tile's are there.
+
+        Raises:
+            ValueError: if the tiles are not what the card says.
+        """
+        tumor = tumor_channels(self._card)
+        if self._pool is None:
+            return decide_probabilities(self(tiles)[:, :, part, part], tumor)
+        check_tiles(tiles, self._card)
+        batch = torch.from_numpy(np.require(tiles, requirements=("C", "W")))
+        decision = empty_decision(len(batch), len(range(self._card.tile_px)[part]))
+
+        def one(k: int) -> None:
+            decide_logits(self._logits(batch[k : k + 1])[0, :, part, part].numpy(), tumor, decision, k)
+
+        list(self._pool.map(one, range(len(batch))))
+        return decision
+
     def _on_gpu(self, tiles: torch.Tensor) -> torch.Tensor:
         if not hasattr(self._streams, "own"):  # what the caller does next with the result stands in this stream, too
             self._streams.own = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
@@ -168,14 +197,17 @@ class UNetPredictor:
             tiles = torch.cat([tiles, tiles.new_zeros(self._batch_size - n, *tiles.shape[1:])])
         return self._probabilities(tiles.pin_memory().to(self._device, non_blocking=True))[:n]
 
-    @torch.no_grad()  # not inference_mode, whose tensors nobody may change in place afterwards
     def _probabilities(self, tiles: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(self._logits(tiles), dim=1)
+
+    @torch.no_grad()  # not inference_mode, whose tensors nobody may change in place afterwards
+    def _logits(self, tiles: torch.Tensor) -> torch.Tensor:
         pixels = tiles.permute(0, 3, 1, 2).float() * self._scale + self._shift  # stays channels last
         with torch.autocast(self._device.type, torch.float16, enabled=self._device.type == "cuda"):
             logits = self._network(pixels).float()
         if logits.shape[1] < len(self._card.classes):  # softmax of (x, 0) is the sigmoid of x, and the rest
             logits = torch.cat([logits, torch.zeros_like(logits)], dim=1)
-        return torch.softmax(logits, dim=1)
+        return logits
 
     def _fitting_batch(self) -> int:
         """The largest of `_BATCHES` whose forward pass fits into half of the GPU's free memory."""
@@ -188,8 +220,8 @@ class UNetPredictor:
         return largest_batch(tile_bytes, free)
 
 
-class TilesToProbabilities(torch.nn.Module):
-    """All that `UNetPredictor` does to a batch on the CPU, as one module: what other backends compute.
+class TilesToLogits(torch.nn.Module):
+    """All that `UNetPredictor` does to a batch on the CPU, but the softmax, as one module: what other backends compute.
 
     Args:
         card: of the model.
@@ -212,7 +244,7 @@ class TilesToProbabilities(torch.nn.Module):
         logits: torch.Tensor = self._network(tiles.permute(0, 3, 1, 2).float() * self._scale + self._shift)
         if logits.shape[1] < self._classes:
             logits = torch.cat([logits, torch.zeros_like(logits)], dim=1)
-        return torch.softmax(logits, dim=1)
+        return logits
 
 
 def largest_batch(tile_bytes: int, free_bytes: int) -> int:
@@ -243,7 +275,7 @@ def load_network(folder: Path) -> torch.nn.Module:
 
 
 def save_model(
-    folder: Path, network: smp.base.SegmentationModel, fields: Mapping[str, Any], *, half: bool = False
+    folder: Path, network: "smp.base.SegmentationModel", fields: Mapping[str, Any], *, half: bool = False
 ) -> ModelCard:
     """Write a model folder; its config and weights are what the network's own ``save_pretrained`` writes.
 
@@ -312,17 +344,25 @@ def build_network(config: Mapping[str, Any], where: Path | str) -> torch.nn.Modu
         ModelError: if the config describes no network that Noctile runs.
     """
     name = validated(_NetworkConfig, config, where).architecture
-    architecture = Pointwise if name == Pointwise.__name__ else getattr(smp, name)
+    architecture, origin = _architecture(name)
     settings = {key: value for key, value in config.items() if not key.startswith("_")}
     known = [p.name for p in inspect.signature(architecture).parameters.values() if p.kind is not p.VAR_KEYWORD]
     if strange := sorted(settings.keys() - set(known)):
-        names = f"{architecture.__name__} of segmentation-models-pytorch {smp.__version__}"
-        raise ModelError(f"{where}: {names} has no setting {', '.join(strange)}; it has {', '.join(known)}")
+        raise ModelError(f"{where}: {name}{origin} has no setting {', '.join(strange)}; it has {', '.join(known)}")
     try:
         network: torch.nn.Module = architecture(**{**settings, "encoder_weights": None, "activation": None})
     except _FOREIGN_ERRORS as error:
         raise ModelError(f"{where}: {architecture.__name__} refuses it: {type(error).__name__}: {error}") from error
     return network
+
+
+def _architecture(name: Architecture) -> tuple[type[torch.nn.Module], str]:
+    """A class that a config may name, and where it is from."""
+    if name == Pointwise.__name__:
+        return Pointwise, ""
+    import segmentation_models_pytorch  # noqa: PLC0415 - takes seconds
+
+    return getattr(segmentation_models_pytorch, name), f" of segmentation-models-pytorch {version(_SMP)}"
 
 
 def _fill(network: torch.nn.Module, path: Path) -> None:
