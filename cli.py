@@ -66,13 +66,17 @@ def main() -> None:
 @click.option("--min-free-disk", "min_free_disk_bytes", help="Stop when less is free, e.g. 20G (default: 2G).")
 def run(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path | None, **options: Any) -> None:
     """Segment SLIDES (files, folders, globs) into --out. The same command continues what was stopped, or died."""
+    from workflows.config import load_settings
+    from workflows.warm import warm_up
+
+    settings = load_settings(config, **options)
+    warm_up(settings)
+
     from rich.console import Console
 
     from pipeline.slides.find import find_slides
-    from workflows.config import load_settings
     from workflows.segment import run_night
 
-    settings = load_settings(config, **options)
     entries = find_slides(slides, manifest, settings.mpp)
     console = Console(file=cast("TextIO", _Screen(sys.stdout)))
     with _Display(console, len(entries)) as display:
@@ -87,13 +91,17 @@ def plan(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path
 
     Takes what `noctile run` takes, which then goes on from here.
     """
+    from workflows.config import load_settings
+    from workflows.warm import warm_up
+
+    settings = load_settings(config, **options)
+    warm_up(settings)
+
     from rich.console import Console
 
     from pipeline.slides.find import find_slides
-    from workflows.config import load_settings
     from workflows.plan import plan_night
 
-    settings = load_settings(config, **options)
     entries = find_slides(slides, manifest, settings.mpp)
     console = Console(file=cast("TextIO", _Screen(sys.stdout)))
     with _Display(console, len(entries)) as display:

@@ -25,6 +25,10 @@ Bool = npt.NDArray[np.bool_]
 _FOCUS_TILES = 32
 """Focus is judged on at least about so many tiles of a slide, evenly spread: its cost does not grow with the slide."""
 
+_ALONE = 2
+"""Tiles that are read together where neighbours share no pixels: what is decoded has not left the processor's cache
+when the network looks at it."""
+
 
 def segment_block(
     reader: SlideReader, plan: TilePlan, block: Block, tissue: TissueMask, predict: Predictor, batch_size: int
@@ -77,7 +81,7 @@ def read_tiles(
 
     Where that fails each is read by itself; those that cannot be read are left out and added to ``unread``.
     """
-    for run in _rows_of_neighbours(tiles):
+    for run in _rows_of_neighbours(tiles, _ALONE if plan.grid.overlap_px == 0 else len(plan.tiles)):
         try:
             yield from _read_run(reader, plan, run)
         except SlideReadError:
@@ -114,10 +118,11 @@ def _focus(plan: TilePlan, block: Block, inside: Bool, tiles: Sequence[tuple[Pos
                 yield value
 
 
-def _rows_of_neighbours(tiles: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+def _rows_of_neighbours(tiles: Iterable[tuple[int, int]], most: int) -> Iterator[list[tuple[int, int]]]:
+    """Runs of at most so many tiles."""
     run: list[tuple[int, int]] = []
     for row, col in tiles:
-        if run and (row, col) != (run[-1][0], run[-1][1] + 1):
+        if run and ((row, col) != (run[-1][0], run[-1][1] + 1) or len(run) == most):
             yield run
             run = []
         run.append((row, col))

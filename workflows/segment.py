@@ -30,7 +30,6 @@ from pipeline.models.card import ModelCard
 from pipeline.models.load import (
     find_model,
     gpus_of,
-    modules_of,
     read_card,
     read_config,
     resolve_backend,
@@ -52,6 +51,7 @@ from workflows.places import Places, seen
 from workflows.schedule import Schedule, Step
 from workflows.stopping import GRACE_S, Stop, stopped_by_signals
 from workflows.units import next_moment
+from workflows.warm import worker_env, worker_modules
 
 
 @dataclass(slots=True)
@@ -122,14 +122,6 @@ class NightResult:
 
 _JOBS_PER_GPU = 2
 """While one block's pixels are read, or its shard is written, the GPU has another's to look at."""
-
-MALLOC = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**28),
-    "MALLOC_TRIM_THRESHOLD_": str(2**26),
-}
-"""For workers on the CPU: arrays of some megabytes come and go with every tile. By its own rules glibc maps each anew,
-or keeps a heap for every thread; these save a sixth of the time and a tenth of the memory. (benchmarks/RESULTS.md)"""
 
 Observer = Callable[[Progress, str], None]
 """Called after each outcome with the progress and a line worth saying ("" if there is none)."""
@@ -392,8 +384,8 @@ def start_engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunCon
         settings.processes(len(gpus)),
         gpus=gpus,
         jobs_each=_JOBS_PER_GPU if gpus else 1,
-        env={"OMP_NUM_THREADS": str(run.threads), "OPENBLAS_NUM_THREADS": "1"} | ({} if gpus else MALLOC),
-        preload=("workflows.jobs", *modules_of(Path(run.model), run.card, run.backend)),
+        env=worker_env(run.threads, gpus=bool(gpus)),
+        preload=worker_modules(Path(run.model), run.card, run.backend),
         memory_bytes=settings.worker_bytes(settings.processes(len(gpus))),
         scheduler=settings.scheduler,
     )
