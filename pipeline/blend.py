@@ -125,7 +125,6 @@ class Canvas:
         """
         if self._xp is None:
             self._start(decision.winner)
-        side = self._grid.stride_px
         self._seams.add_decided(positions, decision.winner)
         for k, (row, col) in enumerate(positions):
             whole = self._grid.core(row, col)

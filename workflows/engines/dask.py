@@ -1,7 +1,6 @@
 """Jobs on Dask workers: a local cluster, or one that runs already. The only file that knows Dask."""
 
 import logging
-import os
 import shutil
 import sys
 import tempfile
