@@ -286,12 +286,11 @@ def _window(frame: Frame) -> int:
 
 def _otsu(values: Float32, bounds: tuple[float, float]) -> float:
     """Otsu's threshold (1979), kept within bounds."""
+    if not np.ptp(values):
+        return bounds[0]
     top = 5 * bounds[1]
-    return (
-        float(np.clip(skimage.filters.threshold_otsu(np.minimum(values, top)), *bounds))
-        if np.ptp(values)
-        else bounds[0]
-    )  # type: ignore[no-untyped-call]
+    found = skimage.filters.threshold_otsu(np.minimum(values, top))  # type: ignore[no-untyped-call]
+    return float(np.clip(found, *bounds))
 
 
 def _close(mask: Bool, radius: int) -> Bool:
