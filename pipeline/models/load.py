@@ -193,8 +193,7 @@ def modules_of(folder: Path, card: ModelCard, backend: Backend) -> tuple[str, ..
         backends = ("pipeline.models.openvino",)
         if converted.is_kept(converted.key_of(card, config)):
             return backends
-    own = config.get("_model_class") == "Pointwise"
-    return (*backends, "pipeline.models.unet", *(() if own else ("segmentation_models_pytorch",)))
+    return (*backends, "pipeline.models.unet")
 
 
 def resolve_device(device: str) -> str:

@@ -5,13 +5,13 @@ import inspect
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import safetensors
 import safetensors.torch
+import segmentation_models_pytorch as smp
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,9 +28,6 @@ from pipeline.models.load import (
     write_card,
     write_config,
 )
-
-if TYPE_CHECKING:
-    import segmentation_models_pytorch as smp
 
 Architecture = Literal[
     "Unet",
@@ -56,8 +53,6 @@ _DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.in
 
 _BATCHES = (32, 16, 8, 4, 2)
 """Sizes that a batch on a GPU may have; 32 tiles of 512 px are 8 million pixels, enough work for any."""
-
-_SMP = "segmentation-models-pytorch"
 
 _MAX_CHANNELS, _MAX_STAGES = 2048, 16
 """Largest number and longest list in a config: real ones have up to 1,024 channels in 5 stages. What it takes to build
@@ -275,7 +270,7 @@ def load_network(folder: Path) -> torch.nn.Module:
 
 
 def save_model(
-    folder: Path, network: "smp.base.SegmentationModel", fields: Mapping[str, Any], *, half: bool = False
+    folder: Path, network: smp.base.SegmentationModel, fields: Mapping[str, Any], *, half: bool = False
 ) -> ModelCard:
     """Write a model folder; its config and weights are what the network's own ``save_pretrained`` writes.
 
@@ -344,25 +339,17 @@ def build_network(config: Mapping[str, Any], where: Path | str) -> torch.nn.Modu
         ModelError: if the config describes no network that Noctile runs.
     """
     name = validated(_NetworkConfig, config, where).architecture
-    architecture, origin = _architecture(name)
+    architecture = Pointwise if name == Pointwise.__name__ else getattr(smp, name)
     settings = {key: value for key, value in config.items() if not key.startswith("_")}
     known = [p.name for p in inspect.signature(architecture).parameters.values() if p.kind is not p.VAR_KEYWORD]
     if strange := sorted(settings.keys() - set(known)):
-        raise ModelError(f"{where}: {name}{origin} has no setting {', '.join(strange)}; it has {', '.join(known)}")
+        names = f"{architecture.__name__} of segmentation-models-pytorch {smp.__version__}"
+        raise ModelError(f"{where}: {names} has no setting {', '.join(strange)}; it has {', '.join(known)}")
     try:
         network: torch.nn.Module = architecture(**{**settings, "encoder_weights": None, "activation": None})
     except _FOREIGN_ERRORS as error:
         raise ModelError(f"{where}: {architecture.__name__} refuses it: {type(error).__name__}: {error}") from error
     return network
-
-
-def _architecture(name: Architecture) -> tuple[type[torch.nn.Module], str]:
-    """A class that a config may name, and where it is from."""
-    if name == Pointwise.__name__:
-        return Pointwise, ""
-    import segmentation_models_pytorch  # noqa: PLC0415 - takes seconds
-
-    return getattr(segmentation_models_pytorch, name), f" of segmentation-models-pytorch {version(_SMP)}"
 
 
 def _fill(network: torch.nn.Module, path: Path) -> None:

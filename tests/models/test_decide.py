@@ -58,6 +58,12 @@ class TestLogits:
         for a, b in zip(whole, decided(logits, [2]), strict=True):
             np.testing.assert_array_equal(a, b)
 
+    def test_channels_may_lie_side_by_side_in_memory(self):
+        logits = np.random.default_rng(4).standard_normal((5, 50, 50)).astype(np.float32)
+        beside = np.ascontiguousarray(logits.transpose(1, 2, 0)).transpose(2, 0, 1)
+        for a, b in zip(decided(logits, [1]), decided(beside, [1]), strict=True):
+            np.testing.assert_array_equal(a, b)
+
     def test_what_is_no_number_is_an_error(self):
         logits = np.zeros((3, 8, 8), np.float32)
         logits[:, 3, 3] = np.nan
