@@ -3,7 +3,7 @@
     python -m benchmarks.segment [--overlap 0 128] [--blocks 12]
 
 One thread, the 24,000 x 20,000 slide, 21 classes. Each step of `pipeline.segment.segment_block` and the write is
-timed by itself; to compare with, a plain loop over the same tiles in the same run: read, predict, ``argmax``, into an
+timed by itself (*decide* is the network, the winning class and its probability); to compare with, a plain loop over the same tiles in the same run: read, predict, ``argmax``, into an
 array in memory, nothing else.
 """
 
@@ -21,6 +21,7 @@ from benchmarks.common import machine, slide, trivial_model
 from pipeline.blend import Canvas
 from pipeline.masks.store import MaskLayout, MaskStore
 from pipeline.models.card import Predictor
+from pipeline.models.decide import decide
 from pipeline.models.load import load_predictor
 from pipeline.plan import Block, TilePlan, Tiling, plan_tiles
 from pipeline.segment import read_tiles
@@ -54,7 +55,7 @@ def main() -> None:
     a = parser.parse_args()
     path = slide()
     print(f"{machine()}\n")
-    print("| overlap px | tiles | read | predict | join | write | Noctile | plain loop |\n|" + "---|" * 8)
+    print("| overlap px | tiles | read | decide | join | write | Noctile | plain loop |\n|" + "---|" * 8)
     for overlap in a.overlap:
         with tempfile.TemporaryDirectory() as scratch:
             print(_row(path, trivial_model(Path(scratch) / "model", overlap_px=overlap), a.blocks, Path(scratch)))
@@ -79,10 +80,10 @@ def _row(path: Path, model: Path, n_blocks: int, scratch: Path) -> str:
         for _ in block.tiles:
             with clock("read"):
                 position, pixels = next(tiles)
-            with clock("predict"):
-                p = predict(np.stack([pixels]))
+            with clock("decide"):
+                decision = decide(predict, np.stack([pixels]), Canvas.decided_part(plan.grid))
             with clock("join"):
-                canvas.add([position], p)
+                canvas.add_decided([position], decision)
             n += 1
         with clock("join"):
             mask = canvas.finish(tissue.on(block.box, plan.frame))
@@ -94,7 +95,7 @@ def _row(path: Path, model: Path, n_blocks: int, scratch: Path) -> str:
             _plain(reader, plan, block, predict, np.zeros((block.box.height, block.box.width), np.uint8))
     reader.close()
     ms = {name: 1000 * seconds / n for name, seconds in clock.seconds.items()}
-    steps = " | ".join(f"{ms[name]:.1f} ms" for name in ("read", "predict", "join", "write"))
+    steps = " | ".join(f"{ms[name]:.1f} ms" for name in ("read", "decide", "join", "write"))
     return (
         f"| {card.overlap_px} | {n} | {steps} | {sum(ms.values()):.1f} ms | {1000 * plain.seconds['all'] / n:.1f} ms |"
     )

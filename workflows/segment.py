@@ -260,7 +260,7 @@ class Night:
         done = {b for b in self._ledger.blocks_done(prepared.key) if folder.has_facts(b)}
         todo = {b: n for b, n in zip(prepared.blocks, prepared.tiles_of, strict=True) if b not in done}
         self._progress.planned += sum(todo.values())
-        self._schedule.prepared(slide_id, todo)
+        self._schedule.prepared(slide_id, sorted(todo, key=lambda b: (-todo[b], b)))  # so that the last ones are small
         stand = len(prepared.blocks) - len(todo)
         kept = f", {stand} blocks stand from an earlier run" if stand else ""
         return f"{slide_id}: {sum(todo.values())} tiles in {len(todo)} blocks{kept}"
