@@ -18,7 +18,7 @@ from pipeline.models.card import ModelCard, Predictor, UInt8
 Float32 = npt.NDArray[np.float32]
 
 _STRIP_BYTES = 2**19
-"""Of logits that are looked at together: they and their exponentials fit the second-level cache of a core, 1 MB."""
+"""Of logits that are looked at together: they, and what is compared, fit the second-level cache of a core, 1 MB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,12 +106,14 @@ def decide_logits(logits: Float32, tumor: Sequence[int], into: Decision, tile: i
     rank = (channels - np.arange(channels)).astype(np.uint8)[:, None]
     winner, likely, confidence = (values[tile].reshape(-1) for values in (into.winner, into.tumor, into.confidence))
     for pixels, strip in _strips(logits):
-        strip = np.ascontiguousarray(strip)  # noqa: PLW2901 - torch's channels may lie side by side: 10 times slower
-        best = strip.max(axis=0)
-        largest = (strip == best).view(np.uint8)
+        share = (
+            strip.copy()
+        )  # in the cache, and channels apart: side by side, as torch's may lie, all is 10 times slower
+        best = share.max(axis=0)
+        largest = (share == best).view(np.uint8)
         largest *= rank  # so that the first of equals is the highest
         np.subtract(channels, largest.max(axis=0), out=winner[pixels], casting="unsafe")
-        share, one = _exponentials(strip, best)
+        one = _exponentials(share, best)
         np.rint(one * 255, out=confidence[pixels], casting="unsafe")
         np.rint(share[tumor].sum(axis=0) * one * 255, out=likely[pixels], casting="unsafe")
     if winner.max() == channels:
@@ -121,8 +123,7 @@ def decide_logits(logits: Float32, tumor: Sequence[int], into: Decision, tile: i
 def softmax(logits: Float32) -> None:
     """Turn contiguous logits ``[c, h, w]`` into the probabilities of their channels, in place."""
     for _, strip in _strips(logits):
-        share, one = _exponentials(strip, strip.max(axis=0))
-        np.multiply(share, one, out=strip)
+        strip *= _exponentials(strip, strip.max(axis=0))  # noqa: PLW2901 - in place
 
 
 def _strips(logits: Float32) -> Iterator[tuple[slice, Float32]]:
@@ -134,11 +135,12 @@ def _strips(logits: Float32) -> Iterator[tuple[slice, Float32]]:
         yield slice(y * width, y * width + strip.shape[1]), strip
 
 
-def _exponentials(strip: Float32, best: Float32) -> tuple[Float32, Float32]:
-    """``exp(logit - best)`` of each channel, and 1 / their sum: the probability of the best."""
-    share = strip - best
-    np.exp(share, out=share)
-    return share, 1 / share.sum(axis=0)
+def _exponentials(strip: Float32, best: Float32) -> Float32:
+    """Turn logits into ``exp(logit - best)``, in place; returns 1 / their sum, which is the probability of the best."""
+    strip -= best
+    np.exp(strip, out=strip)
+    one: Float32 = 1 / strip.sum(axis=0)
+    return one
 
 
 def _winners(xp: Any, sums: Any) -> tuple[Any, Any]:
