@@ -56,6 +56,7 @@ _CONFIG = {
     "distributed.scheduler.worker-saturation": 1.0,  # nothing waits at a worker
     "distributed.deploy.lost-worker-timeout": "1000 days",  # nannies replace workers; the cluster gives none up
     "distributed.worker.use-file-locking": False,  # the folder is this run's alone
+    "distributed.worker.profile.enabled": False,  # nobody looks at what it finds, a hundred times a second
 }
 """For a local cluster."""
 
