@@ -64,10 +64,10 @@ def torch_together(card: ModelCard, network: Any, threads: int) -> Predict:
     """The same, but all threads in each pass."""
     import torch
 
-    from pipeline.models.unet import TilesToProbabilities
+    from pipeline.models.unet import TilesToLogits
 
     torch.set_num_threads(threads)
-    whole = TilesToProbabilities(card, network.to(memory_format=torch.channels_last))
+    whole = _with_softmax(TilesToLogits(card, network.to(memory_format=torch.channels_last)))
     return lambda tiles: np.concatenate([_run_torch(whole, tile[None]) for tile in tiles])
 
 
@@ -75,9 +75,9 @@ def torch_frozen(card: ModelCard, network: Any, threads: int) -> Predict:
     """Traced and frozen: normalisations folded into the convolutions."""
     import torch
 
-    from pipeline.models.unet import TilesToProbabilities
+    from pipeline.models.unet import TilesToLogits
 
-    whole = TilesToProbabilities(card, network.to(memory_format=torch.channels_last))
+    whole = _with_softmax(TilesToLogits(card, network.to(memory_format=torch.channels_last)))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(whole, _blank(card), check_trace=False)  # type: ignore[no-untyped-call]
@@ -90,10 +90,10 @@ def torch_compiled(card: ModelCard, network: Any, threads: int) -> Predict:
     import torch
     from torch._inductor import config
 
-    from pipeline.models.unet import TilesToProbabilities
+    from pipeline.models.unet import TilesToLogits
 
     config.freezing = True
-    whole = TilesToProbabilities(card, network.to(memory_format=torch.channels_last))
+    whole = _with_softmax(TilesToLogits(card, network.to(memory_format=torch.channels_last)))
     compiled = torch.compile(whole, dynamic=False)
     torch.set_num_threads(1)
     _run_torch(compiled, _blank(card).numpy())  # compiles, before threads do
@@ -128,17 +128,23 @@ def onnxruntime(card: ModelCard, network: Any, threads: int, *, at_once: int) ->
     import onnxruntime as ort
     import torch
 
-    from pipeline.models.unet import TilesToProbabilities
+    from pipeline.models.unet import TilesToLogits
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = str(Path(folder) / "model.onnx")
-        whole = TilesToProbabilities(card, network)
+        whole = _with_softmax(TilesToLogits(card, network))
         torch.onnx.export(whole, (_blank(card),), path, input_names=["tiles"], dynamo=True, verbose=False)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads // at_once
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return _each(lambda tile: session.run(None, {"tiles": tile})[0], at_once)
+
+
+def _with_softmax(network: Any) -> Any:
+    import torch
+
+    return torch.nn.Sequential(network, torch.nn.Softmax(dim=1)).eval()
 
 
 def _blank(card: ModelCard) -> Any:

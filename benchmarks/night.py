@@ -1,6 +1,7 @@
 """The whole run, from the command to the table, with a model that costs next to nothing; and beside its peers.
 
-    python -m benchmarks.night [--runs 3] [--peers tiatoolbox lazyslide wsi-tile-processor] [--study] [--sizes]
+    python -m benchmarks.night [--runs 3] [--peers tiatoolbox lazyslide wsi-tile-processor] [--backend torch]
+        [--study] [--sizes]
 
 The 24,000 x 20,000 slide with tissue on 35 %, 21 classes, tiles of 512 px at 0.5 um/px without overlap, two workers on
 the CPU: seconds from start to end, wall time a tile outside the model (of a further slide, and of the run with its
@@ -29,9 +30,9 @@ from unittest import mock
 
 import pyarrow.parquet as pq
 
-from benchmarks.big_slide import peak_mb
+from benchmarks.big_slide import run_watched
 from benchmarks.common import BUILD, machine, side_by_side, slide, trivial_model
-from workflows.segment import MALLOC
+from workflows.warm import MALLOC
 
 SIZES = ((6_000, 5_000), (12_000, 10_000), (24_000, 20_000), (48_000, 40_000))
 SHARES = (0.05, 0.1, 0.2, 0.4)
@@ -44,30 +45,32 @@ class Night:
 
     Attributes:
         seconds: from start to end.
+        cpu_s: of all processes together.
         tiles: that were predicted.
         slide_s: seconds of work of prepare and finish.
         peak_mb: of all processes together.
     """
 
     seconds: float
+    cpu_s: float
     tiles: int
     slide_s: float
     peak_mb: float
 
 
-def run(slides: list[Path], model: Path) -> Night:
+def run(slides: list[Path], model: Path, backend: str = "auto") -> Night:
     """``noctile run`` in a process of its own."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "results"
         command = [sys.executable, "-m", "cli", "run", *map(str, slides), "--out", str(out), "--model", str(model)]
-        seconds, _, together = peak_mb([*command, "--device", "cpu"])
+        used = run_watched([*command, "--device", "cpu", "--backend", backend])
         rows = pq.read_table(out / "slides.parquet").to_pylist()
         lines = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
     own = sum(line["seconds"] for line in lines if line["event"] in ("prepare", "finish"))
-    return Night(seconds, sum(row["tiles"] for row in rows), own, together)
+    return Night(used.seconds, used.cpu_s, sum(row["tiles"] for row in rows), own, used.together_mb)
 
 
-def nights(path: Path, model: Path, runs: int) -> tuple[list[Night], list[Night]]:
+def nights(path: Path, model: Path, runs: int, backend: str = "auto") -> tuple[list[Night], list[Night]]:
     """Runs of one slide, and of three such, in turn: what a further slide adds has nothing of the start in it."""
     one, three = [], []
     with tempfile.TemporaryDirectory() as scratch:
@@ -75,8 +78,8 @@ def nights(path: Path, model: Path, runs: int) -> tuple[list[Night], list[Night]
         for copy in copies:
             shutil.copyfile(path, copy)  # one slide under three names would be done once
         for _ in range(runs):
-            one.append(run(copies[:1], model))
-            three.append(run(copies, model))
+            one.append(run(copies[:1], model, backend))
+            three.append(run(copies, model, backend))
     return one, three
 
 
@@ -85,29 +88,29 @@ def further_s(one: list[Night], three: list[Night]) -> float:
     return statistics.median(b.seconds - a.seconds for a, b in zip(one, three, strict=True)) / 2
 
 
-def model_seconds(model: Path) -> float:
+def model_seconds(model: Path, backend: str) -> float:
     """Seconds of wall time for the model's part of a tile, as workers have it: a process on each core, all at once."""
     with mock.patch.dict(os.environ, MALLOC), ProcessPoolExecutor(CORES, get_context("spawn")) as pool:
-        return statistics.mean(pool.map(_look, [model] * CORES)) / CORES
+        return statistics.mean(pool.map(_look, [model] * CORES, [backend] * CORES)) / CORES
 
 
-def _look(model: Path) -> float:
+def _look(model: Path, backend: str) -> float:
     import numpy as np
 
     from pipeline.models.load import load_predictor
 
-    predict = load_predictor(model, "cpu", threads=1)
+    predict = load_predictor(model, "cpu", threads=1, backend=backend)
     tile = np.random.default_rng(0).integers(0, 256, (1, 512, 512, 3), np.uint8)
     return side_by_side({"model": lambda: predict(tile)}, runs=101)["model"][0]
 
 
-def compare(runs: int, peers: list[str], envs: Path) -> None:
+def compare(runs: int, peers: list[str], envs: Path, backend: str) -> None:
     """Noctile, and its peers, on one slide."""
     path = slide()
     model = trivial_model(BUILD / "trivial", overlap_px=0)
-    ours, three = nights(path, model, runs)
+    ours, three = nights(path, model, runs, backend)
     seconds = statistics.median(night.seconds for night in ours)
-    tiles, model_s = ours[0].tiles, model_seconds(model)
+    tiles, model_s = ours[0].tiles, model_seconds(model, backend)
     print("| program | s | tiles | peak MB | s / Noctile's |\n|---|---|---|---|---|")
     peak = statistics.median(night.peak_mb for night in ours)
     print(f"| Noctile | {seconds:.1f} | {tiles} | {peak:.0f} | 1 |", flush=True)
@@ -124,6 +127,7 @@ def compare(runs: int, peers: list[str], envs: Path) -> None:
     of_run, of_slide = (1000 * (s / tiles - model_s) for s in (seconds, further_s(ours, three)))
     print(f"\nNoctile: {of_slide:.1f} ms of wall time a tile outside the model, {of_run:.1f} with the run's start;")
     print(f"the model itself {1000 * model_s:.1f} ms; prepare and finish {own:.2f} s for a slide")
+    print(f"CPU time of all processes: {statistics.median(night.cpu_s for night in ours):.1f} s for the run")
 
 
 def study(runs: int) -> None:
@@ -184,6 +188,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--peers", nargs="*", default=[])
     parser.add_argument("--envs", type=Path, default=Path("build/peers"), help="where the peers are installed")
+    parser.add_argument("--backend", default="auto", help="of Noctile, see noctile run")
     parser.add_argument("--study", action="store_true")
     parser.add_argument("--sizes", action="store_true")
     a = parser.parse_args()
@@ -193,7 +198,7 @@ def main() -> None:
     elif a.study:
         study(a.runs)
     else:
-        compare(a.runs, a.peers, a.envs)
+        compare(a.runs, a.peers, a.envs, a.backend)
 
 
 if __name__ == "__main__":

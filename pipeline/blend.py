@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.geometry import Box
+from pipeline.models.decide import Decision, decide_probabilities, is_host
 from pipeline.plan import HEAT_FACTOR, TileGrid, Window
 from pipeline.trust import BlockFacts
 
@@ -63,7 +64,7 @@ class Canvas:
 
     Tiles are added row of tiles by row of tiles. A row of pixels is decided as soon as no later tile can reach it, so
     the float sums are one tile high and as wide as the block, never the whole block; with ``crop``, where every pixel
-    has one tile, there are none and the cores of a batch are decided together.
+    has one tile, there are none.
     The result does not depend on the block: each pixel sees its tiles in one order.
 
     Args:
@@ -87,6 +88,12 @@ class Canvas:
         self._totals: Any = None
         self._seams = Seams(grid)
 
+    @staticmethod
+    def decided_part(grid: TileGrid) -> slice:
+        """Rows, and columns, of a tile of which ``crop`` needs a decision: its core, and the first line behind it."""
+        start, stop = grid.margin_px, grid.margin_px + grid.stride_px
+        return slice(start, stop + 1 if start else stop)
+
     def add(self, positions: Sequence[tuple[int, int]], probabilities: Any) -> None:
         """Add tiles.
 
@@ -97,16 +104,32 @@ class Canvas:
         Raises:
             ValueError: if a tile comes too late: rows that it covers are decided.
         """
-        if _is_host(probabilities):
+        if is_host(probabilities):
             probabilities = np.asarray(probabilities)  # the same memory; many small steps are quicker in numpy
+        if self._window == "crop":
+            part = self.decided_part(self._grid)
+            self.add_decided(positions, decide_probabilities(probabilities[:, :, part, part], self._tumor))
+            return
         if self._xp is None:
             self._start(probabilities)
         self._seams.add(positions, probabilities)
-        if self._window == "crop":
-            self._add_cores(positions, probabilities)
-        else:
-            for (row, col), p in zip(positions, probabilities, strict=True):
-                self._add_faded(row, col, p)
+        for (row, col), p in zip(positions, probabilities, strict=True):
+            self._add_faded(row, col, p)
+
+    def add_decided(self, positions: Sequence[tuple[int, int]], decision: Decision) -> None:
+        """Add tiles of which each pixel is decided, with ``crop``.
+
+        Args:
+            positions: as for `add`.
+            decision: on `decided_part` of each.
+        """
+        if self._xp is None:
+            self._start(decision.winner)
+        self._seams.add_decided(positions, decision.winner)
+        for k, (row, col) in enumerate(positions):
+            whole = self._grid.core(row, col)
+            part = whole.intersect(self._box)
+            self._put(part, decision, (k, *part.slices(whole)))
 
     def finish(self, tissue: npt.NDArray[np.bool_]) -> BlockMask:
         """The block's labels and maps; pixels that are not tissue are 0 everywhere. Nothing can be added afterwards.
@@ -147,16 +170,6 @@ class Canvas:
             self._sums = xp.zeros((len(self._codes), height, shape[1]), dtype=xp.float32, device=device)
             self._totals = xp.zeros((height, shape[1]), dtype=xp.float32, device=device)
 
-    def _add_cores(self, positions: Sequence[tuple[int, int]], probabilities: Any) -> None:
-        """Decide the cores of all tiles together, then put each where it belongs."""
-        grid = self._grid
-        core = slice(grid.margin_px, grid.margin_px + grid.stride_px)
-        decided = self._decide(probabilities[:, :, core, core], None)
-        for k, (row, col) in enumerate(positions):
-            whole = grid.core(row, col)
-            part = whole.intersect(self._box)
-            self._put(part, [values[(k, *part.slices(whole))] for values in decided])
-
     def _add_faded(self, row: int, col: int, probabilities: Any) -> None:
         """Add one tile to the sums of the band that it lies in."""
         tile = self._grid.tile(row, col)
@@ -176,32 +189,21 @@ class Canvas:
         if n <= 0:
             return
         rows = Box(self._top, self._box.x, min(n, self._box.y_stop - self._top), self._box.width)
-        decided = self._decide(self._sums[None, :, : rows.height], self._totals[: rows.height])
-        self._put(rows, [values[0] for values in decided])
+        sums, totals = self._sums[None, :, : rows.height], self._totals[: rows.height]
+        self._put(rows, decide_probabilities(sums, self._tumor, totals), (0,))
         xp = self._xp
         self._sums = xp.concat((self._sums[:, n:], xp.zeros_like(self._sums[:, :n])), axis=1)
         self._totals = xp.concat((self._totals[n:], xp.zeros_like(self._totals[:n])), axis=0)
         self._top = y
 
-    def _put(self, part: Box, values: Sequence[Any]) -> None:
+    def _put(self, part: Box, decision: Decision, which: tuple[Any, ...]) -> None:
         """Write what was decided for a part of the block: labels, tumor map, confidence map."""
-        where = part.slices(self._box)
-        for into, new in zip((self._labels, *self._maps), values, strict=True):
+        where, xp = part.slices(self._box), self._xp
+        winner, *maps = (values[which] for values in (decision.winner, decision.tumor, decision.confidence))
+        index = xp.reshape(winner if is_host(winner) else xp.astype(winner, xp.int64), (-1,))  # torch takes no others
+        self._labels[where] = xp.reshape(xp.take(self._lut, index, axis=0), winner.shape)
+        for into, new in zip(self._maps, maps, strict=True):
             into[where] = new
-
-    def _decide(self, sums: Any, totals: Any) -> tuple[Any, Any, Any]:
-        """Labels and quantised maps ``[n, h, w]`` of sums ``[n, c, h, w]``; ``totals`` None: every weight is 1."""
-        xp = self._xp
-        index, best = _winners(xp, sums)
-        tumor = xp.zeros_like(best)
-        for k in self._tumor:
-            tumor = tumor + sums[:, k]
-        if totals is not None:
-            safe = xp.where(totals > 0, totals, 1.0)
-            best, tumor = best / safe, tumor / safe
-        tumor, best = (xp.astype(xp.clip(xp.round(p * 255), 0, 255), xp.uint8) for p in (tumor, best))
-        labels = xp.reshape(xp.take(self._lut, xp.reshape(index, (-1,)), axis=0), index.shape)
-        return labels, tumor, best
 
 
 class Seams:
@@ -229,8 +231,23 @@ class Seams:
         core = slice(start, stop, _SEAM_STEP_PX)
         rows = probabilities[:, :, start : stop + 1 : stop - start, core]
         cols = probabilities[:, :, core, start : stop + 1 : stop - start]
+        lines = xp.concat((rows, xp.matrix_transpose(cols)), axis=2)
+        self._note(positions, xp.astype(xp.argmax(lines, axis=1), xp.uint8))
+
+    def add_decided(self, positions: Sequence[tuple[int, int]], winner: Any) -> None:
+        """The same of winning channels; see `Canvas.add_decided`."""
+        side = self._grid.stride_px
+        if self._grid.margin_px == 0:
+            return
+        xp = array_api_compat.array_namespace(winner)
+        core = slice(0, side, _SEAM_STEP_PX)
+        self._note(
+            positions, xp.concat((winner[:, ::side, core], xp.matrix_transpose(winner[:, core, ::side])), axis=1)
+        )
+
+    def _note(self, positions: Sequence[tuple[int, int]], lines: Any) -> None:
         self._positions.extend(positions)
-        self._lines.append(xp.concat((rows, xp.matrix_transpose(cols)), axis=2))  # top, below, left, right
+        self._lines.append(lines)  # winning channels: top, below, left, right
 
     def count(self, tissue: npt.NDArray[np.bool_], box: Box) -> tuple[int, int]:
         """How many tissue pixels of a block were asked for, and of how many the two tiles differ.
@@ -240,8 +257,7 @@ class Seams:
         if not self._lines:
             return 0, 0
         xp, side = array_api_compat.array_namespace(self._lines[0]), self._grid.stride_px
-        labels = xp.astype(xp.argmax(xp.concat(self._lines), axis=1), xp.uint8)
-        said = dict(zip(self._positions, _to_host(labels), strict=True))
+        said = dict(zip(self._positions, _to_host(xp.concat(self._lines)), strict=True))
         asked = differing = 0
         for (row, col), (top, _, left, _) in said.items():
             core = self._grid.core(row, col)
@@ -257,23 +273,6 @@ class Seams:
                     asked += int(np.count_nonzero(inside))
                     differing += int(np.count_nonzero((other[:n] != mine[:n]) & inside))
         return asked, differing
-
-
-def _winners(xp: Any, sums: Any) -> tuple[Any, Any]:
-    """Number and value of the largest channel of ``[n, c, ...]``; the first of equals, as argmax.
-
-    On the CPU a running comparison of channels is many times faster than a reduction across them: 21 channels of
-    512 x 512 px take 2 ms in numpy, ``torch.argmax`` 38 (benchmarks/RESULTS.md).
-    """
-    if not _is_host(sums):
-        return xp.argmax(sums, axis=1), xp.max(sums, axis=1)
-    best = np.array(sums[:, 0])
-    index = np.zeros(best.shape, np.uint8)
-    for k in range(1, sums.shape[1]):
-        larger = sums[:, k] > best
-        np.maximum(index, larger.view(np.uint8) * np.uint8(k), out=index)
-        np.maximum(best, sums[:, k], out=best)
-    return index, best
 
 
 def pool_sums(xp: Any, values: Any) -> Any:
@@ -297,11 +296,6 @@ def pool_sums(xp: Any, values: Any) -> Any:
     ones = xp.ones(HEAT_FACTOR, dtype=xp.float32, device=device)
     along_x = xp.astype(xp.reshape(along_y, (rows * cols, HEAT_FACTOR)), xp.float32) @ ones  # faster than a sum of 8
     return xp.reshape(along_x, (rows, cols))
-
-
-def _is_host(values: Any) -> bool:
-    """Whether an array lives in the machine's memory, where numpy can see it."""
-    return str(array_api_compat.device(values)) == "cpu"
 
 
 def _to_host(values: Any) -> UInt8:

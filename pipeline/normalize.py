@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.models.card import ModelCard, Predictor
+from pipeline.models.decide import Decision, decide
 from pipeline.slides.channels import DENSITY
 from pipeline.stain import FROM_STAINS, TO_STAINS
 
@@ -118,6 +119,10 @@ class NormalizedPredictor:
     def __call__(self, tiles: UInt8) -> Any:
         """As the model's own, see `Predictor`."""
         return self.predict(self.normalize(tiles))
+
+    def decide(self, tiles: UInt8, part: slice) -> Decision:
+        """As the model's own, see `decide`."""
+        return decide(self.predict, self.normalize(tiles), part)
 
 
 def normalized(predict: Predictor, found: Amounts | None) -> Predictor:

@@ -13,6 +13,7 @@ from pipeline.errors import SlideReadError
 from pipeline.geometry import Box
 from pipeline.measure import count_cores
 from pipeline.models.card import Predictor
+from pipeline.models.decide import decide, tumor_channels
 from pipeline.plan import Block, TilePlan
 from pipeline.slides.base import SlideReader
 from pipeline.tissue import TissueMask
@@ -23,6 +24,10 @@ Bool = npt.NDArray[np.bool_]
 
 _FOCUS_TILES = 32
 """Focus is judged on at least about so many tiles of a slide, evenly spread: its cost does not grow with the slide."""
+
+_ALONE = 2
+"""Tiles that are read together where neighbours share no pixels: what is decoded has not left the processor's cache
+when the network looks at it."""
 
 
 def segment_block(
@@ -41,14 +46,17 @@ def segment_block(
         batch_size: tiles in a batch; batches are cut from the block's sorted tiles that can be read.
     """
     classes = predict.card.classes
-    tumor = [k for k, c in enumerate(classes) if c.role == "tumor"]
-    canvas = Canvas(block.box, plan.grid, plan.window, [c.code for c in classes], tumor)
+    canvas = Canvas(block.box, plan.grid, plan.window, [c.code for c in classes], tumor_channels(predict.card))
     inside = tissue.on(block.box, plan.frame)
     unread: list[Position] = []
     focus: list[float] = []
     tiles = read_tiles(reader, plan, block.tiles, unread)
     while batch := list(islice(tiles, batch_size)):
-        canvas.add([position for position, _ in batch], predict(np.stack([pixels for _, pixels in batch])))
+        positions, pixels = [position for position, _ in batch], np.stack([pixels for _, pixels in batch])
+        if plan.window == "crop":
+            canvas.add_decided(positions, decide(predict, pixels, Canvas.decided_part(plan.grid)))
+        else:
+            canvas.add(positions, predict(pixels))
         focus.extend(_focus(plan, block, inside, batch))
     lost = [(position, plan.grid.core(*position).intersect(block.box)) for position in unread]
     unread_px = np.count_nonzero(inside)
@@ -73,7 +81,7 @@ def read_tiles(
 
     Where that fails each is read by itself; those that cannot be read are left out and added to ``unread``.
     """
-    for run in _rows_of_neighbours(tiles):
+    for run in _rows_of_neighbours(tiles, _ALONE if plan.grid.overlap_px == 0 else len(plan.tiles)):
         try:
             yield from _read_run(reader, plan, run)
         except SlideReadError:
@@ -110,10 +118,11 @@ def _focus(plan: TilePlan, block: Block, inside: Bool, tiles: Sequence[tuple[Pos
                 yield value
 
 
-def _rows_of_neighbours(tiles: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+def _rows_of_neighbours(tiles: Iterable[tuple[int, int]], most: int) -> Iterator[list[tuple[int, int]]]:
+    """Runs of at most so many tiles."""
     run: list[tuple[int, int]] = []
     for row, col in tiles:
-        if run and (row, col) != (run[-1][0], run[-1][1] + 1):
+        if run and ((row, col) != (run[-1][0], run[-1][1] + 1) or len(run) == most):
             yield run
             run = []
         run.append((row, col))

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
-from skimage.filters import threshold_otsu
+import scipy  # like scikit-image it imports its parts when they are used: settings come from here, and need none
+import skimage
 
 from pipeline.geometry import Box, Frame
 
@@ -179,8 +179,8 @@ def _evidence(thumbnail: UInt8, frame: Frame) -> tuple[Bool, Bool, Float32, str]
     levels = [np.median(thumbnail[..., k][empty]) if seen else _DEFAULT_GLASS for k in range(3)]
     glass = np.asarray(levels, np.float32)
     sigma = SMOOTH_UM / frame.mpp
-    density = ndimage.gaussian_filter(_rows(thumbnail, lambda rgb: _mean(_density(rgb, glass))), sigma)
-    chroma = ndimage.gaussian_filter(_rows(thumbnail, lambda rgb: _spread(_density(rgb, glass))), sigma)
+    density = scipy.ndimage.gaussian_filter(_rows(thumbnail, lambda rgb: _mean(_density(rgb, glass))), sigma)
+    chroma = scipy.ndimage.gaussian_filter(_rows(thumbnail, lambda rgb: _spread(_density(rgb, glass))), sigma)
     low, high, most = CHROMA_BOUNDS
     if seen:  # as low as this glass allows
         high = float(np.clip(2 * np.quantile(chroma[empty], 0.95), low, high))
@@ -189,7 +189,7 @@ def _evidence(thumbnail: UInt8, frame: Frame) -> tuple[Bool, Bool, Float32, str]
         deviation_min = TEXTURE_BOUNDS[1]
     od_min, chroma_min = _otsu(density, OD_BOUNDS), _otsu(chroma, (high, most))
     # an edge deviates half a window to either side of it: what is left after as much erosion is texture
-    texture = ndimage.binary_erosion(deviation > deviation_min, iterations=_window(frame) // 2, border_value=1)
+    texture = scipy.ndimage.binary_erosion(deviation > deviation_min, iterations=_window(frame) // 2, border_value=1)
     found = (density > od_min) | (chroma > chroma_min) | texture
     rule = f"density > {od_min:.3f} or colour > {chroma_min:.3f} or texture > {deviation_min:.1f}"
     return found, chroma < GREY * density, glass, rule
@@ -197,7 +197,7 @@ def _evidence(thumbnail: UInt8, frame: Frame) -> tuple[Bool, Bool, Float32, str]
 
 def _without_grey(pieces: Bool, found: Bool, grey: Bool) -> Bool:
     """The pieces without those most of whose evidence is grey: dust, bubbles and their shadows have no stain."""
-    number, n = ndimage.label(pieces)
+    number, n = scipy.ndimage.label(pieces)
     share = np.bincount(number[found & grey], minlength=n + 1) / np.maximum(
         1, np.bincount(number[found], minlength=n + 1)
     )
@@ -209,16 +209,16 @@ def _without_grey(pieces: Bool, found: Bool, grey: Bool) -> Bool:
 def _ink(thumbnail: UInt8, glass: Float32, frame: Frame) -> tuple[Bool, bool]:
     """Strokes of a pen, black borders and specks, with their fringe; whether a pen was among them."""
     inky = _rows(thumbnail, lambda rgb: _inky(_density(rgb, glass)))
-    strokes = _without_small(ndimage.binary_opening(ndimage.binary_closing(inky)), INK_MIN_MM2, frame)
+    strokes = _without_small(scipy.ndimage.binary_opening(scipy.ndimage.binary_closing(inky)), INK_MIN_MM2, frame)
     if not strokes.any():
         return strokes, False
-    grown: Bool = ndimage.binary_dilation(strokes, iterations=max(1, round(INK_FRINGE_UM / frame.mpp)))
+    grown: Bool = scipy.ndimage.binary_dilation(strokes, iterations=max(1, round(INK_FRINGE_UM / frame.mpp)))
     return grown, _has_pen(strokes, _rows(thumbnail, lambda rgb: _black(_density(rgb, glass))), frame)
 
 
 def _has_pen(strokes: Bool, black: Bool, frame: Frame) -> bool:
     """Whether a stroke is as large as a pen's, and no black border."""
-    pieces, n = ndimage.label(strokes)
+    pieces, n = scipy.ndimage.label(strokes)
     sizes = np.bincount(pieces.ravel(), minlength=n + 1)
     sides = (pieces[:3], pieces[-3:], pieces[:, :3].T, pieces[:, -3:].T)  # opening takes the outermost pixels away
     along = np.max([np.bincount(side.max(axis=0), minlength=n + 1) / side.shape[1] for side in sides], axis=0)
@@ -273,8 +273,8 @@ def _mean(image: Float32) -> Float32:
 def _deviation(grey: Float32, frame: Frame) -> Float32:
     """Standard deviation of grey levels around each pixel, float32 ``[h, w]``."""
     size = _window(frame)
-    mean = ndimage.uniform_filter(grey, size)
-    square = ndimage.uniform_filter(grey * grey, size)
+    mean = scipy.ndimage.uniform_filter(grey, size)
+    square = scipy.ndimage.uniform_filter(grey * grey, size)
     square -= mean * mean
     return np.asarray(np.sqrt(np.maximum(square, 0, out=square), out=square))
 
@@ -286,8 +286,11 @@ def _window(frame: Frame) -> int:
 
 def _otsu(values: Float32, bounds: tuple[float, float]) -> float:
     """Otsu's threshold (1979), kept within bounds."""
+    if not np.ptp(values):
+        return bounds[0]
     top = 5 * bounds[1]
-    return float(np.clip(threshold_otsu(np.minimum(values, top)), *bounds)) if np.ptp(values) else bounds[0]  # type: ignore[no-untyped-call]
+    found = skimage.filters.threshold_otsu(np.minimum(values, top))  # type: ignore[no-untyped-call]
+    return float(np.clip(found, *bounds))
 
 
 def _close(mask: Bool, radius: int) -> Bool:
@@ -295,13 +298,13 @@ def _close(mask: Bool, radius: int) -> Bool:
     if radius < 1:
         return mask
     wide = np.pad(mask, radius, mode="edge")
-    closed: Bool = ndimage.binary_closing(wide, iterations=radius)
+    closed: Bool = scipy.ndimage.binary_closing(wide, iterations=radius)
     return (closed | wide)[radius:-radius, radius:-radius]
 
 
 def _without_small(mask: Bool, least_mm2: float, frame: Frame) -> Bool:
     """The mask without pieces (4 neighbours) of less than an area."""
-    pieces, n = ndimage.label(mask)
+    pieces, n = scipy.ndimage.label(mask)
     keep = np.bincount(pieces.ravel(), minlength=n + 1) * frame.pixel_area_mm2 >= least_mm2
     keep[0] = False
     return np.asarray(keep[pieces])

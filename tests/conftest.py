@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data is not here: {folder} (set NOCTILE_SHARED_DATA to a folder laid out like it)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a run keeps for the next one is kept from the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NOCTILE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 settings.register_profile("noctile", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI")))

@@ -6,7 +6,7 @@ import shutil
 import threading
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from math import inf
@@ -349,6 +349,7 @@ def provenance(info: SlideInfo, run: RunContext) -> dict[str, Any]:
     }
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of what touches pixels."""
     names = ("noctile", "torch", "segmentation-models-pytorch", "openslide-python", "tiffslide", "zarr", "numpy")

@@ -28,7 +28,6 @@ from pipeline.errors import NoctileError, StoreError, UsageError
 from pipeline.geometry import Extent, Frame
 from pipeline.models.card import ModelCard
 from pipeline.models.load import (
-    THRESHOLD,
     find_model,
     gpus_of,
     read_card,
@@ -52,6 +51,7 @@ from workflows.places import Places, check_free, seen
 from workflows.schedule import Schedule, Step
 from workflows.stopping import GRACE_S, Stop, stopped_by_signals
 from workflows.units import next_moment
+from workflows.warm import worker_env, worker_modules
 
 
 @dataclass(slots=True)
@@ -126,14 +126,6 @@ it but what GPUs could have done then."""
 
 _JOBS_PER_GPU = 2
 """While one block's pixels are read, or its shard is written, the GPU has another's to look at."""
-
-MALLOC = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**28),
-    "MALLOC_TRIM_THRESHOLD_": str(2**26),
-}
-"""For workers on the CPU: arrays of some megabytes come and go with every tile. By its own rules glibc maps each anew,
-or keeps a heap for every thread; these save a sixth of the time and a tenth of the memory. (benchmarks/RESULTS.md)"""
 
 Observer = Callable[[Progress, str], None]
 """Called after each outcome with the progress and a line worth saying ("" if there is none)."""
@@ -354,7 +346,7 @@ class Night:
         done = self._standing(slide_id, prepared)
         todo = {b: n for b, n in zip(prepared.blocks, prepared.tiles_of, strict=True) if b not in done}
         self._progress.planned += sum(todo.values())
-        self._schedule.prepared(slide_id, todo)
+        self._schedule.prepared(slide_id, sorted(todo, key=lambda b: (-todo[b], b)))  # so that the last ones are small
         stand = len(prepared.blocks) - len(todo)
         kept = f", {stand} blocks stand from an earlier run" if stand else ""
         return f"{slide_id}: {sum(todo.values())} tiles in {len(todo)} blocks{kept}"
@@ -488,18 +480,12 @@ def start_engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunCon
         settings.processes(len(gpus)),
         gpus=gpus,
         jobs_each=_JOBS_PER_GPU if gpus else 1,
-        env={"OMP_NUM_THREADS": str(run.threads), "OPENBLAS_NUM_THREADS": "1"} | ({} if gpus else MALLOC),
-        preload=_modules(run),
+        env=worker_env(run.threads, gpus=bool(gpus)),
+        preload=worker_modules(Path(run.model), run.card, run.backend),
         memory_bytes=settings.worker_bytes(settings.processes(len(gpus))),
         scheduler=settings.scheduler,
     )
     return engine, replace(run, device="cuda") if gpus and not settings.scheduler else run
-
-
-def _modules(run: RunContext) -> tuple[str, ...]:
-    """What workers import; that of networks takes seconds, and a model without one needs none of it."""
-    network = read_config(Path(run.model)).get("kind") != THRESHOLD
-    return ("workflows.jobs", *(("pipeline.models.unet",) if network else ()))
 
 
 def _write_tables(rows: list[SlideRow], run: RunContext, start: datetime) -> str | None:

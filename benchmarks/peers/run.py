@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from benchmarks.big_slide import peak_mb
+from benchmarks.big_slide import run_watched
 from benchmarks.common import machine
 from benchmarks.peers.pointwise import RESULT
 
@@ -43,7 +43,7 @@ class PeerResult:
         run_s: of that, from after the imports until the result is written.
         cpu_s: of all its processes, by the kernel's count; says more than ``wall_s`` when the machine has other work.
         tiles: that the model saw.
-        peak_mb: memory of all its processes together at its highest (MB, see `benchmarks.big_slide.peak_mb`).
+        peak_mb: memory of all its processes together at its highest (MB, see `benchmarks.big_slide.Used`).
         largest_mb: of its largest process.
         disk_mb: what lay in its working folder at its highest, result included (MB on disk).
         result_mb: what it left there.
@@ -88,17 +88,17 @@ def measure(peer: str, slide: Path, model: Path, work: Path, envs: Path = ENVS) 
     command = ["env", f"TMPDIR={scratch.absolute()}", python, runner, "--slide", slide, "--model", model]
     before_s = _children_s()
     with _Watch(folder) as watch:
-        wall_s, largest, together = peak_mb([str(part) for part in [*command, "--work", folder]])
+        used = run_watched([str(part) for part in [*command, "--work", folder]])
     said = json.loads((folder / RESULT).read_text())
     return PeerResult(
         peer,
         said["version"],
-        wall_s,
+        used.seconds,
         said["seconds"],
         _children_s() - before_s,
         said["tiles"],
-        together,
-        largest,
+        used.together_mb,
+        used.largest_mb,
         watch.highest_mb,
         _size_mb(folder),
         statistics.fmean(watch.loads),

@@ -416,7 +416,7 @@ class MaskStore:
             compressors=_ZSTD,
             fill_value=0,
             dimension_names=("c", "y", "x") if channels else ("y", "x"),
-            config={"write_empty_chunks": True},  # to look for them takes longer than to compress them (RESULTS.md)
+            config={"write_empty_chunks": True},
         )
 
     def _put(self, root: Path, name: str, where: tuple[slice, ...], values: UInt8) -> None:
@@ -436,7 +436,8 @@ class MaskStore:
         """
         if array := self._opened.get((root, name, mode)):
             return array
-        array = zarr.open_array(LocalStore(root, read_only=mode == "r"), path=name, mode=mode)
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            array = zarr.open_array(LocalStore(root, read_only=mode == "r"), path=name, mode=mode)
         side, edge = self.layout.block_px, _OVERVIEW_CHUNK_PX
         channels: tuple[int, ...] = ()
         if root == self.heat_path:

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import ModelError, UsageError
+from pipeline.models import converted
 from pipeline.models.card import ModelCard, Predictor, UInt8
 from pipeline.texts import CARD_BYTES, MAX_VALUES, parse_json, read_text
 
@@ -176,6 +177,23 @@ def load_predictor(
     from pipeline.models.unet import load_unet  # noqa: PLC0415 - imports torch, which takes seconds
 
     return load_unet(folder, card, device, threads, compiled=compiled)
+
+
+def modules_of(folder: Path, card: ModelCard, backend: Backend) -> tuple[str, ...]:
+    """What a process imports in order to load a model; seconds of work, where a network is yet to be converted.
+
+    Raises:
+        ModelError: if the folder is incomplete.
+    """
+    config = read_config(folder)
+    if config.get("kind") == THRESHOLD:
+        return ("pipeline.models.threshold",)
+    backends: tuple[str, ...] = ()
+    if backend == "openvino":
+        backends = ("pipeline.models.openvino",)
+        if converted.is_kept(converted.key_of(card, config)):
+            return backends
+    return (*backends, "pipeline.models.unet")
 
 
 def resolve_device(device: str) -> str:

@@ -1,21 +1,30 @@
 """The same networks on the CPU through OpenVINO: the same labels in two thirds of the time (extra ``noctile[cpu]``).
 
-Nothing is written and nothing is sent: the network is handed over in memory, and the package by which OpenVINO reports
-its use, as soon as it is imported, is kept out (openvino.tools.ovc, ``telemetry.send_event``).
+Torch is imported only to convert a network, once on a machine: what comes of it is kept (`pipeline.models.converted`).
+Nothing is sent: the package by which OpenVINO reports its use, as soon as it is imported, is kept out
+(openvino.tools.ovc, ``telemetry.send_event``).
 """
 
 import sys
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from os import cpu_count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from pipeline.errors import ModelError
+from pipeline.models import converted
 from pipeline.models.card import ModelCard, UInt8
-from pipeline.models.load import check_tiles
-from pipeline.models.unet import TilesToProbabilities, check_output, load_network
+from pipeline.models.decide import Decision, decide_logits, empty_decision, softmax, tumor_channels
+from pipeline.models.load import check_tiles, read_config
+
+if TYPE_CHECKING:
+    import torch
 
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # OpenVINO takes its stub instead
 
@@ -23,10 +32,16 @@ import openvino  # noqa: E402 - after the line above
 
 Float32 = npt.NDArray[np.float32]
 
-_CORE = openvino.Core()
-"""One for the process, and as long as it lives. Its CPU plugin gives the thread that first compiles a network another
-stack for signals, and takes that away with itself (openvino/src/plugins/intel_cpu/src/sigstack_manager.cpp): were it
-destroyed by another thread, by the garbage collector, say, the next signal would end the process with SIGSEGV."""
+
+@cache
+def _core() -> openvino.Core:
+    """One for the process, made where it is used (not before a fork), and as long as the process lives.
+
+    Its CPU plugin gives the thread that first compiles a network another stack for signals, and takes that away with
+    itself (openvino/src/plugins/intel_cpu/src/sigstack_manager.cpp): were it destroyed by another thread, by the
+    garbage collector, say, the next signal would end the process with SIGSEGV.
+    """
+    return openvino.Core()
 
 
 class OpenVinoPredictor:
@@ -38,18 +53,20 @@ class OpenVinoPredictor:
 
     Args:
         card: of the model.
-        network: RGB in; out comes a channel of logits for each class, or one channel for a card with two classes: the
-            logit of the first. It is left as it is, but no longer in training.
-        threads: tiles at once; None: as many as torch takes threads.
+        network: of torch, as `convert` takes it, or what came of that.
+        threads: tiles at once; None: one for each core.
 
     Raises:
         ModelError: if what comes out does not fit the card, or OpenVINO cannot compute it.
     """
 
-    def __init__(self, card: ModelCard, network: torch.nn.Module, threads: int | None = None) -> None:
-        check_output(network, card)
-        self._card, self._threads = card, threads or torch.get_num_threads()
-        self._compiled = _compiled(card, network, self._threads)
+    def __init__(
+        self, card: ModelCard, network: "torch.nn.Module | openvino.Model", threads: int | None = None
+    ) -> None:
+        self._card, self._threads = card, threads or cpu_count() or 1
+        model = network if isinstance(network, openvino.Model) else convert(card, network)
+        self._compiled = _compiled(card, model, self._threads)
+        self._pool = ThreadPoolExecutor(self._threads, "tiles")
 
     @property
     def card(self) -> ModelCard:
@@ -67,44 +84,120 @@ class OpenVinoPredictor:
         Raises:
             ValueError: if the tiles are not what the card says.
         """
-        check_tiles(tiles, self._card)
-        batch = np.require(tiles, requirements=("C", "W"))  # OpenVINO shares no memory that is read-only
+        batch = self._batch(tiles)
         side = self._card.tile_px
         probabilities = np.empty((len(batch), len(self._card.classes), side, side), np.float32)
-        requests = []
-        for k in range(len(batch)):
-            request = self._compiled.create_infer_request()  # takes 10 us
-            request.set_input_tensor(openvino.Tensor(batch[k : k + 1], shared_memory=True))
-            request.set_output_tensor(openvino.Tensor(probabilities[k : k + 1], shared_memory=True))
-            request.start_async()
-            requests.append(request)
-        for request in requests:
-            request.wait()
+
+        def one(k: int) -> None:
+            self._logits(batch[k : k + 1], probabilities[k : k + 1])
+            softmax(probabilities[k])
+
+        self._each(one, len(batch))
         return probabilities
+
+    def decide(self, tiles: UInt8, part: slice) -> Decision:
+        """See `pipeline.models.decide.decide`; each tile's logits are gone before the next tile's are there.
+
+        Raises:
+            ValueError: if the tiles are not what the card says.
+        """
+        batch = self._batch(tiles)
+        tumor, side = tumor_channels(self._card), self._card.tile_px
+        decision = empty_decision(len(batch), len(range(side)[part]))
+
+        def one(k: int) -> None:
+            logits = np.empty((1, len(self._card.classes), side, side), np.float32)
+            self._logits(batch[k : k + 1], logits)
+            decide_logits(logits[0, :, part, part], tumor, decision, k)
+
+        self._each(one, len(batch))
+        return decision
+
+    def _each(self, do: Callable[[int], None], n: int) -> None:
+        """Tile by tile, as many at once as there are threads."""
+        for _ in (self._pool.map if n > 1 else map)(do, range(n)):
+            pass
+
+    def _batch(self, tiles: UInt8) -> UInt8:
+        check_tiles(tiles, self._card)
+        return np.require(tiles, requirements=("C", "W"))  # OpenVINO shares no memory that is read-only
+
+    def _logits(self, tile: UInt8, into: Float32) -> None:
+        """Compute a tile's logits; both arrays have a first axis of one."""
+        request = self._compiled.create_infer_request()  # takes 10 us
+        request.set_input_tensor(openvino.Tensor(tile, shared_memory=True))
+        request.set_output_tensor(openvino.Tensor(into, shared_memory=True))
+        request.infer()
 
 
 def load_openvino(folder: Path, card: ModelCard, threads: int | None = None) -> OpenVinoPredictor:
     """The model of a folder, in float32 whatever its weights are stored in. Nothing is downloaded, nothing unpickled.
 
+    Args:
+        folder: of the model, its weights checked against the card.
+        card: of the model.
+        threads: see `OpenVinoPredictor`.
+
     Raises:
         ModelError: if config, weights and card do not fit each other, or OpenVINO cannot compute the network.
     """
-    return OpenVinoPredictor(card, load_network(folder), threads)
+    key = converted.key_of(card, read_config(folder))
+    if (kept := converted.read(key)) and (model := _restored(card, *kept)):
+        return OpenVinoPredictor(card, model, threads)
+    from pipeline.models.unet import load_network  # noqa: PLC0415 - imports torch, which takes seconds
+
+    model = convert(card, load_network(folder))
+    converted.write(key, lambda path: openvino.save_model(model, path, compress_to_fp16=False))
+    return OpenVinoPredictor(card, model, threads)
 
 
-def _compiled(card: ModelCard, network: torch.nn.Module, threads: int) -> openvino.CompiledModel:
-    """The network for single tiles of the card's size, each computed by one thread.
+def convert(card: ModelCard, network: "torch.nn.Module") -> openvino.Model:
+    """A network of torch for single tiles of the card's size.
 
     It is traced here, since OpenVINO would run it three times to compare, which takes twice as long; so does the way
     through ``torch.export``.
 
+    Args:
+        card: of the model.
+        network: RGB in; out comes a channel of logits for each class, or one channel for a card with two classes: the
+            logit of the first. It is left as it is, but no longer in training.
+
     Raises:
-        ModelError: if it holds a step that OpenVINO does not know.
+        ModelError: if what comes out does not fit the card, or it holds a step that OpenVINO does not know.
     """
+    import torch  # noqa: PLC0415 - takes seconds, and only this needs it
+
+    from pipeline.models.unet import TilesToLogits, check_output  # noqa: PLC0415 - likewise
+
+    check_output(network, card)
     tile = torch.zeros(1, card.tile_px, card.tile_px, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # trace is deprecated, and warns of sizes that it takes for constants: they are
-        traced = torch.jit.trace(TilesToProbabilities(card, network), tile, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(TilesToLogits(card, network), tile, check_trace=False)  # type: ignore[no-untyped-call]
+    try:
+        return openvino.convert_model(traced, example_input=tile, input=list(tile.shape))
+    except (RuntimeError, openvino.frontend.OpConversionFailure) as error:
+        raise _incomputable(card, error) from error
+
+
+def _restored(card: ModelCard, graph: bytes, weights: bytes) -> openvino.Model | None:
+    """The network of what `converted` has kept; None if OpenVINO does not take it for one of the card's."""
+    side, classes = card.tile_px, len(card.classes)
+    try:
+        model = _core().read_model(graph, weights)
+        found = [(list(port.shape), port.element_type) for port in (*model.inputs, *model.outputs)]
+    except RuntimeError:
+        return None
+    wanted = [([1, side, side, 3], openvino.Type.u8), ([1, classes, side, side], openvino.Type.f32)]
+    return model if found == wanted else None
+
+
+def _compiled(card: ModelCard, model: openvino.Model, threads: int) -> openvino.CompiledModel:
+    """Each tile computed by one thread, so many at once.
+
+    Raises:
+        ModelError: if OpenVINO cannot do that.
+    """
     how = {
         "INFERENCE_PRECISION_HINT": "f32",  # by itself it takes bfloat16 where the CPU has it, and labels change
         "INFERENCE_NUM_THREADS": threads,
@@ -112,10 +205,13 @@ def _compiled(card: ModelCard, network: torch.nn.Module, threads: int) -> openvi
         "ENABLE_CPU_PINNING": False,  # processes do not know of each other's cores
     }
     try:
-        model = openvino.convert_model(traced, example_input=tile, input=list(tile.shape))
-        return _CORE.compile_model(model, "CPU", how)
-    except (RuntimeError, openvino.frontend.OpConversionFailure) as error:
-        raise ModelError(
-            f"model '{card.name}': OpenVINO {openvino.__version__} cannot compute its network, torch can "
-            f"(--backend torch): {error}"
-        ) from error
+        return _core().compile_model(model, "CPU", how)
+    except RuntimeError as error:
+        raise _incomputable(card, error) from error
+
+
+def _incomputable(card: ModelCard, error: Exception) -> ModelError:
+    return ModelError(
+        f"model '{card.name}': OpenVINO {openvino.__version__} cannot compute its network, torch can "
+        f"(--backend torch): {error}"
+    )

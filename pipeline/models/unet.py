@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.errors import ModelError
 from pipeline.models.card import ModelCard, UInt8
+from pipeline.models.decide import Decision, decide_logits, decide_probabilities, empty_decision, tumor_channels
 from pipeline.models.load import (
     CONFIG,
     WEIGHTS,
@@ -74,10 +75,14 @@ class Pointwise(torch.nn.Conv2d):
         super().__init__(3, classes, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits by a product of matrices: its channels lie apart in memory, as all that follows reads them."""
+        """Logits by one product of matrices: its channels lie apart in memory, as all that follows reads them.
+
+        The bias counts as the weight of a fourth colour that is 1 everywhere: OpenVINO would go over all logits again.
+        """
         assert self.bias is not None  # noqa: S101 - made with one
-        weight = self.weight.flatten(1).expand(len(x), -1, -1)
-        return torch.baddbmm(self.bias[:, None], weight, x.flatten(2)).view(len(x), -1, *x.shape[2:])
+        weight = torch.cat([self.weight.flatten(1), self.bias[:, None]], dim=1)
+        colours = torch.nn.functional.pad(x.flatten(2), (0, 0, 0, 1), value=1.0)
+        return torch.bmm(weight.expand(len(x), -1, -1), colours).view(len(x), -1, *x.shape[2:])
 
 
 class UNetPredictor:
@@ -159,6 +164,25 @@ class UNetPredictor:
         done = list(self._pool.map(self._probabilities, torch.split(batch, 1)))
         return torch.cat(done) if len(done) > 1 else done[0]  # to copy 21 classes of a tile takes 11 ms
 
+    def decide(self, tiles: UInt8, part: slice) -> Decision:
+        """See `decide`; on the CPU each tile's logits are gone before the next tile's are there.
+
+        Raises:
+            ValueError: if the tiles are not what the card says.
+        """
+        tumor = tumor_channels(self._card)
+        if self._pool is None:
+            return decide_probabilities(self(tiles)[:, :, part, part], tumor)
+        check_tiles(tiles, self._card)
+        batch = torch.from_numpy(np.require(tiles, requirements=("C", "W")))
+        decision = empty_decision(len(batch), len(range(self._card.tile_px)[part]))
+
+        def one(k: int) -> None:
+            decide_logits(self._logits(batch[k : k + 1])[0, :, part, part].numpy(), tumor, decision, k)
+
+        list(self._pool.map(one, range(len(batch))))
+        return decision
+
     def _on_gpu(self, tiles: torch.Tensor) -> torch.Tensor:
         if not hasattr(self._streams, "own"):  # what the caller does next with the result stands in this stream, too
             self._streams.own = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
@@ -168,14 +192,17 @@ class UNetPredictor:
             tiles = torch.cat([tiles, tiles.new_zeros(self._batch_size - n, *tiles.shape[1:])])
         return self._probabilities(tiles.pin_memory().to(self._device, non_blocking=True))[:n]
 
-    @torch.no_grad()  # not inference_mode, whose tensors nobody may change in place afterwards
     def _probabilities(self, tiles: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(self._logits(tiles), dim=1)
+
+    @torch.no_grad()  # not inference_mode, whose tensors nobody may change in place afterwards
+    def _logits(self, tiles: torch.Tensor) -> torch.Tensor:
         pixels = tiles.permute(0, 3, 1, 2).float() * self._scale + self._shift  # stays channels last
         with torch.autocast(self._device.type, torch.float16, enabled=self._device.type == "cuda"):
             logits = self._network(pixels).float()
         if logits.shape[1] < len(self._card.classes):  # softmax of (x, 0) is the sigmoid of x, and the rest
             logits = torch.cat([logits, torch.zeros_like(logits)], dim=1)
-        return torch.softmax(logits, dim=1)
+        return logits
 
     def _fitting_batch(self) -> int:
         """The largest of `_BATCHES` whose forward pass fits into half of the GPU's free memory."""
@@ -188,8 +215,8 @@ class UNetPredictor:
         return largest_batch(tile_bytes, free)
 
 
-class TilesToProbabilities(torch.nn.Module):
-    """All that `UNetPredictor` does to a batch on the CPU, as one module: what other backends compute.
+class TilesToLogits(torch.nn.Module):
+    """All that `UNetPredictor` does to a batch on the CPU, but the softmax, as one module: what other backends compute.
 
     Args:
         card: of the model.
@@ -212,7 +239,7 @@ class TilesToProbabilities(torch.nn.Module):
         logits: torch.Tensor = self._network(tiles.permute(0, 3, 1, 2).float() * self._scale + self._shift)
         if logits.shape[1] < self._classes:
             logits = torch.cat([logits, torch.zeros_like(logits)], dim=1)
-        return torch.softmax(logits, dim=1)
+        return logits
 
 
 def largest_batch(tile_bytes: int, free_bytes: int) -> int:

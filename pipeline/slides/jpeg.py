@@ -118,6 +118,8 @@ def _first_scan(stream: bytes) -> int:
     Raises:
         ValueError: if no JPEG stream begins here, or it has no scan.
     """
+    if stream.startswith(known := _known_start[0]):
+        return len(known) - len(_SOS)
     if not stream.startswith(_SOI):
         raise ValueError("no JPEG stream begins here")
     place = len(_SOI)
@@ -125,7 +127,12 @@ def _first_scan(stream: bytes) -> int:
         if marker[:1] != b"\xff" or marker == _EOI:
             raise ValueError(f"a JPEG stream without pixels, or damaged at byte {place}")
         place += 2 + int.from_bytes(stream[place + 2 : place + 4], "big")
+    _known_start[0] = stream[: place + len(_SOS)]
     return place
+
+
+_known_start = [_SOS]
+"""What the latest stream had up to its first scan: most tiles of a slide begin with the same segments."""
 
 
 def _segments(stream: bytes) -> Iterator[bytes]:

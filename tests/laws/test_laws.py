@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline import blend
 from pipeline.blend import Canvas, window_weights
 from pipeline.geometry import Box, Extent, Frame
+from pipeline.models import decide
 from pipeline.plan import TileGrid, TilePlan, Tiling, plan_tiles
 from pipeline.segment import segment_block
 
@@ -24,7 +25,8 @@ grids = st.sampled_from([(64, 0), (64, 16), (64, 32), (64, 48), (32, 8), (96, 40
 def _torch_stays_torch() -> Iterator[None]:
     """The lines that run on a GPU are run here too: on the CPU the canvas would take torch's memory for numpy's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blend, "_is_host", lambda values: isinstance(values, np.ndarray))
+        for module in (blend, decide):
+            patch.setattr(module, "is_host", lambda values: isinstance(values, np.ndarray))
         yield
 
 

@@ -1,8 +1,6 @@
 """Jobs on Dask workers: a local cluster, or one that runs already. The only file that knows Dask."""
 
 import logging
-import multiprocessing
-import os
 import shutil
 import sys
 import tempfile
@@ -12,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from math import inf
-from multiprocessing import forkserver
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -59,6 +56,7 @@ _CONFIG = {
     "distributed.scheduler.worker-saturation": 1.0,  # nothing waits at a worker
     "distributed.deploy.lost-worker-timeout": "1000 days",  # nannies replace workers; the cluster gives none up
     "distributed.worker.use-file-locking": False,  # the folder is this run's alone
+    "distributed.worker.profile.enabled": False,  # nobody looks at what it finds, a hundred times a second
 }
 """For a local cluster."""
 
@@ -95,7 +93,7 @@ class DaskEngine:
         gpus: numbers of the GPUs that they share out; each sees one alone (``CUDA_VISIBLE_DEVICES``), as ``cuda``.
         jobs_each: jobs that a worker does at once, in threads.
         env: further environment of the workers, e.g. ``OMP_NUM_THREADS``.
-        preload: modules that workers need; imported once and shared, where that is possible (`_start_forkserver`).
+        preload: modules that workers need; imported once and shared, where that is possible (`_fork_workers`).
         memory_bytes: budget of each worker of a local cluster (B); None for none.
         scheduler: address of a running scheduler, e.g. ``tcp://10.0.0.1:8786``; no cluster is started then.
 
@@ -312,7 +310,7 @@ class _LocalCluster:
         self._scratch = Path(tempfile.mkdtemp(prefix="cluster-", dir=process.home()))
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # silence_logs ends before its last messages come
         if preload and not gpus:
-            _start_forkserver(preload, env)
+            _fork_workers(preload, env)
         workers = {
             i: {
                 "cls": Nanny,
@@ -376,27 +374,9 @@ class _Guard(WorkerPlugin):
         process.die_with_parent()
 
 
-def _start_forkserver(modules: Sequence[str], env: Mapping[str, str]) -> None:
-    """Import what workers need once, in a process that they will be forked from; returns before that is done.
-
-    Forked workers share its memory and start at once; spawned ones would each import torch and its like anew. On Linux
-    only: elsewhere libraries do not bear a fork. Not for GPUs, whose driver is never set up before a fork, but whose
-    libraries nobody has tried it with.
-
-    Args:
-        modules: imported there.
-        env: its environment and that of the workers, e.g. ``OMP_NUM_THREADS``.
-    """
-    if sys.platform != "linux":
-        return
-    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})  # also for workers that are restarted
-    get_mp_context()  # sets a preload of its own, once
-    multiprocessing.set_forkserver_preload(["distributed.nanny", *modules, "workflows.engines.forked"])
-    before = {name: os.environ.get(name) for name in env}
-    os.environ.update(env)
-    try:
-        with process.ignoring_stop_signals():
-            forkserver.ensure_running()
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+def _fork_workers(modules: Sequence[str], env: Mapping[str, str]) -> None:
+    """Have workers forked from one process, also those that replace others; see `process.start_forkserver`."""
+    if sys.platform == "linux":
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+        get_mp_context()  # sets a preload of its own, once
+        process.start_forkserver(modules, env)

@@ -10,9 +10,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TextIO
 
@@ -33,6 +34,9 @@ _SHORT_BASE = Path("/tmp")  # noqa: S108 - what stands there is made by mkdtemp
 
 _SPEAK_S = 0.2
 """How long a process may take to say where it is before it is killed (s); C code answers within a millisecond."""
+
+_WORKER = "distributed.nanny"
+"""What Dask's workers run."""
 
 _words: list[TextIO] = []  # what `deaf` opened: closed, it would say nothing
 
@@ -67,6 +71,31 @@ def _tempdir(folder: Path) -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = before
+
+
+def start_forkserver(modules: Sequence[str], env: Mapping[str, str]) -> None:
+    """Import what workers need once, in a process that they will be forked from; returns before that is done.
+
+    Forked workers share its memory and start at once; spawned ones would each import torch and its like anew. On Linux
+    only: elsewhere libraries do not bear a fork. Not for GPUs, whose driver is never set up before a fork, but whose
+    libraries nobody has tried it with. Nothing is done where it runs already.
+
+    Args:
+        modules: imported there.
+        env: its environment and that of the workers, e.g. ``OMP_NUM_THREADS``.
+    """
+    if sys.platform != "linux":
+        return
+    home()
+    multiprocessing.set_forkserver_preload([_WORKER, *modules, "workflows.engines.forked"])
+    before = {name: os.environ.get(name) for name in env}
+    os.environ.update(env)
+    try:
+        with ignoring_stop_signals():
+            forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def stop_signals() -> list[signal.Signals]:

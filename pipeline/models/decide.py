@@ -1,0 +1,165 @@
+"""From a network's answer to three bytes a pixel: which class wins, how sure that is, how likely tumor is.
+
+Most of what a run computes beside its networks happens here, and all of it waits for memory: the answers of 21 classes
+are 22 MB a tile. Logits are read once, in strips that stay in a core's cache, and no probabilities are written.
+(benchmarks/RESULTS.md)
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import array_api_compat
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.models.card import ModelCard, Predictor, UInt8
+
+Float32 = npt.NDArray[np.float32]
+
+_STRIP_BYTES = 2**19
+"""Of logits that are looked at together: they, and what is compared, fit the second-level cache of a core, 1 MB."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decision:
+    """What is said of each pixel of some tiles, all uint8 ``[n, h, w]`` of one namespace and device.
+
+    Attributes:
+        winner: number of the most probable channel; the first of equals.
+        tumor: probability of all tumor classes together x 255, rounded.
+        confidence: probability of the winner x 255, rounded.
+    """
+
+    winner: Any
+    tumor: Any
+    confidence: Any
+
+
+@runtime_checkable
+class Decider(Protocol):
+    """A `Predictor` with a quick way to decisions."""
+
+    def decide(self, tiles: UInt8, part: slice) -> Decision:
+        """See `decide`."""
+        ...
+
+
+def decide(predict: Predictor, tiles: UInt8, part: slice) -> Decision:
+    """What a model decides of a batch of tiles; by its own quick way if it is a `Decider`.
+
+    Args:
+        predict: the model.
+        tiles: uint8 ``[n, tile_px, tile_px, 3]``.
+        part: rows, and columns, of each tile that are asked for.
+    """
+    if isinstance(predict, Decider):
+        return predict.decide(tiles, part)
+    return decide_probabilities(predict(tiles)[:, :, part, part], tumor_channels(predict.card))
+
+
+def tumor_channels(card: ModelCard) -> list[int]:
+    """Channels whose probabilities add up to the tumor's."""
+    return [k for k, info in enumerate(card.classes) if info.role == "tumor"]
+
+
+def decide_probabilities(sums: Any, tumor: Sequence[int], totals: Any = None) -> Decision:
+    """Decide by probabilities, or sums of weighted probabilities, wherever they are.
+
+    Args:
+        sums: float32 ``[n, c, h, w]``.
+        tumor: channels that are tumor.
+        totals: float32 ``[h, w]``, the weights' sums; None: every weight is 1.
+    """
+    if is_host(sums):
+        sums = np.asarray(sums)  # the same memory; many small steps are quicker in numpy
+    xp = array_api_compat.array_namespace(sums)
+    winner, best = _winners(xp, sums)
+    likely = xp.zeros_like(best)
+    for k in tumor:
+        likely = likely + sums[:, k]
+    if totals is not None:
+        safe = xp.where(totals > 0, totals, 1.0)
+        best, likely = best / safe, likely / safe
+    likely, best = (xp.astype(xp.clip(xp.round(p * 255), 0, 255), xp.uint8) for p in (likely, best))
+    return Decision(winner, likely, best)
+
+
+def empty_decision(n: int, side: int) -> Decision:
+    """Room in the machine's memory for what is decided of ``n`` tiles' parts of ``side`` x ``side`` px."""
+    return Decision(*(np.empty((n, side, side), np.uint8) for _ in range(3)))
+
+
+def decide_logits(logits: Float32, tumor: Sequence[int], into: Decision, tile: int) -> None:
+    """Decide by what a softmax over channels would give. A pixel's answer does not depend on any other's.
+
+    Args:
+        logits: float32 ``[c, h, w]`` of a part of a tile; c is at most 255.
+        tumor: channels that are tumor.
+        into: of the batch, made by `empty_decision`; written to.
+        tile: its number in the batch.
+
+    Raises:
+        ValueError: if a pixel has no largest logit, because one is not a number.
+    """
+    channels = len(logits)
+    rank = (channels - np.arange(channels)).astype(np.uint8)[:, None]
+    winner, likely, confidence = (values[tile].reshape(-1) for values in (into.winner, into.tumor, into.confidence))
+    for pixels, strip in _strips(logits):
+        share = (
+            strip.copy()
+        )  # in the cache, and channels apart: side by side, as torch's may lie, all is 10 times slower
+        best = share.max(axis=0)
+        largest = (share == best).view(np.uint8)
+        largest *= rank  # so that the first of equals is the highest
+        np.subtract(channels, largest.max(axis=0), out=winner[pixels], casting="unsafe")
+        one = _exponentials(share, best)
+        np.rint(one * 255, out=confidence[pixels], casting="unsafe")
+        np.rint(share[tumor].sum(axis=0) * one * 255, out=likely[pixels], casting="unsafe")
+    if winner.max() == channels:
+        raise ValueError("the network answers with what is not a number (NaN)")
+
+
+def softmax(logits: Float32) -> None:
+    """Turn contiguous logits ``[c, h, w]`` into the probabilities of their channels, in place."""
+    for _, strip in _strips(logits):
+        strip *= _exponentials(strip, strip.max(axis=0))  # noqa: PLW2901 - in place
+
+
+def _strips(logits: Float32) -> Iterator[tuple[slice, Float32]]:
+    """Runs of pixels (of a flat tile) with their logits ``[c, pixels]``; views, if whole rows are contiguous."""
+    channels, height, width = logits.shape
+    rows = max(1, _STRIP_BYTES // (logits.itemsize * channels * width))
+    for y in range(0, height, rows):
+        strip = logits[:, y : y + rows].reshape(channels, -1)
+        yield slice(y * width, y * width + strip.shape[1]), strip
+
+
+def _exponentials(strip: Float32, best: Float32) -> Float32:
+    """Turn logits into ``exp(logit - best)``, in place; returns 1 / their sum, which is the probability of the best."""
+    strip -= best
+    np.exp(strip, out=strip)
+    one: Float32 = 1 / strip.sum(axis=0)
+    return one
+
+
+def _winners(xp: Any, sums: Any) -> tuple[Any, Any]:
+    """Number and value of the largest channel of ``[n, c, ...]``; the first of equals, as argmax.
+
+    On the CPU a running comparison of channels is many times faster than a reduction across them: 21 channels of
+    512 x 512 px take 2 ms in numpy, ``torch.argmax`` 38 (benchmarks/RESULTS.md).
+    """
+    if not is_host(sums):
+        return xp.astype(xp.argmax(sums, axis=1), xp.uint8), xp.max(sums, axis=1)
+    best = np.array(sums[:, 0])
+    index = np.zeros(best.shape, np.uint8)
+    for k in range(1, sums.shape[1]):
+        larger = sums[:, k] > best
+        np.maximum(index, larger.view(np.uint8) * np.uint8(k), out=index)
+        np.maximum(best, sums[:, k], out=best)
+    return index, best
+
+
+def is_host(values: Any) -> bool:
+    """Whether an array lives in the machine's memory, where numpy can see it."""
+    return str(array_api_compat.device(values)) == "cpu"
