@@ -99,16 +99,28 @@ class Recipe:
     lumen_um: float = 25.0
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Recipe":
-        """Any tissue, any stain: for training."""
-        return cls(
+    def draw(cls, rng: np.random.Generator, varied: bool = False) -> "Recipe":
+        """Any tissue, any stain: for training.
+
+        Args:
+            rng: source of chance.
+            varied: tumor cells of any size, distance, density and chromatin, with glands among them; without it they
+                look as those of the sample slides do.
+        """
+        recipe = cls(
             tumor=rng.uniform(0.15, 0.5),
             lymphocytes=rng.uniform(0.04, 0.2),
             fat=rng.uniform(0.0, 0.25),
-            nest_um=rng.uniform(40, 140),
-            nucleus_um=(nucleus_um := rng.uniform(4.2, 7.0)),
-            cell_um=nucleus_um * rng.uniform(2.1, 3.6),
+            nest_um=rng.uniform(40 if varied else 60, 140),
+            nucleus_um=rng.uniform(*((4.2, 7.0) if varied else (4.6, 6.2))),
+            cell_um=rng.uniform(2.1, 3.6) if varied else rng.uniform(11.5, 15),
             stain=Stain().jitter(rng, 0.2),
+        )
+        if not varied:
+            return recipe
+        return replace(
+            recipe,
+            cell_um=recipe.cell_um * recipe.nucleus_um,
             dark=rng.uniform(0.9, 1.8),
             open=rng.uniform(0.1, 0.9),
             body=(rng.uniform(0.25, 0.9), rng.uniform(0.1, 0.6)),
@@ -519,7 +531,14 @@ def develop(
 
 
 def make_region(
-    seed: int, height: int, width: int, mpp: float, recipe: Recipe | None = None, outline: bool = False
+    seed: int,
+    height: int,
+    width: int,
+    mpp: float,
+    recipe: Recipe | None = None,
+    *,
+    outline: bool = False,
+    varied: bool = False,
 ) -> tuple[UInt8, UInt8]:
     """A piece of stained tissue and its truth.
 
@@ -530,12 +549,13 @@ def make_region(
         mpp: pixel size (um), close to `TRUTH_UM` or a whole fraction of it.
         recipe: what it is made of; None draws one.
         outline: whether the tissue ends within the region, with glass around it.
+        varied: of a recipe that is drawn, see `Recipe.draw`.
 
     Returns:
         RGB, uint8 ``[height, width, 3]``, and class codes, uint8 ``[height, width]``.
     """
     rng = np.random.default_rng(seed)
-    recipe = recipe or Recipe.draw(rng)
+    recipe = recipe or Recipe.draw(rng, varied)
     codes = _enlarge(lay_out(rng, _truth_shape(height, width, mpp), recipe, outline), height, width, mpp)
     return develop(rng, *stain_amounts(rng, codes, recipe, mpp), recipe.stain, mpp), codes
 

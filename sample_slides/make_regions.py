@@ -1,6 +1,6 @@
 """Write generated tissue as a folder laid out and named like the official BCSS release.
 
-    python -m sample_slides.make_regions OUT [--seeds 1000:1012] [--side 1024] [--mpp 0.25]
+    python -m sample_slides.make_regions OUT [--seeds 1000:1012] [--side 1024] [--mpp 0.25] [--varied]
 
 ``OUT/rgbs_colorNormalized/`` has RGB regions and ``OUT/masks/`` their class codes, both PNG of the same name, such as
 ``TCGA-OL-03E9-DX1_xmin64064_ymin37037_MPP-0.2500.png``: patient and institute, place in the slide, pixel size. Each
@@ -29,7 +29,9 @@ _PATCH_SHARE = 12
 """A patch of a further code is this fraction of the side wide."""
 
 
-def write_regions(out: Path, seeds: Iterable[int], side: int, mpp: float, all_codes: bool = False) -> list[Path]:
+def write_regions(
+    out: Path, seeds: Iterable[int], side: int, mpp: float, *, all_codes: bool = False, varied: bool = False
+) -> list[Path]:
     """Write one region for each seed; its classes are tumor, stroma, lymphocytic infiltrate and fat (1, 2, 3, 9).
 
     Args:
@@ -38,13 +40,14 @@ def write_regions(out: Path, seeds: Iterable[int], side: int, mpp: float, all_co
         side: of the square regions (px).
         mpp: pixel size (um), close to 0.5 or a whole fraction of it.
         all_codes: draw squares of all codes 1..21 into each mask; the pixels below stay what they are.
+        varied: see `Recipe.draw`.
 
     Returns:
         The images.
     """
     written = []
     for k, seed in enumerate(seeds):
-        rgb, codes = make_region(seed, side, side, mpp)
+        rgb, codes = make_region(seed, side, side, mpp, varied=varied)
         truth = annotate(codes, all_codes)
         institute = INSTITUTES[k % len(INSTITUTES)]
         name = f"TCGA-{institute}-{seed:04X}-DX1_xmin{seed * 64 % 90_000}_ymin{seed * 37 % 70_000}_MPP-{mpp:.4f}.png"
@@ -83,8 +86,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=_range, default=range(1000, 1012), help="START:STOP (default: 1000:1012)")
     parser.add_argument("--side", type=int, default=1024, help="rows and columns of a region (px; default: 1024)")
     parser.add_argument("--mpp", type=float, default=0.25, help="pixel size (um; default: 0.25)")
-    arguments = parser.parse_args()
-    for path in write_regions(arguments.out, arguments.seeds, arguments.side, arguments.mpp):
+    parser.add_argument(
+        "--varied", action="store_true", help="tumor cells of any size, density and chromatin, and glands"
+    )
+    a = parser.parse_args()
+    for path in write_regions(a.out, a.seeds, a.side, a.mpp, varied=a.varied):
         print(path)
 
 
