@@ -106,9 +106,7 @@ def decide_logits(logits: Float32, tumor: Sequence[int], into: Decision, tile: i
     rank = (channels - np.arange(channels)).astype(np.uint8)[:, None]
     winner, likely, confidence = (values[tile].reshape(-1) for values in (into.winner, into.tumor, into.confidence))
     for pixels, strip in _strips(logits):
-        share = (
-            strip.copy()
-        )  # in the cache, and channels apart: side by side, as torch's may lie, all is 10 times slower
+        share = strip.copy()  # channels apart: side by side, as those of torch may lie, all is ten times slower
         best = share.max(axis=0)
         largest = (share == best).view(np.uint8)
         largest *= rank  # so that the first of equals is the highest

@@ -127,6 +127,36 @@ class KilledOnce(Square):
 
 
 @dataclass(frozen=True)
+class DiesThenHangs(Square):
+    """Its process is killed the first time; the second time it hangs, and lets the file `mark` say so."""
+
+    mark: str = ""
+
+    def __call__(self) -> int:
+        died = Path(f"{self.mark}.died")
+        if not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        Path(self.mark).touch()
+        return int(ctypes.CDLL(None).pause())
+
+
+@dataclass(frozen=True)
+class Await(Square):
+    """Ends when a file is there, or with an error after 30 s."""
+
+    mark: str = ""
+
+    def __call__(self) -> int:
+        deadline = time.monotonic() + 30
+        while not Path(self.mark).exists():
+            if time.monotonic() > deadline:
+                raise SlideReadError(f"nobody wrote {self.mark}")
+            time.sleep(0.05)
+        return self.n
+
+
+@dataclass(frozen=True)
 class Variable(Square):
     name: str = ""
 
@@ -267,6 +297,21 @@ class TestDaskEngine(EngineContract):
     def test_a_process_killed_once_from_outside_costs_no_job(self, engine, tmp_path):
         jobs = [KilledOnce(0, mark=str(tmp_path / "mark")), *map(Square, range(1, 8))]
         assert {o.value for o in play(engine, jobs).values()} == {0, *(n * n for n in range(1, 8))}
+
+    def test_who_is_tried_again_holds_up_nobody(self, engine, tmp_path):
+        """The second job ends only if the first is tried again beside it; that one hangs then, and the others go on."""
+        mark = str(tmp_path / "mark")
+        jobs = [
+            DiesThenHangs(0, mark=mark, limit_s=10.0),
+            Await(1, mark=mark),
+            *(Sleep(n, seconds=0.1) for n in (2, 3)),
+        ]
+        start, ended = time.monotonic(), {}
+        waiting = iter(jobs)
+        for outcome in engine.run(lambda: next(waiting, None)):
+            ended[outcome.key] = (outcome, time.monotonic() - start)
+        assert {key: o.failure.reason for key, (o, _) in ended.items() if o.failure} == {"square/0": "timeout"}
+        assert max(seconds for key, (_, seconds) in ended.items() if key != "square/0") < ended["square/0"][1]
 
     def test_a_worker_that_was_killed_is_replaced(self, engine):
         play(engine, [Crash(0)])

@@ -48,7 +48,8 @@ _NO_WORKERS_S = 120
 """Without any worker for so long (s), none comes back: a new one takes seconds."""
 
 _DEATHS = 3
-"""A job whose process dies so often is guilty, for it was alone twice; once is chance, as the kernel may err."""
+"""A job whose process dies so often is guilty, for it was alone at last; before that it is chance, as the kernel may
+err."""
 
 
 _CONFIG = {
@@ -86,7 +87,8 @@ class DaskEngine:
     A job that runs past its limit fails at once and its process is killed; so is one that is over its memory budget.
     When a worker dies, Dask cannot tell which of its jobs killed it. All of them are suspects: once nothing else is
     under way, each runs again alone, and the one whose worker dies then is guilty. So a crash in a decoder fails its
-    own slide and no other.
+    own slide and no other. Where workers have one job each, the job of a dead one is known: it is first tried again
+    beside the others, and the run goes on at full width.
 
     Args:
         processes: workers of a local cluster.
@@ -117,7 +119,9 @@ class DaskEngine:
         self._memory_bytes = memory_bytes or inf
         self._ended: SimpleQueue[Future[Any]] = SimpleQueue()
         self._tasks: dict[str, _Task] = {}  # under way
+        self._again: list[_Task] = []  # their process died once, and they may run beside others
         self._suspects: list[_Task] = []
+        self._one_each = scheduler is None and jobs_each == 1
         self._local: _LocalCluster | None = None
         self._slots, self._slots_seen = 0, time.monotonic()
         for last in (True,) if scheduler else (False, False, True):  # a worker may be killed while it starts
@@ -172,9 +176,13 @@ class DaskEngine:
                 self._start(self._suspects[-1].job, self._suspects[-1].deaths)
             return False
         while len(self._tasks) < self._slots:
-            if (job := next_job()) is None:
+            if self._again:
+                task = self._again.pop(0)
+                self._start(task.job, task.deaths)
+            elif (job := next_job()) is None:
                 return True
-            self._start(job)
+            else:
+                self._start(job)
         return False
 
     def _start(self, job: Job, deaths: int = 0) -> None:
@@ -192,7 +200,7 @@ class DaskEngine:
         if on_trial:
             self._suspects.pop()
         if outcome is None:
-            self._suspects.append(task)
+            (self._again if self._one_each and task.deaths == 1 else self._suspects).append(task)
         else:
             yield outcome
             if outcome.failure and task.deaths:
@@ -209,7 +217,8 @@ class DaskEngine:
         return Outcome(task.job.key, None, Failure(WORKER_DIED, message, self._last_words(task.future)), seconds)
 
     def _sentence_fellows(self, group: str, failure: Failure) -> Iterator[Outcome]:
-        fellows = [task for task in self._suspects if task.job.group == group]
+        fellows = [task for task in (*self._again, *self._suspects) if task.job.group == group]
+        self._again = [task for task in self._again if task.job.group != group]
         self._suspects = [task for task in self._suspects if task.job.group != group]
         yield from (Outcome(task.job.key, None, failure, 0.0) for task in fellows)
 
