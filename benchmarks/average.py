@@ -1,6 +1,6 @@
 """Average the weights of models that were trained from the same start: one model, as fast as each of them.
 
-    python -m benchmarks.average MODEL MODEL... --out models/tumor
+    python -m benchmarks.average MODEL MODEL... --out models/tumor [--shares 0.7 0.3]
 
 Networks that start from the same weights and learn from different crops differ in what they have learned by heart;
 their mean has less of that. (Wortsman et al. 2022, arXiv 2203.05482; on domains that none has seen: Rame et al. 2022,
@@ -22,12 +22,13 @@ from pipeline.errors import ModelError
 from pipeline.models.load import CARD, CONFIG, WEIGHTS, read_card, write_card
 
 
-def average(folders: Sequence[Path], out: Path) -> None:
+def average(folders: Sequence[Path], out: Path, shares: Sequence[float] = ()) -> None:
     """Write the mean of some models; the card is the first one's, with the trainings of all.
 
     Args:
         folders: model folders of one network, whose decoders started from the same seed.
         out: folder of the new model; what it holds of an earlier one is replaced.
+        shares: of each model in the mean, relative to each other; none: all the same.
 
     Raises:
         ModelError: if they differ in their network or in what a run asks of them.
@@ -40,22 +41,26 @@ def average(folders: Sequence[Path], out: Path) -> None:
     if len({tuple(sorted((name, v.shape, str(v.dtype)) for name, v in state.items())) for state in states}) > 1:
         raise ModelError(f"{', '.join(map(str, folders))}: their weights are of different networks")
     out.mkdir(parents=True, exist_ok=True)
-    mean = {name: _mean([state[name] for state in states]) for name in states[0]}
+    weights = np.array(shares or [1.0] * len(folders))
+    mean = {name: _mean([state[name] for state in states], weights / weights.sum()) for name in states[0]}
     save_file(mean, out / WEIGHTS, metadata={"format": "pt"})
     (out / WEIGHTS).chmod(0o644)
     for name in (CONFIG, "scheme.toml", "split.csv"):
         shutil.copyfile(folders[0] / name, out / name)
-    fields: dict[str, Any] = {**cards[0], "training": {"mean_of": [card["training"] for card in cards]}, "metrics": {}}
+    fields: dict[str, Any] = {**cards[0], "metrics": {}}
+    trainings = [{"share": share, **card["training"]} for share, card in zip(weights.tolist(), cards, strict=True)]
+    fields["training"] = {"mean_of": trainings}
     del fields["sha256"]
     (out / CARD).unlink(missing_ok=True)
     write_card(out, fields)
 
 
-def _mean(values: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """The mean of arrays of floats; of counts the largest."""
+def _mean(values: Sequence[npt.NDArray[Any]], weights: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+    """The weighted mean of arrays of floats; of counts the largest."""
     if values[0].dtype.kind != "f":
         return np.asarray(np.max(values, axis=0))
-    return np.asarray(np.mean([v.astype(np.float64) for v in values], axis=0).astype(values[0].dtype))
+    total = sum(v.astype(np.float64) * weight for v, weight in zip(values, weights, strict=True))
+    return np.asarray(total, values[0].dtype)
 
 
 def main() -> None:
@@ -63,8 +68,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--shares", nargs="*", type=float, default=())
     a = parser.parse_args()
-    average(a.models, a.out)
+    average(a.models, a.out, a.shares)
     print(a.out)
 
 

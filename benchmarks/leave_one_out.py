@@ -1,7 +1,7 @@
 """What recipes reach on a real region that they never saw: leave one region out, once for each.
 
     python -m benchmarks.leave_one_out DATA... --out build/folds [--config recipes/tumor.toml recipes/tumor-varied.toml]
-                                       [--mpp 0.5 0.25] [--card pipeline/models/zoo/tumor]
+                                       [--shares 0.7 0.3] [--mpp 0.5 0.25] [--card pipeline/models/zoo/tumor]
 
 For each region of the sources that are not ``extra``, and for each pixel size, a model is trained without that region
 by each recipe as it stands; the mean of their weights (`benchmarks.average`) is measured on the region as ``noctile
@@ -11,7 +11,7 @@ that model's card, under the name of what they are: the recipes', not the model'
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,18 @@ from pipeline.truth.find import find_regions
 from workflows.evaluate import evaluate
 from workflows.train import load_train_settings, train
 
-RECIPES = (Path("recipes/tumor.toml"), Path("recipes/tumor-varied.toml"))
+RECIPES, SHARES = (Path("recipes/tumor.toml"), Path("recipes/tumor-varied.toml")), (0.7, 0.3)
 """Of the shipped model."""
 
 KEPT = ("dice", "precision", "recall")
 
 
-def fold(recipes: Mapping[str, TrainSettings], region_id: str, out: Path) -> dict[str, Any]:
+def fold(recipes: Mapping[str, TrainSettings], shares: Sequence[float], region_id: str, out: Path) -> dict[str, Any]:
     """Train without a region, average, measure on it; metrics.json of the evaluation.
 
     Args:
         recipes: settings by the recipe's name, all of one pixel size and the same regions.
+        shares: of each in the mean of their weights.
         region_id: the region.
         out: a folder for each model is made in it; one that stands there is taken.
     """
@@ -44,7 +45,7 @@ def fold(recipes: Mapping[str, TrainSettings], region_id: str, out: Path) -> dic
         if not (parts[-1] / "card.json").is_file():
             train(settings.model_copy(update={"split": split}), parts[-1], print, resume=True)
     folder = out / f"without-{region_id}-{first.mpp:g}"
-    average(parts, folder)
+    average(parts, folder, shares)
     return dict(evaluate(folder, first.data, folder / "report", "test").metrics)
 
 
@@ -53,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", type=Path)
     parser.add_argument("--config", type=Path, nargs="+", default=RECIPES)
+    parser.add_argument("--shares", type=float, nargs="+", default=SHARES)
     parser.add_argument("--out", type=Path, default=Path("build/folds"))
     parser.add_argument("--mpp", nargs="*", type=float)
     parser.add_argument("--epochs", type=int, help="of each training, instead of the recipe's")
@@ -66,7 +68,7 @@ def main() -> None:
     print("| region left out | um/px | tumor Dice | precision | recall |\n|---|---|---|---|---|")
     for mpp in a.mpp or [first.mpp]:
         for name in a.only or names:
-            found = fold({k: r.model_copy(update={"mpp": mpp}) for k, r in recipes.items()}, name, a.out)
+            found = fold({k: r.model_copy(update={"mpp": mpp}) for k, r in recipes.items()}, a.shares, name, a.out)
             tumor = {key: found["tumor"][key] for key in KEPT}
             values = " | ".join(f"{figure['value']:.3f}" for figure in tumor.values())
             print(f"| {name} | {mpp:g} | {values} |", flush=True)
