@@ -49,8 +49,8 @@ has 0.61 to 1.00: a network that is sure can be wrong.
 MAX_SEAM_DISAGREEMENT = 0.05
 """Most of the pixels along seams (share) that two tiles may label differently.
 
-Measured with the shipped model on CMU-1-Small-Region and the two regions: 0.014 to 0.020 at its overlap of 128 px, 0.034
-to 0.098 at 16.
+Measured with the shipped model on CMU-1-Small-Region and the two regions: 0.014 to 0.020 at its overlap of 128 px,
+0.034 to 0.098 at 16.
 """
 
 
