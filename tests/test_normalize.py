@@ -13,8 +13,8 @@ from pipeline.learning.fit import fit
 from pipeline.masks.store import MaskStore
 from pipeline.models.load import load_predictor, write_card
 from pipeline.normalize import NormalizedPredictor, StainNormalizer, normalized, stain_amounts
-from pipeline.slides.find import find_slides
 from pipeline.slides.channels import DENSITY
+from pipeline.slides.find import find_slides
 from pipeline.stain import FROM_STAINS, TO_STAINS
 from pipeline.truth.find import DataSource
 from workflows import train as module
