@@ -294,6 +294,17 @@ class TestDaskEngine(EngineContract):
         assert "__call__" in outcomes["square/0"].failure.traceback
         assert len(outcomes) == 21
 
+    def test_a_worker_that_hangs_with_its_first_job_is_killed(self, monkeypatch):
+        """It is given the job before its nanny knows where it is, and never lets go of the interpreter."""
+        engine = DaskEngine(1)
+        monkeypatch.setattr("distributed.nanny.WorkerProcess._init_msg_interval", 5.0)  # it looks that often
+        for pid in engine._local.pids().values():
+            os.kill(pid, signal.SIGKILL)
+        outcomes = play(engine, [Hang(0, limit_s=2.0, deaf=True), Square(3)])
+        engine.close()
+        assert {key: o.failure.reason for key, o in outcomes.items() if o.failure} == {"square/0": "timeout"}
+        assert outcomes["square/3"].value == 9
+
     def test_a_process_killed_once_from_outside_costs_no_job(self, engine, tmp_path):
         jobs = [KilledOnce(0, mark=str(tmp_path / "mark")), *map(Square, range(1, 8))]
         assert {o.value for o in play(engine, jobs).values()} == {0, *(n * n for n in range(1, 8))}

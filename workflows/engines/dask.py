@@ -1,6 +1,7 @@
 """Jobs on Dask workers: a local cluster, or one that runs already. The only file that knows Dask."""
 
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -345,9 +346,16 @@ class _LocalCluster:
             self.cluster = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
 
     def pids(self) -> dict[str, int]:
-        """Process number of the worker at each address."""
-        nannies: list[Nanny] = list(self.cluster.workers.values())
-        return {str(nanny.worker_address): nanny.pid for nanny in nannies if nanny.worker_address and nanny.pid}
+        """Process number of the worker at each address.
+
+        A worker is given jobs before its nanny has heard of its address, and if the first holds the interpreter's lock,
+        the nanny never does: workers leave it in a file.
+        """
+        found = {}
+        for nanny in self.cluster.workers.values():
+            if (pid := nanny.pid) and (path := _address(self._scratch, pid)).exists():
+                found[path.read_text(encoding="ascii")] = pid
+        return found
 
     def last_words(self, address: str) -> str:
         """What the worker that was at an address wrote when it died: the stack of each thread; "" for nothing."""
@@ -367,20 +375,29 @@ class _LocalCluster:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
+def _address(folder: Path, pid: int) -> Path:
+    return folder / f"address-{pid}.txt"
+
+
 def _last_words(folder: Path, address: str) -> Path:
     return folder / f"last-words-{address.rpartition(':')[2]}.txt"
 
 
 class _Guard(WorkerPlugin):
-    """Makes each worker process deaf to Ctrl-C, not outlive the run, and say where it was when it dies."""
+    """Makes each worker process deaf to Ctrl-C, not outlive the run, and say where it is, and was when it died."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
 
     def setup(self, worker: Worker) -> None:
-        """Called in the worker's main thread when it starts."""
-        process.deaf(_last_words(Path(self._folder), worker.address))
+        """Called in the worker's main thread when it starts, before it is given any job."""
+        folder = Path(self._folder)
+        process.deaf(_last_words(folder, worker.address))
         process.die_with_parent()
+        path = _address(folder, os.getpid())
+        part = path.with_suffix(".part")
+        part.write_text(worker.address, encoding="ascii")
+        part.replace(path)
 
 
 def _fork_workers(modules: Sequence[str], env: Mapping[str, str]) -> None:
