@@ -115,6 +115,9 @@ class ImageSource:
         part = self._decoded().crop((box.x, box.y, box.x_stop, box.y_stop))
         return on_white(part.convert("RGBA") if part.has_transparency_data else part)
 
+    def forget(self) -> None:
+        """Nothing: the image is decoded once."""
+
     def close(self) -> None:
         """Forget the pixels."""
         self._image = None

@@ -62,6 +62,9 @@ class OpenSlideSource:
             out[part.slices(box)] = self._read(level, cell)[part.slices(cell)]
         return out
 
+    def forget(self) -> None:
+        """Nothing: OpenSlide has a cache of its own."""
+
     def close(self) -> None:
         """Release the handle."""
         self._slide.close()

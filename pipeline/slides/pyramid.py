@@ -96,6 +96,10 @@ class PixelSource(Protocol):
         """
         ...
 
+    def forget(self) -> None:
+        """Forget which pixels were fetched so far: those that come have nothing to do with them."""
+        ...
+
     def close(self) -> None:
         """Release the file."""
         ...
@@ -166,7 +170,11 @@ class PyramidReader:
     @cached_property
     def exchanged(self) -> bool:
         """Whether the file holds blue where red belongs; ``read`` has put it right."""
-        return self._info.vendor in UNSURE_VENDORS and red_blue_exchanged(self._looks())
+        if self._info.vendor not in UNSURE_VENDORS:
+            return False
+        exchanged = red_blue_exchanged(self._looks())
+        self._source.forget()
+        return exchanged
 
     def read(self, box: Box, mpp: float) -> UInt8:
         """The pixels of ``box``, given in pixels of ``info.frame.at(mpp)``; see `SlideReader.read`.

@@ -59,6 +59,9 @@ class TiffSlideSource:
         pixels = np.ascontiguousarray(pixels)
         return on_white(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
+    def forget(self) -> None:
+        """Nothing: no pixels are kept."""
+
     def close(self) -> None:
         """Release the file."""
         self._slide.close()

@@ -76,6 +76,10 @@ class TiledTiffSource:
             raise undecodable(self._slide_id, of_level, native, error) from error
         return out
 
+    def forget(self) -> None:
+        """Forget the tiles, and whether any was asked for again."""
+        self._cache = _TileCache(CACHE_BYTES)
+
     def close(self) -> None:
         """Release the file and the pixels."""
         if self._pool:

@@ -1,5 +1,7 @@
 """The loop learns, resumes exactly, and trains in several processes; encoders get the weights they are promised."""
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
@@ -14,6 +16,7 @@ from pipeline.learning.fit import new_network
 from pipeline.learning.losses import SegmentationLoss
 from pipeline.learning.settings import TrainSettings
 from pipeline.models.load import load_predictor
+from pipeline.slides.open import open_slide
 from pipeline.truth.find import DataSource
 from pipeline.truth.scheme import IGNORED, load_scheme
 from pipeline.truth.split import SplitSpec
@@ -132,7 +135,8 @@ def test_eight_real_tiles_are_learned_by_heart(shared_data, tmp_path):
         ("1008", ((0, 0), (512, 1024), (1536, 512), (1024, 2048))),
         ("1015", ((0, 0), (0, 2560), (1024, 3072), (512, 2048))),
     ):
-        image = Image.open(shared_data / "bcss" / "images" / f"{name}.jpg").convert("RGB")
+        with closing(open_slide(shared_data / "bcss" / "images" / f"{name}.jpg", mpp=0.25)) as reader:
+            image = Image.fromarray(reader.read(reader.info.frame.box, 0.25))  # its channels are put right
         mask = Image.open(shared_data / "bcss" / "masks" / f"{name}.jpg").convert("L")
         for y, x in places:
             box = (x, y, x + 512, y + 512)
