@@ -28,7 +28,7 @@ tests/slides)"""
 
 
 _LOOKS, _LOOK_PX = 8, 256
-"""The order of the channels is judged on a grid of 8 x 8 squares of 256 px, spread over level 0."""
+"""The order of the channels is judged on a grid of at most 8 x 8 squares of 256 px, spread over level 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +243,15 @@ class PyramidReader:
         """Squares of level 0, as the file has them; those that cannot be decoded are left out."""
         native = self._source.facts.scanned
         height, width = min(_LOOK_PX, native.height), min(_LOOK_PX, native.width)
-        ys, xs = (
-            {round(p) for p in np.linspace(0, side, _LOOKS)} for side in (native.height - height, native.width - width)
-        )
-        for y, x in itertools.product(sorted(ys), sorted(xs)):
+        for y, x in itertools.product(_spread(native.height), _spread(native.width)):
             with suppress(SlideReadError):
                 yield self._source.fetch(0, Box(native.y + y, native.x + x, height, width))
+
+
+def _spread(side: int) -> Iterator[int]:
+    """Where the squares of `_looks` begin along an axis; no more of them than it takes to see all of it."""
+    places = np.linspace(0, max(0, side - _LOOK_PX), min(_LOOKS, -(-side // _LOOK_PX)))
+    return map(round, places.tolist())
 
 
 def on_white(image: Image.Image) -> UInt8:
