@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from standins import threshold_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,6 +32,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NOCTILE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A model without a network."""
+    return threshold_model(tmp_path_factory.mktemp("model"))
 
 
 settings.register_profile("noctile", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI")))

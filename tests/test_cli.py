@@ -10,14 +10,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from standins import small_slide, threshold_model
+from standins import small_slide
 
 from cli import main
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return threshold_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from standins import small_slide, threshold_model
+from standins import small_slide
 
 from pipeline.errors import SlideReadError
 from pipeline.masks.store import MaskStore
@@ -36,11 +36,6 @@ def slides(tmp_path_factory) -> Path:
     small_slide(folder / "glass.tif", seed=None, height=900, width=900)
     (folder / "broken.tif").write_bytes(b"II*\0 this is no slide")
     return folder
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return threshold_model(tmp_path_factory.mktemp("model"))
 
 
 def settings_for(model: Path, **more) -> RunSettings:

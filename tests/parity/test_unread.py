@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import tifffile
 from PIL import Image
-from standins import small_slide, threshold_model
+from standins import small_slide
 
 from pipeline.errors import SlideReadError
 from pipeline.geometry import Box, Extent, Frame
@@ -55,11 +55,6 @@ def lost_px(folder: SlideFolder, places: list[tuple[int, int]]) -> tuple[np.ndar
         ):
             lost[plan.grid.core(*tile).intersect(plan.frame.box).slices()] = True
     return tissue, tissue & lost
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return threshold_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

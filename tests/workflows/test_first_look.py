@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from standins import small_slide, threshold_model
+from standins import small_slide
 
 from pipeline.errors import NoctileError
 from pipeline.slides.find import find_slides
@@ -16,11 +16,6 @@ from workflows.engines.base import attempt
 from workflows.engines.serial import SerialEngine
 from workflows.plan import plan_night
 from workflows.segment import NightResult, run_night
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return threshold_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

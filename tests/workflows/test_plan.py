@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from standins import small_slide, threshold_model
+from standins import small_slide
 
 from cli import main
 from pipeline.errors import UsageError
@@ -25,11 +25,6 @@ from workflows.segment import run_night
 @pytest.fixture(autouse=True)
 def _brief(monkeypatch):
     monkeypatch.setattr(plan_module, "CALIBRATION_S", 0.05)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return threshold_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

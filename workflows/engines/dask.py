@@ -208,7 +208,7 @@ class DaskEngine:
                 yield from self._sentence_fellows(task.job.group, outcome.failure)
 
     def _sentence(self, task: _Task) -> Outcome | None:
-        """The failure of a job whose process died; None if it may be innocent and is to be tried alone."""
+        """The failure of a job whose process died; None if it may be innocent and is to be tried again."""
         seconds = time.monotonic() - task.start
         if task.verdict and task.deaths > 1:
             return Outcome(task.job.key, None, task.verdict, seconds)
@@ -264,7 +264,7 @@ class DaskEngine:
             task.verdict = replace(verdict, traceback=self._local.last_words(address) if self._local else "")
 
     def _kill_late(self, key: str, task: _Task) -> Iterator[Outcome]:
-        """Fail a job that does not end, and kill its process; who was beside it there is tried again alone."""
+        """Fail a job that does not end, and kill its process; who was beside it there is tried again."""
         address = next((address for address, keys in self._keys_at().items() if key in keys), None)
         if address is None or task.future.done():  # it waits for a worker, or has just ended
             task.start = time.monotonic()
