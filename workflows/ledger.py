@@ -142,7 +142,7 @@ class Ledger:
         Raises:
             StoreError: if the file system refuses.
         """
-        stamp = datetime.now(UTC).isoformat(timespec="seconds")
+        stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
         text = (json.dumps({"time": stamp, **line}, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
         try:
             while text:
