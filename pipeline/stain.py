@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
-from skimage.filters import threshold_otsu
-from skimage.morphology import disk
+import scipy  # like scikit-image it imports its parts when they are used: a run uses none of them here
+import skimage
 
 from pipeline.geometry import Box, Frame
 
@@ -123,9 +122,9 @@ def evidence(rgb: UInt8, frame: Frame) -> Float32:
         float32 ``[h, w]``.
     """
     stain = haematoxylin(rgb)
-    wide = ndimage.grey_opening(stain, footprint=disk(round(WIDE_UM / frame.mpp)))  # type: ignore[no-untyped-call]
+    wide = scipy.ndimage.grey_opening(stain, footprint=skimage.morphology.disk(round(WIDE_UM / frame.mpp)))  # type: ignore[no-untyped-call]
     balance = wide - NARROW_WEIGHT * (stain - wide)
-    smooth: Float32 = ndimage.gaussian_filter(balance, SMOOTH_UM / frame.mpp, truncate=4)
+    smooth: Float32 = scipy.ndimage.gaussian_filter(balance, SMOOTH_UM / frame.mpp, truncate=4)
     return smooth
 
 
@@ -149,7 +148,7 @@ def find_candidates(values: Float32, frame: Frame, tissue: Bool) -> Candidates:
     inside = values[tissue]
     if not inside.size:
         return Candidates(np.full(values.shape, -1, np.float32), frame, tissue, None)
-    threshold = np.float32(threshold_otsu(inside) if np.ptp(inside) else inside[0])  # type: ignore[no-untyped-call]
+    threshold = np.float32(skimage.filters.threshold_otsu(inside) if np.ptp(inside) else inside[0])  # type: ignore[no-untyped-call]
     found = _without_small((values > threshold) & tissue, frame)
     found |= tissue & ~found & ~_without_small(~found, frame)
     field = np.abs(values - threshold)
@@ -159,7 +158,7 @@ def find_candidates(values: Float32, frame: Frame, tissue: Bool) -> Candidates:
 
 def _without_small(mask: Bool, frame: Frame) -> Bool:
     """The mask without pieces (4 neighbours) of less than `LEAST_UM2`."""
-    pieces, n = ndimage.label(mask)
+    pieces, n = scipy.ndimage.label(mask)
     strips = (pieces[y : y + _STRIP_ROWS] for y in range(0, len(pieces), _STRIP_ROWS))
     count = sum((np.bincount(strip.ravel(), minlength=n + 1) for strip in strips), np.zeros(n + 1, np.int64))
     keep = count * frame.mpp_y * frame.mpp_x >= LEAST_UM2

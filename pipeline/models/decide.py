@@ -111,17 +111,13 @@ def decide_logits(logits: Float32, tumor: Sequence[int], into: Decision, tile: i
         largest = (share == best).view(np.uint8)
         largest *= rank  # so that the first of equals is the highest
         np.subtract(channels, largest.max(axis=0), out=winner[pixels], casting="unsafe")
-        one = _exponentials(share, best)
+        share -= best
+        np.exp(share, out=share)
+        one = 1 / share.sum(axis=0)
         np.rint(one * 255, out=confidence[pixels], casting="unsafe")
         np.rint(share[tumor].sum(axis=0) * one * 255, out=likely[pixels], casting="unsafe")
     if winner.max() == channels:
         raise ValueError("the network answers with what is not a number (NaN)")
-
-
-def softmax(logits: Float32) -> None:
-    """Turn contiguous logits ``[c, h, w]`` into the probabilities of their channels, in place."""
-    for _, strip in _strips(logits):
-        strip *= _exponentials(strip, strip.max(axis=0))  # noqa: PLW2901 - in place
 
 
 def _strips(logits: Float32) -> Iterator[tuple[slice, Float32]]:
@@ -131,14 +127,6 @@ def _strips(logits: Float32) -> Iterator[tuple[slice, Float32]]:
     for y in range(0, height, rows):
         strip = logits[:, y : y + rows].reshape(channels, -1)
         yield slice(y * width, y * width + strip.shape[1]), strip
-
-
-def _exponentials(strip: Float32, best: Float32) -> Float32:
-    """Turn logits into ``exp(logit - best)``, in place; returns 1 / their sum, which is the probability of the best."""
-    strip -= best
-    np.exp(strip, out=strip)
-    one: Float32 = 1 / strip.sum(axis=0)
-    return one
 
 
 def _winners(xp: Any, sums: Any) -> tuple[Any, Any]:

@@ -6,13 +6,14 @@ Nothing is sent: the package by which OpenVINO reports its use, as soon as it is
 """
 
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from os import cpu_count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from pipeline.errors import ModelError
 from pipeline.models import converted
 from pipeline.models.card import ModelCard, UInt8
-from pipeline.models.decide import Decision, decide_logits, empty_decision, softmax, tumor_channels
+from pipeline.models.decide import Decision, empty_decision, tumor_channels
 from pipeline.models.load import check_tiles, read_config
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # OpenVINO takes its stub instead
 
 import openvino  # noqa: E402 - after the line above
+from openvino import opset13 as op  # noqa: E402 - likewise
 
 Float32 = npt.NDArray[np.float32]
 
@@ -64,8 +66,9 @@ class OpenVinoPredictor:
         self, card: ModelCard, network: "torch.nn.Module | openvino.Model", threads: int | None = None
     ) -> None:
         self._card, self._threads = card, threads or cpu_count() or 1
-        model = network if isinstance(network, openvino.Model) else convert(card, network)
-        self._compiled = _compiled(card, model, self._threads)
+        self._model = network if isinstance(network, openvino.Model) else convert(card, network)
+        self._graphs: dict[Callable[..., openvino.Model], openvino.CompiledModel] = {}
+        self._compiling = threading.Lock()
         self._pool = ThreadPoolExecutor(self._threads, "tiles")
 
     @property
@@ -83,51 +86,55 @@ class OpenVinoPredictor:
 
         Raises:
             ValueError: if the tiles are not what the card says.
+            ModelError: if OpenVINO cannot compute the network.
         """
-        batch = self._batch(tiles)
         side = self._card.tile_px
-        probabilities = np.empty((len(batch), len(self._card.classes), side, side), np.float32)
-
-        def one(k: int) -> None:
-            self._logits(batch[k : k + 1], probabilities[k : k + 1])
-            softmax(probabilities[k])
-
-        self._each(one, len(batch))
+        probabilities = np.empty((len(tiles), len(self._card.classes), side, side), np.float32)
+        self._infer(_with_softmax, tiles, [probabilities])
         return probabilities
 
     def decide(self, tiles: UInt8, part: slice) -> Decision:
-        """See `pipeline.models.decide.decide`; each tile's logits are gone before the next tile's are there.
+        """See `pipeline.models.decide.decide`; logits and shares stay OpenVINO's, three bytes a pixel come out.
 
         Raises:
-            ValueError: if the tiles are not what the card says.
+            ValueError: if the tiles are not what the card says, or the network answers with what is not a number.
+            ModelError: if OpenVINO cannot compute the network.
         """
-        batch = self._batch(tiles)
-        tumor, side = tumor_channels(self._card), self._card.tile_px
-        decision = empty_decision(len(batch), len(range(side)[part]))
+        whole = empty_decision(len(tiles), self._card.tile_px)
+        winner, likely, confidence = whole.winner, whole.tumor, whole.confidence
+        if tumor_channels(self._card):
+            self._infer(_with_decision, tiles, [winner, confidence, likely])
+        else:
+            likely.fill(0)
+            self._infer(_with_decision, tiles, [winner, confidence])
+        if not confidence.all():  # the winner of n classes has at least 1 / n
+            raise ValueError("the network answers with what is not a number (NaN)")
+        return Decision(*(values[:, part, part] for values in (winner, likely, confidence)))
+
+    def _infer(self, ending: Callable[..., openvino.Model], tiles: UInt8, into: list[npt.NDArray[Any]]) -> None:
+        """Compute the network with some ending, tile by tile, as many at once as there are threads.
+
+        Args:
+            ending: makes the graph from the network's, and the card.
+            tiles: uint8 ``[n, tile_px, tile_px, 3]``.
+            into: for each of the graph's outputs, ``[n, ...]``; written to.
+        """
+        check_tiles(tiles, self._card)
+        batch = np.require(tiles, requirements=("C", "W"))  # OpenVINO shares no memory that is read-only
+        with self._compiling:
+            if ending not in self._graphs:
+                self._graphs[ending] = _compiled(self._card, ending(self._model, self._card), self._threads)
+            compiled = self._graphs[ending]
 
         def one(k: int) -> None:
-            logits = np.empty((1, len(self._card.classes), side, side), np.float32)
-            self._logits(batch[k : k + 1], logits)
-            decide_logits(logits[0, :, part, part], tumor, decision, k)
+            request = compiled.create_infer_request()  # takes 10 us
+            request.set_input_tensor(openvino.Tensor(batch[k : k + 1], shared_memory=True))
+            for number, values in enumerate(into):
+                request.set_output_tensor(number, openvino.Tensor(values[k : k + 1], shared_memory=True))
+            request.infer()
 
-        self._each(one, len(batch))
-        return decision
-
-    def _each(self, do: Callable[[int], None], n: int) -> None:
-        """Tile by tile, as many at once as there are threads."""
-        for _ in (self._pool.map if n > 1 else map)(do, range(n)):
+        for _ in (self._pool.map if len(batch) > 1 else map)(one, range(len(batch))):
             pass
-
-    def _batch(self, tiles: UInt8) -> UInt8:
-        check_tiles(tiles, self._card)
-        return np.require(tiles, requirements=("C", "W"))  # OpenVINO shares no memory that is read-only
-
-    def _logits(self, tile: UInt8, into: Float32) -> None:
-        """Compute a tile's logits; both arrays have a first axis of one."""
-        request = self._compiled.create_infer_request()  # takes 10 us
-        request.set_input_tensor(openvino.Tensor(tile, shared_memory=True))
-        request.set_output_tensor(openvino.Tensor(into, shared_memory=True))
-        request.infer()
 
 
 def load_openvino(folder: Path, card: ModelCard, threads: int | None = None) -> OpenVinoPredictor:
@@ -178,6 +185,34 @@ def convert(card: ModelCard, network: "torch.nn.Module") -> openvino.Model:
         return openvino.convert_model(traced, example_input=tile, input=list(tile.shape))
     except (RuntimeError, openvino.frontend.OpConversionFailure) as error:
         raise _incomputable(card, error) from error
+
+
+def _with_softmax(model: openvino.Model, _card: ModelCard) -> openvino.Model:
+    """The network with probabilities for an answer, float32 ``[1, c, h, w]``."""
+    model = model.clone()
+    return openvino.Model([op.softmax(_logits(model), 1)], model.get_parameters(), "probabilities")
+
+
+def _with_decision(model: openvino.Model, card: ModelCard) -> openvino.Model:
+    """The network with the fields of a `Decision` for answers: winner, confidence, and tumor, if it has such a class.
+
+    All are uint8 ``[1, h, w]``. Logits of 21 classes need not leave OpenVINO so, which saves 3 ms a tile beside
+    `pipeline.models.decide.decide_logits` (benchmarks/RESULTS.md).
+    """
+    model = model.clone()
+    logits, channels = _logits(model), np.array([1])
+    best = op.topk(logits, np.int64(1), 1, "max", "value", stable=True)  # the first of equals
+    shares = op.exp(op.subtract(logits, best.output(0)))
+    one = op.divide(np.float32(255), op.reduce_sum(shares, channels))
+    answers = [op.squeeze(best.output(1), channels), op.round(one, "half_to_even")]
+    if tumor := tumor_channels(card):
+        likely = op.reduce_sum(op.gather(shares, np.array(tumor), np.int64(1)), channels)
+        answers.append(op.round(op.multiply(likely, one), "half_to_even"))
+    return openvino.Model([op.convert(answer, "u8") for answer in answers], model.get_parameters(), "decision")
+
+
+def _logits(model: openvino.Model) -> openvino.Output:
+    return model.output(0).get_node().input_value(0)
 
 
 def _restored(card: ModelCard, graph: bytes, weights: bytes) -> openvino.Model | None:

@@ -4,16 +4,10 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-import pydicom
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
-from pydicom.uid import DeflatedExplicitVRLittleEndian
-
 _PREAMBLE_BYTES = 128
 _MAGIC = b"DICM"
 
 _HEADER_ERRORS = (
-    InvalidDicomError,
     AttributeError,
     EOFError,
     LookupError,
@@ -23,7 +17,7 @@ _HEADER_ERRORS = (
     ValueError,
     struct.error,
 )
-"""What pydicom raises on headers that it cannot parse."""
+"""What pydicom raises on headers that it cannot parse, beside its own InvalidDicomError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +41,17 @@ def read_header(path: Path) -> DicomHeader | None:
     """
     if not _is_dicom(path):
         return None
+    import pydicom  # noqa: PLC0415 - takes 0.1 s, and only DICOM needs it
+
     tags = ["SeriesInstanceUID", "TotalPixelMatrixRows", "TotalPixelMatrixColumns"]
     try:
-        if read_file_meta_info(path).TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
+        if pydicom.filereader.read_file_meta_info(path).TransferSyntaxUID == pydicom.uid.DeflatedExplicitVRLittleEndian:
             return None  # pydicom would unpack all of it, whatever that comes to; no slide library reads such files
         found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
         rows, columns = found.get("TotalPixelMatrixRows") or 0, found.get("TotalPixelMatrixColumns") or 0
         series = found.get("SeriesInstanceUID")
         return DicomHeader(str(series), int(rows) * int(columns)) if series else None
-    except _HEADER_ERRORS:
+    except (pydicom.errors.InvalidDicomError, *_HEADER_ERRORS):
         return None
 
 

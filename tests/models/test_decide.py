@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from standins import ConstantNet, card
 
 from pipeline.models import decide as module
-from pipeline.models.decide import Decider, decide, decide_logits, decide_probabilities, empty_decision, softmax
+from pipeline.models.decide import Decider, decide, decide_logits, decide_probabilities, empty_decision
 
 
 def softmax_of(logits: np.ndarray) -> np.ndarray:
@@ -69,12 +69,6 @@ class TestLogits:
         logits[:, 3, 3] = np.nan
         with pytest.raises(ValueError, match="not a number"), np.errstate(invalid="ignore"):
             decided(logits, [])
-
-    def test_softmax_in_place(self):
-        logits = np.random.default_rng(2).standard_normal((5, 100, 100)).astype(np.float32) * 9
-        expected = softmax_of(logits)
-        softmax(logits)
-        np.testing.assert_allclose(logits, expected, atol=1e-6)
 
 
 def test_a_model_without_a_quick_way_is_asked_for_probabilities():
