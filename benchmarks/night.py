@@ -89,7 +89,7 @@ def further_s(one: list[Night], three: list[Night]) -> float:
 
 
 def model_seconds(model: Path, backend: str) -> float:
-    """Seconds of wall time for the model's part of a tile, as workers have it: a process on each core, all at once."""
+    """Seconds of wall time to predict and decide a tile, as workers do: a process on each core, all at once."""
     with mock.patch.dict(os.environ, MALLOC), ProcessPoolExecutor(CORES, get_context("spawn")) as pool:
         return statistics.mean(pool.map(_look, [model] * CORES, [backend] * CORES)) / CORES
 
@@ -97,11 +97,12 @@ def model_seconds(model: Path, backend: str) -> float:
 def _look(model: Path, backend: str) -> float:
     import numpy as np
 
+    from pipeline.models.decide import decide
     from pipeline.models.load import load_predictor
 
     predict = load_predictor(model, "cpu", threads=1, backend=backend)
     tile = np.random.default_rng(0).integers(0, 256, (1, 512, 512, 3), np.uint8)
-    return side_by_side({"model": lambda: predict(tile)}, runs=101)["model"][0]
+    return side_by_side({"model": lambda: decide(predict, tile, slice(None))}, runs=101)["model"][0]
 
 
 def compare(runs: int, peers: list[str], envs: Path, backend: str) -> None:

@@ -17,11 +17,11 @@ from typing import Any
 from uuid import uuid4
 
 import dask
+import distributed.utils
 from distributed import Client, Nanny, Scheduler, SpecCluster, Worker
 from distributed.client import Future
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.scheduler import KilledWorker
-from distributed.utils import get_mp_context
 
 from pipeline.errors import UsageError
 from workflows.engines import process
@@ -404,5 +404,6 @@ def _fork_workers(modules: Sequence[str], env: Mapping[str, str]) -> None:
     """Have workers forked from one process, also those that replace others; see `process.start_forkserver`."""
     if sys.platform == "linux":
         dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
-        get_mp_context()  # sets a preload of its own, once
+        # or else Dask imports all that it would preload itself, pandas among it, which takes 0.2 s
+        distributed.utils._forkserver_preload_set = True  # type: ignore[attr-defined, unused-ignore]
         process.start_forkserver(modules, env)
