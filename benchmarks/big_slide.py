@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 from benchmarks.common import trivial_model
 from benchmarks.make_slide import SlideMaker
 
-_INTERVAL_S = 0.2
+_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ def run_watched(command: list[str]) -> Used:
         sizes = [_own_mb(p) for p in family]
         largest, together = max(largest, *sizes), max(together, sum(sizes))
         cpu |= {p.pid: seconds for p in family if (seconds := _cpu_s(p))}
-        time.sleep(_INTERVAL_S)
+        with suppress(psutil.TimeoutExpired):
+            process.wait(_INTERVAL_S)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return Used(time.perf_counter() - start, sum(cpu.values()), largest, together)
