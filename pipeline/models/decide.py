@@ -2,7 +2,7 @@
 
 Most of what a run computes beside its networks happens here, and all of it waits for memory: the answers of 21 classes
 are 22 MB a tile. Logits are read once, in strips that stay in a core's cache, and no probabilities are written.
-(benchmarks/RESULTS.md)
+OpenVINO decides with the network (`pipeline.models.openvino`). (benchmarks/RESULTS.md)
 """
 
 from collections.abc import Iterator, Sequence

@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from standins import ConstantNet, card
 
 from pipeline.models import decide as module
 from pipeline.models.decide import Decider, decide, decide_logits, decide_probabilities, empty_decision
+from pipeline.models.load import card_of
+
+SIDE = 64
 
 
 def softmax_of(logits: np.ndarray) -> np.ndarray:
@@ -17,9 +21,78 @@ def softmax_of(logits: np.ndarray) -> np.ndarray:
 
 
 def decided(logits: np.ndarray, tumor: list[int]):
+    """Winner, tumor and confidence of one tile, as numpy decides."""
     decision = empty_decision(1, logits.shape[1])
     decide_logits(logits, tumor, decision, 0)
     return decision.winner[0], decision.tumor[0], decision.confidence[0]
+
+
+class Fixed(torch.nn.Module):
+    """Answers with given logits ``[c, h, w]``, whatever it sees."""
+
+    def __init__(self, logits: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("_logits", torch.tensor(logits, dtype=torch.float32))
+
+    def forward(self, x):
+        return self._logits[None] + 0 * x[:, :1]
+
+
+def decided_by_openvino(logits: np.ndarray, tumor: list[int]):
+    """The same, as OpenVINO decides with a network."""
+    openvino = pytest.importorskip("pipeline.models.openvino", reason="the extra noctile[cpu] is not installed")
+    kinds = [
+        {"code": k + 1, "name": f"c{k}", "color": (k, k, k), "role": "tumor" if k in tumor else "tissue"}
+        for k in range(len(logits))
+    ]
+    about = {"name": "fixed", "description": "", "classes": kinds, "licence": "CC0-1.0", "mpp": 0.5}
+    fixed = card_of({**about, "tile_px": SIDE, "overlap_px": 16}, "0" * 64)
+    predict = openvino.OpenVinoPredictor(fixed, Fixed(logits), threads=1)
+    decision = predict.decide(np.zeros((1, SIDE, SIDE, 3), np.uint8), slice(None))
+    return decision.winner[0], decision.tumor[0], decision.confidence[0]
+
+
+def agrees_with_softmax(decided, logits: np.ndarray) -> None:
+    tumor, p = [k for k in range(len(logits)) if k % 3 == 1], softmax_of(logits)
+    winner, likely, confidence = decided(logits, tumor)
+    np.testing.assert_array_equal(winner, logits.argmax(axis=0))
+    assert np.abs(likely - 255 * p[tumor].sum(axis=0)).max() <= 0.501
+    assert np.abs(confidence - 255 * p.max(axis=0)).max() <= 0.501
+
+
+@pytest.mark.parametrize("decided", [decided, decided_by_openvino])
+class TestBothWays:
+    @pytest.mark.parametrize("channels", [2, 3, 21, 254])
+    @pytest.mark.parametrize("spread", [0.01, 1.0, 30.0])
+    def test_they_decide_as_the_softmax_does(self, decided, channels, spread):
+        logits = np.random.default_rng(channels).standard_normal((channels, SIDE, SIDE)).astype(np.float32) * spread
+        if spread < 1:
+            logits = np.round(logits * 50) / 50  # many are equal
+        agrees_with_softmax(decided, logits)
+
+    def test_the_first_of_equals_wins(self, decided):
+        logits = np.zeros((255, SIDE, SIDE), np.float32)
+        logits[7:] = 1
+        assert (decided(logits, [])[0] == 7).all()
+
+    def test_very_different_logits_neither_overflow_nor_vanish(self, decided):
+        logits = np.full((3, SIDE, SIDE), -1e38, np.float32)
+        logits[1] = 1e38
+        winner, likely, confidence = decided(logits, [0])
+        assert (winner == 1).all()
+        assert (likely == 0).all()
+        assert (confidence == 255).all()
+
+    def test_no_tumor_class_means_no_tumor(self, decided):
+        assert not decided(np.ones((2, SIDE, SIDE), np.float32), [])[1].any()
+
+    @pytest.mark.parametrize("channels", [2, 5, 21])
+    @pytest.mark.parametrize("where", [0, -1, slice(None)])
+    def test_what_is_no_number_is_an_error(self, decided, channels, where):
+        logits = np.zeros((channels, SIDE, SIDE), np.float32)
+        logits[where, 10, 20] = np.nan
+        with pytest.raises(ValueError, match="not a number"), np.errstate(invalid="ignore"):
+            decided(logits, [0])
 
 
 class TestLogits:
@@ -27,28 +100,7 @@ class TestLogits:
     def test_they_decide_as_their_softmax_does(self, channels, side, seed, spread):
         rng = np.random.default_rng(seed)
         logits = (rng.standard_normal((channels, side, side)) * spread).astype(np.float32)
-        tumor = [k for k in range(channels) if k % 3 == 1]
-        p = softmax_of(logits)
-        winner, likely, confidence = decided(logits, tumor)
-        np.testing.assert_array_equal(winner, logits.argmax(axis=0))
-        assert np.abs(likely - 255 * p[tumor].sum(axis=0)).max() <= 0.501
-        assert np.abs(confidence - 255 * p.max(axis=0)).max() <= 0.501
-
-    def test_the_first_of_equals_wins(self):
-        logits = np.zeros((255, 8, 8), np.float32)
-        logits[7:] = 1
-        assert (decided(logits, [])[0] == 7).all()
-
-    def test_very_different_logits_neither_overflow_nor_vanish(self):
-        logits = np.full((3, 8, 8), -1e38, np.float32)
-        logits[1] = 1e38
-        winner, likely, confidence = decided(logits, [0])
-        assert (winner == 1).all()
-        assert (likely == 0).all()
-        assert (confidence == 255).all()
-
-    def test_no_tumor_class_means_no_tumor(self):
-        assert not decided(np.zeros((2, 8, 8), np.float32), [])[1].any()
+        agrees_with_softmax(decided, logits)
 
     @pytest.mark.parametrize("part", [slice(0, 64), slice(8, 57)])
     def test_a_pixel_does_not_depend_on_the_strip_that_it_is_looked_at_in(self, part, monkeypatch):
@@ -63,12 +115,6 @@ class TestLogits:
         beside = np.ascontiguousarray(logits.transpose(1, 2, 0)).transpose(2, 0, 1)
         for a, b in zip(decided(logits, [1]), decided(beside, [1]), strict=True):
             np.testing.assert_array_equal(a, b)
-
-    def test_what_is_no_number_is_an_error(self):
-        logits = np.zeros((3, 8, 8), np.float32)
-        logits[:, 3, 3] = np.nan
-        with pytest.raises(ValueError, match="not a number"), np.errstate(invalid="ignore"):
-            decided(logits, [])
 
 
 def test_a_model_without_a_quick_way_is_asked_for_probabilities():

@@ -112,77 +112,7 @@ class TestAnswers:
             assert np.array_equal(several(tiles), reference)
             assert np.array_equal(several(tiles[::-1])[::-1], reference)
 
-    def test_the_result_may_be_changed_in_place_and_is_the_callers_own(self):
-        predict, tiles = openvino.OpenVinoPredictor(model_card(), Pointwise(5), threads=1), tiles_of(1)
-        first = predict(tiles)
-        before = first.copy()
-        second = predict(255 - tiles)
-        assert np.array_equal(first, before)
-        second *= 0
-        assert np.array_equal(predict(tiles), before)
-
-
-class Fixed(torch.nn.Module):
-    """Answers with given logits ``[c, h, w]``, whatever it sees."""
-
-    def __init__(self, logits: np.ndarray) -> None:
-        super().__init__()
-        self.register_buffer("_logits", torch.tensor(logits, dtype=torch.float32))
-
-    def forward(self, x):
-        return self._logits[None] + 0 * x[:, :1]
-
-
-def decided(logits: np.ndarray, tumor: list[int], part: slice = slice(None)):
-    """Winner, tumor and confidence of one tile."""
-    values = fields(len(logits))
-    for k in tumor:
-        values["classes"][k]["role"] = "tumor"
-    predict = openvino.OpenVinoPredictor(card_of(values, "0" * 64), Fixed(logits), threads=1)
-    decision = predict.decide(tiles_of(1), part)
-    return decision.winner[0], decision.tumor[0], decision.confidence[0]
-
-
-class TestDecisions:
-    @pytest.mark.parametrize("channels", [2, 3, 21, 254])
-    @pytest.mark.parametrize("spread", [0.01, 1.0, 30.0])
-    def test_they_are_those_of_the_softmax(self, channels, spread):
-        logits = np.random.default_rng(channels).standard_normal((channels, SIDE, SIDE)).astype(np.float32) * spread
-        if spread < 1:
-            logits = np.round(logits * 50) / 50  # many are equal
-        tumor, part = [k for k in range(channels) if k % 3 == 1], slice(8, 57)
-        p = np.exp(logits.astype(np.float64) - logits.max(axis=0))[:, part, part]
-        p /= p.sum(axis=0)
-        winner, likely, confidence = decided(logits, tumor, part)
-        np.testing.assert_array_equal(winner, logits.argmax(axis=0)[part, part])
-        assert np.abs(likely - 255 * p[tumor].sum(axis=0)).max() <= 0.501
-        assert np.abs(confidence - 255 * p.max(axis=0)).max() <= 0.501
-
-    def test_the_first_of_equals_wins(self):
-        logits = np.zeros((21, SIDE, SIDE), np.float32)
-        logits[7:] = 1
-        assert (decided(logits, [0])[0] == 7).all()
-
-    def test_very_different_logits_neither_overflow_nor_vanish(self):
-        logits = np.full((3, SIDE, SIDE), -1e38, np.float32)
-        logits[1] = 1e38
-        winner, likely, confidence = decided(logits, [0])
-        assert (winner == 1).all()
-        assert (likely == 0).all()
-        assert (confidence == 255).all()
-
-    def test_no_tumor_class_means_no_tumor(self):
-        assert not decided(np.ones((2, SIDE, SIDE), np.float32), [])[1].any()
-
-    @pytest.mark.parametrize("channels", [2, 5, 21])
-    @pytest.mark.parametrize("where", [0, -1, slice(None)])
-    def test_what_is_no_number_is_an_error(self, channels, where):
-        logits = np.zeros((channels, SIDE, SIDE), np.float32)
-        logits[where, 10, 20] = np.nan
-        with pytest.raises(ValueError, match="not a number"):
-            decided(logits, [0])
-
-    def test_bits_do_not_depend_on_the_batch_nor_on_the_number_of_threads(self):
+    def test_bits_of_decisions_do_not_depend_on_them_either(self):
         net, tiles, card = network(classes=21), tiles_of(4), model_card(21)
         one = openvino.OpenVinoPredictor(card, net, threads=1)
         alone = [one.decide(tile[None], slice(8, 57)) for tile in tiles]
@@ -192,6 +122,15 @@ class TestDecisions:
                 np.testing.assert_array_equal(
                     getattr(decision, name), np.concatenate([getattr(d, name) for d in alone])
                 )
+
+    def test_the_result_may_be_changed_in_place_and_is_the_callers_own(self):
+        predict, tiles = openvino.OpenVinoPredictor(model_card(), Pointwise(5), threads=1), tiles_of(1)
+        first = predict(tiles)
+        before = first.copy()
+        second = predict(255 - tiles)
+        assert np.array_equal(first, before)
+        second *= 0
+        assert np.array_equal(predict(tiles), before)
 
 
 class TestRefusals:
