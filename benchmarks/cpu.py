@@ -108,18 +108,18 @@ def openvino_now(card: ModelCard, network: Any, threads: int) -> Predict:
 
 
 def openvino_with(card: ModelCard, network: Any, threads: int, *, streams: int, precision: str) -> Predict:
-    """The same with other settings."""
-    from pipeline.models.openvino import OpenVinoPredictor  # before OpenVINO itself: it keeps its reports off
+    """The same with other settings, from when this is called to the end of the process: it compiles when it is asked."""
+    predict = openvino_now(card, network, threads)
 
-    import openvino  # isort: skip
+    import openvino  # isort: skip - after Noctile's module, which keeps its reports off
 
     compile_model = openvino.Core.compile_model
 
     def changed(core: Any, model: Any, device: str, how: dict[str, Any]) -> Any:
         return compile_model(core, model, device, how | {"NUM_STREAMS": streams, "INFERENCE_PRECISION_HINT": precision})
 
-    with mock.patch.object(openvino.Core, "compile_model", changed):
-        return OpenVinoPredictor(card, network, threads)
+    mock.patch.object(openvino.Core, "compile_model", changed).start()
+    return predict
 
 
 def onnxruntime(card: ModelCard, network: Any, threads: int, *, at_once: int) -> Predict:
