@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, reduce
 from os import cpu_count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,19 +196,22 @@ def _with_softmax(model: openvino.Model, _card: ModelCard) -> openvino.Model:
 def _with_decision(model: openvino.Model, card: ModelCard) -> openvino.Model:
     """The network with the fields of a `Decision` for answers: winner, confidence, and tumor, if it has such a class.
 
-    All are uint8 ``[1, h, w]``. Logits of 21 classes need not leave OpenVINO so, which saves 3 ms a tile beside
-    `pipeline.models.decide.decide_logits` (benchmarks/RESULTS.md).
+    All are uint8 ``[1, h, w]``. Logits of 21 classes need not leave OpenVINO so, nor are their exponentials ever
+    written: taken class by class, OpenVINO adds them up as it computes them, and what it splits it does not copy
+    (docs/decisions/0015).
     """
     model = model.clone()
     logits, channels = _logits(model), np.array([1])
     best = op.topk(logits, np.int64(1), 1, "max", "value", stable=True)  # the first of equals
-    shares = op.exp(op.subtract(logits, best.output(0)))
-    one = op.divide(np.float32(255), op.reduce_sum(shares, channels))
-    answers = [op.squeeze(best.output(1), channels), op.round(one, "half_to_even")]
+    each = op.split(logits, np.int64(1), len(card.classes)).outputs()
+    shares = [op.exp(op.subtract(logit, best.output(0))) for logit in each]
+    one = op.divide(np.float32(255), reduce(op.add, shares))
+    answers = [best.output(1), op.round(one, "half_to_even")]
     if tumor := tumor_channels(card):
-        likely = op.reduce_sum(op.gather(shares, np.array(tumor), np.int64(1)), channels)
+        likely = reduce(op.add, [shares[k] for k in tumor])
         answers.append(op.round(op.multiply(likely, one), "half_to_even"))
-    return openvino.Model([op.convert(answer, "u8") for answer in answers], model.get_parameters(), "decision")
+    answers = [op.squeeze(op.convert(answer, "u8"), channels) for answer in answers]
+    return openvino.Model(answers, model.get_parameters(), "decision")
 
 
 def _logits(model: openvino.Model) -> openvino.Output:
