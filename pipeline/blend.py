@@ -17,6 +17,10 @@ from pipeline.models.decide import Decision, decide_probabilities, is_host
 from pipeline.plan import HEAT_FACTOR, TileGrid, Window
 from pipeline.trust import BlockFacts
 
+_STRIP_PX = 16 * HEAT_FACTOR
+"""Rows of a block that are finished at once on the CPU: what that needs stays in a core's cache. On whole blocks all of
+a tile's steps took a quarter longer, the network's, too. (benchmarks/RESULTS.md)"""
+
 _SEAM_STEP_PX = 16
 """Every so many pixels along a seam are compared: about the size of a cell, within which tiles differ together."""
 
@@ -148,11 +152,16 @@ class Canvas:
             self._flush(self._box.y_stop)
         xp = self._xp
         inside = xp.asarray(tissue.view(np.uint8), device=self._device)
-        for values in (self._labels, *self._maps):
-            values *= inside  # noqa: PLW2901 - in place: they are as large as the block
-        count = pool_sums(xp, inside)
+        step = _STRIP_PX if is_host(inside) else self._box.height
+        pooled = []
+        for y in range(0, self._box.height, step):
+            analysed, labels, *maps = (values[y : y + step] for values in (inside, self._labels, *self._maps))
+            for values in (labels, *maps):
+                values *= analysed  # noqa: PLW2901 - in place
+            pooled.append([pool_sums(xp, values) for values in (analysed, *maps)])
+        count, *sums = (xp.concat(strips) for strips in zip(*pooled, strict=True))
         cells = xp.where(count > 0, count, 1.0)
-        heat, confidence = (_to_host(xp.astype(xp.floor(pool_sums(xp, q) / cells + 0.5), xp.uint8)) for q in self._maps)
+        heat, confidence = (_to_host(xp.astype(xp.floor(q / cells + 0.5), xp.uint8)) for q in sums)
         facts = BlockFacts(int(np.count_nonzero(tissue)), *self._seams.count(tissue, self._box))
         analysed = _to_host(xp.astype(count, xp.uint8))
         return BlockMask(self._box, _to_host(self._labels), heat, confidence, analysed, facts)
