@@ -108,7 +108,7 @@ def openvino_now(card: ModelCard, network: Any, threads: int) -> Predict:
 
 
 def openvino_with(card: ModelCard, network: Any, threads: int, *, streams: int, precision: str) -> Predict:
-    """The same with other settings, from when this is called to the end of the process: it compiles when it is asked."""
+    """The same with other settings, from here to the end of the process: OpenVINO compiles when it is first asked."""
     predict = openvino_now(card, network, threads)
 
     import openvino  # isort: skip - after Noctile's module, which keeps its reports off

@@ -68,7 +68,7 @@ def floor(labels: UInt8) -> None:
     for _ in range(BLOCKS**2):
         for level in levels:
             for y, x in product(range(0, len(level), CHUNK), repeat=2):
-                zstd_encode(np.ascontiguousarray(level[y : y + CHUNK, x : x + CHUNK]).tobytes(), level=3)
+                zstd_encode(np.ascontiguousarray(level[y : y + CHUNK, x : x + CHUNK]).tobytes(), level=1)
 
 
 def main() -> None:

@@ -57,8 +57,9 @@ _COARSEST_PX = 512
 
 _OVERVIEW_CHUNK_PX = 256
 
-_ZSTD = ZstdCodec(level=3)
-"""zstd's own default."""
+_ZSTD = ZstdCodec(level=1)
+"""A fifth quicker than zstd's own default, 3, and as small: 0.0053 bytes a pixel for the samples' labels at either, and
+0.0564 instead of 0.0555 where each pixel is labelled by itself. (benchmarks/RESULTS.md)"""
 
 _MODE = {
     "type": "mode",
