@@ -87,7 +87,7 @@ def start_forkserver(modules: Sequence[str], env: Mapping[str, str]) -> None:
     if sys.platform != "linux":
         return
     home()
-    multiprocessing.set_forkserver_preload([_WORKER, *modules, "workflows.engines.forked"])
+    multiprocessing.set_forkserver_preload(["workflows.engines.forked", _WORKER, *modules])
     before = {name: os.environ.get(name) for name in env}
     os.environ.update(env)
     try:
