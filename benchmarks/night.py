@@ -9,7 +9,7 @@ start), seconds for the slide's own steps (tissue, plan, coarse levels, figures,
 together. With ``--peers``, the same slide and weights go through other programs in the same run.
 
 With ``--study``: a ResNet34 U-Net of 21 classes on slides of 6,000 x 6,000 px. What a second and a third slide add to a
-run, beside the time that the network alone takes for their tiles on the same cores.
+run, beside the time that the network and its decisions alone take for as many tiles on the same cores.
 
 With ``--sizes``: slides of four sizes, and one size with four shares of tissue; a table, and a plot in
 ``build/benchmarks/cost.png``.
@@ -88,13 +88,13 @@ def further_s(one: list[Night], three: list[Night]) -> float:
     return statistics.median(b.seconds - a.seconds for a, b in zip(one, three, strict=True)) / 2
 
 
-def model_seconds(model: Path, backend: str) -> float:
+def model_seconds(model: Path, backend: str, times: int = 101) -> float:
     """Seconds of wall time to predict and decide a tile, as workers do: a process on each core, all at once."""
     with mock.patch.dict(os.environ, MALLOC), ProcessPoolExecutor(CORES, get_context("spawn")) as pool:
-        return statistics.mean(pool.map(_look, [model] * CORES, [backend] * CORES)) / CORES
+        return statistics.mean(pool.map(_look, [model] * CORES, [backend] * CORES, [times] * CORES)) / CORES
 
 
-def _look(model: Path, backend: str) -> float:
+def _look(model: Path, backend: str, times: int) -> float:
     import numpy as np
 
     from pipeline.models.decide import decide
@@ -102,7 +102,7 @@ def _look(model: Path, backend: str) -> float:
 
     predict = load_predictor(model, "cpu", threads=1, backend=backend)
     tile = np.random.default_rng(0).integers(0, 256, (1, 512, 512, 3), np.uint8)
-    return side_by_side({"model": lambda: decide(predict, tile, slice(None))}, runs=101)["model"][0]
+    return side_by_side({"model": lambda: decide(predict, tile, slice(None))}, times)["model"][0]
 
 
 def compare(runs: int, peers: list[str], envs: Path, backend: str) -> None:
@@ -131,23 +131,17 @@ def compare(runs: int, peers: list[str], envs: Path, backend: str) -> None:
     print(f"CPU time of all processes: {statistics.median(night.cpu_s for night in ours):.1f} s for the run")
 
 
-def study(runs: int) -> None:
+def study(runs: int, backend: str) -> None:
     """What slides cost once everything is loaded, with a real network, beside the network alone."""
-    import numpy as np
-
-    from benchmarks.gpu import study_model, tissue_tiles
-    from pipeline.models.load import load_predictor
+    from benchmarks.gpu import study_model
 
     model, first = study_model(BUILD / "study"), slide(6_000, 6_000)
-    predict = load_predictor(model, "cpu")
-    tiles = tissue_tiles(8)
     alone: list[float] = []
     one: list[Night] = []
     three: list[Night] = []
     for _ in range(runs):  # side by side: the machine's mood is the same for all
-        work = {"model": lambda: [np.asarray(predict(tiles[k : k + 2])) for k in range(0, 8, 2)]}
-        alone.append(side_by_side(work, 1)["model"][0] / 8)
-        for all_nights, found in zip((one, three), nights(first, model, 1), strict=True):
+        alone.append(model_seconds(model, backend, times=15))
+        for all_nights, found in zip((one, three), nights(first, model, 1, backend), strict=True):
             all_nights.extend(found)
     tile_s = statistics.median(alone)
     slide_s, n = further_s(one, three), one[0].tiles
@@ -197,7 +191,7 @@ def main() -> None:
     if a.sizes:
         sizes()
     elif a.study:
-        study(a.runs)
+        study(a.runs, a.backend)
     else:
         compare(a.runs, a.peers, a.envs, a.backend)
 

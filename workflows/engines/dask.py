@@ -59,6 +59,7 @@ _CONFIG = {
     "distributed.deploy.lost-worker-timeout": "1000 days",  # nannies replace workers; the cluster gives none up
     "distributed.worker.use-file-locking": False,  # the folder is this run's alone
     "distributed.worker.profile.enabled": False,  # nobody looks at what it finds, a hundred times a second
+    "distributed.admin.tick.interval": "1s",  # event loops are asked whether they respond, else 50 times a second
 }
 """For a local cluster."""
 
