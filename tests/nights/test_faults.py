@@ -66,11 +66,6 @@ def killed(world: World, out: Path, moments: list[tuple[float, str]], seed: int,
     return kills
 
 
-IN_FLIGHT = 2 * WORKERS
-"""Blocks that may be begun again after a kill: for each worker the one that it computes and the one before, whose
-outcome is on its way to the ledger. (In 1 of 25 nights there were three, else at most two.)"""
-
-
 def redone(out: Path, log: Path) -> int:
     """How often a block was begun that had been begun before; none that the ledger has."""
     written = Counter((line["slide_id"], *line["block"]) for line in ledger(out) if line["event"] == "segment")
@@ -88,7 +83,7 @@ def test_kill_9_of_client_and_workers_changes_no_byte(world, undisturbed, tmp_pa
     assert code == 0, said
     same(contents(out), contents(undisturbed))
     assert kills >= 3
-    assert redone(out, log) <= IN_FLIGHT * kills
+    assert redone(out, log) <= WORKERS * kills
     assert world.left_in_temporary() == []  # what the killed left, the last one removed
     assert sorted(path.name for path in out.iterdir()) == RESULTS
 
@@ -110,7 +105,7 @@ def test_kill_9_at_25_moments_changes_no_byte(world, undisturbed, tmp_path):
         code, said = world.start(out, NIGHTMARE_LOG=log).wait()
         assert code == 0, said
         same(contents(out), contents(undisturbed))
-        assert redone(out, log) <= IN_FLIGHT
+        assert redone(out, log) <= WORKERS
         again[role, redone(out, log)] += 1
         assert sorted(path.name for path in out.iterdir()) == RESULTS
         shutil.rmtree(out)
