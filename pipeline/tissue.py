@@ -151,8 +151,8 @@ def find_tissue(thumbnail: UInt8, frame: Frame, spec: TissueSpec) -> TissueMask:
     if np.mean(_strips(thumbnail, lambda rgb: _least(rgb) >= LIT)) < LIT_SHARE:
         nowhere = np.zeros(thumbnail.shape[:2], np.bool_)
         return TissueMask(nowhere, frame, "dark background", ("no_tissue", "not_h_and_e"))
-    found, grey, glass, rule = _evidence(thumbnail, frame)
-    ink, pen = _ink(thumbnail, glass, frame)
+    found, grey, densities, rule = _evidence(thumbnail, frame)
+    ink, pen = _ink(thumbnail, densities, frame)
     candidate_mm2 = np.count_nonzero(found) * frame.pixel_area_mm2
     pieces = _close(found & ~ink, round(CLOSE_UM / 2 / frame.mpp)) & ~ink
     pieces = _without_grey(pieces, found & ~ink, grey)
@@ -171,17 +171,17 @@ def find_tissue(thumbnail: UInt8, frame: Frame, spec: TissueSpec) -> TissueMask:
 
 
 def _evidence(thumbnail: UInt8, frame: Frame) -> tuple[Bool, Bool, Float32, str]:
-    """Where there is evidence of tissue; where what is dense is grey; the glass; the thresholds as words."""
+    """Where there is evidence of tissue; where what is dense is grey; `_densities`; the thresholds as words."""
     light = _strips(thumbnail, lambda rgb: _mean(rgb.astype(np.float32)))
     deviation = _deviation(light, frame)
     empty = (light > 150) & (deviation < GLASS_TEXTURE) & _strips(thumbnail, lambda rgb: _spread(rgb) < 24)
     del light
     seen = np.count_nonzero(empty) >= max(64, empty.size // 500)
     levels = [np.median(thumbnail[..., k][empty]) if seen else _DEFAULT_GLASS for k in range(3)]
-    glass = np.asarray(levels, np.float32)
+    densities = _densities(np.asarray(levels, np.float32))
     sigma = SMOOTH_UM / frame.mpp
-    density = scipy.ndimage.gaussian_filter(_strips(thumbnail, lambda rgb: _mean(_density(rgb, glass))), sigma)
-    chroma = scipy.ndimage.gaussian_filter(_strips(thumbnail, lambda rgb: _spread(_density(rgb, glass))), sigma)
+    density = scipy.ndimage.gaussian_filter(_strips(thumbnail, lambda rgb: _mean(_density(rgb, densities))), sigma)
+    chroma = scipy.ndimage.gaussian_filter(_strips(thumbnail, lambda rgb: _spread(_density(rgb, densities))), sigma)
     low, high, most = CHROMA_BOUNDS
     if seen:  # as low as this glass allows
         high = float(np.clip(2 * np.quantile(chroma[empty], 0.95), low, high))
@@ -193,7 +193,7 @@ def _evidence(thumbnail: UInt8, frame: Frame) -> tuple[Bool, Bool, Float32, str]
     texture = scipy.ndimage.binary_erosion(deviation > deviation_min, iterations=_window(frame) // 2, border_value=1)
     found = (density > od_min) | (chroma > chroma_min) | texture
     rule = f"density > {od_min:.3f} or colour > {chroma_min:.3f} or texture > {deviation_min:.1f}"
-    return found, chroma < GREY * density, glass, rule
+    return found, chroma < GREY * density, densities, rule
 
 
 def _without_grey(pieces: Bool, found: Bool, grey: Bool) -> Bool:
@@ -207,14 +207,14 @@ def _without_grey(pieces: Bool, found: Bool, grey: Bool) -> Bool:
     return np.asarray(keep[number])
 
 
-def _ink(thumbnail: UInt8, glass: Float32, frame: Frame) -> tuple[Bool, bool]:
+def _ink(thumbnail: UInt8, densities: Float32, frame: Frame) -> tuple[Bool, bool]:
     """Strokes of a pen, black borders and specks, with their fringe; whether a pen was among them."""
-    inky = _strips(thumbnail, lambda rgb: _inky(_density(rgb, glass)))
+    inky = _strips(thumbnail, lambda rgb: _inky(_density(rgb, densities)))
     strokes = _without_small(scipy.ndimage.binary_opening(scipy.ndimage.binary_closing(inky)), INK_MIN_MM2, frame)
     if not strokes.any():
         return strokes, False
     grown: Bool = scipy.ndimage.binary_dilation(strokes, iterations=max(1, round(INK_FRINGE_UM / frame.mpp)))
-    return grown, _has_pen(strokes, _strips(thumbnail, lambda rgb: _black(_density(rgb, glass))), frame)
+    return grown, _has_pen(strokes, _strips(thumbnail, lambda rgb: _black(_density(rgb, densities))), frame)
 
 
 def _has_pen(strokes: Bool, black: Bool, frame: Frame) -> bool:
@@ -244,11 +244,15 @@ def _black(density: Float32) -> Bool:
     return (_least(density) > 0.55) & (_spread(density) < 0.3 * _most(density))
 
 
-def _density(rgb: UInt8, glass: Float32) -> Float32:
-    """Optical density against the glass, not below 0."""
+def _densities(glass: Float32) -> Float32:
+    """Optical density of each level of each channel against the glass, not below 0, ``[256, 3]``."""
     levels = np.arange(256, dtype=np.float32)[:, None]
-    table = np.maximum(np.log10((glass + 1) / (levels + 1)), 0).astype(np.float32)
-    return np.stack([table[:, k].take(rgb[k]) for k in range(3)])
+    return np.asarray(np.maximum(np.log10((glass + 1) / (levels + 1)), 0), np.float32)
+
+
+def _density(rgb: UInt8, densities: Float32) -> Float32:
+    """Optical density of planes, by what `_densities` says of their levels."""
+    return np.stack([densities[:, k].take(rgb[k]) for k in range(3)])
 
 
 def _strips(image: UInt8, of: Callable[[UInt8], Any]) -> Any:
