@@ -137,9 +137,9 @@ def from_memory(report: Report, device: str, study: Path) -> None:
     inside = np.ones((stride, n * stride), np.bool_)
 
     def block() -> None:
-        canvas = Canvas(box, grid, "crop", list(range(1, 22)), [0])
+        canvas = Canvas(box, grid, "crop", list(range(1, 22)), [0], inside)
         canvas.add([(0, k) for k in range(n)], predict(tiles))
-        canvas.finish(inside)
+        canvas.finish()
 
     report(f"from memory to labels, batch {n}", f"{per_second(n, block, device):.3g} tiles/s")
 

@@ -99,7 +99,7 @@ def through_openslide(case: Case) -> Steps:
 def _blocks(case: Case, reader: SlideReader) -> Steps:
     yield
     for block in case.plan.blocks:
-        for _ in read_tiles(reader, case.plan, block.tiles, []):
+        for _ in read_tiles(reader, case.plan, block.tiles):
             yield
 
 

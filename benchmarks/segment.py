@@ -81,8 +81,9 @@ def _row(path: Path, model: Path, n_blocks: int, scratch: Path, backend: str) ->
     clock, n = Clock(), 0
     codes = [c.code for c in card.classes]
     for block in plan.blocks[:n_blocks]:
-        canvas = Canvas(block.box, plan.grid, plan.window, codes, [0])
-        tiles = read_tiles(reader, plan, block.tiles, [])
+        with clock("join"):
+            canvas = Canvas(block.box, plan.grid, plan.window, codes, [0], tissue.on(block.box, plan.frame))
+        tiles = read_tiles(reader, plan, block.tiles)
         for _ in block.tiles:
             with clock("read"):
                 position, pixels = next(tiles)
@@ -92,7 +93,7 @@ def _row(path: Path, model: Path, n_blocks: int, scratch: Path, backend: str) ->
                 canvas.add_decided([position], decision)
             n += 1
         with clock("join"):
-            mask = canvas.finish(tissue.on(block.box, plan.frame))
+            mask = canvas.finish()
         with clock("write"):
             store.write(mask.box, mask.labels, mask.heat, mask.confidence)
     plain = Clock()

@@ -14,17 +14,14 @@ import numpy.typing as npt
 
 from pipeline.geometry import Box
 from pipeline.models.decide import Decision, decide_probabilities, is_host
-from pipeline.plan import HEAT_FACTOR, TileGrid, Window
+from pipeline.plan import HEAT_FACTOR, TileGrid, Window, cells_under
 from pipeline.trust import BlockFacts
-
-_STRIP_PX = 16 * HEAT_FACTOR
-"""Rows of a block that are finished at once on the CPU: what that needs stays in a core's cache. On whole blocks all of
-a tile's steps took a quarter longer, the network's, too. (benchmarks/RESULTS.md)"""
 
 _SEAM_STEP_PX = 16
 """Every so many pixels along a seam are compared: about the size of a cell, within which tiles differ together."""
 
 UInt8 = npt.NDArray[np.uint8]
+Bool = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
 
 
@@ -68,25 +65,37 @@ class Canvas:
 
     Tiles are added row of tiles by row of tiles. A row of pixels is decided as soon as no later tile can reach it, so
     the float sums are one tile high and as wide as the block, never the whole block; with ``crop``, where every pixel
-    has one tile, there are none.
+    has one tile, there are none. What is decided is cut to the tissue and pooled at once, while it is in the
+    processor's cache: where no tile is, nothing is done, and the maps never stand at full size.
     The result does not depend on the block: each pixel sees its tiles in one order.
 
     Args:
-        box: the block's pixels.
+        box: the block's pixels; starts at the corner of a core.
         grid: the tiles' grid.
         window: how tiles are joined.
         codes: label value of each channel.
         tumor_channels: channels whose probabilities add up to the tumor's.
+        tissue: bool ``[box.height, box.width]``, taken over; pixels that are not tissue will be 0 everywhere.
     """
 
     def __init__(
-        self, box: Box, grid: TileGrid, window: Window, codes: Sequence[int], tumor_channels: Sequence[int]
+        self,
+        box: Box,
+        grid: TileGrid,
+        window: Window,
+        codes: Sequence[int],
+        tumor_channels: Sequence[int],
+        tissue: Bool,
     ) -> None:
         self._box, self._grid, self._window = box, grid, window
         self._codes, self._tumor = codes, list(tumor_channels)
+        beyond = [-n % grid.stride_px for n in tissue.shape]
+        self._tissue = np.pad(tissue, [(0, n) for n in beyond]) if any(beyond) else tissue
+        self._whole = Box(box.y, box.x, *self._tissue.shape)  # cores that the slide's edge cuts are whole here
         self._xp: Any = None  # namespace, arrays and device come with the first tile
         self._labels: Any = None
-        self._maps: Any = None
+        self._inside: Any = None
+        self._pooled: Any = None
         self._top = box.y  # rows above are decided
         self._sums: Any = None
         self._totals: Any = None
@@ -130,54 +139,56 @@ class Canvas:
         if self._xp is None:
             self._start(decision.winner)
         self._seams.add_decided(positions, decision.winner)
-        for k, (row, col) in enumerate(positions):
-            whole = self._grid.core(row, col)
-            part = whole.intersect(self._box)
-            self._put(part, decision, (k, *part.slices(whole)))
+        core = slice(self._grid.stride_px)
+        fields = (values[:, core, core] for values in (decision.winner, decision.tumor, decision.confidence))
+        self._settle([self._grid.core(*position) for position in positions], Decision(*fields))
 
-    def finish(self, tissue: npt.NDArray[np.bool_]) -> BlockMask:
-        """The block's labels and maps; pixels that are not tissue are 0 everywhere. Nothing can be added afterwards.
+    def leave_out(self, position: tuple[int, int]) -> None:
+        """The core of a tile is not analysed, whatever its neighbours say. To be said before any tile of a later row.
 
         Args:
-            tissue: bool ``[box.height, box.width]``; each of its pixels must lie under a tile that was added.
+            position: (row, col) of a tile in the grid, whose pixels cannot be read.
+        """
+        where = self._grid.core(*position).intersect(self._whole).slices(self._whole)
+        self._tissue[where] = False
+        if self._xp is not None:
+            self._inside[where] = 0
+
+    def finish(self) -> BlockMask:
+        """The block's labels and maps; nothing can be added afterwards.
 
         Raises:
             ValueError: if there is tissue, but no tile was added.
         """
         if self._xp is None:
-            if tissue.any():
+            if self._tissue.any():
                 raise ValueError(f"{self._box} has tissue, but is without tiles")
             self._start(np.empty(0, np.float32))
         if self._window == "blend":
-            self._flush(self._box.y_stop)
-        xp = self._xp
-        inside = xp.asarray(tissue.view(np.uint8), device=self._device)
-        step = _STRIP_PX if is_host(inside) else self._box.height
-        pooled = []
-        for y in range(0, self._box.height, step):
-            analysed, labels, *maps = (values[y : y + step] for values in (inside, self._labels, *self._maps))
-            for values in (labels, *maps):
-                values *= analysed  # noqa: PLW2901 - in place
-            pooled.append([pool_sums(xp, values) for values in (analysed, *maps)])
-        count, *sums = (xp.concat(strips) for strips in zip(*pooled, strict=True))
+            self._flush(self._whole.y_stop)
+        xp, box = self._xp, self._box
+        count, *sums = self._pooled[:, : -(-box.height // HEAT_FACTOR), : -(-box.width // HEAT_FACTOR)]
         cells = xp.where(count > 0, count, 1.0)
         heat, confidence = (_to_host(xp.astype(xp.floor(q / cells + 0.5), xp.uint8)) for q in sums)
-        facts = BlockFacts(int(np.count_nonzero(tissue)), *self._seams.count(tissue, self._box))
         analysed = _to_host(xp.astype(count, xp.uint8))
-        return BlockMask(self._box, _to_host(self._labels), heat, confidence, analysed, facts)
+        tissue = self._tissue[: box.height, : box.width]
+        facts = BlockFacts(int(np.count_nonzero(tissue)), *self._seams.count(tissue, box))
+        labels = _to_host(self._labels[: box.height, : box.width])
+        return BlockMask(box, labels, heat, confidence, analysed, facts)
 
     def _start(self, first: Any) -> None:
         xp = self._xp = array_api_compat.array_namespace(first)
-        device = self._device = array_api_compat.device(first)
-        shape = (self._box.height, self._box.width)
-        self._labels = xp.zeros(shape, dtype=xp.uint8, device=device)
-        self._maps = tuple(xp.zeros(shape, dtype=xp.uint8, device=device) for _ in range(2))
+        device = array_api_compat.device(first)
+        height, width = self._tissue.shape
+        self._inside = xp.asarray(self._tissue.view(np.uint8), device=device)
+        self._labels = xp.zeros((height, width), dtype=xp.uint8, device=device)
+        self._pooled = xp.zeros((3, height // HEAT_FACTOR, width // HEAT_FACTOR), dtype=xp.float32, device=device)
         self._lut = xp.asarray(np.asarray(self._codes, np.uint8), device=device)
         if self._window == "blend":
             self._weights = xp.asarray(window_weights("blend", self._grid), device=device)
-            height = self._grid.tile_px
-            self._sums = xp.zeros((len(self._codes), height, shape[1]), dtype=xp.float32, device=device)
-            self._totals = xp.zeros((height, shape[1]), dtype=xp.float32, device=device)
+            band = (-(-self._grid.tile_px // HEAT_FACTOR) + 1) * HEAT_FACTOR  # rows are decided by whole cells
+            self._sums = xp.zeros((len(self._codes), band, width), dtype=xp.float32, device=device)
+            self._totals = xp.zeros((band, width), dtype=xp.float32, device=device)
 
     def _add_faded(self, row: int, col: int, probabilities: Any) -> None:
         """Add one tile to the sums of the band that it lies in."""
@@ -186,33 +197,47 @@ class Canvas:
         if part.y < self._top:
             raise ValueError(f"tile ({row}, {col}) was added after rows that it covers were decided")
         self._flush(part.y)
-        band = Box(self._top, self._box.x, self._grid.tile_px, self._box.width)
+        band = Box(self._top, self._box.x, *self._totals.shape)
         outer, inner = part.slices(band), part.slices(tile)
         weights = self._weights[inner]
         self._sums[(slice(None), *outer)] += probabilities[(slice(None), *inner)] * weights
         self._totals[outer] += weights
 
     def _flush(self, y: int) -> None:
-        """Decide the rows above ``y`` and move the band down to it."""
-        n = min(y - self._top, self._grid.tile_px)
+        """Decide the rows above ``y`` but for those of a cell that it cuts, and move the band down."""
+        top = y - (y - self._box.y) % HEAT_FACTOR
+        n = min(top - self._top, len(self._totals))
         if n <= 0:
             return
-        rows = Box(self._top, self._box.x, min(n, self._box.y_stop - self._top), self._box.width)
+        rows = Box(self._top, self._box.x, min(n, self._whole.y_stop - self._top), self._whole.width)
         sums, totals = self._sums[None, :, : rows.height], self._totals[: rows.height]
-        self._put(rows, decide_probabilities(sums, self._tumor, totals), (0,))
+        self._settle([rows], decide_probabilities(sums, self._tumor, totals))
         xp = self._xp
         self._sums = xp.concat((self._sums[:, n:], xp.zeros_like(self._sums[:, :n])), axis=1)
         self._totals = xp.concat((self._totals[n:], xp.zeros_like(self._totals[:n])), axis=0)
-        self._top = y
+        self._top = top
 
-    def _put(self, part: Box, decision: Decision, which: tuple[Any, ...]) -> None:
-        """Write what was decided for a part of the block: labels, tumor map, confidence map."""
-        where, xp = part.slices(self._box), self._xp
-        winner, *maps = (values[which] for values in (decision.winner, decision.tumor, decision.confidence))
+    def _settle(self, parts: Sequence[Box], decision: Decision) -> None:
+        """Write what was decided of parts of the block, all of one size and of whole cells: labels, and pooled maps."""
+        xp, winner = self._xp, decision.winner
+        places = [part.slices(self._whole) for part in parts]
+        inside = xp.stack([self._inside[place] for place in places])
+        labels = self._labels_of(winner) * inside
+        maps = xp.stack((inside, decision.tumor * inside, decision.confidence * inside))
+        n, height, width = winner.shape
+        pooled = pool_sums(xp, xp.reshape(maps, (3 * n * height, width)))
+        pooled = xp.reshape(pooled, (3, n, height // HEAT_FACTOR, width // HEAT_FACTOR))
+        for k, place in enumerate(places):
+            self._labels[place] = labels[k]
+            self._pooled[(slice(None), *(cells_under(pixels) for pixels in place))] = pooled[:, k]
+
+    def _labels_of(self, winner: Any) -> Any:
+        """Codes of channels, uint8 like ``winner``."""
+        first, xp = self._codes[0], self._xp
+        if list(self._codes) == list(range(first, first + len(self._codes))):
+            return winner + first  # looking them up takes forty times as long
         index = xp.reshape(winner if is_host(winner) else xp.astype(winner, xp.int64), (-1,))  # torch takes no others
-        self._labels[where] = xp.reshape(xp.take(self._lut, index, axis=0), winner.shape)
-        for into, new in zip(self._maps, maps, strict=True):
-            into[where] = new
+        return xp.reshape(xp.take(self._lut, index, axis=0), winner.shape)
 
 
 class Seams:

@@ -12,7 +12,7 @@ from scipy import ndimage
 from pipeline.geometry import Box, Frame
 from pipeline.masks.store import MaskStore
 from pipeline.models.card import ClassInfo
-from pipeline.plan import HEAT_FACTOR, Block, TilePlan
+from pipeline.plan import Block, TilePlan, cells_under
 from pipeline.trust import CoreCount
 
 UInt8 = npt.NDArray[np.uint8]
@@ -96,7 +96,7 @@ def count_cores(
             continue  # with blend, a neighbour's tile that reaches in
         ys, xs = plan.grid.core(row, col).intersect(plan.frame.box).slices(block.box)
         pixels = Image.fromarray(labels[ys, xs]).histogram()  # numpy's takes half as long again (RESULTS.md)
-        sure = weighted[_cells(ys), _cells(xs)].sum(dtype=np.int64)
+        sure = weighted[cells_under(ys), cells_under(xs)].sum(dtype=np.int64)
         yield CoreCount(row, col, tuple(pixels[code] for code in codes), int(sure))
 
 
@@ -162,11 +162,6 @@ def tumor_foci(store: MaskStore, tumor_codes: list[int]) -> tuple[int, float]:
     areas = np.bincount(regions[tumor])[1:] * frames[level].pixel_area_mm2
     areas = areas[areas >= MIN_FOCUS_MM2]
     return len(areas), float(areas.max(initial=0.0))
-
-
-def _cells(pixels: slice) -> slice:
-    """The heat-map cells under a run of pixels that starts on a cell's edge."""
-    return slice(pixels.start // HEAT_FACTOR, -(-pixels.stop // HEAT_FACTOR))
 
 
 def _um(box: Box, frame: Frame) -> tuple[float, float, float, float]:

@@ -7,7 +7,7 @@ from the frame's corner. A block is a whole number of cores, so with ``crop`` no
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -249,27 +249,30 @@ def plan_tiles(slide_id: str, native: Frame, tissue: TissueMask, tiling: Tiling)
     for row in range(math.ceil(n_rows / n_cores)):
         for col in range(math.ceil(n_cols / n_cores)):
             box = _block_box(row, col, side, frame)
-            if touches(box):
-                tiles = tuple(
-                    tile
-                    for tile in _tiles_near(grid, tiling.window, row * n_cores, col * n_cores, n_cores)
-                    if touches(grid.reach(*tile, tiling.window).intersect(box))
-                )
+            if touches([box], [box]).any():
+                rows, cols = _near(grid, tiling.window, row * n_cores, col * n_cores, n_cores)
+                down = [grid.reach(k, cols.start, tiling.window).intersect(box) for k in rows]
+                across = [grid.reach(rows.start, k, tiling.window).intersect(box) for k in cols]
+                tiles = tuple((rows[i], cols[k]) for i, k in np.argwhere(touches(down, across)).tolist())
                 blocks.append(Block(row, col, box, tiles))
     return TilePlan(slide_id, tiling.mpp, frame, grid, tiling.window, side, tiling.n_classes, tuple(blocks))
+
+
+def cells_under(pixels: slice) -> slice:
+    """The heat-map pixels under a run of label-map pixels that starts on the edge of one."""
+    return slice(pixels.start // HEAT_FACTOR, -(-pixels.stop // HEAT_FACTOR))
 
 
 def _block_box(row: int, col: int, side: int, frame: Frame) -> Box:
     return Box(row * side, col * side, side, side).intersect(frame.box)
 
 
-def _tiles_near(grid: TileGrid, window: Window, row: int, col: int, n_cores: int) -> Iterator[tuple[int, int]]:
-    """Grid positions whose reach may touch the block whose first core is (row, col), sorted."""
+def _near(grid: TileGrid, window: Window, row: int, col: int, n_cores: int) -> tuple[range, range]:
+    """Rows and columns of the grid whose tiles' reach may touch the block whose first core is (row, col)."""
     n_rows, n_cols = grid.shape
     ring = 0 if window == "crop" else math.ceil(grid.margin_px / grid.stride_px)
-    for r in range(max(0, row - ring), min(n_rows, row + n_cores + ring)):
-        for c in range(max(0, col - ring), min(n_cols, col + n_cores + ring)):
-            yield r, c
+    rows = range(max(0, row - ring), min(n_rows, row + n_cores + ring))
+    return rows, range(max(0, col - ring), min(n_cols, col + n_cores + ring))
 
 
 def _runs(tiles: tuple[tuple[int, int], ...]) -> Iterator[list[int]]:
@@ -282,22 +285,36 @@ def _runs(tiles: tuple[tuple[int, int], ...]) -> Iterator[list[int]]:
 
 
 class _TissueTest:
-    """Whether a box of ``frame`` has tissue, by an integral image of the mask; exact where that is the coarser one."""
+    """Whether boxes of ``frame`` have tissue, by an integral image of the mask; exact where that is the coarser one."""
 
     def __init__(self, tissue: TissueMask, frame: Frame) -> None:
         height, width = tissue.mask.shape
         self._sums: npt.NDArray[np.int64] = np.zeros((height + 1, width + 1), np.int64)
         np.cumsum(np.cumsum(tissue.mask, axis=0, dtype=np.int64), axis=1, out=self._sums[1:, 1:])
         self._ratio_y, self._ratio_x = frame.mpp_y / tissue.frame.mpp_y, frame.mpp_x / tissue.frame.mpp_x
-        self._box = frame.box
+        self._extent = frame.extent
 
-    def __call__(self, box: Box) -> bool:
-        box = box.intersect(self._box)
-        if box.area == 0:
-            return False
+    def __call__(self, down: Sequence[Box], across: Sequence[Box]) -> npt.NDArray[np.bool_]:
+        """Of all boxes that have the rows of one and the columns of another.
+
+        Args:
+            down: whose rows.
+            across: whose columns.
+
+        Returns:
+            bool ``[len(down), len(across)]``.
+        """
         n_y, n_x = self._sums.shape
-        y, y_stop = (min(math.floor((v + 0.5) * self._ratio_y), n_y - 1) for v in (box.y, box.y_stop - 1))
-        x, x_stop = (min(math.floor((v + 0.5) * self._ratio_x), n_x - 1) for v in (box.x, box.x_stop - 1))
-        y_stop, x_stop = min(y_stop + 1, n_y - 1), min(x_stop + 1, n_x - 1)
-        s = self._sums
-        return bool(s[y_stop, x_stop] - s[y, x_stop] - s[y_stop, x] + s[y, x] > 0)
+        y, y_stop = _under([(b.y, b.y_stop) for b in down], self._extent.height, self._ratio_y, n_y - 1)
+        x, x_stop = _under([(b.x, b.x_stop) for b in across], self._extent.width, self._ratio_x, n_x - 1)
+        upper, lower = self._sums[y], self._sums[y_stop]
+        return np.asarray(lower[:, x_stop] - lower[:, x] - upper[:, x_stop] + upper[:, x] > 0)
+
+
+def _under(
+    runs: Sequence[tuple[int, int]], end: int, ratio: float, mask_end: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """First pixels, and those after the last, of a mask under runs of pixels, which are cut at 0 and ``end``."""
+    start, stop = np.clip(np.array(runs, np.int64), 0, end).T
+    first, last = (np.minimum(np.floor((at + 0.5) * ratio).astype(np.int64), mask_end) for at in (start, stop - 1))
+    return first, np.where(start < stop, np.minimum(last + 1, mask_end), first)

@@ -1,7 +1,7 @@
 """One block: read its tiles, predict, join. `segment_block` is the whole product; the rest says where and when."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -46,11 +46,18 @@ def segment_block(
         batch_size: tiles in a batch; batches are cut from the block's sorted tiles that can be read.
     """
     classes = predict.card.classes
-    canvas = Canvas(block.box, plan.grid, plan.window, [c.code for c in classes], tumor_channels(predict.card))
+    codes = [c.code for c in classes]
     inside = tissue.on(block.box, plan.frame)
+    tissue_px = int(np.count_nonzero(inside))
+    canvas = Canvas(block.box, plan.grid, plan.window, codes, tumor_channels(predict.card), inside)
     unread: list[Position] = []
     focus: list[float] = []
-    tiles = read_tiles(reader, plan, block.tiles, unread)
+
+    def leave_out(position: Position) -> None:
+        unread.append(position)
+        canvas.leave_out(position)
+
+    tiles = read_tiles(reader, plan, block.tiles, leave_out)
     while batch := list(islice(tiles, batch_size)):
         positions, pixels = [position for position, _ in batch], np.stack([pixels for _, pixels in batch])
         if plan.window == "crop":
@@ -58,28 +65,27 @@ def segment_block(
         else:
             canvas.add(positions, predict(pixels))
         focus.extend(_focus(plan, block, inside, batch))
-    lost = [(position, plan.grid.core(*position).intersect(block.box)) for position in unread]
-    unread_px = np.count_nonzero(inside)
-    for _, part in lost:
-        inside[part.slices(block.box)] = False
-    mask = canvas.finish(inside)
+    mask = canvas.finish()
     facts = replace(
         mask.facts,
-        unread=tuple(position for position, part in lost if part.area),
-        unread_px=int(unread_px) - mask.facts.analysed_px,
+        unread=tuple(position for position in unread if plan.grid.core(*position).intersect(block.box).area),
+        unread_px=tissue_px - mask.facts.analysed_px,
         focus_tiles=len(focus),
         blurred_tiles=sum(value < MIN_SHARPNESS for value in focus),
-        cores=tuple(count_cores(plan, block, [c.code for c in classes], mask.labels, mask.analysed, mask.confidence)),
+        cores=tuple(count_cores(plan, block, codes, mask.labels, mask.analysed, mask.confidence)),
     )
     return replace(mask, facts=facts)
 
 
 def read_tiles(
-    reader: SlideReader, plan: TilePlan, tiles: Iterable[Position], unread: list[Position]
+    reader: SlideReader,
+    plan: TilePlan,
+    tiles: Iterable[Position],
+    leave_out: Callable[[Position], object] = lambda _: None,
 ) -> Iterator[tuple[Position, UInt8]]:
     """Grid positions with their pixels, uint8 ``[tile_px, tile_px, 3]``; neighbours in a row are read together.
 
-    Where that fails each is read by itself; those that cannot be read are left out and added to ``unread``.
+    Where that fails each is read by itself; those that cannot be read are left out, and ``leave_out`` is told.
     """
     for run in _rows_of_neighbours(tiles, _ALONE if plan.grid.overlap_px == 0 else len(plan.tiles)):
         try:
@@ -89,7 +95,7 @@ def read_tiles(
                 try:
                     yield from _read_run(reader, plan, [position])
                 except SlideReadError:
-                    unread.append(position)
+                    leave_out(position)
 
 
 def _read_run(reader: SlideReader, plan: TilePlan, run: Sequence[Position]) -> list[tuple[Position, UInt8]]:

@@ -210,7 +210,7 @@ def _plan_slide(reader: SlideReader, key: str, written: str, run: RunContext, fo
 def _stain_amounts(reader: SlideReader, plan: TilePlan) -> Amounts | None:
     """Of the slide's tissue, from tiles that are spread evenly over it; None where none can be read."""
     spread = plan.tiles[:: max(1, len(plan.tiles) // _STAIN_TILES)]
-    tiles = read_tiles(reader, plan, spread, [])
+    tiles = read_tiles(reader, plan, spread)
     return stain_amounts(pixels[::_STAIN_STEP, ::_STAIN_STEP] for _, pixels in tiles)
 
 

@@ -293,7 +293,7 @@ class _Look:
         reader = open_slide(self.entry.path, slide_id=self.entry.slide_id, mpp=self.entry.mpp)
         n, start = 0, 0.0
         try:
-            tiles = read_tiles(reader, plan, cycle(middle), [])
+            tiles = read_tiles(reader, plan, cycle(middle))
             while batch := list(islice(tiles, batch_size)):
                 float(predict(np.stack([pixels for _, pixels in batch]))[0, 0, 0, 0])  # waits for a GPU
                 if not start:  # the first batch warms up

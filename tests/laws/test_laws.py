@@ -167,7 +167,7 @@ class TestLaw3:
         grid, codes = TileGrid(64, 16, Extent(130, 170)), [1, 3, 5]
         weights = window_weights("blend", grid)
         sums, totals = np.zeros((3, 300, 300)), np.zeros((300, 300))
-        canvas = Canvas(Box(0, 0, 130, 170), grid, "blend", codes, [0])
+        canvas = Canvas(Box(0, 0, 130, 170), grid, "blend", codes, [0], np.ones((130, 170), bool))
         for row in range(grid.shape[0]):
             for col in range(grid.shape[1]):
                 p = rng.random((3, 64, 64)).astype(np.float32)
@@ -176,7 +176,7 @@ class TestLaw3:
                 here = grid.tile(row, col).shift(50, 50).slices()
                 sums[(slice(None), *here)] += weights * p
                 totals[here] += weights
-        mask = canvas.finish(np.ones((130, 170), bool))
+        mask = canvas.finish()
         mean = (sums / np.maximum(totals, 1e-9))[:, 50:180, 50:220]
         np.testing.assert_array_equal(mask.labels, np.asarray(codes)[mean.argmax(axis=0)])
         cells = np.add.reduceat(np.add.reduceat(mean[0], range(0, 130, 8), axis=0), range(0, 170, 8), axis=1)
@@ -296,16 +296,18 @@ class TestLaw7:
 
 class TestCanvas:
     def test_a_tile_that_comes_too_late_is_refused(self):
-        canvas = Canvas(Box(0, 0, 200, 64), TileGrid(64, 16, Extent(200, 64)), "blend", [1], [])
+        canvas = Canvas(
+            Box(0, 0, 200, 64), TileGrid(64, 16, Extent(200, 64)), "blend", [1], [], np.ones((200, 64), bool)
+        )
         p = np.ones((1, 64, 64), np.float32)
         canvas.add([(2, 0)], p[None])
         with pytest.raises(ValueError, match="decided"):
             canvas.add([(0, 0)], p[None])
 
     def test_a_block_without_tiles_is_refused(self):
-        canvas = Canvas(Box(0, 0, 8, 8), TileGrid(64, 16, Extent(8, 8)), "crop", [1], [])
+        canvas = Canvas(Box(0, 0, 8, 8), TileGrid(64, 16, Extent(8, 8)), "crop", [1], [], np.ones((8, 8), bool))
         with pytest.raises(ValueError, match="without tiles"):
-            canvas.finish(np.ones((8, 8), bool))
+            canvas.finish()
 
 
 def _seams(slide, plan, block, inside, net) -> tuple[int, int]:
