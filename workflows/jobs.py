@@ -5,6 +5,7 @@ import platform
 import shutil
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from pipeline.masks.pyramid import build_pyramid
 from pipeline.masks.store import MaskLayout, MaskStore
 from pipeline.measure import TileRow, measure
 from pipeline.models.card import ModelCard, Predictor
+from pipeline.models.decide import decide
 from pipeline.models.load import Backend, load_predictor
 from pipeline.normalize import Amounts, normalized, stain_amounts
 from pipeline.plan import TilePlan, plan_tiles
@@ -378,6 +380,20 @@ def predictor(model: str, device: str, backend: Backend, threads: int, settings:
     """The model of this process: loaded once, its weights checked against the card."""
     with _LOADING:
         return _loaded(model, device, backend, threads, settings)
+
+
+def load_ahead(run: RunContext) -> None:
+    """Load the model and let it look once, at nothing, for a network is compiled when it is first used.
+
+    Workers do so while slides are looked at. What goes wrong is not said: it will go wrong again in a job, which says.
+    """
+    with suppress(Exception):
+        predict = predictor(run.model, run.device, run.backend, run.threads, run.settings)
+        tile = np.zeros((1, run.card.tile_px, run.card.tile_px, 3), np.uint8)
+        if run.settings.window == "crop":
+            decide(predict, tile, slice(None))
+        else:
+            predict(tile)
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ from workflows.engines.base import TIMEOUT, Engine, EngineLostError, Failure, Ou
 from workflows.engines.serial import SerialEngine
 from workflows.folders import json_text, read_json, sweep, write_together
 from workflows.gpu import GpuWatch
-from workflows.jobs import Prepared, RunContext, StepJob, versions
+from workflows.jobs import Prepared, RunContext, StepJob, load_ahead, versions
 from workflows.lease import Lease
 from workflows.ledger import Command, Ledger
 from workflows.places import Places, check_free, seen
@@ -476,16 +477,18 @@ def start_engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunCon
     from workflows.engines.dask import DaskEngine  # noqa: PLC0415 - slow to load, and the serial engine needs none of it
 
     gpus = gpus_of(run.device)
+    there = replace(run, device="cuda") if gpus and not settings.scheduler else run
     engine = DaskEngine(
         settings.processes(len(gpus)),
         gpus=gpus,
         jobs_each=_JOBS_PER_GPU if gpus else 1,
         env=worker_env(run.threads, gpus=bool(gpus)),
         preload=worker_modules(Path(run.model), run.card, run.backend),
+        begin=partial(load_ahead, there),
         memory_bytes=settings.worker_bytes(settings.processes(len(gpus))),
         scheduler=settings.scheduler,
     )
-    return engine, replace(run, device="cuda") if gpus and not settings.scheduler else run
+    return engine, there
 
 
 def _write_tables(rows: list[SlideRow], run: RunContext, start: datetime) -> str | None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -399,6 +400,23 @@ def test_a_worker_that_is_killed_while_it_starts_costs_nothing_but_another_start
     engine.close()
     with pytest.raises(UsageError, match="the local cluster does not answer or has no workers: Nanny failed"):
         DaskEngine(1)
+
+
+def test_each_worker_begins_in_a_thread_of_its_own_and_works_although_that_fails(tmp_path):
+    engine = DaskEngine(2, begin=partial(_say_who_and_fail_late, tmp_path))
+    assert play(engine, [Square(2)])["square/2"].value == 4
+    pids = set(engine._local.pids().values())
+    deadline = time.monotonic() + 30
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    engine.close()
+    assert {int(path.name) for path in tmp_path.iterdir()} == pids
+
+
+def _say_who_and_fail_late(folder: Path) -> None:
+    time.sleep(0.5)
+    (folder / str(os.getpid())).touch()
+    raise RuntimeError("nobody hears this")
 
 
 def test_closing_leaves_no_process_and_no_folder():

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,6 +99,8 @@ class DaskEngine:
         jobs_each: jobs that a worker does at once, in threads.
         env: further environment of the workers, e.g. ``OMP_NUM_THREADS``.
         preload: modules that workers need; imported once and shared, where that is possible (`_fork_workers`).
+        begin: called in a thread of its own by each worker of a local cluster as soon as it is there, beside whatever
+            it is given to do; picklable, and what it raises is its own affair.
         memory_bytes: budget of each worker of a local cluster (B); None for none.
         scheduler: address of a running scheduler, e.g. ``tcp://10.0.0.1:8786``; no cluster is started then.
 
@@ -113,6 +116,7 @@ class DaskEngine:
         jobs_each: int = 1,
         env: dict[str, str] | None = None,
         preload: Sequence[str] = (),
+        begin: Callable[[], object] | None = None,
         memory_bytes: int | None = None,
         scheduler: str | None = None,
     ) -> None:
@@ -129,7 +133,7 @@ class DaskEngine:
         for last in (True,) if scheduler else (False, False, True):  # a worker may be killed while it starts
             try:
                 if scheduler is None:
-                    self._local = _LocalCluster(processes, gpus, jobs_each, env or {}, preload)
+                    self._local = _LocalCluster(processes, gpus, jobs_each, env or {}, preload, begin)
                 address: Any = self._local.cluster if self._local else scheduler
                 self._client = Client(address, timeout=_START_TIMEOUT_S, set_as_default=False)
                 self._client.wait_for_workers(processes if scheduler is None else 1, timeout=_START_TIMEOUT_S)
@@ -316,7 +320,13 @@ class _LocalCluster:
     """Worker processes on this machine, reachable from this machine alone; stopped workers are replaced."""
 
     def __init__(
-        self, processes: int, gpus: Sequence[str], jobs_each: int, env: dict[str, str], preload: Sequence[str]
+        self,
+        processes: int,
+        gpus: Sequence[str],
+        jobs_each: int,
+        env: dict[str, str],
+        preload: Sequence[str],
+        begin: Callable[[], object] | None,
     ) -> None:
         self._scratch = Path(tempfile.mkdtemp(prefix="cluster-", dir=process.home()))
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # silence_logs ends before its last messages come
@@ -331,7 +341,7 @@ class _LocalCluster:
                     "local_directory": str(self._scratch),
                     "memory_limit": 0,
                     "silence_logs": logging.CRITICAL,
-                    "plugins": (_Guard(str(self._scratch)),),
+                    "plugins": (_Guard(str(self._scratch), begin),),
                     "env": env | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {}),
                 },
             }
@@ -385,10 +395,13 @@ def _last_words(folder: Path, address: str) -> Path:
 
 
 class _Guard(WorkerPlugin):
-    """Makes each worker process deaf to Ctrl-C, not outlive the run, and say where it is, and was when it died."""
+    """Makes each worker process deaf to Ctrl-C, not outlive the run, and say where it is, and was when it died.
 
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
+    Then it begins what the worker's first job would wait for.
+    """
+
+    def __init__(self, folder: str, begin: Callable[[], object] | None) -> None:
+        self._folder, self._begin = folder, begin
 
     def setup(self, worker: Worker) -> None:
         """Called in the worker's main thread when it starts, before it is given any job."""
@@ -399,6 +412,8 @@ class _Guard(WorkerPlugin):
         part = path.with_suffix(".part")
         part.write_text(worker.address, encoding="ascii")
         part.replace(path)
+        if self._begin:
+            threading.Thread(target=self._begin, name="begin", daemon=True).start()
 
 
 def _fork_workers(modules: Sequence[str], env: Mapping[str, str]) -> None:

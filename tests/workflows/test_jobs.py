@@ -1,0 +1,50 @@
+"""The model is ready before the first block, if it can be loaded at all."""
+
+from dataclasses import replace
+
+import pytest
+
+from workflows import jobs
+from workflows.config import RunSettings
+from workflows.jobs import load_ahead, predictor
+from workflows.segment import run_context
+
+
+@pytest.fixture
+def run(model, tmp_path):
+    jobs._loaded.cache_clear()
+    yield run_context(RunSettings(model=str(model), device="cpu", engine="serial"), tmp_path / "out")
+    jobs._loaded.cache_clear()
+
+
+@pytest.mark.parametrize("window", ["crop", "blend"])
+def test_the_model_of_the_jobs_is_loaded_and_has_looked_once(run, window, monkeypatch):
+    looked = []
+    load = jobs.load_predictor
+
+    def spied(*args, **options):
+        predict = load(*args, **options)
+
+        class Spy(type(predict)):
+            def __call__(self, tiles):
+                looked.append(tiles.shape)
+                return super().__call__(tiles)
+
+        predict.__class__ = Spy
+        return predict
+
+    monkeypatch.setattr(jobs, "load_predictor", spied)
+    run = replace(run, settings=run.settings.model_copy(update={"window": window}))
+    load_ahead(run)
+    side = run.card.tile_px
+    assert looked == [(1, side, side, 3)]
+    misses = jobs._loaded.cache_info().misses
+    predictor(run.model, run.device, run.backend, run.threads, run.settings)
+    assert jobs._loaded.cache_info().misses == misses == 1
+
+
+def test_a_model_that_cannot_be_loaded_is_left_to_the_jobs(run, tmp_path):
+    run = replace(run, model=str(tmp_path / "nothing"))
+    load_ahead(run)
+    with pytest.raises(Exception, match="nothing"):
+        predictor(run.model, run.device, run.backend, run.threads, run.settings)
