@@ -30,7 +30,7 @@ from unittest import mock
 
 import pyarrow.parquet as pq
 
-from benchmarks.big_slide import run_watched
+from benchmarks.big_slide import Used, run_alone, run_watched
 from benchmarks.common import BUILD, machine, side_by_side, slide, trivial_model
 from workflows.warm import MALLOC
 
@@ -44,30 +44,37 @@ class Night:
     """One run.
 
     Attributes:
-        seconds: from start to end.
-        cpu_s: of all processes together.
+        seconds: from start to end; nobody watches, for that takes up to a tenth of the time.
         tiles: that were predicted.
         slide_s: seconds of work of prepare and finish.
-        peak_mb: of all processes together.
     """
 
     seconds: float
-    cpu_s: float
     tiles: int
     slide_s: float
-    peak_mb: float
+
+
+def command(slides: list[Path], out: Path, model: Path, backend: str) -> list[str]:
+    """``noctile run`` for a process of its own."""
+    paths = [str(path) for path in (*slides, "--out", out, "--model", model)]
+    return [sys.executable, "-m", "cli", "run", *paths, "--device", "cpu", "--backend", backend]
 
 
 def run(slides: list[Path], model: Path, backend: str = "auto") -> Night:
-    """``noctile run`` in a process of its own."""
+    """A run that nobody watches."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "results"
-        command = [sys.executable, "-m", "cli", "run", *map(str, slides), "--out", str(out), "--model", str(model)]
-        used = run_watched([*command, "--device", "cpu", "--backend", backend])
+        seconds = run_alone(command(slides, out, model, backend))
         rows = pq.read_table(out / "slides.parquet").to_pylist()
         lines = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
     own = sum(line["seconds"] for line in lines if line["event"] in ("prepare", "finish"))
-    return Night(used.seconds, used.cpu_s, sum(row["tiles"] for row in rows), own, used.together_mb)
+    return Night(seconds, sum(row["tiles"] for row in rows), own)
+
+
+def watched(slides: list[Path], model: Path, backend: str = "auto") -> Used:
+    """Memory and CPU time of one more run."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return run_watched(command(slides, Path(scratch) / "results", model, backend))
 
 
 def nights(path: Path, model: Path, runs: int, backend: str = "auto") -> tuple[list[Night], list[Night]]:
@@ -113,8 +120,8 @@ def compare(runs: int, peers: list[str], envs: Path, backend: str) -> None:
     seconds = statistics.median(night.seconds for night in ours)
     tiles, model_s = ours[0].tiles, model_seconds(model, backend)
     print("| program | s | tiles | peak MB | s / Noctile's |\n|---|---|---|---|---|")
-    peak = statistics.median(night.peak_mb for night in ours)
-    print(f"| Noctile | {seconds:.1f} | {tiles} | {peak:.0f} | 1 |", flush=True)
+    used = watched([path], model, backend)
+    print(f"| Noctile | {seconds:.1f} | {tiles} | {used.together_mb:.0f} | 1 |", flush=True)
     for name in peers:
         from benchmarks.peers.run import measure
 
@@ -128,7 +135,7 @@ def compare(runs: int, peers: list[str], envs: Path, backend: str) -> None:
     of_run, of_slide = (1000 * (s / tiles - model_s) for s in (seconds, further_s(ours, three)))
     print(f"\nNoctile: {of_slide:.1f} ms of wall time a tile outside the model, {of_run:.1f} with the run's start;")
     print(f"the model itself {1000 * model_s:.1f} ms; prepare and finish {own:.2f} s for a slide")
-    print(f"CPU time of all processes: {statistics.median(night.cpu_s for night in ours):.1f} s for the run")
+    print(f"CPU time of all processes: {used.cpu_s:.1f} s for the run")
 
 
 def study(runs: int, backend: str) -> None:
@@ -161,16 +168,19 @@ def sizes() -> None:
         "24,000 x 20,000 px, four shares": [(SIZES[2], share) for share in SHARES],
     }
     for name, cases in rows.items():
-        nights = []
+        tiles, seconds, peaks = [], [], []
         for (width, height), share in cases:
-            night = run([slide(width, height, tissue=share)], model)
-            nights.append(night)
+            paths = [slide(width, height, tissue=share)]
+            night, used = run(paths, model), watched(paths, model)
+            tiles.append(night.tiles)
+            seconds.append(night.seconds)
+            peaks.append(used.together_mb)
             print(
-                f"| {width} x {height} | {share:.0%} | {night.tiles} | {night.seconds:.1f} | {night.peak_mb:.0f} |",
+                f"| {width} x {height} | {share:.0%} | {night.tiles} | {night.seconds:.1f} | {used.together_mb:.0f} |",
                 flush=True,
             )
-        for axis, values in zip(axes, ([n.seconds for n in nights], [n.peak_mb for n in nights]), strict=True):
-            axis.plot([n.tiles for n in nights], values, marker="o", label=name)
+        for axis, values in zip(axes, (seconds, peaks), strict=True):
+            axis.plot(tiles, values, marker="o", label=name)
     for axis, what in zip(axes, ("seconds", "peak memory of all processes (MB)"), strict=True):
         axis.set(xlabel="tiles", ylabel=what, xlim=(0, None), ylim=(0, None))
         axis.legend(frameon=False)

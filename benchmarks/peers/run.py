@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import tempfile
 import threading
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from benchmarks.big_slide import run_watched
+from benchmarks.big_slide import run_alone, run_watched
 from benchmarks.common import machine
 from benchmarks.peers.pointwise import RESULT
 
@@ -47,7 +48,7 @@ class PeerResult:
         largest_mb: of its largest process.
         disk_mb: what lay in its working folder at its highest, result included (MB on disk).
         result_mb: what it left there.
-        load: mean of the machine's load while it ran, its own included.
+        load: mean of the machine's load while it was watched, its own included.
     """
 
     peer: str
@@ -64,7 +65,7 @@ class PeerResult:
 
 
 def measure(peer: str, slide: Path, model: Path, work: Path, envs: Path = ENVS) -> PeerResult:
-    """Segment a slide with a peer, in a process of its own.
+    """Segment a slide with a peer, in a process of its own: once for the time, once more for memory and disk.
 
     Args:
         peer: one of `PEERS`.
@@ -82,20 +83,25 @@ def measure(peer: str, slide: Path, model: Path, work: Path, envs: Path = ENVS) 
     if not python.exists():
         raise FileNotFoundError(f"{peer} has no environment: {python} is missing. Run benchmarks/peers/setup.sh.")
     folder = work / peer
-    scratch = folder / "tmp"
-    scratch.mkdir(parents=True)
     runner = _HERE / f"run_{peer.replace('-', '_')}.py"
+    scratch = folder / "tmp"
     command = ["env", f"TMPDIR={scratch.absolute()}", python, runner, "--slide", slide, "--model", model]
+    parts = [str(part) for part in [*command, "--work", folder]]
+    scratch.mkdir(parents=True)
     before_s = _children_s()
-    with _Watch(folder) as watch:
-        used = run_watched([str(part) for part in [*command, "--work", folder]])
+    seconds = run_alone(parts)
+    cpu_s = _children_s() - before_s
     said = json.loads((folder / RESULT).read_text())
+    shutil.rmtree(folder)
+    scratch.mkdir(parents=True)
+    with _Watch(folder) as watch:
+        used = run_watched(parts)
     return PeerResult(
         peer,
         said["version"],
-        used.seconds,
+        seconds,
         said["seconds"],
-        _children_s() - before_s,
+        cpu_s,
         said["tiles"],
         used.together_mb,
         used.largest_mb,
