@@ -212,9 +212,10 @@ class Canvas:
         rows = Box(self._top, self._box.x, min(n, self._whole.y_stop - self._top), self._whole.width)
         sums, totals = self._sums[None, :, : rows.height], self._totals[: rows.height]
         self._settle([rows], decide_probabilities(sums, self._tumor, totals))
-        xp = self._xp
-        self._sums = xp.concat((self._sums[:, n:], xp.zeros_like(self._sums[:, :n])), axis=1)
-        self._totals = xp.concat((self._totals[n:], xp.zeros_like(self._totals[:n])), axis=0)
+        keep = len(self._totals) - n
+        for plane in (*self._sums, self._totals):  # one by one: all at once would need a second band
+            plane[:keep] = self._xp.asarray(plane[n:], copy=True)
+            plane[keep:] = 0
         self._top = top
 
     def _settle(self, parts: Sequence[Box], decision: Decision) -> None:

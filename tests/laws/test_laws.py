@@ -1,5 +1,6 @@
 """The laws of the plan and the canvas; each stands for a defect that was seen in the field."""
 
+import tracemalloc
 from collections.abc import Iterator
 
 import numpy as np
@@ -292,6 +293,25 @@ class TestLaw7:
                 full, rest = divmod(len(block.tiles), 4)
                 sizes += [4] * full + [rest] * bool(rest)
             assert net.batches == sizes
+
+
+class TestMemory:
+    """What the plan promises of a task's memory is never exceeded. (with ``blend`` it was, by half)"""
+
+    @pytest.mark.parametrize(("window", "overlap_px"), [("crop", 0), ("crop", 64), ("blend", 64), ("blend", 104)])
+    def test_a_block_full_of_tissue_needs_no_more_than_the_plan_says(self, window, overlap_px):
+        tissue = standins.tissue_of(np.ones((200, 200), bool))
+        native = Frame(Extent(1600, 1600), 1.0, 1.0)
+        tiling = Tiling(1.0, 256, overlap_px, window, 1536, 21)
+        plan = plan_tiles("s", native, tissue, tiling)
+        net = standins.ConstantNet(standins.card(256, overlap_px, 21), [1 / 21] * 21)
+        slide = standins.ArraySlide(np.zeros((1600, 1600, 3), np.uint8))
+        block = max(plan.blocks, key=lambda b: len(b.tiles))
+        tracemalloc.start()
+        segment_block(slide, plan, block, tissue, net, 2)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < plan.peak_bytes(2)
 
 
 class TestCanvas:
