@@ -55,6 +55,8 @@ class DataSource(BaseModel):
         share: of the crops of training, relative to the other sources.
         extra: for training only: its regions are never in val or test.
         ignore_white: near-white pixels count nowhere (coarse masks that reach over glass).
+        ignore_marked: what black and white masks mark counts nowhere, only what they leave out is learned (masks that
+            take in the stroma around tumor cells).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,6 +68,7 @@ class DataSource(BaseModel):
     share: Annotated[float, Field(gt=0)] = 1
     extra: bool = False
     ignore_white: bool = False
+    ignore_marked: bool = False
 
     @property
     def label(self) -> str:
@@ -194,6 +197,8 @@ def _regions(source: DataSource, pairs: list[_Pair]) -> list[Region]:
     if not pairs:
         return []
     binary = _are_binary(source, [pair.mask for pair in pairs])
+    if source.ignore_marked and not binary:
+        raise UsageError(f"data {source.path}: ignore_marked is for black and white masks, and these hold codes")
     return [replace(_region(source, pair.image, pair.mask), binary=binary, listed=pair.listed) for pair in pairs]
 
 
@@ -208,6 +213,7 @@ def _region(source: DataSource, image: Path, truth: Path) -> Region:
         truth=truth,
         mpp=source.mpp or mpp_from_name(image.name),
         ignore_white=source.ignore_white,
+        ignore_marked=source.ignore_marked,
     )
 
 

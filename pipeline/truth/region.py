@@ -18,7 +18,7 @@ from pipeline.slides.base import SlideReader, UInt8
 from pipeline.slides.image import MAX_PIXELS
 from pipeline.slides.open import open_slide
 from pipeline.truth.geojson import draw, is_geojson, read_annotations
-from pipeline.truth.scheme import IGNORED, OTHER, TUMOR, ClassScheme
+from pipeline.truth.scheme import IGNORED, OTHER, OUTSIDE, TUMOR, ClassScheme
 
 NEAR_WHITE = 210
 """A pixel whose R, G and B all reach this is glass or empty space: 5.7 % of 32 CAMELYON tiles, of which 30 % lie inside
@@ -51,6 +51,7 @@ class Region:
         binary: the mask says tumor or not (white or black), not codes.
         listed: the side on which the data set itself lists it, or None; a record, which no split believes.
         ignore_white: near-white pixels count nowhere (`NEAR_WHITE`).
+        ignore_marked: what a black and white mask marks counts nowhere.
     """
 
     region_id: str
@@ -64,6 +65,7 @@ class Region:
     binary: bool = False
     listed: str | None = None
     ignore_white: bool = False
+    ignore_marked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,7 @@ def _targets(region: Region, scheme: ClassScheme, frame: Frame, target: Frame, b
 
 
 def _tumor_or_other(region: Region, scheme: ClassScheme, values: UInt8) -> UInt8:
-    """Codes of a black and white mask: white is tumor, black is other.
+    """Codes of a black and white mask: white is tumor, or counts nowhere, black is other.
 
     White is above 127; where the file holds only 0 and 1, and was not lossy, it is 1.
     """
@@ -202,7 +204,7 @@ def _tumor_or_other(region: Region, scheme: ClassScheme, values: UInt8) -> UInt8
             f"{len(scheme.classes)} classes that it cannot tell apart; use --classes tumor, or masks with codes"
         )
     threshold = 0 if values.max() <= 1 and not is_lossy(region.truth) else 127
-    return np.where(values > threshold, np.uint8(TUMOR), np.uint8(OTHER))
+    return np.where(values > threshold, np.uint8(OUTSIDE if region.ignore_marked else TUMOR), np.uint8(OTHER))
 
 
 def is_lossy(path: Path) -> bool:

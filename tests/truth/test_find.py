@@ -80,7 +80,14 @@ class TestPlainFolders:
     def test_the_source_names_itself_and_overrides_the_pixel_size(self, tmp_path: Path) -> None:
         pairs(tmp_path, [f"{OFFICIAL}.png"])
         (one,) = find(tmp_path, name="mine", mpp=0.5, ignore_white=True)
-        assert (one.source, one.mpp, one.ignore_white) == ("mine", 0.5, True)
+        assert (one.source, one.mpp, one.ignore_white, one.ignore_marked) == ("mine", 0.5, True, False)
+
+    def test_marks_are_ignored_in_black_and_white_masks_alone(self, tmp_path: Path) -> None:
+        pairs(tmp_path, [f"{OFFICIAL}.png"])
+        with pytest.raises(UsageError, match="ignore_marked is for black and white masks, and these hold codes"):
+            find(tmp_path, ignore_marked=True)
+        (one,) = find(tmp_path, masks="binary", ignore_marked=True)
+        assert (one.binary, one.ignore_marked) == (True, True)
 
     def test_patients_come_from_a_table_where_there_is_one(self, tmp_path: Path) -> None:
         pairs(tmp_path, ["a.png", "b.png", "c.png"])

@@ -96,6 +96,11 @@ class TestBinary:
         values = np.array([[0, 127, 128, 255]], np.uint8)
         assert load_region(region(tmp_path, values, binary=True), TUMOR, 0.25).targets.tolist() == [[1, 1, 0, 0]]
 
+    def test_what_is_marked_counts_nowhere_where_the_source_says_so(self, tmp_path: Path) -> None:
+        values = np.array([[0, 127, 128, 255]], np.uint8)
+        one = region(tmp_path, values, binary=True, ignore_marked=True)
+        assert load_region(one, TUMOR, 0.25).targets.tolist() == [[1, 1, IGNORED, IGNORED]]
+
     def test_one_is_tumor_where_there_is_only_0_and_1(self, tmp_path: Path) -> None:
         values = np.array([[0, 1, 1]], np.uint8)
         assert load_region(region(tmp_path, values, binary=True), TUMOR, 0.25).targets.tolist() == [[1, 0, 0]]
