@@ -8,8 +8,12 @@ of 8 gigapixels takes a minute and little memory.
 """
 
 import argparse
-from collections.abc import Iterator
-from functools import lru_cache
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 
 import imagecodecs
@@ -28,6 +32,9 @@ CELL_PX = 32  # the tissue's outline is drawn on cells of this many level-0 pixe
 JPEG_QUALITY = 80
 GLASS = 243
 POOL = 8  # the pool is POOL x POOL tiles cut from one generated region, so neighbours fit
+
+_Same = tuple[int, int, int] | None
+"""Level, row and column of a tile whose pixels others have, too; None where a tile is like no other."""
 
 
 class SlideMaker:
@@ -53,18 +60,20 @@ class SlideMaker:
         )
         self._inside = noise > np.quantile(noise, 1 - tissue) if tissue > 0 else np.zeros(shape, bool)
         self._pool = make_region(seed, POOL * TILE_PX, POOL * TILE_PX, mpp)[0]
+        self._tiles: dict[_Same, UInt8] = {}
+        self._streams: dict[_Same, bytes] = {}
         self._glass = np.full((TILE_PX, TILE_PX, 3), GLASS, np.uint8)
 
     def tile(self, row: int, col: int) -> UInt8:
         """Level-0 tile, uint8 ``[256, 256, 3]``."""
-        kind = self._kind(row, col)
-        if kind == "glass":
+        cells = self._cells(0, row, col)
+        if not cells.any():
             return self._glass
         y, x = row % POOL * TILE_PX, col % POOL * TILE_PX
         texture = self._pool[y : y + TILE_PX, x : x + TILE_PX]
-        if kind == "tissue":
+        if cells.all():
             return texture
-        cells = self._cells(row, col).repeat(CELL_PX, axis=0).repeat(CELL_PX, axis=1)
+        cells = cells.repeat(CELL_PX, axis=0).repeat(CELL_PX, axis=1)
         tile: UInt8 = np.where(cells[..., None], texture, self._glass)
         return tile
 
@@ -72,36 +81,38 @@ class SlideMaker:
         """Tile of a level, uint8 ``[256, 256, 3]``, the mean of what it covers."""
         if level == 0:
             return self.tile(row, col)
+        same = self._same(level, row, col)
+        if same in self._tiles:
+            return self._tiles[same]
         out = np.empty((TILE_PX, TILE_PX, 3), np.uint8)
         part = TILE_PX // 4
         for r in range(4):
             for c in range(4):
                 here = slice(r * part, (r + 1) * part), slice(c * part, (c + 1) * part)
                 out[here] = self._quarter(level - 1, row * 4 + r, col * 4 + c)
+        if same:
+            self._tiles[same] = out
         return out
 
-    def encoded(self, level: int) -> Iterator[bytes]:
-        """JPEG streams of a level's tiles, row by row."""
-        height, width = (-(-side // LEVELS[level]) for side in (self.height, self.width))
-        glass = _jpeg(self._glass)
-        for row in range(-(-height // TILE_PX)):
-            for col in range(-(-width // TILE_PX)):
-                if level == 0:
-                    kind = self._kind(row, col)
-                    if kind == "glass":
-                        yield glass
-                        continue
-                    if kind == "tissue":
-                        yield self._pooled(row % POOL, col % POOL)
-                        continue
-                yield _jpeg(self.coarse(level, row, col))
+    def row(self, place: tuple[int, int]) -> list[bytes]:
+        """JPEG streams of a row of tiles; ``place`` is its level and its number."""
+        level, row = place
+        streams = []
+        for col in range(-(-self.width // LEVELS[level] // TILE_PX)):
+            same = self._same(level, row, col)
+            stream = self._streams.get(same) or _jpeg(self.coarse(level, row, col))
+            if same:
+                self._streams[same] = stream
+            streams.append(stream)
+        return streams
 
-    def write(self, path: Path) -> None:
-        """Write the slide as BigTIFF."""
-        with tifffile.TiffWriter(path, bigtiff=True) as tif:
+    def write(self, path: Path, processes: int = 1) -> None:
+        """Write the slide as BigTIFF; rows of tiles are drawn in so many processes, if more than one."""
+        with tifffile.TiffWriter(path, bigtiff=True) as tif, _rows_of(self, processes) as rows:
             for level, factor in enumerate(LEVELS):
+                places = ((level, row) for row in range(-(-self.height // factor // TILE_PX)))
                 tif.write(
-                    self.encoded(level),
+                    chain.from_iterable(rows(places)),
                     shape=(-(-self.height // factor), -(-self.width // factor), 3),
                     dtype=np.uint8,
                     tile=(TILE_PX, TILE_PX),
@@ -114,31 +125,53 @@ class SlideMaker:
                     metadata=None,
                 )
 
-    def _cells(self, row: int, col: int) -> npt.NDArray[np.bool_]:
-        n = TILE_PX // CELL_PX
+    def _cells(self, level: int, row: int, col: int) -> npt.NDArray[np.bool_]:
+        n = TILE_PX * LEVELS[level] // CELL_PX
         cells = np.zeros((n, n), np.bool_)  # glass beyond the slide
         inside = self._inside[row * n : (row + 1) * n, col * n : (col + 1) * n]
         cells[: inside.shape[0], : inside.shape[1]] = inside
         return cells
 
-    def _kind(self, row: int, col: int) -> str:
-        cells = self._cells(row, col)
-        return "tissue" if cells.all() else "edge" if cells.any() else "glass"
-
-    @lru_cache(maxsize=POOL * POOL)  # noqa: B019 - one maker lives as long as the program
-    def _pooled(self, row: int, col: int) -> bytes:
-        y, x = row * TILE_PX, col * TILE_PX
-        return _jpeg(self._pool[y : y + TILE_PX, x : x + TILE_PX])
+    def _same(self, level: int, row: int, col: int) -> _Same:
+        """What tiles of the same pixels have in common: all glass, or all tissue, of which the pool repeats."""
+        cells = self._cells(level, row, col)
+        if not cells.any():
+            return (level, -1, -1)
+        period = max(1, POOL // LEVELS[level])
+        return (level, row % period, col % period) if cells.all() else None
 
     @lru_cache(maxsize=4096)  # noqa: B019
     def _quarter(self, level: int, row: int, col: int) -> UInt8:
         """A tile of ``level``, shrunk to 64 x 64."""
-        side = TILE_PX * LEVELS[level] // CELL_PX
-        if not self._inside[row * side : (row + 1) * side, col * side : (col + 1) * side].any():
-            return self._glass[: TILE_PX // 4, : TILE_PX // 4]
-        whole = self.coarse(level, row, col).reshape(TILE_PX // 4, 4, TILE_PX // 4, 4, 3)
-        mean: UInt8 = (whole.mean(axis=(1, 3)) + 0.5).astype(np.uint8)
+        side = TILE_PX // 4
+        rows = self.coarse(level, row, col).reshape(side, 4, -1).sum(axis=1, dtype=np.uint16)
+        sums = rows.reshape(side, side, 4, 3).sum(axis=2, dtype=np.uint16)
+        mean: UInt8 = ((sums + 8) // 16).astype(np.uint8)
         return mean
+
+
+_Rows = Callable[[Iterable[tuple[int, int]]], Iterable[list[bytes]]]
+
+
+@contextmanager
+def _rows_of(maker: SlideMaker, processes: int) -> Iterator[_Rows]:
+    """`SlideMaker.row` of many places, in their order."""
+    if processes == 1:
+        yield partial(map, maker.row)
+        return
+    with get_context("spawn").Pool(processes, _take, (maker,)) as pool:
+        yield partial(pool.imap, _row)
+
+
+_taken: list[SlideMaker] = []
+
+
+def _take(maker: SlideMaker) -> None:
+    _taken.append(maker)
+
+
+def _row(place: tuple[int, int]) -> list[bytes]:
+    return _taken[0].row(place)
 
 
 def _jpeg(tile: UInt8) -> bytes:
@@ -157,7 +190,7 @@ def main() -> None:
     parser.add_argument("--mpp", type=float, default=0.25)
     parser.add_argument("--seed", type=int, default=1)
     a = parser.parse_args()
-    SlideMaker(a.width, a.height, a.tissue, a.mpp, a.seed).write(a.path)
+    SlideMaker(a.width, a.height, a.tissue, a.mpp, a.seed).write(a.path, len(os.sched_getaffinity(0)))
     print(f"{a.path}: {a.width} x {a.height} px, {a.path.stat().st_size / 1e6:.0f} MB")
 
 
