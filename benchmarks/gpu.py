@@ -1,6 +1,6 @@
 """The GPU path, checked and timed in less than 8 minutes on one machine, without a network.
 
-    python -m benchmarks.gpu [--full] [--out gpu.md]
+    python -m benchmarks.gpu [--processes 16 8] [--out gpu.md]
 
 On a machine without a network, install from wheels first; on one that has it, with the same Python and system:
 
@@ -9,27 +9,34 @@ On a machine without a network, install from wheels first; on one that has it, w
 
 Prints, and writes as a table:
 
-1. agreement: labels of fp16 on the GPU against fp32 on the CPU, eager and compiled, on generated tissue (>= 99.9 %);
-2. tiles/s of a ResNet34 U-Net of 21 classes in fp16, tiles already on the GPU, by batch, eager and compiled;
-3. the same from the machine's memory: up, through the network, joined, labels down;
-4. reading: tiles/s of a 40x slide for a 20x model by number of threads, on the CPU; JPEG tiles/s on the GPU;
-5. the whole run on a 40x slide, 50,000 x 40,000 px with tissue on 35 % (``--full``: 100,000 x 80,000): seconds, tiles/s
-   and their ratio to the network alone, how busy the GPU was.
+1. tiles/s of a ResNet34 U-Net of 21 classes in fp16, tiles already on the GPU, by batch, eager and compiled: its logits
+   alone, and with what is decided of each pixel;
+2. the whole run of that model on two slides of 100,000 x 80,000 px (40x, tissue on 35 %; ``--size`` makes others), by
+   number of processes that share the GPU: tiles/s between the first block and the last and their ratio to the network
+   alone, seconds of the second slide from its first look to its end, how busy the GPU was, memory; compiled, too;
+3. agreement: labels of fp16 on the GPU against fp32 on the CPU, shipped model, generated tissue (>= 99.9 %);
+4. from the machine's memory: tiles up, through the network, joined, labels down;
+5. reading: tiles/s of a 40x slide for a 20x model by number of processes, on the CPU; JPEG tiles/s on the GPU.
 
-``--device cpu --tiles 2`` runs the script itself where there is no GPU, to see that it works.
+``--device cpu --tiles 2 --size 9000 7000 --processes 2`` runs the script itself where there is no GPU.
 """
 
 import argparse
 import json
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import segmentation_models_pytorch as smp
 import torch
 import torchvision  # type: ignore[import-untyped]
@@ -38,13 +45,14 @@ from tifffile import TiffFile
 from benchmarks.common import BUILD, slide
 from pipeline.blend import Canvas
 from pipeline.geometry import Box, Extent
+from pipeline.models.decide import decide
 from pipeline.models.load import find_model, load_predictor, read_card
 from pipeline.models.unet import UNetPredictor, save_model
 from pipeline.plan import TileGrid
 from pipeline.slides.find import find_slides
 from pipeline.slides.open import open_slide
 from sample_slides.generate import make_region
-from workflows.config import RunSettings
+from workflows.config import RunSettings, cores
 from workflows.segment import run_night
 
 UInt8 = npt.NDArray[np.uint8]
@@ -82,7 +90,7 @@ def tissue_tiles(n: int) -> UInt8:
     return np.ascontiguousarray(tiles[:n])
 
 
-def per_second(n: int, do: Callable[[], object], device: str, seconds: float = 3.0) -> float:
+def per_second(n: int, do: Callable[[], object], device: str, seconds: float = 1.5) -> float:
     """How many of ``n`` things at a time are done in a second, once warm."""
     do()
     _wait(device)
@@ -101,28 +109,32 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def agreement(report: Report, device: str, n_tiles: int, study: Path) -> None:
+def agreement(report: Report, device: str, n_tiles: int) -> None:
     """Labels on the device against fp32 on the CPU."""
-    tiles = tissue_tiles(n_tiles)
-    for model in (find_model("tumor"), study):
-        truth = np.asarray(load_predictor(model, "cpu")(tiles)).argmax(axis=1)
-        for compiled in (False, True) if device != "cpu" else (False,):
-            found = load_predictor(model, device, compiled=compiled)(tiles).argmax(dim=1).cpu().numpy()
-            how = "compiled" if compiled else "eager"
-            report(f"labels as fp32 on the CPU, {read_card(model).name}, {how}", f"{(found == truth).mean():.4%}")
-
-
-def network_alone(report: Report, device: str, study: Path, batches: list[int]) -> float:
-    """Tiles per second of the network alone; the best."""
-    best = 0.0
+    tiles, model = tissue_tiles(n_tiles), find_model("tumor")
+    truth = np.asarray(load_predictor(model, "cpu")(tiles)).argmax(axis=1)
     for compiled in (False, True) if device != "cpu" else (False,):
-        predict = load_predictor(study, device, compiled=compiled)
-        assert isinstance(predict, UNetPredictor)
-        for n in [predict.batch_size] if compiled else batches:
-            tiles = torch.from_numpy(np.tile(tissue_tiles(1), (n, 1, 1, 1))).to(device)
-            rate = per_second(n, partial(predict._probabilities, tiles), device)
-            report(f"network alone, batch {n}, {'compiled' if compiled else 'eager'}", f"{rate:.3g} tiles/s")
-            best = max(best, rate)
+        winner = decide(load_predictor(model, device, compiled=compiled), tiles, slice(None)).winner
+        found = np.asarray(winner.cpu() if device != "cpu" else winner)
+        how = "compiled" if compiled else "eager"
+        report(f"labels as fp32 on the CPU, {read_card(model).name}, {how}", f"{(found == truth).mean():.4%}")
+
+
+def network_alone(report: Report, device: str, study: Path, batches: list[int], *, compiled: bool) -> float:
+    """Tiles per second of the network alone; the best."""
+    best, how = 0.0, "compiled" if compiled else "eager"
+    start = time.perf_counter()
+    predict = load_predictor(study, device, compiled=compiled)
+    assert isinstance(predict, UNetPredictor)
+    logits = torch.compile(predict._logits, dynamic=False) if compiled else predict._logits
+    decided = partial(predict._decided, part=slice(None))
+    for n in [predict.batch_size] if compiled else batches:
+        tiles = torch.from_numpy(np.tile(tissue_tiles(4), (-(-n // 4), 1, 1, 1))[:n]).to(device)
+        alone, both = (per_second(n, partial(do, tiles), device) for do in (logits, decided))
+        report(f"network alone, batch {n}, {how}", f"{alone:.4g} tiles/s; with the decision {both:.4g}")
+        best = max(best, alone)
+    if compiled:
+        report("to compile it and to measure", f"{time.perf_counter() - start:.0f} s")
     return best
 
 
@@ -137,25 +149,32 @@ def from_memory(report: Report, device: str, study: Path) -> None:
     inside = np.ones((stride, n * stride), np.bool_)
 
     def block() -> None:
-        canvas = Canvas(box, grid, "crop", list(range(1, 22)), [0], inside)
-        canvas.add([(0, k) for k in range(n)], predict(tiles))
+        canvas = Canvas(box, grid, "crop", list(range(1, 22)), [0], inside.copy())
+        canvas.add_decided([(0, k) for k in range(n)], decide(predict, tiles, Canvas.decided_part(grid)))
         canvas.finish()
 
     report(f"from memory to labels, batch {n}", f"{per_second(n, block, device):.3g} tiles/s")
 
 
-def reading(report: Report, path: Path, device: str, threads: list[int]) -> None:
+def _read(path: Path, part: int, parts: int) -> int:
+    """Read some of the rows of a slide for a 20x model; how many tiles that was."""
+    reader = open_slide(path)
+    frame = reader.info.frame.at(0.5)
+    rows = range(0, frame.extent.height - TILE_PX, 2048)[part::parts]
+    wide = min(8192, frame.extent.width) // TILE_PX
+    for y in rows:
+        reader.read(Box(y, 0, TILE_PX, wide * TILE_PX), 0.5)
+    return len(rows) * wide
+
+
+def reading(report: Report, path: Path, device: str, processes: list[int]) -> None:
     """Tiles per second off a 40x slide for a 20x model."""
-    frame = open_slide(path).info.frame.at(0.5)
-    rows = [Box(y, 0, TILE_PX, min(8192, frame.extent.width)) for y in range(0, frame.extent.height - TILE_PX, 2048)]
-    n = len(rows) * rows[0].width / TILE_PX
-    for count in threads:
-        reader = open_slide(path, threads=count)
-        start = time.perf_counter()
-        for row in rows:
-            reader.read(row, 0.5)
-        report(f"reading, {count} threads", f"{n / (time.perf_counter() - start):.0f} tiles/s")
-        reader.close()
+    for count in processes:
+        with get_context("spawn").Pool(count) as pool:
+            pool.starmap(_read, [(path, k, 64) for k in range(count)], chunksize=1)
+            start = time.perf_counter()
+            n = sum(pool.starmap(_read, [(path, k, 4 * count) for k in range(4 * count)], chunksize=1))
+            report(f"reading, {count} processes", f"{n / (time.perf_counter() - start):.0f} tiles/s")
     if device == "cpu":
         return
     with TiffFile(path) as tiff:
@@ -173,21 +192,70 @@ def reading(report: Report, path: Path, device: str, threads: list[int]) -> None
     report("JPEG tiles of 256 px decoded on the GPU", f"{rate:.0f} /s = {rate / 16:.0f} tiles of a 20x model /s")
 
 
-def whole_run(report: Report, path: Path, device: str, study: Path, alone: float) -> None:
-    """The run as a user starts it."""
-    for model, name in ((study, "ResNet34 U-Net, 21 classes"), (find_model("tumor"), "tumor")):
-        with tempfile.TemporaryDirectory() as scratch:
-            start = time.perf_counter()
-            settings = RunSettings(model=str(model), device=device, overlap_px=0)
-            result = run_night(find_slides([path], None, None), settings, Path(scratch), lambda *_: None)
-            seconds = time.perf_counter() - start
-            lines = [json.loads(line) for line in (Path(scratch) / "ledger.jsonl").read_text().splitlines()]
-        tiles = result.rows[0].summary["tiles"]
-        work = sum(line.get("seconds", 0.0) for line in lines if line["event"] == "segment")
-        report(f"whole run, {name}", f"{seconds:.1f} s, {tiles} tiles, {tiles / seconds:.3g} tiles/s from start to end")
-        report("its blocks", f"{work:.1f} s of work in all jobs")
-        if model == study and alone:
-            report("tiles/s from start to end / network alone", f"{tiles / seconds / alone:.1%}")
+class Memory:
+    """The most that descendants of this process hold, together and the largest, while the context is open (B)."""
+
+    def __init__(self) -> None:
+        self.together = self.largest = 0
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> "Memory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._end.wait(1):
+            held = []
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    held.append(process.memory_info().rss)
+            self.together, self.largest = max(self.together, sum(held)), max(self.largest, *held, 0)
+
+
+def whole_run(report: Report, path: Path, model: Path, alone: float, **settings: Any) -> None:
+    """The run as a user starts it, on two slides of the same pixels."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
+        slides = [Path(scratch) / f"{name}.tif" for name in ("first", "second")]
+        for link in slides:
+            link.hardlink_to(path)
+        start, out = time.perf_counter(), Path(scratch) / "results"
+        with Memory() as memory:
+            run = RunSettings(model=str(model.resolve()), **settings)
+            result = run_night(find_slides(slides, None, None), run, out, lambda *_: None)
+        seconds = time.perf_counter() - start
+        lines = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
+    name = f"whole run, {read_card(model).name}, {', '.join(f'{k} {v}' for k, v in settings.items() if k != 'device')}"
+    if any(row.status != "done" for row in result.rows):
+        report(name, f"FAILED: {[line for line in lines if line['event'] == 'failed']}")
+        return
+    ends = {(x["event"], x["slide_id"], str(x.get("block"))): _when(x) for x in lines if "slide_id" in x}
+    begins = {key: _when(x) - x["seconds"] for x in lines if "seconds" in x for key in [(x["event"], x["slide_id"])]}
+    blocks = [(_when(x) - x["seconds"], _when(x)) for x in lines if x["event"] == "segment"]
+    first, last = min(b for b, _ in blocks), max(e for _, e in blocks)
+    tiles = result.pace.predictions
+    report(name, f"{seconds:.1f} s with start and end, {tiles} tiles; {result.pace}")
+    report("its blocks", f"{tiles / (last - first):.4g} tiles/s from the first to the last, {last - first:.2f} s")
+    if alone:
+        report("the same / network alone", f"{tiles / (last - first) / alone:.1%}")
+    looks = [(event, slide_id, round(x, 2)) for (event, slide_id), x in begins.items() if event != "segment"]
+    report("its steps (s since the first block)", f"{[(e, s, round(x - first, 2)) for e, s, x in looks]}")
+    done = {s: round(t - first, 2) for (event, s, _), t in ends.items() if event == "finish"}
+    report("its slides were done (s since the first block)", f"{done}")
+    busy = result.pace.gpu_busy
+    report("GPU time a slide", f"{busy * result.pace.seconds / 2:.2f} s" if busy is not None else "unknown")
+    report(
+        "memory of its processes", f"{memory.together / 1e9:.1f} GB together, the largest {memory.largest / 1e9:.2f}"
+    )
+
+
+def _when(line: dict[str, Any]) -> float:
+    return datetime.fromisoformat(line["time"]).timestamp()
 
 
 def main() -> None:
@@ -195,21 +263,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiles", type=int, default=16, help="tiles whose labels are compared")
-    parser.add_argument("--full", action="store_true", help="the whole run on a slide of 100,000 x 80,000 px")
-    parser.add_argument("--size", type=int, nargs=2, default=(50_000, 40_000))
+    parser.add_argument("--size", type=int, nargs=2, default=(100_000, 80_000))
+    parser.add_argument("--processes", type=int, nargs="+", default=[16, 8], help="that share the GPU")
     parser.add_argument("--out", type=Path, help="write the table here")
     a = parser.parse_args()
     report, start = Report(), time.perf_counter()
-    name = torch.cuda.get_device_name() if a.device != "cpu" else "CPU"
-    report("machine", f"{name}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    study = study_model(BUILD / "study")
-    agreement(report, a.device, a.tiles, study)
-    alone = network_alone(report, a.device, study, [8, 16, 32, 64] if a.device != "cpu" else [1])
-    from_memory(report, a.device, study)
-    width, height = (100_000, 80_000) if a.full else a.size
+    gpu = a.device != "cpu"
+    name = torch.cuda.get_device_name() if gpu else "CPU"
+    report("machine", f"{name}, {cores()} cores, torch {torch.__version__}")
+    width, height = a.size
     path = slide(width, height, 0.25)
-    reading(report, path, a.device, [1, 2, 4, 8, 16] if a.device != "cpu" else [1, 2])
-    whole_run(report, path, a.device, study, alone)
+    study = study_model(BUILD / "study")
+    alone = network_alone(report, a.device, study, [8, 16, 32, 64] if gpu else [1], compiled=False)
+    for count in a.processes:
+        whole_run(report, path, study, alone, device=a.device, overlap_px=0, workers=count)
+    agreement(report, a.device, a.tiles)
+    if gpu:
+        alone = network_alone(report, a.device, study, [], compiled=True)
+        whole_run(report, path, study, alone, device=a.device, overlap_px=0, workers=a.processes[-1], compile=True)
+    whole_run(report, path, find_model("tumor"), 0.0, device=a.device)
+    from_memory(report, a.device, study)
+    reading(report, path, a.device, [1, 16] if gpu else [1, 2])
     report("all of this", f"{time.perf_counter() - start:.0f} s")
     if a.out:
         a.out.write_text("\n".join(report.lines) + "\n", encoding="utf-8")

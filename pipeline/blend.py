@@ -100,6 +100,7 @@ class Canvas:
         self._sums: Any = None
         self._totals: Any = None
         self._seams = Seams(grid)
+        self._lost: Any = False  # whether a pixel of tissue has no answer; on a GPU nobody waits for it before the end
 
     @staticmethod
     def decided_part(grid: TileGrid) -> slice:
@@ -158,7 +159,8 @@ class Canvas:
         """The block's labels and maps; nothing can be added afterwards.
 
         Raises:
-            ValueError: if there is tissue, but no tile was added.
+            ValueError: if there is tissue, but no tile was added; or if the network answered with NaN, as one does in
+                float16 that needs larger numbers than that has.
         """
         if self._xp is None:
             if self._tissue.any():
@@ -166,6 +168,8 @@ class Canvas:
             self._start(np.empty(0, np.float32))
         if self._window == "blend":
             self._flush(self._whole.y_stop)
+        if bool(self._lost):
+            raise ValueError("the network answers with what is not a number (NaN)")
         xp, box = self._xp, self._box
         count, *sums = self._pooled[:, : -(-box.height // HEAT_FACTOR), : -(-box.width // HEAT_FACTOR)]
         cells = xp.where(count > 0, count, 1.0)
@@ -224,6 +228,7 @@ class Canvas:
         places = [part.slices(self._whole) for part in parts]
         inside = xp.stack([self._inside[place] for place in places])
         labels = self._labels_of(winner) * inside
+        self._lost = xp.any((decision.confidence == 0) & (inside > 0)) | self._lost  # the winner of 255 has a 255th
         maps = xp.stack((inside, decision.tumor * inside, decision.confidence * inside))
         n, height, width = winner.shape
         pooled = pool_sums(xp, xp.reshape(maps, (3 * n * height, width)))

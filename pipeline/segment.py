@@ -57,7 +57,7 @@ def segment_block(
         unread.append(position)
         canvas.leave_out(position)
 
-    tiles = read_tiles(reader, plan, block.tiles, leave_out)
+    tiles = read_tiles(reader, plan, block.tiles, leave_out, max(_ALONE, batch_size))
     while batch := list(islice(tiles, batch_size)):
         positions, pixels = [position for position, _ in batch], np.stack([pixels for _, pixels in batch])
         if plan.window == "crop":
@@ -82,12 +82,14 @@ def read_tiles(
     plan: TilePlan,
     tiles: Iterable[Position],
     leave_out: Callable[[Position], object] = lambda _: None,
+    together: int = _ALONE,
 ) -> Iterator[tuple[Position, UInt8]]:
     """Grid positions with their pixels, uint8 ``[tile_px, tile_px, 3]``; neighbours in a row are read together.
 
-    Where that fails each is read by itself; those that cannot be read are left out, and ``leave_out`` is told.
+    Where that fails each is read by itself; those that cannot be read are left out, and ``leave_out`` is told. Where
+    neighbours share no pixels, at most ``together`` of them are.
     """
-    for run in _rows_of_neighbours(tiles, _ALONE if plan.grid.overlap_px == 0 else len(plan.tiles)):
+    for run in _rows_of_neighbours(tiles, together if plan.grid.overlap_px == 0 else len(plan.tiles)):
         try:
             yield from _read_run(reader, plan, run)
         except SlideReadError:

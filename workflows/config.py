@@ -27,6 +27,12 @@ PIXEL_SETTINGS = {"overlap_px", "window", "block_px", "batch_size", "compile", "
 _BYTES_PER_PROCESS = 2 * 2**30
 """Memory that a worker on the CPU needs (B): model, torch, a block. (benchmarks/RESULTS.md)"""
 
+_BYTES_PER_GPU_PROCESS = 3 * 2**30
+"""Memory that a worker on a GPU needs (B): CUDA's libraries come on top, it was seen to hold 1.6 GB."""
+
+_PROCESSES_PER_GPU = 16
+"""At most so many share a GPU: each reads and joins its own blocks on one core, and holds 0.5 GB of the GPU's memory.
+Threads would wait for the interpreter's lock: 16 of them read fewer tiles than one. (benchmarks/RESULTS.md)"""
 
 WORKER_BYTES = 500 * 10**6
 """What a worker holds before it has seen a pixel (B): Python and libraries, most of them shared, and a small model. As
@@ -126,11 +132,12 @@ class RunSettings(BaseModel):
         return short_hash(fields)
 
     def processes(self, gpus: int) -> int:
-        """Worker processes on this machine: one per GPU, or what cores and memory allow."""
+        """Worker processes on this machine: what cores and memory allow; as many for each GPU."""
         if self.workers:
             return self.workers
         if gpus:
-            return gpus
+            room = min(cores(), machine_bytes() // _BYTES_PER_GPU_PROCESS)
+            return gpus * max(1, min(room // gpus, _PROCESSES_PER_GPU))
         return max(1, min(cores(), machine_bytes() // _BYTES_PER_PROCESS))
 
     def worker_bytes(self, processes: int) -> int:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from pipeline.blend import Canvas
 from pipeline.errors import MppImplausibleError, StoreError, UnreadableTissueError
 from pipeline.geometry import Extent, Frame
 from pipeline.masks.pyramid import build_pyramid
@@ -28,7 +29,7 @@ from pipeline.models.card import ModelCard, Predictor
 from pipeline.models.decide import decide
 from pipeline.models.load import Backend, load_predictor
 from pipeline.normalize import Amounts, normalized, stain_amounts
-from pipeline.plan import TilePlan, plan_tiles
+from pipeline.plan import TileGrid, TilePlan, plan_tiles
 from pipeline.preview import preview_of
 from pipeline.segment import read_tiles, segment_block
 from pipeline.slides.base import SlideInfo, SlideReader
@@ -69,6 +70,7 @@ class RunContext:
         device: where the model runs.
         backend: what computes its network.
         threads: torch threads in a process.
+        sharers: processes that share a GPU.
         pixels_key: hash of all that a mask depends on beside its slide.
     """
 
@@ -79,6 +81,7 @@ class RunContext:
     device: str
     backend: Backend
     threads: int
+    sharers: int
     pixels_key: str
 
     def folder(self, slide_id: str) -> SlideFolder:
@@ -223,8 +226,8 @@ def segment_block_job(job: StepJob) -> int:
     assert step.block is not None  # noqa: S101 - the schedule gives every 'segment' its block
     plan, tissue, stain, store = _open_results(folder, folder.plan.stat().st_mtime_ns)
     block = plan.block(step.block)
-    reader = _SLIDES.get(job.entry, run.threads if run.device != "cpu" else 1)
-    predict = normalized(predictor(run.model, run.device, run.backend, run.threads, run.settings), stain)
+    reader = _SLIDES.get(job.entry)
+    predict = normalized(predictor(run), stain)
     mask = segment_block(reader, plan, block, tissue, predict, run.settings.batch_size or predict.batch_size)
     write_json(folder.block_facts(block.key), mask.facts.to_json(), compact=True)
     store.write(mask.box, mask.labels, mask.heat, mask.confidence)
@@ -373,13 +376,13 @@ def tile_table(tiles: list[TileRow], class_names: list[str]) -> pa.Table:
 
 
 _LOADING = threading.Lock()
-"""Held while a model is loaded: on a GPU two jobs run in one process, and both would load it."""
+"""Held while a model is loaded: ahead of the first job, which waits for it, or by one of several jobs in a process."""
 
 
-def predictor(model: str, device: str, backend: Backend, threads: int, settings: RunSettings) -> Predictor:
+def predictor(run: RunContext) -> Predictor:
     """The model of this process: loaded once, its weights checked against the card."""
     with _LOADING:
-        return _loaded(model, device, backend, threads, settings)
+        return _loaded(run.model, run.device, run.backend, run.threads, run.sharers, run.settings)
 
 
 def load_ahead(run: RunContext) -> None:
@@ -388,17 +391,19 @@ def load_ahead(run: RunContext) -> None:
     Workers do so while slides are looked at. What goes wrong is not said: it will go wrong again in a job, which says.
     """
     with suppress(Exception):
-        predict = predictor(run.model, run.device, run.backend, run.threads, run.settings)
-        tile = np.zeros((1, run.card.tile_px, run.card.tile_px, 3), np.uint8)
+        predict = predictor(run)
+        side = run.card.tile_px
+        tile = np.zeros((1, side, side, 3), np.uint8)
         if run.settings.window == "crop":
-            decide(predict, tile, slice(None))
+            grid = TileGrid(side, run.settings.tiling(run.card).overlap_px, Extent(side, side))
+            decide(predict, tile, Canvas.decided_part(grid))
         else:
             predict(tile)
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str, device: str, backend: Backend, threads: int, settings: RunSettings) -> Predictor:
-    predict = load_predictor(Path(model), device, threads, compiled=settings.compile, backend=backend)
+def _loaded(model: str, device: str, backend: Backend, threads: int, sharers: int, settings: RunSettings) -> Predictor:
+    predict = load_predictor(Path(model), device, threads, compiled=settings.compile, backend=backend, sharers=sharers)
     if settings.refine == "none":
         return predict
     from pipeline.models.refine import RefinedPredictor  # noqa: PLC0415 - imports torch
@@ -415,23 +420,22 @@ class _OpenSlides:
 
     def __init__(self, room: int) -> None:
         self._room = room
-        self._readers: OrderedDict[tuple[SlideEntry, int], SlideReader] = OrderedDict()
+        self._readers: OrderedDict[SlideEntry, SlideReader] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, entry: SlideEntry, threads: int) -> SlideReader:
+    def get(self, entry: SlideEntry) -> SlideReader:
         """A slide's reader.
 
         Raises:
             SlideError: if it cannot be opened.
         """
-        key = entry, threads
         with self._lock:
-            if reader := self._readers.get(key):
-                self._readers.move_to_end(key)
+            if reader := self._readers.get(entry):
+                self._readers.move_to_end(entry)
                 return reader
-        reader = open_slide(entry.path, slide_id=entry.slide_id, mpp=entry.mpp, threads=threads)
+        reader = open_slide(entry.path, slide_id=entry.slide_id, mpp=entry.mpp)
         with self._lock:
-            kept = self._readers.setdefault(key, reader)
+            kept = self._readers.setdefault(entry, reader)
             too_many = [self._readers.popitem(last=False)[1]] if len(self._readers) > self._room else []
         for spare in (*too_many, *([reader] if kept is not reader else [])):
             spare.close()

@@ -287,7 +287,7 @@ class _Look:
     def __call__(self) -> tuple[int, float]:
         run = self.run
         plan, _, stain = read_plan(run.folder(self.entry.slide_id))
-        predict = normalized(predictor(run.model, run.device, run.backend, run.threads, run.settings), stain)
+        predict = normalized(predictor(run), stain)
         batch_size = run.settings.batch_size or predict.batch_size
         middle = plan.blocks[len(plan.blocks) // 2].tiles
         reader = open_slide(self.entry.path, slide_id=self.entry.slide_id, mpp=self.entry.mpp)

@@ -125,9 +125,6 @@ FIRST_LOOK_S = 300.0
 """How long a run looks at slides before its first block (s). What is planned is not planned again: it loses nothing by
 it but what GPUs could have done then."""
 
-_JOBS_PER_GPU = 2
-"""While one block's pixels are read, or its shard is written, the GPU has another's to look at."""
-
 Observer = Callable[[Progress, str], None]
 """Called after each outcome with the progress and a line worth saying ("" if there is none)."""
 
@@ -445,11 +442,13 @@ def run_context(settings: RunSettings, out: Path) -> RunContext:
         (out / "slides").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error
-    processes = 1 if settings.engine == "serial" else settings.processes(len(gpus_of(device)))
+    gpus = len(gpus_of(device))
+    processes = 1 if settings.engine == "serial" else settings.processes(gpus)
+    sharers = -(-processes // gpus) if gpus and not settings.scheduler else 1
     _check_memory(settings, card, processes)
     threads = settings.torch_threads(processes)
     key = settings.pixels_key(card, read_config(model), device, backend)
-    return RunContext(str(out.resolve()), str(model.resolve()), card, settings, device, backend, threads, key)
+    return RunContext(str(out.resolve()), str(model.resolve()), card, settings, device, backend, threads, sharers, key)
 
 
 def _check_memory(settings: RunSettings, card: ModelCard, processes: int) -> None:
@@ -481,7 +480,6 @@ def start_engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunCon
     engine = DaskEngine(
         settings.processes(len(gpus)),
         gpus=gpus,
-        jobs_each=_JOBS_PER_GPU if gpus else 1,
         env=worker_env(run.threads, gpus=bool(gpus)),
         preload=worker_modules(Path(run.model), run.card, run.backend),
         begin=partial(load_ahead, there),

@@ -25,7 +25,7 @@ or keeps a heap for every thread; these save a sixth of the time and a tenth of 
 
 
 def warm_up(settings: RunSettings) -> None:
-    """Let workers on the CPU import what they need while the run's own process does; returns at once.
+    """Let workers import what they need while the run's own process does; returns at once.
 
     Raises:
         UsageError: if there is no such model or device.
@@ -33,11 +33,11 @@ def warm_up(settings: RunSettings) -> None:
     if settings.engine == "serial" or settings.scheduler:
         return
     device = resolve_device(settings.device)
-    if not gpus_of(device):
-        model = find_model(settings.model)
-        backend = resolve_backend(settings.backend, device)
-        threads = settings.torch_threads(settings.processes(0))
-        start_forkserver(worker_modules(model, read_card(model), backend), worker_env(threads, gpus=False))
+    gpus = len(gpus_of(device))
+    model = find_model(settings.model)
+    backend = resolve_backend(settings.backend, device)
+    threads = settings.torch_threads(settings.processes(gpus))
+    start_forkserver(worker_modules(model, read_card(model), backend), worker_env(threads, gpus=bool(gpus)))
 
 
 def worker_modules(model: Path, card: ModelCard, backend: Backend) -> tuple[str, ...]:

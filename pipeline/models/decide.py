@@ -28,7 +28,7 @@ class Decision:
     Attributes:
         winner: number of the most probable channel; the first of equals.
         tumor: probability of all tumor classes together x 255, rounded.
-        confidence: probability of the winner x 255, rounded.
+        confidence: probability of the winner x 255, rounded; 0 says that the model's answer is not a number.
     """
 
     winner: Any
@@ -81,8 +81,12 @@ def decide_probabilities(sums: Any, tumor: Sequence[int], totals: Any = None) ->
     if totals is not None:
         safe = xp.where(totals > 0, totals, 1.0)
         best, likely = best / safe, likely / safe
-    likely, best = (xp.astype(xp.clip(xp.round(p * 255), 0, 255), xp.uint8) for p in (likely, best))
-    return Decision(winner, likely, best)
+    return Decision(winner, *(_byte(xp, p) for p in (likely, best)))
+
+
+def _byte(xp: Any, p: Any) -> Any:
+    """Probabilities x 255, rounded; 0 for what is not a number."""
+    return xp.astype(xp.clip(xp.round(xp.where(xp.isnan(p), 0.0, p) * 255), 0, 255), xp.uint8)
 
 
 def empty_decision(n: int, side: int) -> Decision:

@@ -147,7 +147,13 @@ def card_of(fields: Mapping[str, Any], sha256: str) -> ModelCard:
 
 
 def load_predictor(
-    folder: Path, device: str = "auto", threads: int | None = None, *, compiled: bool = False, backend: str = "torch"
+    folder: Path,
+    device: str = "auto",
+    threads: int | None = None,
+    *,
+    compiled: bool = False,
+    backend: str = "torch",
+    sharers: int = 1,
 ) -> Predictor:
     """A model ready to look at tiles, its weights checked against its card.
 
@@ -157,6 +163,7 @@ def load_predictor(
         threads: tiles that a network looks at at once on the CPU; None: as many as torch takes threads.
         compiled: let ``torch.compile`` fuse the network's steps; on a GPU only.
         backend: auto or a `Backend`: what computes the network.
+        sharers: processes that load it on one GPU, this one among them.
 
     Raises:
         ModelError: if the folder is incomplete or altered, its files contradict each other, or the backend cannot
@@ -176,7 +183,7 @@ def load_predictor(
         return load_openvino(folder, card, threads)
     from pipeline.models.unet import load_unet  # noqa: PLC0415 - imports torch, which takes seconds
 
-    return load_unet(folder, card, device, threads, compiled=compiled)
+    return load_unet(folder, card, device, threads, compiled=compiled, sharers=sharers)
 
 
 def modules_of(folder: Path, card: ModelCard, backend: Backend) -> tuple[str, ...]:

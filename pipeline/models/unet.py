@@ -5,8 +5,10 @@ import inspect
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import safetensors
@@ -17,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.errors import ModelError
 from pipeline.models.card import ModelCard, UInt8
-from pipeline.models.decide import Decision, decide_logits, decide_probabilities, empty_decision, tumor_channels
+from pipeline.models.decide import Decision, decide_logits, empty_decision, tumor_channels
 from pipeline.models.load import (
     CONFIG,
     WEIGHTS,
@@ -60,6 +62,9 @@ a network is not known before it is built."""
 
 _NAMED_AT_ONCE = 3
 """How many tensors an error names before it counts the rest."""
+
+
+_Answer = TypeVar("_Answer")
 
 
 class Pointwise(torch.nn.Conv2d):
@@ -105,8 +110,9 @@ class UNetPredictor:
             classes: the logit of the first.
         device: torch's name of it.
         threads: tiles at once on the CPU; None: as many as torch takes threads.
-        compiled: let ``torch.compile`` fuse the network's steps, which takes a minute at the start; batches are filled
-            up to ``batch_size``, since each size would be compiled anew. On a GPU only.
+        compiled: let ``torch.compile`` fuse the network's steps, which takes a minute at the first batch; batches are
+            filled up to ``batch_size``, since each size would be compiled anew. On a GPU only.
+        sharers: processes that do the same on one GPU, and share its memory.
 
     Raises:
         ModelError: if what comes out does not fit the card.
@@ -120,6 +126,7 @@ class UNetPredictor:
         threads: int | None = None,
         *,
         compiled: bool = False,
+        sharers: int = 1,
     ) -> None:
         check_output(network, card)
         self._card, self._device = card, torch.device(device)
@@ -133,13 +140,12 @@ class UNetPredictor:
             self._pool = ThreadPoolExecutor(self._batch_size, "tiles", initializer=torch.set_num_threads, initargs=(1,))
             return
         self._streams = threading.local()
-        self._batch_size = self._fitting_batch()
         self._filled = compiled
+        self._compiling = threading.Lock() if compiled else nullcontext()  # torch compiles in one thread at a time
         if compiled:
-            self._network = torch.compile(network, dynamic=False)
-            self._on_gpu(
-                torch.zeros(1, card.tile_px, card.tile_px, 3, dtype=torch.uint8)
-            )  # compiles, before threads do
+            self._probabilities = torch.compile(self._probabilities, dynamic=False)  # type: ignore[method-assign]
+            self._decided = torch.compile(self._decided, dynamic=False)  # type: ignore[method-assign]
+        self._batch_size = self._fitting_batch(sharers)
 
     @property
     def card(self) -> ModelCard:
@@ -157,10 +163,9 @@ class UNetPredictor:
         Raises:
             ValueError: if the tiles are not what the card says.
         """
-        check_tiles(tiles, self._card)
-        batch = torch.from_numpy(np.require(tiles, requirements=("C", "W")))
+        batch = self._checked(tiles)
         if self._pool is None:
-            return self._on_gpu(batch)
+            return self._on_gpu(batch, self._probabilities)[: len(batch)]
         done = list(self._pool.map(self._probabilities, torch.split(batch, 1)))
         return torch.cat(done) if len(done) > 1 else done[0]  # to copy 21 classes of a tile takes 11 ms
 
@@ -170,11 +175,11 @@ class UNetPredictor:
         Raises:
             ValueError: if the tiles are not what the card says.
         """
-        tumor = tumor_channels(self._card)
+        batch = self._checked(tiles)
         if self._pool is None:
-            return decide_probabilities(self(tiles)[:, :, part, part], tumor)
-        check_tiles(tiles, self._card)
-        batch = torch.from_numpy(np.require(tiles, requirements=("C", "W")))
+            fields = self._on_gpu(batch, partial(self._decided, part=part))
+            return Decision(*(values[: len(batch)] for values in fields))
+        tumor = tumor_channels(self._card)
         decision = empty_decision(len(batch), len(range(self._card.tile_px)[part]))
 
         def one(k: int) -> None:
@@ -183,36 +188,55 @@ class UNetPredictor:
         list(self._pool.map(one, range(len(batch))))
         return decision
 
-    def _on_gpu(self, tiles: torch.Tensor) -> torch.Tensor:
+    def _checked(self, tiles: UInt8) -> torch.Tensor:
+        check_tiles(tiles, self._card)
+        return torch.from_numpy(np.require(tiles, requirements=("C", "W")))
+
+    def _on_gpu(self, tiles: torch.Tensor, look: Callable[[torch.Tensor], _Answer]) -> _Answer:
+        """What is said of tiles in the machine's memory, and of those that fill up their batch."""
         if not hasattr(self._streams, "own"):  # what the caller does next with the result stands in this stream, too
             self._streams.own = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
             torch.cuda.set_stream(self._streams.own)
-        n = len(tiles)
-        if self._filled and n < self._batch_size:
-            tiles = torch.cat([tiles, tiles.new_zeros(self._batch_size - n, *tiles.shape[1:])])
-        return self._probabilities(tiles.pin_memory().to(self._device, non_blocking=True))[:n]
+        missing = self._batch_size - len(tiles) if self._filled else 0
+        if missing > 0:
+            tiles = torch.cat([tiles, tiles.new_zeros(missing, *tiles.shape[1:])])
+        there = tiles.pin_memory().to(self._device, non_blocking=True)
+        with self._compiling:
+            return look(there)
 
     def _probabilities(self, tiles: torch.Tensor) -> torch.Tensor:
-        return torch.softmax(self._logits(tiles), dim=1)
+        return torch.softmax(self._logits(tiles), dim=1, dtype=torch.float32)
+
+    def _decided(self, tiles: torch.Tensor, part: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The fields of a `Decision`; the same as of `_probabilities`, but only where it is asked for."""
+        logits = self._logits(tiles)[:, :, part, part].contiguous()  # across channels that lie apart, all is quicker
+        shares = torch.softmax(logits, dim=1, dtype=torch.float32)
+        of_tumor = shares[:, tumor_channels(self._card)].sum(dim=1)
+        likely, confidence = (
+            torch.nan_to_num(p * 255).round().clamp(0, 255).to(torch.uint8) for p in (of_tumor, shares.amax(dim=1))
+        )
+        return logits.argmax(dim=1).to(torch.uint8), likely, confidence
 
     @torch.no_grad()  # not inference_mode, whose tensors nobody may change in place afterwards
     def _logits(self, tiles: torch.Tensor) -> torch.Tensor:
+        """Float32 on the CPU, float16 on a GPU."""
         pixels = tiles.permute(0, 3, 1, 2).float() * self._scale + self._shift  # stays channels last
         with torch.autocast(self._device.type, torch.float16, enabled=self._device.type == "cuda"):
-            logits = self._network(pixels).float()
+            logits = self._network(pixels)
         if logits.shape[1] < len(self._card.classes):  # softmax of (x, 0) is the sigmoid of x, and the rest
             logits = torch.cat([logits, torch.zeros_like(logits)], dim=1)
         return logits
 
-    def _fitting_batch(self) -> int:
-        """The largest of `_BATCHES` whose forward pass fits into half of the GPU's free memory."""
+    def _fitting_batch(self, sharers: int) -> int:
+        """The largest of `_BATCHES` whose forward passes fit into half of the GPU's free memory."""
         side = self._card.tile_px
         free, _ = torch.cuda.mem_get_info(self._device)
         before = torch.cuda.memory_allocated(self._device)
         torch.cuda.reset_peak_memory_stats(self._device)
-        self._probabilities(torch.zeros(1, side, side, 3, dtype=torch.uint8, device=self._device))
+        torch.softmax(self._logits(torch.zeros(1, side, side, 3, dtype=torch.uint8, device=self._device)), dim=1)
         tile_bytes = torch.cuda.max_memory_allocated(self._device) - before
-        return largest_batch(tile_bytes, free)
+        torch.cuda.synchronize(self._device)  # the weights are there before another stream looks for them
+        return largest_batch(tile_bytes * sharers, free)
 
 
 class TilesToLogits(torch.nn.Module):
@@ -248,14 +272,20 @@ def largest_batch(tile_bytes: int, free_bytes: int) -> int:
 
 
 def load_unet(
-    folder: Path, card: ModelCard, device: str = "cpu", threads: int | None = None, *, compiled: bool = False
+    folder: Path,
+    card: ModelCard,
+    device: str = "cpu",
+    threads: int | None = None,
+    *,
+    compiled: bool = False,
+    sharers: int = 1,
 ) -> UNetPredictor:
     """The model of a folder, in float32 whatever its weights are stored in. Nothing is downloaded, nothing unpickled.
 
     Raises:
         ModelError: if config, weights and card do not fit each other; the message says where.
     """
-    return UNetPredictor(card, load_network(folder), device, threads, compiled=compiled)
+    return UNetPredictor(card, load_network(folder), device, threads, compiled=compiled, sharers=sharers)
 
 
 def load_network(folder: Path) -> torch.nn.Module:

@@ -28,7 +28,7 @@ pixel, that is 1.9 GB; a standard glass has half of it."""
 
 
 def open_slide(
-    path: Path, *, slide_id: str | None = None, mpp: float | tuple[float, float] | None = None, threads: int = 1
+    path: Path, *, slide_id: str | None = None, mpp: float | tuple[float, float] | None = None
 ) -> SlideReader:
     """Open a slide: through OpenSlide if it knows the format, else tiffslide if it is TIFF, Pillow if PNG or JPEG.
 
@@ -39,7 +39,6 @@ def open_slide(
         path: the file; for MRXS the .mrxs file, for DICOM any file of the series.
         slide_id: name of the slide; None: the file's stem.
         mpp: size of a level-0 pixel (um), or of its two sides (y, x); overrides what the file says.
-        threads: that decode the tiles of one read, where tiles are read directly.
 
     Raises:
         SlideOpenError: if there is no such file, no reader knows it, the reader cannot open it, or what it says of its
@@ -51,7 +50,7 @@ def open_slide(
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise SlideOpenError(f"slide {slide_id}: {path} is no file but a pipe or a device. Name a file")
-        return read_with(_source(path, slide_id, threads), path, slide_id, mpp)
+        return read_with(_source(path, slide_id), path, slide_id, mpp)
     except OSError as error:
         raise SlideOpenError(
             f"slide {slide_id}: {path} cannot be read: {error.strerror or error}. Check the path and its permissions"
@@ -75,7 +74,7 @@ def read_with(
     return reader
 
 
-def _source(path: Path, slide_id: str, threads: int) -> PixelSource:
+def _source(path: Path, slide_id: str) -> PixelSource:
     """The pixels of a file.
 
     Raises:
@@ -93,7 +92,7 @@ def _source(path: Path, slide_id: str, threads: int) -> PixelSource:
             check_tile_bytes(path, slide_id)
             cleanup.pop_all()
             return library
-        return TiledTiffSource(path, slide_id, library.facts, grids, threads)
+        return TiledTiffSource(path, slide_id, library.facts, grids)
 
 
 def _library(path: Path, slide_id: str) -> PixelSource:

@@ -5,7 +5,6 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,20 +37,18 @@ class TiledTiffSource:
         slide_id: for messages.
         facts: what the slide library says of the file.
         grids: the tiles of all levels.
-        threads: that decode the tiles of one fetch; 1 decodes them in the caller's.
 
     Raises:
         OSError: if the file cannot be opened.
     """
 
-    def __init__(self, path: Path, slide_id: str, facts: Facts, grids: tuple[TileGrid, ...], threads: int = 1) -> None:
+    def __init__(self, path: Path, slide_id: str, facts: Facts, grids: tuple[TileGrid, ...]) -> None:
         self._slide_id = slide_id
         reductions = tuple(Reduction(level, factor) for level, grid in enumerate(grids) for factor in grid.reductions)
         self.facts = replace(facts, reader="tiled-tiff", reductions=reductions)
         whole = [(grid, level, 1) for level, grid in enumerate(grids)]
         self._levels = [*whole, *((grids[r.level], r.level, r.factor) for r in reductions)]
         self._cache, self._scratch = _TileCache(CACHE_BYTES), _Scratch()
-        self._pool = ThreadPoolExecutor(threads, "tiles") if threads > 1 else None
         self._file = path.open("rb", buffering=0)
         self._size = path.stat().st_size
 
@@ -63,14 +60,9 @@ class TiledTiffSource:
         """
         grid, of_level, factor = self._levels[level]
         out = np.empty((box.height, box.width, 3), np.uint8)
-
-        def draw(piece: _Piece) -> None:
-            number, to, of = piece
-            out[to] = self._tile((level, number))[of] if grid.counts[number] else WHITE
-
         try:
-            for _ in (self._pool.map if self._pool else map)(draw, _pieces(grid, factor, box)):
-                pass
+            for number, to, of in _pieces(grid, factor, box):
+                out[to] = self._tile((level, number))[of] if grid.counts[number] else WHITE
         except (OSError, *DECODE_ERRORS) as error:
             native = Box(box.y * factor, box.x * factor, box.height * factor, box.width * factor)
             raise undecodable(self._slide_id, of_level, native, error) from error
@@ -82,8 +74,6 @@ class TiledTiffSource:
 
     def close(self) -> None:
         """Release the file and the pixels."""
-        if self._pool:
-            self._pool.shutdown()
         self._file.close()
         self._cache.clear()
 

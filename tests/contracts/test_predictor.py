@@ -8,6 +8,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
+from pipeline.models.decide import decide
 from pipeline.models.load import card_of
 from pipeline.models.refine import RefinedPredictor
 from pipeline.models.threshold import ThresholdConfig, ThresholdPredictor
@@ -17,7 +18,9 @@ SIDE = 96
 
 
 def model_card(classes: int):
-    kinds = [{"code": k + 1, "name": f"c{k}", "color": (k, k, k), "role": "tissue"} for k in range(classes)]
+    kinds = [
+        {"code": k + 1, "name": f"c{k}", "color": (k, k, k), "role": "tissue" if k else "tumor"} for k in range(classes)
+    ]
     fields = {"name": "small", "description": "", "classes": kinds, "licence": "CC0-1.0"}
     return card_of({**fields, "mpp": 0.5, "tile_px": SIDE, "overlap_px": 32}, "0" * 64)
 
@@ -62,6 +65,16 @@ class PredictorContract:
         p = host(predict(tiles))
         assert np.ptp(p[0], axis=(1, 2)).max() > 0.01
         assert np.abs(p[0] - p[1]).max() > 0.01
+
+    def test_its_decisions_are_those_of_its_probabilities(self, predict, tiles):
+        part = slice(16, 81)
+        decision, p = decide(predict, tiles, part), host(predict(tiles))[:, :, part, part]
+        winner, tumor, confidence = (host(v) for v in (decision.winner, decision.tumor, decision.confidence))
+        assert {v.dtype.name for v in (winner, tumor, confidence)} == {"uint8"}
+        assert winner.shape == (4, 65, 65)
+        assert (np.take_along_axis(p, winner[:, None], axis=1)[:, 0] >= p.max(axis=1) - 1e-5 - self.tolerance).all()
+        assert np.abs(confidence - 255 * p.max(axis=1)).max() <= 0.51 + 255 * self.tolerance
+        assert np.abs(tumor - 255 * p[:, 0]).max() <= 0.51 + 255 * self.tolerance
 
     def test_the_same_call_gives_the_same_bits(self, predict, tiles):
         assert np.array_equal(host(predict(tiles)), host(predict(tiles)))
@@ -162,3 +175,20 @@ class TestUNetOnTheGpu(PredictorContract):
     @classmethod
     def predict(cls):
         return UNetPredictor(model_card(cls.classes), network(cls.classes), device="cuda")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+class TestUNetCompiledForTheGpu(PredictorContract):
+    tolerance = 0.02
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def predict(cls):
+        return UNetPredictor(model_card(cls.classes), network(cls.classes), device="cuda", compiled=True)
+
+    def test_the_first_calls_may_come_from_several_threads_at_once(self, tiles):
+        fresh = UNetPredictor(model_card(self.classes), network(self.classes), device="cuda", compiled=True)
+        with ThreadPoolExecutor(2) as pool:
+            first, second = pool.map(lambda _: host(decide(fresh, tiles, slice(16, 81)).winner), range(2))
+        assert np.array_equal(first, second)

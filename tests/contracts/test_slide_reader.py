@@ -273,12 +273,6 @@ class TestTiled(TiffReaderContract):
         with closing(self.open(alpha)) as third:
             assert {jpeg.info.reader, square.info.reader, third.info.reader} == {"tiled-tiff"}
 
-    @pytest.mark.parametrize("mpp", MPPS)
-    def test_threads_decode_what_one_decodes(self, jpeg: PyramidReader, jpeg_file: Path, mpp: float) -> None:
-        box = jpeg.info.frame.at(mpp).box.grow(3)
-        with closing(open_slide(jpeg_file, threads=3)) as reader:
-            assert np.array_equal(reader.read(box, mpp), jpeg.read(box, mpp))
-
 
 class TestImage(SlideReaderContract):
     """One level, whose pixel size comes from the call."""

@@ -329,6 +329,22 @@ class TestCanvas:
         with pytest.raises(ValueError, match="without tiles"):
             canvas.finish()
 
+    @pytest.mark.parametrize("namespace", [np, torch])
+    @pytest.mark.parametrize("window", ["crop", "blend"])
+    def test_what_is_not_a_number_is_no_answer_unless_it_is_beside_the_tissue(self, window, namespace):
+        p = np.full((1, 2, 64, 64), 0.5, np.float32)
+        p[:, :, 30, 20] = np.nan
+        for tissue_there in (False, True):
+            tissue = np.ones((48, 48), bool)
+            tissue[30 - 8, 20 - 8] = tissue_there
+            canvas = Canvas(Box(0, 0, 48, 48), TileGrid(64, 16, Extent(48, 48)), window, [1, 2], [0], tissue)
+            canvas.add([(0, 0)], namespace.asarray(p))
+            if tissue_there:
+                with pytest.raises(ValueError, match="not a number"):
+                    canvas.finish()
+            else:
+                assert (canvas.finish().labels > 0).sum() == 48 * 48 - 1
+
 
 def _seams(slide, plan, block, inside, net) -> tuple[int, int]:
     """Seam pixels of a block, and those that differ."""

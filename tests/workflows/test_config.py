@@ -42,8 +42,24 @@ def test_processes_times_threads_do_not_exceed_the_cores():
     settings = RunSettings()
     processes = settings.processes(gpus=0)
     assert 1 <= processes * settings.torch_threads(processes) <= cores()
-    assert settings.processes(gpus=3) == 3
-    assert RunSettings(workers=5).processes(gpus=0) == 5
+
+
+def test_a_gpu_is_shared_by_a_process_for_each_core_and_at_most_sixteen(monkeypatch):
+    from workflows import config
+
+    def processes(cores: int, gigabytes: int, gpus: int) -> int:
+        monkeypatch.setattr(config, "cores", lambda: cores)
+        monkeypatch.setattr(config, "machine_bytes", lambda: gigabytes * 2**30)
+        return RunSettings().processes(gpus)
+
+    assert [processes(16, 128, 1), processes(64, 512, 1), processes(64, 512, 8), processes(64, 96, 8)] == [
+        16,
+        16,
+        64,
+        32,
+    ]
+    assert [processes(2, 24, 1), processes(2, 24, 4), processes(8, 2, 1)] == [2, 4, 1]
+    assert RunSettings(workers=5).processes(gpus=2) == RunSettings(workers=5).processes(gpus=0) == 5
 
 
 def test_masks_of_one_backend_are_never_continued_with_another():

@@ -39,7 +39,7 @@ def test_the_model_of_the_jobs_is_loaded_and_has_looked_once(run, window, monkey
     side = run.card.tile_px
     assert looked == [(1, side, side, 3)]
     misses = jobs._loaded.cache_info().misses
-    predictor(run.model, run.device, run.backend, run.threads, run.settings)
+    predictor(run)
     assert jobs._loaded.cache_info().misses == misses == 1
 
 
@@ -47,4 +47,4 @@ def test_a_model_that_cannot_be_loaded_is_left_to_the_jobs(run, tmp_path):
     run = replace(run, model=str(tmp_path / "nothing"))
     load_ahead(run)
     with pytest.raises(Exception, match="nothing"):
-        predictor(run.model, run.device, run.backend, run.threads, run.settings)
+        predictor(run)

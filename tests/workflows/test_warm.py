@@ -30,11 +30,13 @@ def test_without_workers_of_its_own_a_run_begins_nothing(started, other):
     assert started == []
 
 
-def test_gpus_are_not_forked(started, monkeypatch):
+def test_workers_on_gpus_keep_the_systems_rules_for_memory(started, monkeypatch):
     monkeypatch.setattr(warm, "resolve_device", lambda _: "cuda")
     monkeypatch.setattr(warm, "gpus_of", lambda _: ("0",))
-    warm.warm_up(RunSettings())
-    assert started == []
+    warm.warm_up(RunSettings(workers=1, threads=1))
+    assert started == [
+        (("workflows.jobs", "pipeline.models.unet"), {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+    ]
 
 
 def test_a_model_that_is_not_there_is_named_as_by_the_run(started):

@@ -95,8 +95,8 @@ class DaskEngine:
 
     Args:
         processes: workers of a local cluster.
-        gpus: numbers of the GPUs that they share out; each sees one alone (``CUDA_VISIBLE_DEVICES``), as ``cuda``.
-        jobs_each: jobs that a worker does at once, in threads.
+        gpus: numbers of the GPUs that they are dealt out to; each sees one alone (``CUDA_VISIBLE_DEVICES``), as
+            ``cuda``.
         env: further environment of the workers, e.g. ``OMP_NUM_THREADS``.
         preload: modules that workers need; imported once and shared, where that is possible (`_fork_workers`).
         begin: called in a thread of its own by each worker of a local cluster as soon as it is there, beside whatever
@@ -113,7 +113,6 @@ class DaskEngine:
         processes: int,
         *,
         gpus: Sequence[str] = (),
-        jobs_each: int = 1,
         env: dict[str, str] | None = None,
         preload: Sequence[str] = (),
         begin: Callable[[], object] | None = None,
@@ -127,13 +126,13 @@ class DaskEngine:
         self._tasks: dict[str, _Task] = {}  # under way
         self._again: list[_Task] = []  # their process died once, and they may run beside others
         self._suspects: list[_Task] = []
-        self._one_each = scheduler is None and jobs_each == 1
+        self._one_each = scheduler is None
         self._local: _LocalCluster | None = None
         self._slots, self._slots_seen = 0, time.monotonic()
         for last in (True,) if scheduler else (False, False, True):  # a worker may be killed while it starts
             try:
                 if scheduler is None:
-                    self._local = _LocalCluster(processes, gpus, jobs_each, env or {}, preload, begin)
+                    self._local = _LocalCluster(processes, gpus, env or {}, preload, begin)
                 address: Any = self._local.cluster if self._local else scheduler
                 self._client = Client(address, timeout=_START_TIMEOUT_S, set_as_default=False)
                 self._client.wait_for_workers(processes if scheduler is None else 1, timeout=_START_TIMEOUT_S)
@@ -323,20 +322,19 @@ class _LocalCluster:
         self,
         processes: int,
         gpus: Sequence[str],
-        jobs_each: int,
         env: dict[str, str],
         preload: Sequence[str],
         begin: Callable[[], object] | None,
     ) -> None:
         self._scratch = Path(tempfile.mkdtemp(prefix="cluster-", dir=process.home()))
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # silence_logs ends before its last messages come
-        if preload and not gpus:
+        if preload:
             _fork_workers(preload, env)
         workers = {
             i: {
                 "cls": Nanny,
                 "options": {
-                    "nthreads": jobs_each,
+                    "nthreads": 1,
                     "host": "127.0.0.1",
                     "local_directory": str(self._scratch),
                     "memory_limit": 0,
