@@ -13,7 +13,7 @@ from pipeline.learning.crops import RegionCache, region_shares
 from pipeline.learning.fit import CHECKPOINT, MEAN, STD, FitJob, Fitted, Row, fit
 from pipeline.learning.settings import TrainSettings
 from pipeline.models.load import gpu_count, resolve_device
-from pipeline.models.unet import save_model
+from pipeline.models.unet import multiply_odds, save_model
 from pipeline.normalize import StainNormalizer, stain_amounts
 from pipeline.report.plots import plot_curves
 from pipeline.truth.find import DataSource, find_regions
@@ -35,7 +35,7 @@ from workflows.folders import write_atomic
 CACHE = "cache"
 """In the model's folder while it trains: the regions at the model's pixel size."""
 
-_PLACE = {"device", "processes", "workers", "data", "name", "description", "licence", "limits", "half"}
+_PLACE = {"device", "processes", "workers", "data", "name", "description", "licence", "limits", "half", "odds"}
 """Settings that do not change a step of the training; data count by their pixels' key."""
 
 _MOST_WORKERS = 8
@@ -102,6 +102,8 @@ def train(settings: TrainSettings, out: Path, say: Say, *, resume: bool = False)
     split = make_split(regions, settings.split, {source.label for source in settings.data if source.extra})
     _check_folder(out, resume)
     counts = class_pixels(regions, split, scheme, settings.mpp)
+    if strange := settings.odds.keys() - {info.name for info in scheme.classes}:
+        raise UsageError(f"odds are given of {', '.join(sorted(strange))}, which is no class of scheme {scheme.name}")
     weights = _weights(counts, scheme, settings)
     for line in _balance(regions, split, scheme, counts, weights):
         say(line)
@@ -113,6 +115,7 @@ def train(settings: TrainSettings, out: Path, say: Say, *, resume: bool = False)
     (out / "scheme.toml").write_text(scheme.to_toml(), encoding="utf-8")
     say(f"{len(job.train.ids)} regions train, {job.steps} steps an epoch on {job.device} x {job.processes}")
     fitted = fit(job, say)
+    multiply_odds(fitted.network, [settings.odds.get(name, 1.0) for name in job.names])
     write_atomic(out / "curves.png", lambda path: path.write_bytes(plot_curves(fitted.history)))
     save_model(out, fitted.network, _card(settings, scheme, job, fitted, regions, split), half=settings.half)
     (out / CHECKPOINT).unlink()
@@ -242,6 +245,7 @@ def _card(
             "patients": {side: len({r.patient for r in chosen}) for side, chosen in sides.items()},
             "encoder_start": fitted.start,
             "class_weights": dict(zip(job.names, (round(w, 4) for w in job.weights), strict=True)),
+            "odds": settings.odds,
             "best_epoch": fitted.best_epoch,
             "steps": int(best["step"]),
             "seconds": best["seconds"],

@@ -49,6 +49,8 @@ class TrainSettings(BaseModel):
         smoothing: label smoothing of the cross-entropy.
         class_weights: "auto": by frequency (`class_weights`); "none".
         variation: of the crops.
+        odds: what the odds of a class, by its name, are multiplied with when the model is written: where the share of
+            the classes in the crops is known not to be that of slides. (Menon et al. 2021, arXiv 2007.07314)
         half: store the weights as float16.
         seed: of everything that is drawn.
         device: ``auto`` takes the GPUs where there are any.
@@ -90,6 +92,7 @@ class TrainSettings(BaseModel):
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["auto", "none"] = "auto"
     variation: Variation = Variation()
+    odds: dict[str, Annotated[float, Field(gt=0, le=1000)]] = {}
     half: bool = False
     seed: Annotated[int, Field(ge=0)] = 0
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"

@@ -3,7 +3,7 @@
 import copy
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
@@ -409,6 +409,18 @@ def _check_finite(weights: Mapping[str, torch.Tensor], where: Path | str) -> Non
         raise ModelError(f"{where} holds numbers of a kind that is not read:\n{_some('tensors', strange)}")
     if broken := [key for key, tensor in weights.items() if not torch.isfinite(tensor).all()]:
         raise ModelError(f"{where} holds values that are not finite:\n{_some('tensors', broken)}")
+
+
+def multiply_odds(network: smp.base.SegmentationModel, factors: Sequence[float]) -> None:
+    """Multiply the odds of each class against all others, at every pixel: the last layer's bias grows by the logarithm.
+
+    Args:
+        network: with a channel of logits for each class; changed in place.
+        factors: of each class; positive.
+    """
+    bias = network.segmentation_head[0].bias
+    with torch.no_grad():
+        bias += torch.log(torch.tensor(factors, dtype=bias.dtype, device=bias.device))
 
 
 def check_output(network: torch.nn.Module, card: ModelCard) -> None:

@@ -15,7 +15,7 @@ from pipeline.learning.encoder import LITE0, fill_encoder
 from pipeline.learning.fit import new_network
 from pipeline.learning.losses import SegmentationLoss
 from pipeline.learning.settings import TrainSettings
-from pipeline.models.load import load_predictor
+from pipeline.models.load import load_predictor, read_card
 from pipeline.slides.open import open_slide
 from pipeline.truth.find import DataSource
 from pipeline.truth.scheme import IGNORED, load_scheme
@@ -120,6 +120,20 @@ def test_patience_ends_a_training_that_no_longer_improves(regions, tmp_path):
     result = train(small(regions, epochs=30, patience=2, rate=1e-12, average=0.0), tmp_path / "m", lambda _: None)
     assert len(result.history) < 30
     assert len(result.history) - result.best_epoch == 2
+
+
+def test_odds_are_multiplied_into_the_model_that_is_written_and_nothing_else_changes(regions, whole, tmp_path):
+    result = train(small(regions, odds={"tumor": 3.0}), tmp_path / "m", lambda _: None)
+    assert losses_of(result) == losses_of(whole)
+    tiles = np.random.default_rng(5).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    plain, shifted = (np.asarray(load_predictor(f, "cpu")(tiles))[:, 0] for f in (whole.folder, result.folder))
+    np.testing.assert_allclose(shifted / (1 - shifted), 3 * plain / (1 - plain), rtol=1e-4)
+    assert read_card(result.folder).training["odds"] == {"tumor": 3.0}
+
+
+def test_odds_of_what_is_no_class_are_refused(regions, tmp_path):
+    with pytest.raises(UsageError, match="odds are given of tumour, which is no class of scheme tumor"):
+        train(small(regions, odds={"tumour": 3.0}), tmp_path, print)
 
 
 def test_a_batch_that_does_not_divide_by_the_processes_is_refused(regions, tmp_path):
