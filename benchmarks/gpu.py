@@ -27,7 +27,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from multiprocessing import get_context
@@ -53,6 +52,7 @@ from pipeline.slides.find import find_slides
 from pipeline.slides.open import open_slide
 from sample_slides.generate import make_region
 from workflows.config import RunSettings, cores
+from workflows.engines.process import memory_bytes
 from workflows.segment import run_night
 
 UInt8 = npt.NDArray[np.uint8]
@@ -210,10 +210,7 @@ class Memory:
 
     def _look(self) -> None:
         while not self._end.wait(1):
-            held = []
-            for process in psutil.Process().children(recursive=True):
-                with suppress(psutil.Error):
-                    held.append(process.memory_info().rss)
+            held = [memory_bytes(process.pid) for process in psutil.Process().children(recursive=True)]
             self.together, self.largest = max(self.together, sum(held)), max(self.largest, *held, 0)
 
 
