@@ -123,12 +123,16 @@ class TissueMask:
         Returns:
             bool ``[box.height, box.width]``; False outside the slide.
         """
-        out = np.zeros((box.height, box.width), np.bool_)
         rows, ys = _under(box.y, box.y_stop, frame.mpp_y / self.frame.mpp_y, self.mask.shape[0])
         cols, xs = _under(box.x, box.x_stop, frame.mpp_x / self.frame.mpp_x, self.mask.shape[1])
-        if len(ys) and len(xs):
-            few = self.mask[ys[0] : ys[-1] + 1].take(xs, axis=1)  # columns first: the rows are copied whole
-            out[rows, cols] = few.take(ys - ys[0], axis=0)
+        if not (len(ys) and len(xs)):
+            return np.zeros((box.height, box.width), np.bool_)
+        few = self.mask[ys[0] : ys[-1] + 1].take(xs, axis=1)  # columns first: the rows are copied whole
+        under: Bool = few.take(ys - ys[0], axis=0)
+        if under.shape == (box.height, box.width):
+            return under
+        out = np.zeros((box.height, box.width), np.bool_)
+        out[rows, cols] = under
         return out
 
 
@@ -210,6 +214,8 @@ def _without_grey(pieces: Bool, found: Bool, grey: Bool) -> Bool:
 def _ink(thumbnail: UInt8, densities: Float32, frame: Frame) -> tuple[Bool, bool]:
     """Strokes of a pen, black borders and specks, with their fringe; whether a pen was among them."""
     inky = _strips(thumbnail, lambda rgb: _inky(_density(rgb, densities)))
+    if not inky.any():
+        return inky, False
     strokes = _without_small(scipy.ndimage.binary_opening(scipy.ndimage.binary_closing(inky)), INK_MIN_MM2, frame)
     if not strokes.any():
         return strokes, False

@@ -476,14 +476,15 @@ def start_engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunCon
     from workflows.engines.dask import DaskEngine  # noqa: PLC0415 - slow to load, and the serial engine needs none of it
 
     gpus = gpus_of(run.device)
+    processes = settings.processes(len(gpus))
     there = replace(run, device="cuda") if gpus and not settings.scheduler else run
     engine = DaskEngine(
-        settings.processes(len(gpus)),
+        processes,
         gpus=gpus,
         env=worker_env(run.threads, gpus=bool(gpus)),
         preload=worker_modules(Path(run.model), run.card, run.backend),
         begin=partial(load_ahead, there),
-        memory_bytes=settings.worker_bytes(settings.processes(len(gpus))),
+        memory_bytes=settings.worker_bytes(processes),
         scheduler=settings.scheduler,
     )
     return engine, there

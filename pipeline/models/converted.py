@@ -19,7 +19,7 @@ from typing import Any
 
 from pipeline.models.card import ModelCard
 
-_VERSION = 1
+_VERSION = 2
 """Raised whenever conversion, or the file, changes."""
 
 _MAKERS = ("openvino", "torch", "segmentation-models-pytorch", "timm", "torchvision")

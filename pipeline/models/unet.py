@@ -80,12 +80,18 @@ class Pointwise(torch.nn.Conv2d):
         super().__init__(3, classes, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits by one product of matrices: its channels lie apart in memory, as all that follows reads them.
+        """Logits whose channels lie apart in memory, as all that follows reads them.
 
-        The bias counts as the weight of a fourth colour that is 1 everywhere: OpenVINO would go over all logits again.
+        What quickest makes such: in torch one product of matrices, and where OpenVINO traces it, class by class.
+        (benchmarks/RESULTS.md)
         """
         assert self.bias is not None  # noqa: S101 - made with one
-        weight = torch.cat([self.weight.flatten(1), self.bias[:, None]], dim=1)
+        weight = self.weight.flatten(1)
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            r, g, b = x[:, :1], x[:, 1:2], x[:, 2:]
+            planes = [r * w[0] + g * w[1] + (b * w[2] + bias) for w, bias in zip(weight, self.bias, strict=True)]
+            return torch.cat(planes, dim=1)
+        weight = torch.cat([weight, self.bias[:, None]], dim=1)
         colours = torch.nn.functional.pad(x.flatten(2), (0, 0, 0, 1), value=1.0)
         return torch.bmm(weight.expand(len(x), -1, -1), colours).view(len(x), -1, *x.shape[2:])
 
