@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
 import click
 
-from workflows.lean import import_nothing_in_vain
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -27,6 +25,9 @@ if TYPE_CHECKING:
 
 _NAMES_CHARS = 200
 """So much of a list of names is shown."""
+
+_OWN_PROCESS = "own process"
+"""What commands know their process by if nothing else is in it."""
 
 EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -55,9 +56,8 @@ def main() -> None:
 
 def command() -> None:
     """`main` in a process of its own, which ends with it."""
-    import_nothing_in_vain()
     atexit.register(gc.freeze)  # or Python ends by looking for garbage among all that it has imported: 0.4 s
-    main()
+    main(obj=_OWN_PROCESS)
 
 
 @contextmanager
@@ -66,6 +66,10 @@ def _importing() -> "Iterator[None]":
     gc.disable()
     try:
         yield
+        if click.get_current_context().obj == _OWN_PROCESS:
+            from workflows.lean import arrow_without_pandas
+
+            arrow_without_pandas()
     finally:
         gc.freeze()
         gc.enable()

@@ -3,22 +3,27 @@
 import sys
 from importlib.abc import MetaPathFinder
 
-_UNUSED = "pandas"
 
-
-class _Nowhere(MetaPathFinder):
-    """Finds no pandas. pyarrow imports it for the first array that it makes, if it is installed, which takes 0.2 s.
-
-    None in `sys.modules` would not do: compiled code takes that for the module.
-    """
+class _NoPandas(MetaPathFinder):
+    """Finds no pandas. None in `sys.modules` would not do: compiled code takes that for the module."""
 
     @staticmethod
     def find_spec(fullname: str, _path: object, _target: object = None) -> None:
         """See `importlib.abc.MetaPathFinder`."""
-        if fullname == _UNUSED:
-            raise ModuleNotFoundError(f"Noctile has no use for {fullname}", name=fullname)
+        if fullname == "pandas":
+            raise ModuleNotFoundError(f"pyarrow needs no {fullname}", name=fullname)
 
 
-def import_nothing_in_vain() -> None:
-    """From now on, in this process."""
-    sys.meta_path.insert(0, _Nowhere())
+def arrow_without_pandas() -> None:
+    """Let pyarrow make its first array while there is no pandas: it would import that, if it is installed, in 0.2 s.
+
+    It looks for it this once. Nobody else misses it.
+    """
+    import pyarrow  # noqa: PLC0415 - whoever calls this has said when imports are to be made
+
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        pyarrow.array([0])
+    finally:
+        sys.meta_path.remove(finder)
