@@ -85,7 +85,7 @@ def _importing() -> "Iterator[None]":
 @click.option(
     "--engine", type=click.Choice(["dask", "serial"]), help="dask (default): processes; serial: a plain loop."
 )
-@click.option("--workers", type=int, help="Worker processes (default: one per GPU, or by cores and memory).")
+@click.option("--workers", type=int, help="Worker processes (default: by cores and memory, at most 16 per GPU).")
 @click.option("--device", help="auto (default), cpu, cuda or cuda:N.")
 @click.option("--backend", help="auto (default), torch or openvino (CPU, extra noctile[cpu]).")
 @click.option("--scheduler", help="Address of a running Dask scheduler, e.g. tcp://10.0.0.1:8786.")

@@ -75,7 +75,7 @@ class RunSettings(BaseModel):
         tissue: how tissue is found.
         refine: ``guided`` fits boundaries to the picture with a guided filter; it did not measure better.
         engine: ``dask`` runs blocks in processes, ``serial`` is the plain loop that defines the meaning.
-        workers: worker processes; None: one per GPU, or as many as cores and memory allow.
+        workers: worker processes; None: as many as cores and memory allow, at most 16 on each GPU.
         threads: torch threads in each process on the CPU; None: cores / workers.
         device: ``auto`` takes the GPUs where there are any.
         backend: what computes the network; ``auto`` takes OpenVINO on the CPU where it is installed, else torch.

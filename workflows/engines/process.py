@@ -77,8 +77,8 @@ def start_forkserver(modules: Sequence[str], env: Mapping[str, str]) -> None:
     """Import what workers need once, in a process that they will be forked from; returns before that is done.
 
     Forked workers share its memory and start at once; spawned ones would each import torch and its like anew. On Linux
-    only: elsewhere libraries do not bear a fork. Not for GPUs, whose driver is never set up before a fork, but whose
-    libraries nobody has tried it with. Nothing is done where it runs already.
+    only: elsewhere libraries do not bear a fork. A GPU's driver is first set up by the workers, after the fork. Nothing
+    is done where it runs already.
 
     Args:
         modules: imported there.
