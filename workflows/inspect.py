@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from pipeline.models.load import find_model, read_card
 from pipeline.plan import plan_tiles
+from pipeline.slides.channels import EXCHANGED
 from pipeline.slides.open import open_slide
 from pipeline.slides.overview import read_overview
 from pipeline.tissue import TissueMask, find_tissue
@@ -36,7 +37,7 @@ def inspect_slide(path: Path, mpp: float | None, settings: RunSettings, thumbnai
     try:
         info = reader.info
         overview, frame = read_overview(reader, settings.tissue.mpp)
-        exchanged = ["red_blue_exchanged"] if reader.exchanged else []
+        exchanged = [EXCHANGED] if reader.exchanged else []
     finally:
         reader.close()
     tissue = find_tissue(overview, frame, settings.tissue)

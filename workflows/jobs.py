@@ -33,6 +33,7 @@ from pipeline.plan import TileGrid, TilePlan, plan_tiles
 from pipeline.preview import preview_of
 from pipeline.segment import read_tiles, segment_block
 from pipeline.slides.base import SlideInfo, SlideReader
+from pipeline.slides.channels import EXCHANGED
 from pipeline.slides.find import SlideEntry
 from pipeline.slides.fingerprint import modified
 from pipeline.slides.open import open_slide
@@ -202,7 +203,7 @@ def _plan_slide(reader: SlideReader, key: str, written: str, run: RunContext, fo
         "tissue": {
             "frame": asdict(tissue.frame),
             "rule": tissue.rule,
-            "flags": [*tissue.flags, *(["red_blue_exchanged"] if reader.exchanged else [])],
+            "flags": [*tissue.flags, *([EXCHANGED] if reader.exchanged else [])],
             "area_mm2": round(tissue.area_mm2, 6),
         },
         "stain": stain,
@@ -224,9 +225,10 @@ def segment_block_job(job: StepJob) -> int:
     run, step = job.run, job.step
     folder = run.folder(step.slide_id)
     assert step.block is not None  # noqa: S101 - the schedule gives every 'segment' its block
-    plan, tissue, stain, store = _open_results(folder, folder.plan.stat().st_mtime_ns)
+    planned_ns = folder.plan.stat().st_mtime_ns
+    plan, tissue, stain, store = _open_results(folder, planned_ns)
     block = plan.block(step.block)
-    reader = _SLIDES.get(job.entry)
+    reader = _SLIDES.get(job.entry, planned_ns, exchanged=EXCHANGED in tissue.flags)
     predict = normalized(predictor(run), stain)
     mask = segment_block(reader, plan, block, tissue, predict, run.settings.batch_size or predict.batch_size)
     write_json(folder.block_facts(block.key), mask.facts.to_json(), compact=True)
@@ -420,22 +422,27 @@ class _OpenSlides:
 
     def __init__(self, room: int) -> None:
         self._room = room
-        self._readers: OrderedDict[SlideEntry, SlideReader] = OrderedDict()
+        self._readers: OrderedDict[tuple[SlideEntry, int], SlideReader] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, entry: SlideEntry) -> SlideReader:
+    def get(self, entry: SlideEntry, planned_ns: int, *, exchanged: bool) -> SlideReader:
         """A slide's reader.
+
+        Args:
+            entry: of the slide.
+            planned_ns: when it was planned; a file that was replaced is planned again, and opened again.
+            exchanged: `SlideReader.exchanged`, as it was found then.
 
         Raises:
             SlideError: if it cannot be opened.
         """
         with self._lock:
-            if reader := self._readers.get(entry):
-                self._readers.move_to_end(entry)
+            if reader := self._readers.get((entry, planned_ns)):
+                self._readers.move_to_end((entry, planned_ns))
                 return reader
-        reader = open_slide(entry.path, slide_id=entry.slide_id, mpp=entry.mpp)
+        reader = open_slide(entry.path, slide_id=entry.slide_id, mpp=entry.mpp, exchanged=exchanged)
         with self._lock:
-            kept = self._readers.setdefault(entry, reader)
+            kept = self._readers.setdefault((entry, planned_ns), reader)
             too_many = [self._readers.popitem(last=False)[1]] if len(self._readers) > self._room else []
         for spare in (*too_many, *([reader] if kept is not reader else [])):
             spare.close()

@@ -15,6 +15,9 @@ UInt8 = npt.NDArray[np.uint8]
 DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 """Natural optical density of each grey level, float32 ``[256]``."""
 
+EXCHANGED = "red_blue_exchanged"
+"""The flag of a slide whose channels are exchanged."""
+
 UNSURE_VENDORS = frozenset({"generic-tiff", "jpeg", "png"})
 """Formats that any program writes. A scanner's own keep their order."""
 

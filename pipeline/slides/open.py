@@ -28,7 +28,11 @@ pixel, that is 1.9 GB; a standard glass has half of it."""
 
 
 def open_slide(
-    path: Path, *, slide_id: str | None = None, mpp: float | tuple[float, float] | None = None
+    path: Path,
+    *,
+    slide_id: str | None = None,
+    mpp: float | tuple[float, float] | None = None,
+    exchanged: bool | None = None,
 ) -> SlideReader:
     """Open a slide: through OpenSlide if it knows the format, else tiffslide if it is TIFF, Pillow if PNG or JPEG.
 
@@ -39,6 +43,7 @@ def open_slide(
         path: the file; for MRXS the .mrxs file, for DICOM any file of the series.
         slide_id: name of the slide; None: the file's stem.
         mpp: size of a level-0 pixel (um), or of its two sides (y, x); overrides what the file says.
+        exchanged: `SlideReader.exchanged`, where an earlier reader of the slide found it; None: pixels are looked at.
 
     Raises:
         SlideOpenError: if there is no such file, no reader knows it, the reader cannot open it, or what it says of its
@@ -50,7 +55,7 @@ def open_slide(
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise SlideOpenError(f"slide {slide_id}: {path} is no file but a pipe or a device. Name a file")
-        return read_with(_source(path, slide_id), path, slide_id, mpp)
+        return read_with(_source(path, slide_id), path, slide_id, mpp, exchanged)
     except OSError as error:
         raise SlideOpenError(
             f"slide {slide_id}: {path} cannot be read: {error.strerror or error}. Check the path and its permissions"
@@ -58,7 +63,11 @@ def open_slide(
 
 
 def read_with(
-    source: PixelSource, path: Path, slide_id: str, mpp: float | tuple[float, float] | None = None
+    source: PixelSource,
+    path: Path,
+    slide_id: str,
+    mpp: float | tuple[float, float] | None = None,
+    exchanged: bool | None = None,
 ) -> PyramidReader:
     """The reader over an open source, which is closed if that fails.
 
@@ -69,7 +78,7 @@ def read_with(
     """
     with ExitStack() as cleanup:
         cleanup.callback(source.close)
-        reader = PyramidReader(source, _describe(source, path, slide_id, mpp))
+        reader = PyramidReader(source, _describe(source, path, slide_id, mpp), exchanged)
         cleanup.pop_all()
     return reader
 

@@ -155,10 +155,11 @@ class PyramidReader:
     Args:
         source: the open file; closed with the reader.
         info: what the slide is; its levels come from `level_frames`.
+        exchanged: whether the file holds blue where red belongs, as an earlier reader found; None: look for oneself.
     """
 
-    def __init__(self, source: PixelSource, info: SlideInfo) -> None:
-        self._source, self._info = source, info
+    def __init__(self, source: PixelSource, info: SlideInfo, exchanged: bool | None = None) -> None:
+        self._source, self._info, self._known = source, info, exchanged
         self._levels = _levels(source.facts, info.frame.mpp_y, info.frame.mpp_x)
         self._closed = False
 
@@ -170,6 +171,8 @@ class PyramidReader:
     @cached_property
     def exchanged(self) -> bool:
         """Whether the file holds blue where red belongs; ``read`` has put it right."""
+        if self._known is not None:
+            return self._known
         if self._info.vendor not in UNSURE_VENDORS:
             return False
         exchanged = red_blue_exchanged(self._looks())

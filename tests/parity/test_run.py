@@ -22,6 +22,7 @@ from pipeline.segment import segment_block
 from pipeline.slides.find import find_slides
 from workflows.config import RunSettings
 from workflows.engines.base import attempt
+from workflows.jobs import _SLIDES
 from workflows.segment import NightResult, run_night
 
 VOLATILE = {"run.json", "ledger.jsonl"}  # times, host and pid stand in them
@@ -158,6 +159,20 @@ class TestResume:
         assert (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns == kept
         segmented = [line for line in ledger(tmp_path / "out") if line["event"] in PLANNED and line["slide_id"] == "a"]
         assert sum(line["fresh"] for line in segmented) == 2
+
+    def test_workers_that_outlive_a_run_open_a_file_anew_that_was_replaced(self, model, tmp_path):
+        """As those of --scheduler do: an open file stays what it was, whatever has taken its name."""
+        (folder := tmp_path / "slides").mkdir()
+        for seed in (0, 1):
+            small_slide(tmp_path / "new.tif", seed=seed, height=1300, width=1700)
+            (tmp_path / "new.tif").replace(folder / "a.tif")
+            night(folder, tmp_path / "out", settings_for(model))
+        _SLIDES.close()
+        night(folder, tmp_path / "fresh", settings_for(model))
+        one, other = (
+            MaskStore.open(tmp_path / out / "slides" / "a" / "mask.ome.zarr").read_level(0) for out in ("out", "fresh")
+        )
+        assert np.array_equal(one, other)
 
     def test_a_slide_that_was_copied_again_is_read_again_though_its_sampled_bytes_are_the_same(
         self, slides, model, tmp_path

@@ -56,6 +56,14 @@ def test_exchanged_channels_are_put_right(tissue: np.ndarray, name: str, tmp_pat
     coarse.close()
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_what_an_earlier_reader_found_is_not_looked_for_again(tissue: np.ndarray, known: bool, tmp_path: Path) -> None:
+    reader = open_slide(write(tmp_path / "a.png", tissue), mpp=0.5, exchanged=known)
+    assert reader.exchanged == known
+    assert np.array_equal(reader.read(reader.info.frame.box, 0.5), tissue[..., ::-1] if known else tissue)
+    reader.close()
+
+
 @pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
 def test_jpeg_keeps_the_evidence(tissue: np.ndarray, order: slice, tmp_path: Path) -> None:
     reader = open_slide(write(tmp_path / "a.jpg", tissue[..., order].copy()), mpp=0.5)
