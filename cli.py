@@ -97,11 +97,13 @@ def _importing() -> "Iterator[None]":
 def run(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path | None, **options: Any) -> None:
     """Segment SLIDES (files, folders, globs) into --out. The same command continues what was stopped, or died."""
     with _importing():
-        from workflows.config import load_settings
         from workflows.warm import warm_up
 
+        warm_up(config, options)
+
+        from workflows.config import load_settings
+
         settings = load_settings(config, **options)
-        warm_up(settings)
 
         from rich.console import Console
 
@@ -125,11 +127,13 @@ def plan(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path
     Takes what `noctile run` takes, which then goes on from here.
     """
     with _importing():
-        from workflows.config import load_settings
         from workflows.warm import warm_up
 
+        warm_up(config, options)
+
+        from workflows.config import load_settings
+
         settings = load_settings(config, **options)
-        warm_up(settings)
 
         from rich.console import Console
 

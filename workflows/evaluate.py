@@ -19,7 +19,8 @@ import numpy as np
 
 from pipeline.errors import UsageError
 from pipeline.models.card import ModelCard, Predictor
-from pipeline.models.load import find_model, load_predictor, read_card, resolve_device
+from pipeline.models.device import resolve_device
+from pipeline.models.load import find_model, load_predictor, read_card
 from pipeline.normalize import normalized, stain_amounts
 from pipeline.report.gallery import MOST, Sample, draw_gallery, sample
 from pipeline.report.page import Subject, evaluation_page, interval_words

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from pipeline.cohort import write_csv
 from pipeline.errors import StoreError
-from pipeline.models.load import gpus_of
+from pipeline.models.device import gpus_of
 from pipeline.normalize import normalized
 from pipeline.plan import TilePlan
 from pipeline.segment import read_tiles

@@ -28,15 +28,8 @@ from pipeline.cohort import SlideRow, cohort_table, write_csv
 from pipeline.errors import NoctileError, StoreError, UsageError
 from pipeline.geometry import Extent, Frame
 from pipeline.models.card import ModelCard
-from pipeline.models.load import (
-    find_model,
-    gpus_of,
-    read_card,
-    read_config,
-    resolve_backend,
-    resolve_device,
-    verify_weights,
-)
+from pipeline.models.device import gpus_of, resolve_device
+from pipeline.models.load import find_model, read_card, read_config, resolve_backend, verify_weights
 from pipeline.plan import plan_tiles
 from pipeline.slides.find import SlideEntry
 from pipeline.tissue import TissueMask

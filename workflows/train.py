@@ -12,7 +12,7 @@ from pipeline.errors import UsageError
 from pipeline.learning.crops import RegionCache, region_shares
 from pipeline.learning.fit import CHECKPOINT, MEAN, STD, FitJob, Fitted, Row, fit
 from pipeline.learning.settings import TrainSettings
-from pipeline.models.load import gpu_count, resolve_device
+from pipeline.models.device import gpu_count, resolve_device
 from pipeline.models.unet import multiply_odds, save_model
 from pipeline.normalize import StainNormalizer, stain_amounts
 from pipeline.report.plots import plot_curves

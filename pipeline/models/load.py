@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import re
-import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline.errors import ModelError, UsageError
 from pipeline.models import converted
 from pipeline.models.card import ModelCard, Predictor, UInt8
+from pipeline.models.device import resolve_device
 from pipeline.texts import CARD_BYTES, MAX_VALUES, parse_json, read_text
 
 CARD, CONFIG, WEIGHTS = "card.json", "config.json", "model.safetensors"
@@ -30,9 +28,6 @@ Backend = Literal["torch", "openvino"]
 _HOW = "docs/model-folder.md says how to write it"
 _ZOO = Path(__file__).parent / "zoo"
 _PICKLES = frozenset({".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"})
-
-_GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
-"""Without one of these a Linux machine has no GPU for torch: NVIDIA's driver, AMD's, Windows' (WSL)."""
 
 MAX_FAULTS = 20
 """As many wrong fields are named; a file can have a million."""
@@ -203,25 +198,6 @@ def modules_of(folder: Path, card: ModelCard, backend: Backend) -> tuple[str, ..
     return (*backends, "pipeline.models.unet")
 
 
-def resolve_device(device: str) -> str:
-    """The device that is meant: ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` is ``cuda`` where torch finds one.
-
-    Raises:
-        UsageError: if the device is unknown, or is not in this machine.
-    """
-    if device == "cpu":
-        return device
-    count = gpu_count()
-    if device == "auto":
-        return "cuda" if count else "cpu"
-    asked = re.fullmatch(r"cuda(?::(\d+))?", device)
-    if asked is None:
-        raise UsageError(f"device '{device}' is unknown; use auto, cpu, cuda or cuda:N")
-    if int(asked[1] or 0) >= count:
-        raise UsageError(f"device '{device}' is not here: torch finds {count} GPUs; use cpu")
-    return device
-
-
 def resolve_backend(backend: str, device: str) -> Backend:
     """The backend that is meant; ``auto`` is ``openvino`` on the CPU where it is installed, else ``torch``.
 
@@ -244,29 +220,6 @@ def resolve_backend(backend: str, device: str) -> Backend:
     if not installed:
         raise UsageError("backend 'openvino' is not installed; pip install 'noctile[cpu]', or use --backend torch")
     return "openvino"
-
-
-def gpu_count() -> int:
-    """GPUs that torch finds in this machine."""
-    if sys.platform == "linux" and not any(map(os.path.exists, _GPU_NODES)):
-        return 0  # spares the run's main process torch
-    import torch  # noqa: PLC0415 - takes seconds, and only a GPU needs it
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
-def gpus_of(device: str) -> tuple[str, ...]:
-    """The GPUs that a device (of `resolve_device`) means: all of them for ``cuda``, none for ``cpu``.
-
-    Returns:
-        the driver's names for them, fit for ``CUDA_VISIBLE_DEVICES``: where that variable is set already (Slurm does),
-        its own entries, else numbers.
-    """
-    if device == "cpu":
-        return ()
-    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    names = visible or list(map(str, range(gpu_count())))
-    return tuple(names) if device == "cuda" else (names[int(device.removeprefix("cuda:"))],)
 
 
 def check_tiles(tiles: UInt8, card: ModelCard) -> None:

@@ -206,7 +206,8 @@ def _with_decision(model: openvino.Model, card: ModelCard) -> openvino.Model:
     each = op.split(logits, np.int64(1), len(card.classes)).outputs()
     shares = [op.exp(op.subtract(logit, best.output(0))) for logit in each]
     one = op.divide(np.float32(255), reduce(op.add, shares))
-    answers = [best.output(1), op.round(one, "half_to_even")]
+    winner = op.clamp(op.convert(best.output(1), "f32"), 0, 255)  # else its last step is no compiled code
+    answers = [winner, op.round(one, "half_to_even")]
     if tumor := tumor_channels(card):
         likely = reduce(op.add, [shares[k] for k in tumor])
         answers.append(op.round(op.multiply(likely, one), "half_to_even"))

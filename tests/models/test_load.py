@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ModelError, UsageError
+from pipeline.errors import ModelError
 from pipeline.models import load
 from pipeline.models.threshold import ThresholdConfig, save_threshold
 
@@ -167,45 +167,11 @@ class TestWeights:
         assert trap.exists(), "the trap must work, or this test shows nothing"
 
 
-class TestDevices:
-    @pytest.fixture(autouse=True)
-    def _with_a_driver(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(load, "_GPU_NODES", (str(tmp_path),))
-
-    def test_without_a_driver_torch_is_not_asked(self, monkeypatch):
-        monkeypatch.setattr(load, "_GPU_NODES", ("/dev/no-such-node",))
-        monkeypatch.setitem(sys.modules, "torch", None)  # whoever imports it fails
-        assert load.gpu_count() == 0
-
-    @pytest.mark.parametrize(
-        ("gpus", "asked", "meant"),
-        [(0, "auto", "cpu"), (2, "auto", "cuda"), (2, "cpu", "cpu"), (1, "cuda", "cuda"), (2, "cuda:1", "cuda:1")],
-    )
-    def test_a_device_that_is_here_is_taken(self, monkeypatch, gpus, asked, meant):
-        see_gpus(monkeypatch, gpus)
-        assert load.resolve_device(asked) == meant
-
-    @pytest.mark.parametrize(("gpus", "asked"), [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2")])
-    def test_a_device_that_is_not_here_is_refused_and_never_replaced(self, monkeypatch, gpus, asked):
-        see_gpus(monkeypatch, gpus)
-        with pytest.raises(UsageError, match=f"device '{asked}' is not here: torch finds {gpus} GPUs"):
-            load.resolve_device(asked)
-
-    @pytest.mark.parametrize("asked", ["gpu", "cuda:", "cuda:-1", "cuda:x", ""])
-    def test_an_unknown_device_is_refused(self, asked):
-        with pytest.raises(UsageError, match="is unknown; use auto, cpu"):
-            load.resolve_device(asked)
-
-
-def see_gpus(monkeypatch, count: int) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: count > 0)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
-
-
 def test_listing_and_reading_models_does_not_import_torch(folder, repo):
     program = f"""
 import sys
-from pipeline.models.load import find_model, installed_models, load_predictor, read_card, resolve_device, verify_weights
+from pipeline.models.device import resolve_device
+from pipeline.models.load import find_model, installed_models, load_predictor, read_card, verify_weights
 for folder in [*installed_models().values(), find_model({str(folder)!r})]:
     verify_weights(folder, read_card(folder))
 resolve_device("cpu")
@@ -214,19 +180,3 @@ print(sorted({{name.partition(".")[0] for name in sys.modules}} & {{"torch", "ti
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=repo, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-class TestGpusOf:
-    def test_the_cpu_is_none(self):
-        assert load.gpus_of("cpu") == ()
-
-    def test_all_or_one_by_number(self, monkeypatch):
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        monkeypatch.setattr(load, "gpu_count", lambda: 3)
-        assert load.gpus_of("cuda") == ("0", "1", "2")
-        assert load.gpus_of("cuda:2") == ("2",)
-
-    def test_those_that_the_queue_gave_us_and_no_others(self, monkeypatch):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7a")
-        assert load.gpus_of("cuda") == ("5", "GPU-7a")
-        assert load.gpus_of("cuda:1") == ("GPU-7a",)
