@@ -228,7 +228,7 @@ class Canvas:
         places = [part.slices(self._whole) for part in parts]
         inside = xp.stack([self._inside[place] for place in places])
         labels = self._labels_of(winner) * inside
-        self._lost = xp.any((decision.confidence == 0) & (inside > 0)) | self._lost  # the winner of 255 has a 255th
+        self._lost = xp.any(decision.confidence < inside) | self._lost  # the winner of 255 classes has a 255th
         maps = xp.stack((inside, decision.tumor * inside, decision.confidence * inside))
         n, height, width = winner.shape
         pooled = pool_sums(xp, xp.reshape(maps, (3 * n * height, width)))

@@ -32,7 +32,7 @@ from standins import small_slide, threshold_model
 
 import workflows.segment
 from workflows.folders import write_json
-from workflows.jobs import Prepared, StepJob
+from workflows.task import Prepared, StepJob
 
 TESTS = Path(__file__).resolve().parent
 VOLATILE = {"run.json", "ledger.jsonl", "slides.csv"}  # times, host and pid; the table stands in the parquet file too

@@ -1,16 +1,13 @@
 """What one task does: prepare a slide, segment a block, finish a slide. Each takes one small, picklable argument."""
 
 import atexit
-import platform
 import shutil
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from functools import cache, lru_cache
-from importlib.metadata import version
-from importlib.util import find_spec
-from math import inf
+from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,7 @@ from pipeline.geometry import Extent, Frame
 from pipeline.masks.pyramid import build_pyramid
 from pipeline.masks.store import MaskLayout, MaskStore
 from pipeline.measure import TileRow, measure
-from pipeline.models.card import ModelCard, Predictor
+from pipeline.models.card import Predictor
 from pipeline.models.decide import decide
 from pipeline.models.load import Backend, load_predictor
 from pipeline.normalize import Amounts, normalized, stain_amounts
@@ -41,9 +38,10 @@ from pipeline.slides.overview import read_overview
 from pipeline.tissue import TissueMask, find_tissue
 from pipeline.trust import MAX_UNREADABLE, BlockFacts, SlideTrust
 from workflows.checksums import write_with_checksums
-from workflows.config import PIXEL_SETTINGS, RunSettings, short_hash
+from workflows.config import PIXEL_SETTINGS, RunSettings
 from workflows.folders import SlideFolder, read_json, write_atomic, write_json
-from workflows.schedule import Step
+from workflows.task import Prepared, RunContext, StepJob
+from workflows.versions import versions
 
 MAX_TISSUE_MM = 100.0
 """Tissue wider than this fits no slide (mm; the usual ones are 75 mm long): the pixel size must be wrong."""
@@ -57,100 +55,6 @@ costs does not grow with the slide."""
 
 _OPEN_SLIDES = 4
 """Slides that a process keeps open: those whose blocks are under way, bounded so that handles do not grow."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunContext:
-    """What all jobs of a run share: names and numbers.
-
-    Attributes:
-        out: the output folder.
-        model: the model's folder.
-        card: what the model says of itself; its sha256 was checked, and workers check it again.
-        settings: of the run.
-        device: where the model runs.
-        backend: what computes its network.
-        threads: torch threads in a process.
-        sharers: processes that share a GPU.
-        pixels_key: hash of all that a mask depends on beside its slide.
-    """
-
-    out: str
-    model: str
-    card: ModelCard
-    settings: RunSettings
-    device: str
-    backend: Backend
-    threads: int
-    sharers: int
-    pixels_key: str
-
-    def folder(self, slide_id: str) -> SlideFolder:
-        """Where a slide's results stand."""
-        return SlideFolder(Path(self.out) / "slides" / slide_id)
-
-    def key(self, fingerprint: str, modified: str, mpp: tuple[float, float] | None) -> str:
-        """Content key of a slide in this run.
-
-        Args:
-            fingerprint: of its file.
-            modified: when that was written (`pipeline.slides.fingerprint.modified`).
-            mpp: pixel size that overrides the file's (um), or None.
-        """
-        return short_hash([fingerprint, modified, mpp, self.pixels_key])
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What the run learns from ``prepare``.
-
-    Attributes:
-        key: content key of the slide under this model and these settings.
-        fresh: whether it was planned from nothing, so that no block of an earlier run counts.
-        finished: whether the slide is complete already.
-        blocks: (row, col) of all blocks with tissue.
-        predictions: of all blocks together.
-        tiles_of: number of predictions of each block.
-        fingerprint: of the slide's content.
-    """
-
-    key: str
-    fresh: bool
-    finished: bool
-    blocks: tuple[tuple[int, int], ...]
-    tiles_of: tuple[int, ...]
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class StepJob:
-    """A step of the schedule with all that it takes to do it anywhere.
-
-    Attributes:
-        step: what is done.
-        entry: to which slide.
-        run: in which run.
-        limit_s: how long it may take (s).
-    """
-
-    step: Step
-    entry: SlideEntry
-    run: RunContext
-    limit_s: float = inf
-
-    @property
-    def key(self) -> str:
-        """The step's."""
-        return self.step.key
-
-    @property
-    def group(self) -> str:
-        """The slide: its steps fail together."""
-        return self.step.slide_id
-
-    def __call__(self) -> Any:
-        """Do it."""
-        return _DO[self.step.kind](self)
 
 
 def prepare_slide(job: StepJob) -> Prepared:
@@ -323,7 +227,9 @@ def _unreadable(
     )
 
 
-_DO = {"prepare": prepare_slide, "segment": segment_block_job, "finish": finish_slide}
+DO: Mapping[str, Callable[[StepJob], Any]]
+DO = {"prepare": prepare_slide, "segment": segment_block_job, "finish": finish_slide}
+"""What the steps of a schedule are."""
 
 
 def describe(info: SlideInfo) -> dict[str, Any]:
@@ -354,14 +260,6 @@ def provenance(info: SlideInfo, run: RunContext) -> dict[str, Any]:
         "settings": run.settings.model_dump(mode="json", include=PIXEL_SETTINGS),
         "versions": versions(),
     }
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Versions of what touches pixels."""
-    names = ("noctile", "torch", "segmentation-models-pytorch", "openslide-python", "tiffslide", "zarr", "numpy")
-    extras = (name for name in ("openvino",) if find_spec(name))
-    return {"python": platform.python_version(), **{name: version(name) for name in (*names, *extras)}}
 
 
 def tile_table(tiles: list[TileRow], class_names: list[str]) -> pa.Table:

@@ -29,12 +29,13 @@ from pipeline.slides.open import open_slide
 from workflows.config import RunSettings
 from workflows.engines.base import Engine
 from workflows.folders import read_json, write_atomic
-from workflows.jobs import Prepared, RunContext, predictor, read_plan
+from workflows.jobs import predictor, read_plan
 from workflows.ledger import Ledger
 from workflows.places import Places
 from workflows.segment import Night, Observer, Progress, hold, run_context, start_engine
 from workflows.status import PLAN_TABLE
 from workflows.stopping import Stop, stopped_by_signals
+from workflows.task import Prepared, RunContext
 
 CALIBRATION_S = 3.0
 """How long each worker looks at tiles (s), after its model is loaded and warm."""

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -38,13 +37,14 @@ from workflows.engines.base import TIMEOUT, Engine, EngineLostError, Failure, Ou
 from workflows.engines.serial import SerialEngine
 from workflows.folders import json_text, read_json, sweep, write_together
 from workflows.gpu import GpuWatch
-from workflows.jobs import Prepared, RunContext, StepJob, load_ahead, versions
 from workflows.lease import Lease
 from workflows.ledger import Command, Ledger
 from workflows.places import Places, check_free, seen
 from workflows.schedule import Schedule, Step
 from workflows.stopping import GRACE_S, Stop, stopped_by_signals
+from workflows.task import Prepared, RunContext, StepJob
 from workflows.units import next_moment
+from workflows.versions import versions
 from workflows.warm import worker_env, worker_modules
 
 
@@ -476,7 +476,7 @@ def start_engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunCon
         gpus=gpus,
         env=worker_env(run.threads, gpus=bool(gpus)),
         preload=worker_modules(Path(run.model), run.card, run.backend),
-        begin=partial(load_ahead, there),
+        begin=there.load_ahead,
         memory_bytes=settings.worker_bytes(processes),
         scheduler=settings.scheduler,
     )

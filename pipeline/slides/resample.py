@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # it imports its parts when they are used: to name slides takes none of them
 from PIL import Image
-from scipy import sparse
 
 from pipeline.slides.base import UInt8
 
@@ -37,7 +37,7 @@ class Taps:
     stop: int
     factor: int | None
     total: int
-    weights: "sparse.csr_array | None"
+    weights: "scipy.sparse.csr_array | None"
 
 
 def taps(start: int, stop: int, ratio: float, origin: float, length: int) -> Taps:
@@ -94,7 +94,7 @@ def _taps(index: npt.NDArray[np.int64], weight: npt.NDArray[np.int64]) -> Taps:
     used = weight > 0
     start, stop = int(index[used].min()), int(index[used].max()) + 1
     ends = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
-    matrix = sparse.csr_array(
+    matrix = scipy.sparse.csr_array(
         (weight[used].astype(np.uint32), index[used] - start, ends), shape=(len(index), stop - start)
     )
     return Taps(start, stop, None, _ONE, matrix)

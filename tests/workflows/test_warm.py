@@ -117,6 +117,20 @@ def test_it_is_there_before_anything_large_is():
     assert done.stdout == "[]\n"
 
 
+def test_a_runs_own_process_imports_nothing_that_only_jobs_need():
+    """It would do so beside the process that workers are forked from, on the cores that this one waits for."""
+    jobs = ("workflows.jobs", "scipy.ndimage", "zarr", "openslide", "tifffile")
+    program = f"""
+import sys
+import cli, workflows.engines.dask, workflows.segment
+print([name for name in {jobs} if name in sys.modules])
+import workflows.jobs
+print([name for name in {jobs} if name not in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n[]\n"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 def test_workers_of_a_process_that_began_first_have_its_modules_and_environment(tmp_path):
     """As the command does it: nothing that a worker needs is imported after the fork."""

@@ -1,0 +1,115 @@
+"""What one task is told, and what the run learns from it; `workflows.jobs` does it, wherever that is."""
+
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from pipeline.models.card import ModelCard
+from pipeline.models.load import Backend
+from pipeline.slides.find import SlideEntry
+from workflows.config import RunSettings, short_hash
+from workflows.folders import SlideFolder
+from workflows.schedule import Step
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What all jobs of a run share: names and numbers.
+
+    Attributes:
+        out: the output folder.
+        model: the model's folder.
+        card: what the model says of itself; its sha256 was checked, and workers check it again.
+        settings: of the run.
+        device: where the model runs.
+        backend: what computes its network.
+        threads: torch threads in a process.
+        sharers: processes that share a GPU.
+        pixels_key: hash of all that a mask depends on beside its slide.
+    """
+
+    out: str
+    model: str
+    card: ModelCard
+    settings: RunSettings
+    device: str
+    backend: Backend
+    threads: int
+    sharers: int
+    pixels_key: str
+
+    def folder(self, slide_id: str) -> SlideFolder:
+        """Where a slide's results stand."""
+        return SlideFolder(Path(self.out) / "slides" / slide_id)
+
+    def key(self, fingerprint: str, modified: str, mpp: tuple[float, float] | None) -> str:
+        """Content key of a slide in this run.
+
+        Args:
+            fingerprint: of its file.
+            modified: when that was written (`pipeline.slides.fingerprint.modified`).
+            mpp: pixel size that overrides the file's (um), or None.
+        """
+        return short_hash([fingerprint, modified, mpp, self.pixels_key])
+
+    def load_ahead(self) -> None:
+        """See `workflows.jobs.load_ahead`."""
+        from workflows.jobs import load_ahead  # noqa: PLC0415 - the run's own process needs none of what jobs import
+
+        load_ahead(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the run learns from ``prepare``.
+
+    Attributes:
+        key: content key of the slide under this model and these settings.
+        fresh: whether it was planned from nothing, so that no block of an earlier run counts.
+        finished: whether the slide is complete already.
+        blocks: (row, col) of all blocks with tissue.
+        predictions: of all blocks together.
+        tiles_of: number of predictions of each block.
+        fingerprint: of the slide's content.
+    """
+
+    key: str
+    fresh: bool
+    finished: bool
+    blocks: tuple[tuple[int, int], ...]
+    tiles_of: tuple[int, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepJob:
+    """A step of the schedule with all that it takes to do it anywhere.
+
+    Attributes:
+        step: what is done.
+        entry: to which slide.
+        run: in which run.
+        limit_s: how long it may take (s).
+    """
+
+    step: Step
+    entry: SlideEntry
+    run: RunContext
+    limit_s: float = inf
+
+    @property
+    def key(self) -> str:
+        """The step's."""
+        return self.step.key
+
+    @property
+    def group(self) -> str:
+        """The slide: its steps fail together."""
+        return self.step.slide_id
+
+    def __call__(self) -> Any:
+        """Do it."""
+        from workflows.jobs import DO  # noqa: PLC0415 - as above
+
+        return DO[self.step.kind](self)
