@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline.blend import Canvas
-from pipeline.errors import MppImplausibleError, StoreError, UnreadableTissueError
+from pipeline.errors import ModelError, MppImplausibleError, StoreError, UnreadableTissueError
 from pipeline.geometry import Extent, Frame
 from pipeline.masks.pyramid import build_pyramid
 from pipeline.masks.store import MaskLayout, MaskStore
@@ -280,9 +280,20 @@ _LOADING = threading.Lock()
 
 
 def predictor(run: RunContext) -> Predictor:
-    """The model of this process: loaded once, its weights checked against the card."""
+    """The model of this process: loaded once, its weights checked against the card.
+
+    Raises:
+        ModelError: if it cannot be loaded, or is not that of the run.
+    """
     with _LOADING:
-        return _loaded(run.model, run.device, run.backend, run.threads, run.sharers, run.settings)
+        key = run.pixels_key  # workers that outlive a run may see another model in the same folder
+        predict = _loaded(key, run.model, run.device, run.backend, run.threads, run.sharers, run.settings)
+    if predict.card != run.card:
+        raise ModelError(
+            f"the model in {run.model} is not the one that the run began with: somebody changed the folder since, or "
+            "there is another on this machine; run the same command again when the folder is as it should be"
+        )
+    return predict
 
 
 def load_ahead(run: RunContext) -> None:
@@ -302,7 +313,9 @@ def load_ahead(run: RunContext) -> None:
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str, device: str, backend: Backend, threads: int, sharers: int, settings: RunSettings) -> Predictor:
+def _loaded(
+    _pixels_key: str, model: str, device: str, backend: Backend, threads: int, sharers: int, settings: RunSettings
+) -> Predictor:
     predict = load_predictor(Path(model), device, threads, compiled=settings.compile, backend=backend, sharers=sharers)
     if settings.refine == "none":
         return predict

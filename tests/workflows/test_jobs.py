@@ -1,9 +1,12 @@
 """The model is ready before the first block, if it can be loaded at all."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
 
+from pipeline.errors import ModelError
+from pipeline.models import load
 from workflows import jobs
 from workflows.config import RunSettings
 from workflows.jobs import load_ahead, predictor
@@ -48,3 +51,18 @@ def test_a_model_that_cannot_be_loaded_is_left_to_the_jobs(run, tmp_path):
     load_ahead(run)
     with pytest.raises(Exception, match="nothing"):
         predictor(run)
+
+
+def test_workers_that_outlive_a_run_load_a_model_anew_that_was_replaced(run, model, tmp_path):
+    """As those of --scheduler do; the same folder, another model."""
+    folder = shutil.copytree(model, tmp_path / "model")
+    settings = RunSettings(model=str(folder), device="cpu", engine="serial")
+    first = run_context(settings, tmp_path / "out")
+    predictor(first)
+    card = load.read_card(folder)
+    load.write_card(folder, card.model_dump(exclude={"sha256"}) | {"name": "another"})
+    second = run_context(settings, tmp_path / "out")
+    assert predictor(second).card == second.card != first.card
+    jobs._loaded.cache_clear()
+    with pytest.raises(ModelError, match="is not the one that the run began with"):
+        predictor(first)
