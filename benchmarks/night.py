@@ -4,9 +4,9 @@
         [--study] [--sizes]
 
 The 24,000 x 20,000 slide with tissue on 35 %, 21 classes, tiles of 512 px at 0.5 um/px without overlap, two workers on
-the CPU: seconds from start to end, wall time a tile outside the model (of a further slide, and of the run with its
-start), seconds for the slide's own steps (tissue, plan, coarse levels, figures, preview), peak memory of all processes
-together. With ``--peers``, the same slide and weights go through other programs in the same run.
+the CPU: seconds from start to end (medians), wall time a tile outside the model (of a further slide, and of the run
+with its start), seconds for the slide's own steps (tissue, plan, coarse levels, figures, preview), peak memory of all
+processes together. With ``--peers``, the same slide and weights go through other programs, each run in turn with ours.
 
 With ``--study``: a ResNet34 U-Net of 21 classes on slides of 6,000 x 6,000 px. What a second and a third slide add to a
 run, beside the time that the network and its decisions alone take for as many tiles on the same cores.
@@ -114,23 +114,28 @@ def _look(model: Path, backend: str, times: int) -> float:
 
 def compare(runs: int, peers: list[str], envs: Path, backend: str) -> None:
     """Noctile, and its peers, on one slide."""
+    from benchmarks.peers.run import PeerResult, measure
+
     path = slide()
     model = trivial_model(BUILD / "trivial", overlap_px=0)
-    ours, three = nights(path, model, runs, backend)
-    seconds = statistics.median(night.seconds for night in ours)
-    tiles, model_s = ours[0].tiles, model_seconds(model, backend)
-    print("| program | s | tiles | peak MB | s / Noctile's |\n|---|---|---|---|---|")
+    ours: list[Night] = []
+    three: list[Night] = []
+    theirs: dict[str, list[PeerResult]] = {name: [] for name in peers}
+    model_s = model_seconds(model, backend)
+    for _ in range(runs):  # side by side: the machine's mood is the same for all
+        for all_nights, found in zip((ours, three), nights(path, model, 1, backend), strict=True):
+            all_nights.extend(found)
+        for name in peers:
+            with tempfile.TemporaryDirectory() as scratch:
+                theirs[name].append(measure(name, path, model / "weights.npz", Path(scratch), envs))
+            print(f"{ours[-1].seconds:.1f} s, {name} {theirs[name][-1].wall_s:.1f} s", file=sys.stderr, flush=True)
+    seconds, tiles = statistics.median(night.seconds for night in ours), ours[0].tiles
     used = watched([path], model, backend)
-    print(f"| Noctile | {seconds:.1f} | {tiles} | {used.together_mb:.0f} | 1 |", flush=True)
-    for name in peers:
-        from benchmarks.peers.run import measure
-
-        with tempfile.TemporaryDirectory() as scratch:
-            found = measure(name, path, model / "weights.npz", Path(scratch), envs)
-        print(
-            f"| {name} | {found.wall_s:.1f} | {found.tiles} | {found.peak_mb:.0f} | {found.wall_s / seconds:.1f} |",
-            flush=True,
-        )
+    print("| program | s | tiles | peak MB | s / Noctile's |\n|---|---|---|---|---|")
+    print(f"| Noctile | {seconds:.1f} | {tiles} | {used.together_mb:.0f} | 1 |")
+    for name, runs_of in theirs.items():
+        wall_s, one = statistics.median(found.wall_s for found in runs_of), runs_of[0]
+        print(f"| {name} | {wall_s:.1f} | {one.tiles} | {one.peak_mb:.0f} | {wall_s / seconds:.1f} |")
     own = statistics.median(night.slide_s for night in ours)
     of_run, of_slide = (1000 * (s / tiles - model_s) for s in (seconds, further_s(ours, three)))
     print(f"\nNoctile: {of_slide:.1f} ms of wall time a tile outside the model, {of_run:.1f} with the run's start;")
