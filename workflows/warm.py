@@ -20,12 +20,9 @@ MALLOC = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(2**28),
     "MALLOC_TRIM_THRESHOLD_": str(2**26),
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 """For workers on the CPU: arrays of some megabytes come and go with every tile. By its own rules glibc maps each anew,
-or keeps a heap for every thread; the first three save a sixth of the time and a tenth of the memory. With the last it
-asks for pages of 2 MB, which Linux gives only to who asks: a network takes 5 to 15 % less time. Older C libraries than
-2.35 do not know it. (benchmarks/RESULTS.md; gnu.org/software/libc/manual, Memory Allocation Tunables)"""
+or keeps a heap for every thread; these save a sixth of the time and a tenth of the memory. (benchmarks/RESULTS.md)"""
 
 _ASKED = "NOCTILE_ASKED"
 """By this variable the call of a run reaches the process that workers are forked from."""
@@ -96,11 +93,4 @@ def worker_modules(model: Path, card: "ModelCard", backend: "Backend") -> tuple[
 
 def worker_env(threads: int, *, gpus: bool) -> dict[str, str]:
     """Environment of workers that compute with so many threads."""
-    env = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
-    return env if gpus else env | MALLOC | {"GLIBC_TUNABLES": _tunables(os.environ.get("GLIBC_TUNABLES", ""))}
-
-
-def _tunables(theirs: str) -> str:
-    """What glibc is told: what the user tells it, and of large pages what `MALLOC` says, unless the user has."""
-    name = MALLOC["GLIBC_TUNABLES"].partition("=")[0]
-    return theirs if name in theirs else ":".join(filter(None, (theirs, MALLOC["GLIBC_TUNABLES"])))
+    return {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"} | ({} if gpus else MALLOC)

@@ -13,11 +13,6 @@ from workflows import warm
 TUNED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **warm.MALLOC}
 
 
-@pytest.fixture(autouse=True)
-def _with_nothing_to_tell_glibc(monkeypatch):
-    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-
-
 @pytest.fixture
 def started(monkeypatch):
     calls = []
@@ -36,7 +31,7 @@ def imported(monkeypatch):
 def asked(monkeypatch):
     """Have `import_asked` do what a call asks for; the environment is as before afterwards."""
     for name in TUNED:
-        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.setenv(name, os.environ.get(name, "unset"))
 
     def ask(config, **options):
         monkeypatch.setenv(warm._ASKED, json.dumps([config and str(config), options]))
@@ -55,19 +50,6 @@ def test_without_gpus_it_begins_before_the_settings_are_read(started, tmp_path):
         {"device": "cpu", "model": "nowhere", "workers": 1, "mpp": None},
     ]
     assert env == TUNED
-
-
-@pytest.mark.parametrize(
-    ("theirs", "told"),
-    [
-        ("glibc.pthread.rseq=0", "glibc.pthread.rseq=0:glibc.malloc.hugetlb=1"),
-        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
-        ("glibc.malloc.hugetlb=1", "glibc.malloc.hugetlb=1"),
-    ],
-)
-def test_what_the_user_tells_glibc_stays(monkeypatch, theirs, told):
-    monkeypatch.setenv("GLIBC_TUNABLES", theirs)
-    assert warm.worker_env(1, gpus=False)["GLIBC_TUNABLES"] == told
 
 
 def test_it_imports_what_the_model_needs_with_the_workers_environment(imported, asked):
