@@ -291,7 +291,7 @@ def predictor(run: RunContext) -> Predictor:
     if predict.card != run.card:
         raise ModelError(
             f"the model in {run.model} is not the one that the run began with: somebody changed the folder since, or "
-            "there is another on this machine; run the same command again when the folder is as it should be"
+            "there is another on this machine; when it is as it should be, run the same command with --retry-failed"
         )
     return predict
 
