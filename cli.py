@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from rich.console import Console
     from rich.table import Column
 
+    from workflows.config import RunSettings
     from workflows.plan import NightPlan
     from workflows.segment import NightResult, Progress
     from workflows.status import Status
@@ -75,6 +76,16 @@ def _importing() -> "Iterator[None]":
         gc.enable()
 
 
+def _settings(config: Path | None, options: "Mapping[str, Any]") -> "RunSettings":
+    """What a call with workers asks for; the process that they are forked from begins before that is read."""
+    from workflows.warm import warm_up
+
+    warm_up(config, options)
+    from workflows.config import load_settings
+
+    return load_settings(config, **options)
+
+
 @main.command()
 @click.argument("slides", nargs=-1)
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the results.")
@@ -97,13 +108,7 @@ def _importing() -> "Iterator[None]":
 def run(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path | None, **options: Any) -> None:
     """Segment SLIDES (files, folders, globs) into --out. The same command continues what was stopped, or died."""
     with _importing():
-        from workflows.warm import warm_up
-
-        warm_up(config, options)
-
-        from workflows.config import load_settings
-
-        settings = load_settings(config, **options)
+        settings = _settings(config, options)
 
         from rich.console import Console
 
@@ -127,13 +132,7 @@ def plan(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path
     Takes what `noctile run` takes, which then goes on from here.
     """
     with _importing():
-        from workflows.warm import warm_up
-
-        warm_up(config, options)
-
-        from workflows.config import load_settings
-
-        settings = load_settings(config, **options)
+        settings = _settings(config, options)
 
         from rich.console import Console
 

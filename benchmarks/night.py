@@ -22,7 +22,9 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -54,6 +56,10 @@ class Night:
     slide_s: float
 
 
+Pair = tuple[Night, Night]
+"""Of one slide, and of three such."""
+
+
 def command(slides: list[Path], out: Path, model: Path, backend: str) -> list[str]:
     """``noctile run`` for a process of its own."""
     paths = [str(path) for path in (*slides, "--out", out, "--model", model)]
@@ -77,22 +83,19 @@ def watched(slides: list[Path], model: Path, backend: str = "auto") -> Used:
         return run_watched(command(slides, Path(scratch) / "results", model, backend))
 
 
-def nights(path: Path, model: Path, runs: int, backend: str = "auto") -> tuple[list[Night], list[Night]]:
-    """Runs of one slide, and of three such, in turn: what a further slide adds has nothing of the start in it."""
-    one, three = [], []
+@contextmanager
+def pairs_of(path: Path, model: Path, backend: str) -> Iterator[Callable[[], Pair]]:
+    """Runs a slide, and then three such, as often as it is asked, side by side with whatever else is measured."""
     with tempfile.TemporaryDirectory() as scratch:
         copies = [Path(scratch) / f"copy-{k}.tif" for k in range(3)]
         for copy in copies:
             shutil.copyfile(path, copy)  # one slide under three names would be done once
-        for _ in range(runs):
-            one.append(run(copies[:1], model, backend))
-            three.append(run(copies, model, backend))
-    return one, three
+        yield lambda: (run(copies[:1], model, backend), run(copies, model, backend))
 
 
-def further_s(one: list[Night], three: list[Night]) -> float:
-    """Seconds of wall time that a further slide takes."""
-    return statistics.median(b.seconds - a.seconds for a, b in zip(one, three, strict=True)) / 2
+def further_s(pairs: Iterable[Pair]) -> float:
+    """Seconds of wall time that a further slide takes: nothing of the start is in it."""
+    return statistics.median(three.seconds - one.seconds for one, three in pairs) / 2
 
 
 def model_seconds(model: Path, backend: str, times: int = 101) -> float:
@@ -118,26 +121,26 @@ def compare(runs: int, peers: list[str], envs: Path, backend: str) -> None:
 
     path = slide()
     model = trivial_model(BUILD / "trivial", overlap_px=0)
-    ours: list[Night] = []
-    three: list[Night] = []
+    pairs: list[Pair] = []
     theirs: dict[str, list[PeerResult]] = {name: [] for name in peers}
     model_s = model_seconds(model, backend)
-    for _ in range(runs):  # side by side: the machine's mood is the same for all
-        for all_nights, found in zip((ours, three), nights(path, model, 1, backend), strict=True):
-            all_nights.extend(found)
-        for name in peers:
-            with tempfile.TemporaryDirectory() as scratch:
-                theirs[name].append(measure(name, path, model / "weights.npz", Path(scratch), envs))
-            print(f"{ours[-1].seconds:.1f} s, {name} {theirs[name][-1].wall_s:.1f} s", file=sys.stderr, flush=True)
+    with pairs_of(path, model, backend) as pair:
+        for _ in range(runs):  # side by side: the machine's mood is the same for all
+            pairs.append(pair())
+            for name, found in theirs.items():
+                with tempfile.TemporaryDirectory() as scratch:
+                    found.append(measure(name, path, model / "weights.npz", Path(scratch), envs))
+                print(f"{pairs[-1][0].seconds:.1f} s, {name} {found[-1].wall_s:.1f} s", file=sys.stderr, flush=True)
+    ours = [one for one, _ in pairs]
     seconds, tiles = statistics.median(night.seconds for night in ours), ours[0].tiles
     used = watched([path], model, backend)
     print("| program | s | tiles | peak MB | s / Noctile's |\n|---|---|---|---|---|")
     print(f"| Noctile | {seconds:.1f} | {tiles} | {used.together_mb:.0f} | 1 |")
-    for name, runs_of in theirs.items():
-        wall_s, one = statistics.median(found.wall_s for found in runs_of), runs_of[0]
-        print(f"| {name} | {wall_s:.1f} | {one.tiles} | {one.peak_mb:.0f} | {wall_s / seconds:.1f} |")
+    for name, found in theirs.items():
+        wall_s = statistics.median(result.wall_s for result in found)
+        print(f"| {name} | {wall_s:.1f} | {found[0].tiles} | {found[0].peak_mb:.0f} | {wall_s / seconds:.1f} |")
     own = statistics.median(night.slide_s for night in ours)
-    of_run, of_slide = (1000 * (s / tiles - model_s) for s in (seconds, further_s(ours, three)))
+    of_run, of_slide = (1000 * (s / tiles - model_s) for s in (seconds, further_s(pairs)))
     print(f"\nNoctile: {of_slide:.1f} ms of wall time a tile outside the model, {of_run:.1f} with the run's start;")
     print(f"the model itself {1000 * model_s:.1f} ms; prepare and finish {own:.2f} s for a slide")
     print(f"CPU time of all processes: {used.cpu_s:.1f} s for the run")
@@ -149,14 +152,13 @@ def study(runs: int, backend: str) -> None:
 
     model, first = study_model(BUILD / "study"), slide(6_000, 6_000)
     alone: list[float] = []
-    one: list[Night] = []
-    three: list[Night] = []
-    for _ in range(runs):  # side by side: the machine's mood is the same for all
-        alone.append(model_seconds(model, backend, times=15))
-        for all_nights, found in zip((one, three), nights(first, model, 1, backend), strict=True):
-            all_nights.extend(found)
+    pairs: list[Pair] = []
+    with pairs_of(first, model, backend) as pair:
+        for _ in range(runs):  # side by side: the machine's mood is the same for all
+            alone.append(model_seconds(model, backend, times=15))
+            pairs.append(pair())
     tile_s = statistics.median(alone)
-    slide_s, n = further_s(one, three), one[0].tiles
+    slide_s, n = further_s(pairs), pairs[0][0].tiles
     print("| tiles of a slide | a further slide | the network alone for its tiles | ratio |\n|---|---|---|---|")
     print(f"| {n} | {slide_s:.1f} s | {n * tile_s:.1f} s | {slide_s / (n * tile_s):.2f} |")
 
