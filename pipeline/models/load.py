@@ -173,9 +173,9 @@ def load_predictor(
         return load_threshold(folder, card)
     device = resolve_device(device)
     if resolve_backend(backend, device) == "openvino":
-        from pipeline.models.openvino import load_openvino  # noqa: PLC0415 - an extra, and it imports torch
+        from pipeline.models.openvino import OpenVinoPredictor  # noqa: PLC0415 - an extra, and it may import torch
 
-        return load_openvino(folder, card, threads)
+        return OpenVinoPredictor(card, folder, threads)
     from pipeline.models.unet import load_unet  # noqa: PLC0415 - imports torch, which takes seconds
 
     return load_unet(folder, card, device, threads, compiled=compiled, sharers=sharers)

@@ -1,14 +1,17 @@
 """The same networks on the CPU through OpenVINO: the same labels in two thirds of the time (extra ``noctile[cpu]``).
 
-Torch is imported only to convert a network, once on a machine: what comes of it is kept (`pipeline.models.converted`).
+Torch is imported only to convert a network, once on a machine: what is compiled of it is kept
+(`pipeline.models.converted`).
 Nothing is sent: the package by which OpenVINO reports its use, as soon as it is imported, is kept out
 (openvino.tools.ovc, ``telemetry.send_event``).
 """
 
+import hashlib
+import io
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, reduce
 from os import cpu_count
@@ -34,6 +37,15 @@ from openvino import opset13 as op  # noqa: E402 - likewise
 
 Float32 = npt.NDArray[np.float32]
 
+Ending = Callable[[openvino.Model, ModelCard], Iterator[openvino.Model]]
+"""Makes of a network's graph, whose answer are logits, such with another answer; the first that compiles is taken."""
+
+_MOST_PLANES = 32
+"""Classes that are compared one after the other: of 21 the steps are compiled in 0.8 s, of 39 in 2.5, of 100 in 30."""
+
+_MOST_SPLIT = 4
+"""Channels that are quicker taken apart than looked at side by side: two in 1.7 ms a tile for 4.7."""
+
 
 @cache
 def _core() -> openvino.Core:
@@ -55,19 +67,21 @@ class OpenVinoPredictor:
 
     Args:
         card: of the model.
-        network: of torch, as `convert` takes it, or what came of that.
+        network: of torch, as `convert` takes it; or a model's folder, its weights checked against the card, whose
+            network is loaded (in float32, nothing unpickled) only where nothing was kept of it.
         threads: tiles at once; None: one for each core.
 
     Raises:
-        ModelError: if what comes out does not fit the card, or OpenVINO cannot compute it.
+        ModelError: if config, weights and card do not fit each other, or OpenVINO cannot compute the network.
     """
 
-    def __init__(
-        self, card: ModelCard, network: "torch.nn.Module | openvino.Model", threads: int | None = None
-    ) -> None:
-        self._card, self._threads = card, threads or cpu_count() or 1
-        self._model = network if isinstance(network, openvino.Model) else convert(card, network)
-        self._graphs: dict[Callable[..., openvino.Model], openvino.CompiledModel] = {}
+    def __init__(self, card: ModelCard, network: "torch.nn.Module | Path", threads: int | None = None) -> None:
+        self._card, self._threads, self._network = card, threads or cpu_count() or 1, network
+        self._key = converted.key_of(card, read_config(network)) if isinstance(network, Path) else None
+        self._converted: openvino.Model | None = None
+        if self._key is None or not converted.is_kept(self._key):
+            self._model()  # what is wrong with it is said now
+        self._graphs: dict[Ending, openvino.CompiledModel] = {}
         self._compiling = threading.Lock()
         self._pool = ThreadPoolExecutor(self._threads, "tiles")
 
@@ -111,20 +125,17 @@ class OpenVinoPredictor:
             raise ValueError("the network answers with what is not a number (NaN)")
         return Decision(*(values[:, part, part] for values in (winner, likely, confidence)))
 
-    def _infer(self, ending: Callable[..., openvino.Model], tiles: UInt8, into: list[npt.NDArray[Any]]) -> None:
+    def _infer(self, ending: Ending, tiles: UInt8, into: list[npt.NDArray[Any]]) -> None:
         """Compute the network with some ending, tile by tile, as many at once as there are threads.
 
         Args:
-            ending: makes the graph from the network's, and the card.
+            ending: of the graph.
             tiles: uint8 ``[n, tile_px, tile_px, 3]``.
             into: for each of the graph's outputs, ``[n, ...]``; written to.
         """
         check_tiles(tiles, self._card)
         batch = np.require(tiles, requirements=("C", "W"))  # OpenVINO shares no memory that is read-only
-        with self._compiling:
-            if ending not in self._graphs:
-                self._graphs[ending] = _compiled(self._card, ending(self._model, self._card), self._threads)
-            compiled = self._graphs[ending]
+        compiled = self._graph(ending)
 
         def one(k: int) -> None:
             request = compiled.create_infer_request()  # takes 10 us
@@ -136,26 +147,50 @@ class OpenVinoPredictor:
         for _ in (self._pool.map if len(batch) > 1 else map)(one, range(len(batch))):
             pass
 
+    def _graph(self, ending: Ending) -> openvino.CompiledModel:
+        """The network with an ending, compiled when it is first asked for, or in an earlier run."""
+        with self._compiling:
+            if ending not in self._graphs:
+                self._graphs[ending] = self._restored(ending) or self._compiled(ending)
+            return self._graphs[ending]
 
-def load_openvino(folder: Path, card: ModelCard, threads: int | None = None) -> OpenVinoPredictor:
-    """The model of a folder, in float32 whatever its weights are stored in. Nothing is downloaded, nothing unpickled.
+    def _restored(self, ending: Ending) -> openvino.CompiledModel | None:
+        """What was kept; None if nothing was, or OpenVINO does not take it, which looks for its version and CPU."""
+        if self._key is None or (content := converted.read(_name(self._key, ending))) is None:
+            return None
+        try:
+            return _core().import_model(content, "CPU", _how(self._threads))
+        except RuntimeError:
+            return None
 
-    Args:
-        folder: of the model, its weights checked against the card.
-        card: of the model.
-        threads: see `OpenVinoPredictor`.
+    def _compiled(self, ending: Ending) -> openvino.CompiledModel:
+        """Compiled anew, and kept.
 
-    Raises:
-        ModelError: if config, weights and card do not fit each other, or OpenVINO cannot compute the network.
-    """
-    key = converted.key_of(card, read_config(folder))
-    if (kept := converted.read(key)) and (model := _restored(card, *kept)):
-        return OpenVinoPredictor(card, model, threads)
-    from pipeline.models.unet import load_network  # noqa: PLC0415 - imports torch, which takes seconds
+        Raises:
+            ModelError: if OpenVINO cannot do that.
+        """
+        for graph in ending(self._model(), self._card):
+            try:
+                compiled = _core().compile_model(graph, "CPU", _how(self._threads))
+            except RuntimeError as error:
+                failed = error
+                continue
+            if self._key is not None:
+                compiled.export_model(content := io.BytesIO())
+                converted.write(_name(self._key, ending), content.getvalue())
+            return compiled
+        raise _incomputable(self._card, failed) from failed
 
-    model = convert(card, load_network(folder))
-    converted.write(key, lambda path: openvino.save_model(model, path, compress_to_fp16=False))
-    return OpenVinoPredictor(card, model, threads)
+    def _model(self) -> openvino.Model:
+        """The network's graph, converted when it is first asked for."""
+        if self._converted is None:
+            network = self._network
+            if isinstance(network, Path):
+                from pipeline.models.unet import load_network  # noqa: PLC0415 - imports torch, which takes seconds
+
+                network = load_network(network)
+            self._converted = convert(self._card, network)
+        return self._converted
 
 
 def convert(card: ModelCard, network: "torch.nn.Module") -> openvino.Model:
@@ -187,66 +222,118 @@ def convert(card: ModelCard, network: "torch.nn.Module") -> openvino.Model:
         raise _incomputable(card, error) from error
 
 
-def _with_softmax(model: openvino.Model, _card: ModelCard) -> openvino.Model:
+def _with_softmax(model: openvino.Model, _card: ModelCard) -> Iterator[openvino.Model]:
     """The network with probabilities for an answer, float32 ``[1, c, h, w]``."""
     model = model.clone()
-    return openvino.Model([op.softmax(_logits(model), 1)], model.get_parameters(), "probabilities")
+    yield openvino.Model([op.softmax(_logits(model), 1)], model.get_parameters(), "probabilities")
 
 
-def _with_decision(model: openvino.Model, card: ModelCard) -> openvino.Model:
+def _with_decision(model: openvino.Model, card: ModelCard) -> Iterator[openvino.Model]:
     """The network with the fields of a `Decision` for answers: winner, confidence, and tumor, if it has such a class.
 
-    All are uint8 ``[1, h, w]``. Logits of 21 classes need not leave OpenVINO so, nor are their exponentials ever
-    written: taken class by class, OpenVINO adds them up as it computes them, and what it splits it does not copy
-    (docs/decisions/0015).
+    All are uint8 ``[1, h, w]``. Logits need not leave OpenVINO so. (docs/decisions/0015)
     """
+    tumor = tumor_channels(card)
+    quick = model.clone()
+    if planes := _planes(_logits(quick)):
+        yield _answering(quick, *_of_planes(planes, tumor))  # OpenVINO may not have registers enough for it
     model = model.clone()
-    logits, channels = _logits(model), np.array([1])
-    best = op.topk(logits, np.int64(1), 1, "max", "value", stable=True)  # the first of equals
-    each = op.split(logits, np.int64(1), len(card.classes)).outputs()
-    shares = [op.exp(op.subtract(logit, best.output(0))) for logit in each]
-    one = op.divide(np.float32(255), reduce(op.add, shares))
-    winner = op.clamp(op.convert(best.output(1), "f32"), 0, 255)  # else its last step is no compiled code
+    yield _answering(model, *_of_channels(_logits(model), tumor))
+
+
+def _answering(
+    model: openvino.Model, winner: openvino.Output, total: openvino.Output, likely: openvino.Output | None
+) -> openvino.Model:
+    """A network with what was decided for answers.
+
+    Args:
+        model: the network.
+        winner: its number.
+        total: exponentials of all classes' distances to the winner, added up.
+        likely: those of the tumor classes, if there are.
+    """
+    one = op.divide(np.float32(255), total)
     answers = [winner, op.round(one, "half_to_even")]
-    if tumor := tumor_channels(card):
-        likely = reduce(op.add, [shares[k] for k in tumor])
-        answers.append(op.round(op.multiply(likely, one), "half_to_even"))
-    answers = [op.squeeze(op.convert(answer, "u8"), channels) for answer in answers]
+    if likely is not None:
+        answers.append(op.round(op.multiply(one, likely), "half_to_even"))
+    answers = [op.squeeze(op.convert(answer, "u8"), np.array([1])) for answer in answers]
     return openvino.Model(answers, model.get_parameters(), "decision")
+
+
+_Decided = tuple[openvino.Output, openvino.Output, openvino.Output | None]
+"""Winner, total and likely, see `_answering`."""
+
+
+def _planes(logits: openvino.Output) -> list[openvino.Output]:
+    """Of each class the logits ``[1, 1, h, w]``, if they are quickly had; else nothing."""
+    source, classes = logits.get_node(), logits.shape[1]
+    if source.get_type_name() == "Concat" and classes <= _MOST_PLANES:
+        parts: list[openvino.Output] = source.input_values()
+        if all(part.shape[1] == 1 for part in parts):
+            return parts
+    return list(op.split(logits, np.int64(1), classes).outputs()) if classes <= _MOST_SPLIT else []
+
+
+def _of_planes(logits: Sequence[openvino.Output], tumor: Sequence[int]) -> _Decided:
+    """Decide by logits that are computed class by class, ``[1, 1, h, w]`` each: none is written to memory.
+
+    The softmax is taken in one pass (Milakov and Gimelshein, arXiv:1805.02867). OpenVINO joins all steps into one loop
+    over pixels if it comes to each class's when the classes before are through, and it comes to first arguments first.
+    That is why the total waits for the winner.
+    """
+    zero, unit = np.float32(0), np.float32(1)
+    best, winner, others = logits[0], zero, zero
+    for k, logit in enumerate(logits[1:], 1):
+        number = np.float32(k)
+        winner = op.maximum(winner, op.select(op.greater(logit, best), number, zero))
+        larger = op.maximum(logit, best)
+        share = op.exp(op.subtract(op.minimum(best, logit), larger))
+        others = op.add(op.multiply(others, op.select(op.equal(winner, number), share, unit)), share)
+        best = larger
+    total = op.add(others, op.add(op.subtract(best, best), unit))  # what is infinite is not a number
+    likely = reduce(op.add, [op.exp(op.subtract(logits[k], best)) for k in tumor]) if tumor else None
+    return op.clamp(winner, 0, 255), total, likely
+
+
+def _of_channels(logits: openvino.Output, tumor: Sequence[int]) -> _Decided:
+    """Decide by logits ``[1, c, h, w]`` as convolutions write them, the channels of a pixel side by side.
+
+    What asks for them apart, as to split or sort them does, has them moved one number at a time.
+    """
+    classes, channel = logits.shape[1], np.array([1])
+    best = op.reduce_max(logits, channel, keep_dims=True)
+    numbers = np.arange(classes, dtype=np.float32).reshape(1, -1, 1, 1)
+    winner = op.reduce_min(op.select(op.equal(logits, best), numbers, np.float32(255)), channel, keep_dims=True)
+    shares = op.exp(op.subtract(logits, best))
+    sums = [np.ones(classes), np.isin(np.arange(classes), tumor)][: 2 if tumor else 1]
+    weights = np.array(sums, np.float32)[:, :, None, None]
+    both = op.convolution(shares, weights, [1, 1], [0, 0], [0, 0], [1, 1])
+    total, *likely = op.split(both, np.int64(1), len(sums)).outputs()
+    return winner, total, likely[0] if likely else None
 
 
 def _logits(model: openvino.Model) -> openvino.Output:
     return model.output(0).get_node().input_value(0)
 
 
-def _restored(card: ModelCard, graph: bytes, weights: bytes) -> openvino.Model | None:
-    """The network of what `converted` has kept; None if OpenVINO does not take it for one of the card's."""
-    side, classes = card.tile_px, len(card.classes)
-    try:
-        model = _core().read_model(graph, weights)
-        found = [(list(port.shape), port.element_type) for port in (*model.inputs, *model.outputs)]
-    except RuntimeError:
-        return None
-    wanted = [([1, side, side, 3], openvino.Type.u8), ([1, classes, side, side], openvino.Type.f32)]
-    return model if found == wanted else None
+def _name(key: str, ending: Ending) -> str:
+    """Of what is kept of a network's graph with an ending, for a CPU of this kind."""
+    return f"{key}{ending.__name__}_{hashlib.sha256(_cpu().encode()).hexdigest()[:16]}"
 
 
-def _compiled(card: ModelCard, model: openvino.Model, threads: int) -> openvino.CompiledModel:
-    """Each tile computed by one thread, so many at once.
+def _cpu() -> str:
+    """What OpenVINO says of this kind of CPU."""
+    return str([_core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")])
 
-    Raises:
-        ModelError: if OpenVINO cannot do that.
-    """
-    how = {
+
+def _how(threads: int) -> dict[str, Any]:
+    """Each tile is computed by one thread, so many at once."""
+    return {
         "INFERENCE_PRECISION_HINT": "f32",  # by itself it takes bfloat16 where the CPU has it, and labels change
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": threads,  # so that each has one
         "ENABLE_CPU_PINNING": False,  # processes do not know of each other's cores
     }
-    try:
-        return _core().compile_model(model, "CPU", how)
-    except RuntimeError as error:
-        raise _incomputable(card, error) from error
 
 
 def _incomputable(card: ModelCard, error: Exception) -> ModelError:

@@ -53,8 +53,50 @@ def test_the_second_time_nothing_is_converted_and_the_answers_are_the_same_bits(
     assert len(list(cache.iterdir())) == 1
 
 
+def test_each_kind_of_answer_is_compiled_once(cache, model, monkeypatch):
+    done = conversions(monkeypatch)
+    first = load(model)
+    probabilities, decision = first(tiles_of()), first.decide(tiles_of(), slice(None))
+    assert len(done) == 1
+    assert len(list(cache.iterdir())) == 2
+    monkeypatch.setattr(openvino.OpenVinoPredictor, "_compiled", None)
+    second = load(model)
+    np.testing.assert_array_equal(second(tiles_of()), probabilities)
+    again = second.decide(tiles_of(), slice(None))
+    for name in ("winner", "tumor", "confidence"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(decision, name))
+
+
+def test_of_a_network_that_was_kept_another_kind_of_answer_is_compiled_anew(cache, model, monkeypatch):
+    probabilities = load(model)(tiles_of())
+    done = conversions(monkeypatch)
+    decision = load(model).decide(tiles_of(), slice(None))
+    np.testing.assert_array_equal(decision.winner, probabilities.argmax(axis=1))
+    assert len(done) == 1
+
+
+def test_what_was_compiled_on_another_cpu_is_left_to_it(cache, model, monkeypatch):
+    load(model)(tiles_of())
+    (file,) = cache.iterdir()
+    monkeypatch.setattr(openvino, "_cpu", lambda: "another")
+    done = conversions(monkeypatch)
+    load(model)(tiles_of())
+    assert len(done) == 1
+    assert file in cache.iterdir()
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_what_openvino_does_not_take_is_compiled_anew(cache, model, monkeypatch):
+    expected = load(model)(tiles_of())
+    (file,) = cache.iterdir()
+    converted.write(file.stem, b"compiled by another version")
+    done = conversions(monkeypatch)
+    np.testing.assert_array_equal(load(model)(tiles_of()), expected)
+    assert len(done) == 1
+
+
 def test_the_second_time_torch_is_not_imported(cache, model):
-    load(model)
+    load(model)(tiles_of())
     program = f"""
 import sys
 import numpy as np
@@ -80,7 +122,7 @@ def test_a_file_that_is_not_what_was_written_is_converted_anew(cache, model, mon
     elif change == "empty":
         content.clear()
     elif change == "other key":
-        converted.write("0" * 64, lambda path: [Path(path).with_suffix(s).write_bytes(b"x") for s in (".xml", ".bin")])
+        converted.write("0" * 64, b"x")
         content = (cache / ("0" * 64 + ".openvino")).read_bytes()
     file.write_bytes(content)
     if change == "writable by others":
@@ -92,22 +134,16 @@ def test_a_file_that_is_not_what_was_written_is_converted_anew(cache, model, mon
     assert len(done) == 1  # it has been replaced
 
 
-def test_a_network_of_another_shape_is_not_taken_for_the_cards(cache, model, tmp_path, monkeypatch):
-    load(trivial_model(tmp_path / "other", 3))
-    (other,) = cache.iterdir()
-    stolen = converted.read(other.stem)
-    monkeypatch.setattr(converted, "read", lambda _: stolen)
-    assert load(model)(tiles_of()).shape == (2, CLASSES, SIDE, SIDE)
-
-
 def test_the_key_changes_with_everything_that_a_network_is_made_from(model, monkeypatch):
     card, config = read_card(model), read_config(model)
+    tissue = card.classes[0].model_copy(update={"role": "tissue"})  # it was tumor
     keys = [
         converted.key_of(card, config),
         converted.key_of(card.model_copy(update={"sha256": "1" * 64}), config),
         converted.key_of(card.model_copy(update={"tile_px": 2 * SIDE}), config),
         converted.key_of(card.model_copy(update={"mean": (0.1, 0.2, 0.3)}), config),
         converted.key_of(card.model_copy(update={"classes": card.classes[:2]}), config),
+        converted.key_of(card.model_copy(update={"classes": (tissue, *card.classes[1:])}), config),
         converted.key_of(card, {**config, "classes": 6}),
     ]
     monkeypatch.setattr(converted, "version", lambda _: "1")
@@ -118,9 +154,9 @@ def test_the_key_changes_with_everything_that_a_network_is_made_from(model, monk
 def test_only_the_files_written_last_are_kept(cache, monkeypatch):
     monkeypatch.setattr(converted, "_KEPT", 2)
     for k in range(4):
-        converted.write(str(k), lambda path: [Path(path).with_suffix(s).write_bytes(b"x") for s in (".xml", ".bin")])
+        converted.write(str(k), b"x")
         os.utime(cache / f"{k}.openvino", (k, k))
-    assert converted.read("3") == (b"x", b"x")
+    assert converted.read("3") == b"x"
     assert sorted(p.name for p in cache.iterdir()) == ["2.openvino", "3.openvino"]
 
 

@@ -1,4 +1,4 @@
-"""Three bytes a pixel: the same from logits, strip by strip, as from the probabilities of all pixels at once."""
+"""Three bytes a pixel: the same from logits, whichever way they are looked at, as from the softmax."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,22 @@ class Fixed(torch.nn.Module):
         return self._logits[None] + 0 * x[:, :1]
 
 
-def decided_by_openvino(logits: np.ndarray, tumor: list[int]):
+class ClassByClass(Fixed):
+    """The same, each class computed by itself."""
+
+    def forward(self, x):
+        return torch.cat([plane[None, None] + 0 * x[:, :1] for plane in self._logits], dim=1)
+
+
+class Convolved(Fixed):
+    """The same, out of a convolution."""
+
+    def forward(self, x):
+        same = torch.eye(len(self._logits))[:, :, None, None]
+        return torch.nn.functional.conv2d(super().forward(x), same)
+
+
+def decided_by_openvino(logits: np.ndarray, tumor: list[int], network: type[Fixed] = Fixed):
     """The same, as OpenVINO decides with a network."""
     openvino = pytest.importorskip("pipeline.models.openvino", reason="the extra noctile[cpu] is not installed")
     kinds = [
@@ -47,9 +62,19 @@ def decided_by_openvino(logits: np.ndarray, tumor: list[int]):
     ]
     about = {"name": "fixed", "description": "", "classes": kinds, "licence": "CC0-1.0", "mpp": 0.5}
     fixed = card_of({**about, "tile_px": SIDE, "overlap_px": 16}, "0" * 64)
-    predict = openvino.OpenVinoPredictor(fixed, Fixed(logits), threads=1)
+    predict = openvino.OpenVinoPredictor(fixed, network(logits), threads=1)
     decision = predict.decide(np.zeros((1, SIDE, SIDE, 3), np.uint8), slice(None))
     return decision.winner[0], decision.tumor[0], decision.confidence[0]
+
+
+def decided_class_by_class(logits: np.ndarray, tumor: list[int]):
+    """The same, of a network that computes each class by itself."""
+    return decided_by_openvino(logits, tumor, ClassByClass)
+
+
+def decided_convolved(logits: np.ndarray, tumor: list[int]):
+    """The same, of a network that ends in a convolution."""
+    return decided_by_openvino(logits, tumor, Convolved)
 
 
 def agrees_with_softmax(decided, logits: np.ndarray) -> None:
@@ -60,9 +85,9 @@ def agrees_with_softmax(decided, logits: np.ndarray) -> None:
     assert np.abs(confidence - 255 * p.max(axis=0)).max() <= 0.501
 
 
-@pytest.mark.parametrize("decided", [decided, decided_by_openvino])
-class TestBothWays:
-    @pytest.mark.parametrize("channels", [2, 3, 21, 254])
+@pytest.mark.parametrize("decided", [decided, decided_by_openvino, decided_class_by_class, decided_convolved])
+class TestEachWay:
+    @pytest.mark.parametrize("channels", [2, 3, 4, 5, 21, 254])
     @pytest.mark.parametrize("spread", [0.01, 1.0, 30.0])
     def test_they_decide_as_the_softmax_does(self, decided, channels, spread):
         logits = np.random.default_rng(channels).standard_normal((channels, SIDE, SIDE)).astype(np.float32) * spread
@@ -87,12 +112,22 @@ class TestBothWays:
         assert not decided(np.ones((2, SIDE, SIDE), np.float32), [])[1].any()
 
     @pytest.mark.parametrize("channels", [2, 5, 21])
-    @pytest.mark.parametrize("where", [0, -1, slice(None)])
+    @pytest.mark.parametrize("where", [0, 1, -1, slice(None)])
     def test_what_is_no_number_is_an_error(self, decided, channels, where):
         logits = np.zeros((channels, SIDE, SIDE), np.float32)
+        logits[-1] = 200  # next to this all others are nothing
         logits[where, 10, 20] = np.nan
         with pytest.raises(ValueError, match="not a number"), np.errstate(invalid="ignore"):
             decided(logits, [0])
+
+
+@pytest.mark.parametrize("decided", [decided_by_openvino, decided_class_by_class, decided_convolved])
+@pytest.mark.parametrize("channels", [2, 5, 21])
+def test_what_is_infinite_is_an_error(decided, channels):
+    logits = np.zeros((channels, SIDE, SIDE), np.float32)
+    logits[1, 10, 20] = np.inf
+    with pytest.raises(ValueError, match="not a number"):
+        decided(logits, [0])
 
 
 class TestLogits:
