@@ -18,7 +18,7 @@ from pipeline.texts import SETTINGS_BYTES, parse_toml, read_text
 from pipeline.tissue import TissueSpec
 from workflows.units import bytes_of, moment_text, seconds_of
 
-PIXELS_VERSION = 6
+PIXELS_VERSION = 5
 """Raised whenever a change of the code changes a mask; results of another version are recomputed, not mixed."""
 
 PIXEL_SETTINGS = {"overlap_px", "window", "block_px", "batch_size", "compile", "tissue", "refine"}

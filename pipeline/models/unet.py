@@ -89,7 +89,7 @@ class Pointwise(torch.nn.Conv2d):
         weight = self.weight.flatten(1)
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             r, g, b = x[:, :1], x[:, 1:2], x[:, 2:]
-            planes = [r * w[0] + g * w[1] + (b * w[2] + bias) for w, bias in zip(weight, self.bias, strict=True)]
+            planes = [r * w[0] + (g * w[1] + (b * w[2] + bias)) for w, bias in zip(weight, self.bias, strict=True)]
             return torch.cat(planes, dim=1)
         weight = torch.cat([weight, self.bias[:, None]], dim=1)
         colours = torch.nn.functional.pad(x.flatten(2), (0, 0, 0, 1), value=1.0)
