@@ -281,14 +281,16 @@ def _of_planes(logits: Sequence[openvino.Output], tumor: Sequence[int]) -> _Deci
     over pixels if it comes to each class's when the classes before are through, and it comes to first arguments first.
     That is why the total waits for the winner.
     """
-    zero, unit = np.float32(0), np.float32(1)
-    best, winner, others = logits[0], zero, zero
+    unit, winner, others, best = np.float32(1), np.float32(0), None, logits[0]
     for k, logit in enumerate(logits[1:], 1):
         number = np.float32(k)
-        winner = op.maximum(winner, op.select(op.greater(logit, best), number, zero))
+        winner = op.maximum(winner, op.multiply(op.convert(op.greater(logit, best), "f32"), number))
         larger = op.maximum(logit, best)
         share = op.exp(op.subtract(op.minimum(best, logit), larger))
-        others = op.add(op.multiply(others, op.select(op.equal(winner, number), share, unit)), share)
+        if others is None:
+            others = share
+        else:
+            others = op.add(op.multiply(others, op.select(op.equal(winner, number), share, unit)), share)
         best = larger
     total = op.add(others, op.add(op.subtract(best, best), unit))  # what is infinite is not a number
     likely = reduce(op.add, [op.exp(op.subtract(logits[k], best)) for k in tumor]) if tumor else None
