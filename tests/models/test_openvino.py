@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from importlib.metadata import version
@@ -131,6 +132,14 @@ class TestAnswers:
         assert np.array_equal(first, before)
         second *= 0
         assert np.array_equal(predict(tiles), before)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="OpenVINO joins steps otherwise on other CPUs")
+def test_classes_that_are_computed_one_by_one_are_decided_in_one_loop():
+    """The pixels' normalisation, the loop, a conversion to bytes for the winner and another for its confidence."""
+    predict = openvino.OpenVinoPredictor(model_card(21), Pointwise(21), threads=1)
+    steps = predict._graph(openvino._with_decision).get_runtime_model().get_ordered_ops()
+    assert 2 <= [str(step.get_rt_info()["layerType"].value) for step in steps].count("Subgraph") <= 4
 
 
 class TestRefusals:
