@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pipeline.errors import ModelError
 from pipeline.models.card import ModelCard, UInt8
 from pipeline.models.decide import Decision, decide_logits, empty_decision, tumor_channels
+from pipeline.models.kernel import DecideOnGpu, decide_on_gpu
 from pipeline.models.load import (
     CONFIG,
     WEIGHTS,
@@ -53,8 +54,13 @@ _FOREIGN_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError,
 _DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64}
 """Of weights and counters; the kinds of 8 bits have no arithmetic."""
 
-_BATCHES = (32, 16, 8, 4, 2)
-"""Sizes that a batch on a GPU may have; 32 tiles of 512 px are 8 million pixels, enough work for any."""
+_BATCHES = (16, 8, 4, 2)
+"""Sizes that a batch on a GPU may have; more than 16 tiles of 512 px at once are 3 % quicker in one stream, and not in
+three. (benchmarks/RESULTS.md)"""
+
+_HALVED = (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear)
+"""Layers whose weights autocast would make float16 anew for each batch. Not what inherits from them: it may compute
+with its weights first."""
 
 _MAX_CHANNELS, _MAX_STAGES = 2048, 16
 """Largest number and longest list in a config: real ones have up to 1,024 channels in 5 stages. What it takes to build
@@ -118,7 +124,7 @@ class UNetPredictor:
         threads: tiles at once on the CPU; None: as many as torch takes threads.
         compiled: let ``torch.compile`` fuse the network's steps, which takes a minute at the first batch; batches are
             filled up to ``batch_size``, since each size would be compiled anew. On a GPU only.
-        sharers: processes that do the same on one GPU, and share its memory.
+        sharers: processes or threads that do the same on one GPU, and share its memory.
 
     Raises:
         ModelError: if what comes out does not fit the card.
@@ -137,10 +143,15 @@ class UNetPredictor:
         check_output(network, card)
         self._card, self._device = card, torch.device(device)
         self._network: Callable[[torch.Tensor], torch.Tensor]
+        if self._device.type == "cuda":
+            for layer in network.modules():
+                if type(layer) in _HALVED:
+                    layer.half()
         self._network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         mean, std = (torch.tensor(v, device=self._device).view(1, 3, 1, 1) for v in (card.mean, card.std))
         self._scale, self._shift = 1 / (255 * std), -mean / std
         self._pool: ThreadPoolExecutor | None = None
+        self._kernel: DecideOnGpu | None = None
         if self._device.type == "cpu":
             self._batch_size = threads or torch.get_num_threads()
             self._pool = ThreadPoolExecutor(self._batch_size, "tiles", initializer=torch.set_num_threads, initargs=(1,))
@@ -148,10 +159,10 @@ class UNetPredictor:
         self._streams = threading.local()
         self._filled = compiled
         self._compiling = threading.Lock() if compiled else nullcontext()  # torch compiles in one thread at a time
-        if compiled:
-            self._probabilities = torch.compile(self._probabilities, dynamic=False)  # type: ignore[method-assign]
-            self._decided = torch.compile(self._decided, dynamic=False)  # type: ignore[method-assign]
+        self._kernel = decide_on_gpu(len(card.classes), tumor_channels(card), self._device)
         self._batch_size = self._fitting_batch(sharers)
+        if compiled:
+            self._logits = torch.compile(self._logits, dynamic=False)  # type: ignore[method-assign]
 
     @property
     def card(self) -> ModelCard:
@@ -215,7 +226,11 @@ class UNetPredictor:
 
     def _decided(self, tiles: torch.Tensor, part: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The fields of a `Decision`; the same as of `_probabilities`, but only where it is asked for."""
-        logits = self._logits(tiles)[:, :, part, part].contiguous()  # across channels that lie apart, all is quicker
+        logits = self._logits(tiles)[:, :, part, part]
+        if self._kernel is not None:
+            winner, likely, confidence = self._kernel(logits)
+            return winner, likely, confidence
+        logits = logits.contiguous()  # across channels that lie apart, all is quicker
         shares = torch.softmax(logits, dim=1, dtype=torch.float32)
         of_tumor = shares[:, tumor_channels(self._card)].sum(dim=1)
         likely, confidence = (
@@ -273,7 +288,7 @@ class TilesToLogits(torch.nn.Module):
 
 
 def largest_batch(tile_bytes: int, free_bytes: int) -> int:
-    """The largest of `_BATCHES` that takes at most half of the free memory: other jobs share the GPU; at least 1."""
+    """The largest of `_BATCHES` that takes at most half of the free memory: others may share the GPU; at least 1."""
     return next((n for n in _BATCHES if n * tile_bytes <= free_bytes // 2), 1)
 
 

@@ -138,7 +138,7 @@ class TestPointwise:
 
 
 @pytest.mark.parametrize(
-    ("tile_mb", "free_mb", "batch"), [(100, 80_000, 32), (100, 6_400, 32), (100, 6_399, 16), (100, 250, 1), (100, 0, 1)]
+    ("tile_mb", "free_mb", "batch"), [(100, 80_000, 16), (100, 3_200, 16), (100, 3_199, 8), (100, 250, 1), (100, 0, 1)]
 )
 def test_a_batch_takes_at_most_half_of_what_is_free(tile_mb, free_mb, batch):
     assert largest_batch(tile_mb, free_mb) == batch
