@@ -1,6 +1,6 @@
 """The GPU path, checked and timed in less than 8 minutes on one machine, without a network.
 
-    python -m benchmarks.gpu [--processes 16 8] [--out gpu.md]
+    python -m benchmarks.gpu [--processes 16 20] [--out gpu.md]
 
 On a machine without a network, install from wheels first; on one that has it, with the same Python and system:
 
@@ -12,8 +12,8 @@ Prints, and writes as a table:
 1. tiles/s of a ResNet34 U-Net of 21 classes in fp16, tiles already on the GPU, by batch, eager and compiled: its logits
    alone, and with what is decided of each pixel;
 2. the whole run of that model on two slides of 100,000 x 80,000 px (40x, tissue on 35 %; ``--size`` makes others), by
-   number of processes that share the GPU: tiles/s between the first block and the last and their ratio to the network
-   alone, seconds of the second slide from its first look to its end, how busy the GPU was, memory; compiled, too;
+   number of workers: tiles/s between the first block and the last, the same when under way and its ratio to the network
+   alone, when each slide was done, how busy the GPU was, memory; compiled, too;
 3. agreement: labels of fp16 on the GPU against fp32 on the CPU, shipped model, generated tissue (>= 99.9 %);
 4. from the machine's memory: tiles up, through the network, joined, labels down;
 5. reading: tiles/s of a 40x slide for a 20x model by number of processes, on the CPU; JPEG tiles/s on the GPU.
@@ -47,7 +47,7 @@ from pipeline.geometry import Box, Extent
 from pipeline.models.decide import decide
 from pipeline.models.load import find_model, load_predictor, read_card
 from pipeline.models.unet import UNetPredictor, save_model
-from pipeline.plan import TileGrid
+from pipeline.plan import TileGrid, TilePlan
 from pipeline.slides.find import find_slides
 from pipeline.slides.open import open_slide
 from sample_slides.generate import make_region
@@ -126,8 +126,7 @@ def network_alone(report: Report, device: str, study: Path, batches: list[int], 
     start = time.perf_counter()
     predict = load_predictor(study, device, compiled=compiled)
     assert isinstance(predict, UNetPredictor)
-    logits = torch.compile(predict._logits, dynamic=False) if compiled else predict._logits
-    decided = partial(predict._decided, part=slice(None))
+    logits, decided = predict._logits, partial(predict._decided, part=slice(None))
     for n in [predict.batch_size] if compiled else batches:
         tiles = torch.from_numpy(np.tile(tissue_tiles(4), (-(-n // 4), 1, 1, 1))[:n]).to(device)
         alone, both = (per_second(n, partial(do, tiles), device) for do in (logits, decided))
@@ -227,6 +226,7 @@ def whole_run(report: Report, path: Path, model: Path, alone: float, **settings:
             result = run_night(find_slides(slides, None, None), run, out, lambda *_: None)
         seconds = time.perf_counter() - start
         lines = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
+        plans = {path.parent.name: json.loads(path.read_text())["plan"] for path in out.glob("slides/*/plan.json")}
     name = f"whole run, {read_card(model).name}, {', '.join(f'{k} {v}' for k, v in settings.items() if k != 'device')}"
     if any(row.status != "done" for row in result.rows):
         report(name, f"FAILED: {[line for line in lines if line['event'] == 'failed']}")
@@ -238,8 +238,10 @@ def whole_run(report: Report, path: Path, model: Path, alone: float, **settings:
     tiles = result.pace.predictions
     report(name, f"{seconds:.1f} s with start and end, {tiles} tiles; {result.pace}")
     report("its blocks", f"{tiles / (last - first):.4g} tiles/s from the first to the last, {last - first:.2f} s")
+    rate = _steady(lines, {slide_id: TilePlan.from_json(plan) for slide_id, plan in plans.items()})
+    report("when under way (from the first fifth of the tiles to the last but a twentieth)", f"{rate:.4g} tiles/s")
     if alone:
-        report("the same / network alone", f"{tiles / (last - first) / alone:.1%}")
+        report("the same / network alone", f"{rate / alone:.1%}")
     looks = [(event, slide_id, round(x, 2)) for (event, slide_id), x in begins.items() if event != "segment"]
     report("its steps (s since the first block)", f"{[(e, s, round(x - first, 2)) for e, s, x in looks]}")
     done = {s: round(t - first, 2) for (event, s, _), t in ends.items() if event == "finish"}
@@ -249,6 +251,16 @@ def whole_run(report: Report, path: Path, model: Path, alone: float, **settings:
     report(
         "memory of its processes", f"{memory.together / 1e9:.1f} GB together, the largest {memory.largest / 1e9:.2f}"
     )
+
+
+def _steady(lines: list[dict[str, Any]], plans: dict[str, TilePlan]) -> float:
+    """Tiles per second between the end of a fifth of them and the end of all but a twentieth."""
+    counts = {(slide_id, block.key): len(block.tiles) for slide_id, plan in plans.items() for block in plan.blocks}
+    blocks = [(_when(x), counts[x["slide_id"], tuple(x["block"])]) for x in lines if x["event"] == "segment"]
+    times, tiles = (np.array(values) for values in zip(*sorted(blocks), strict=True))
+    done = np.cumsum(tiles)
+    begin, end = np.searchsorted(done, [0.2 * done[-1], 0.95 * done[-1]])
+    return float((done[end] - done[begin]) / (times[end] - times[begin]))
 
 
 def _when(line: dict[str, Any]) -> float:
@@ -261,7 +273,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiles", type=int, default=16, help="tiles whose labels are compared")
     parser.add_argument("--size", type=int, nargs=2, default=(100_000, 80_000))
-    parser.add_argument("--processes", type=int, nargs="+", default=[16, 8], help="that share the GPU")
+    parser.add_argument("--processes", type=int, nargs="+", default=[16, 20], help="that read and join")
     parser.add_argument("--out", type=Path, help="write the table here")
     a = parser.parse_args()
     report, start = Report(), time.perf_counter()

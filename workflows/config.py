@@ -18,7 +18,7 @@ from pipeline.texts import SETTINGS_BYTES, parse_toml, read_text
 from pipeline.tissue import TissueSpec
 from workflows.units import bytes_of, moment_text, seconds_of
 
-PIXELS_VERSION = 5
+PIXELS_VERSION = 6
 """Raised whenever a change of the code changes a mask; results of another version are recomputed, not mixed."""
 
 PIXEL_SETTINGS = {"overlap_px", "window", "block_px", "batch_size", "compile", "tissue", "refine"}
@@ -31,8 +31,8 @@ _BYTES_PER_GPU_PROCESS = 3 * 2**30
 """Memory that a worker on a GPU needs (B): CUDA's libraries come on top, it was seen to hold 1.6 GB."""
 
 _PROCESSES_PER_GPU = 16
-"""At most so many share a GPU: each reads and joins its own blocks on one core, and holds 0.5 GB of the GPU's memory.
-Threads would wait for the interpreter's lock: 16 of them read fewer tiles than one. (benchmarks/RESULTS.md)"""
+"""At most so many share a GPU: each reads and joins its own blocks on one core. Threads would wait for the
+interpreter's lock: 16 of them read fewer tiles than one. (benchmarks/RESULTS.md)"""
 
 WORKER_BYTES = 500 * 10**6
 """What a worker holds before it has seen a pixel (B): Python and libraries, most of them shared, and a small model. As

@@ -1,6 +1,7 @@
 """What one task does: prepare a slide, segment a block, finish a slide. Each takes one small, picklable argument."""
 
 import atexit
+import os
 import shutil
 import threading
 from collections import OrderedDict
@@ -40,6 +41,7 @@ from pipeline.trust import MAX_UNREADABLE, BlockFacts, SlideTrust
 from workflows.checksums import write_with_checksums
 from workflows.config import PIXEL_SETTINGS, RunSettings
 from workflows.folders import SlideFolder, read_json, write_atomic, write_json
+from workflows.inference import ServedPredictor
 from workflows.task import Prepared, RunContext, StepJob
 from workflows.versions import versions
 
@@ -280,14 +282,18 @@ _LOADING = threading.Lock()
 
 
 def predictor(run: RunContext) -> Predictor:
-    """The model of this process: loaded once, its weights checked against the card.
+    """The model of this process, or of the server that it asks: loaded once, its weights checked against the card.
 
     Raises:
         ModelError: if it cannot be loaded, or is not that of the run.
+        EngineLostError: if the server has gone.
     """
     with _LOADING:
-        key = run.pixels_key  # workers that outlive a run may see another model in the same folder
-        predict = _loaded(key, run.model, run.device, run.backend, run.threads, run.sharers, run.settings)
+        if run.servers:
+            predict: Predictor = _served(run.servers[os.environ["CUDA_VISIBLE_DEVICES"]])
+        else:
+            key = run.pixels_key  # workers that outlive a run may see another model in the same folder
+            predict = _loaded(key, run.model, run.device, run.backend, run.threads, run.sharers, run.settings)
     if predict.card != run.card:
         raise ModelError(
             f"the model in {run.model} is not the one that the run began with: somebody changed the folder since, or "
@@ -302,14 +308,29 @@ def load_ahead(run: RunContext) -> None:
     Workers do so while slides are looked at. What goes wrong is not said: it will go wrong again in a job, which says.
     """
     with suppress(Exception):
-        predict = predictor(run)
-        side = run.card.tile_px
-        tile = np.zeros((1, side, side, 3), np.uint8)
-        if run.settings.window == "crop":
-            grid = TileGrid(side, run.settings.tiling(run.card).overlap_px, Extent(side, side))
-            decide(predict, tile, Canvas.decided_part(grid))
-        else:
-            predict(tile)
+        ready(run)
+
+
+def ready(run: RunContext) -> Predictor:
+    """`predictor`, after its first look.
+
+    Raises:
+        ModelError: as there.
+    """
+    predict = predictor(run)
+    side = run.card.tile_px
+    tile = np.zeros((1, side, side, 3), np.uint8)
+    if run.settings.window == "crop":
+        grid = TileGrid(side, run.settings.tiling(run.card).overlap_px, Extent(side, side))
+        decide(predict, tile, Canvas.decided_part(grid))
+    else:
+        predict(tile)
+    return predict
+
+
+@lru_cache(maxsize=1)
+def _served(address: str) -> ServedPredictor:
+    return ServedPredictor(address)
 
 
 @lru_cache(maxsize=1)

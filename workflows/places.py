@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.errors import StoreError, UsageError
 from pipeline.slides.find import SlideEntry
-from workflows.engines.base import OUTPUT_LOST, Failure
+from workflows.engines.base import ENGINE_LOST, OUTPUT_LOST, Failure
 from workflows.folders import SlideFolder, read_json, sweep, write_atomic
 from workflows.lease import Lease
 from workflows.schedule import Step
@@ -87,13 +87,13 @@ class Places:
         self._disks = {folder: _disk(folder) for folder in {entry.path.parent for entry in entries}}
 
     def why_not_its_fault(self, failure: Failure, slide: Path) -> str | None:
-        """Why a failure is no slide's: results cannot be written, or its disk has gone; None if it may be.
+        """Why a failure is no slide's: nobody computes, results cannot be written, its disk has gone; or None.
 
         Args:
             failure: how it failed.
             slide: its file, one of the entries'.
         """
-        if failure.reason == OUTPUT_LOST:
+        if failure.reason in (OUTPUT_LOST, ENGINE_LOST):
             return failure.message
         if why := self.why_not_ours():
             return why

@@ -13,7 +13,7 @@ import platform
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import inf
@@ -45,7 +45,7 @@ from workflows.stopping import GRACE_S, Stop, stopped_by_signals
 from workflows.task import Prepared, RunContext, StepJob
 from workflows.units import next_moment
 from workflows.versions import versions
-from workflows.warm import worker_env, worker_modules
+from workflows.warm import is_served, worker_env, worker_modules
 
 
 @dataclass(slots=True)
@@ -136,10 +136,15 @@ def run_night(entries: Sequence[SlideEntry], settings: RunSettings, out: Path, o
     until = next_moment(settings.until, start.astimezone()) if settings.until else None
     stop = Stop(out, settings.min_free_disk_bytes, until, lambda why: observe(progress, _STOPPING.format(why)))
     watch = GpuWatch(gpus_of(context.device))
-    with stopped_by_signals(stop), closing(hold(out, stop)) as lease, closing(Ledger(out / "ledger.jsonl")) as ledger:
+    with (
+        stopped_by_signals(stop),
+        closing(hold(out, stop)) as lease,
+        closing(Ledger(out / "ledger.jsonl")) as ledger,
+        ExitStack() as stack,
+    ):
         if lease.taken_from:
             observe(progress, f"continuing what {lease.taken_from} left when it died")
-        engine, run = start_engine(settings, context)
+        engine, run = start_engine(settings, with_servers(context, stack))
         places = Places(entries, out, lease)
         night = Night({entry.slide_id: entry for entry in entries}, run, ledger, observe, stop, places, progress)
         begun = time.perf_counter()
@@ -462,6 +467,17 @@ def _check_memory(settings: RunSettings, card: ModelCard, processes: int) -> Non
         )
 
 
+def with_servers(run: RunContext, stack: ExitStack) -> RunContext:
+    """The run with an inference server for each GPU, until the stack is left; as it is, if it is to have none."""
+    if not is_served(run.settings, run.device, Path(run.model)):
+        return run
+    from workflows.inference import LOOKS, InferenceServers  # noqa: PLC0415 - only where there is a GPU
+
+    there = replace(run, device="cuda", sharers=LOOKS)
+    servers = stack.enter_context(closing(InferenceServers(gpus_of(run.device), there.ready)))
+    return replace(run, servers=servers.addresses)
+
+
 def start_engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunContext]:
     """Where the jobs will run, and the run as they see it there."""
     if settings.engine == "serial":
@@ -474,8 +490,8 @@ def start_engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunCon
     engine = DaskEngine(
         processes,
         gpus=gpus,
-        env=worker_env(run.threads, gpus=bool(gpus)),
-        preload=worker_modules(Path(run.model), run.card, run.backend),
+        env=worker_env(run.threads, gpus=bool(gpus) and not run.servers),
+        preload=worker_modules(Path(run.model), run.card, run.backend, served=bool(run.servers)),
         begin=there.load_ahead,
         memory_bytes=settings.worker_bytes(processes),
         scheduler=settings.scheduler,

@@ -1,11 +1,12 @@
 """What one task is told, and what the run learns from it; `workflows.jobs` does it, wherever that is."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Any
 
-from pipeline.models.card import ModelCard
+from pipeline.models.card import ModelCard, Predictor
 from pipeline.models.load import Backend
 from pipeline.slides.find import SlideEntry
 from workflows.config import RunSettings, short_hash
@@ -27,6 +28,7 @@ class RunContext:
         threads: torch threads in a process.
         sharers: processes that share a GPU.
         pixels_key: hash of all that a mask depends on beside its slide.
+        servers: address of each GPU's inference server; empty where each process computes itself.
     """
 
     out: str
@@ -38,6 +40,7 @@ class RunContext:
     threads: int
     sharers: int
     pixels_key: str
+    servers: Mapping[str, str] = field(default_factory=dict)
 
     def folder(self, slide_id: str) -> SlideFolder:
         """Where a slide's results stand."""
@@ -58,6 +61,12 @@ class RunContext:
         from workflows.jobs import load_ahead  # noqa: PLC0415 - the run's own process needs none of what jobs import
 
         load_ahead(self)
+
+    def ready(self) -> Predictor:
+        """See `workflows.jobs.ready`."""
+        from workflows.jobs import ready  # noqa: PLC0415 - as above
+
+        return ready(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -80,17 +81,36 @@ def _needs(settings: "RunSettings") -> tuple[tuple[str, ...], dict[str, str]]:
     gpus = len(gpus_of(device))
     model = find_model(settings.model)
     backend = resolve_backend(settings.backend, device)
-    threads = settings.torch_threads(settings.processes(gpus))
-    return worker_modules(model, read_card(model), backend), worker_env(threads, gpus=bool(gpus))
+    threads, served = settings.torch_threads(settings.processes(gpus)), is_served(settings, device, model)
+    modules = worker_modules(model, read_card(model), backend, served=served)
+    return modules, worker_env(threads, gpus=bool(gpus) and not served)
 
 
-def worker_modules(model: Path, card: "ModelCard", backend: "Backend") -> tuple[str, ...]:
+def is_served(settings: "RunSettings", device: str, model: Path) -> bool:
+    """Whether workers ask an inference server for each GPU (`workflows.inference`); else each computes itself.
+
+    Args:
+        settings: of the run.
+        device: of `resolve_device`.
+        model: its folder.
+
+    Raises:
+        ModelError: if that is incomplete.
+    """
+    from pipeline.models.load import CONFIG, weights_path  # noqa: PLC0415 - `warm_up` is there before it
+
+    local = settings.engine == "dask" and not settings.scheduler and sys.platform == "linux"
+    decided = settings.window == "crop" and settings.refine == "none"  # probabilities had better stay on the GPU
+    return local and decided and device != "cpu" and weights_path(model).name != CONFIG
+
+
+def worker_modules(model: Path, card: "ModelCard", backend: "Backend", *, served: bool) -> tuple[str, ...]:
     """What workers import."""
     from pipeline.models.load import modules_of  # noqa: PLC0415 - `warm_up` is there before it
 
-    return ("workflows.jobs", *modules_of(model, card, backend))
+    return ("workflows.jobs", *(() if served else modules_of(model, card, backend)))
 
 
 def worker_env(threads: int, *, gpus: bool) -> dict[str, str]:
-    """Environment of workers that compute with so many threads."""
+    """Environment of workers that compute with so many threads, on GPUs or not."""
     return {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"} | ({} if gpus else MALLOC)

@@ -1,6 +1,9 @@
 """What every predictor does, whatever looks at the tiles."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 
 import array_api_compat
 import numpy as np
@@ -9,10 +12,11 @@ import segmentation_models_pytorch as smp
 import torch
 
 from pipeline.models.decide import decide
-from pipeline.models.load import card_of
+from pipeline.models.load import card_of, load_predictor
 from pipeline.models.refine import RefinedPredictor
 from pipeline.models.threshold import ThresholdConfig, ThresholdPredictor
-from pipeline.models.unet import UNetPredictor
+from pipeline.models.unet import UNetPredictor, save_model
+from workflows.inference import InferenceServers, ServedPredictor
 
 SIDE = 96
 
@@ -165,6 +169,30 @@ class TestOpenVinoWithOneChannel(PredictorContract):
     @classmethod
     def predict(cls):
         return openvino_predictor(model_card(cls.classes), network(1), threads=1)
+
+
+class ServedContract(PredictorContract):
+    """What another process answers."""
+
+    device = "cpu"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def predict(cls, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("served")
+        save_model(folder, network(cls.classes), model_card(cls.classes).model_dump(exclude={"sha256"}))
+        with closing(InferenceServers(["0"], partial(load_predictor, folder, cls.device, 2))) as servers:
+            yield ServedPredictor(servers.addresses["0"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory without a name is Linux's")
+class TestServed(ServedContract):
+    pass
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+class TestServedFromTheGpu(ServedContract):
+    tolerance, device = 0.02, "cuda"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

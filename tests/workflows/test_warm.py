@@ -96,8 +96,12 @@ class TestWithGpus:
         monkeypatch.setattr(warm, "resolve_device", lambda _: "cuda")
         monkeypatch.setattr(warm, "gpus_of", lambda _: ("0",))
 
-    def test_workers_keep_the_systems_rules_for_memory(self, started):
+    def test_workers_that_ask_a_server_need_no_torch(self, started):
         warm.warm_up(None, {"workers": 1, "threads": 1})
+        assert started == [(("workflows.jobs",), warm.worker_env(1, gpus=False))]
+
+    def test_those_that_compute_keep_the_systems_rules_for_memory(self, started):
+        warm.warm_up(None, {"workers": 1, "threads": 1, "window": "blend"})
         env = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         assert started == [(("workflows.jobs", "pipeline.models.unet"), env)]
 

@@ -21,6 +21,9 @@ WORKER_DIED = "worker_died"
 OUTPUT_LOST = "output_lost"
 """Reason code of a job whose results cannot be written for a reason that no slide can help."""
 
+ENGINE_LOST = "engine_lost"
+"""Reason code of a job in which nothing can run any more, whatever its slide."""
+
 _OUTPUT_ERRORS = {
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE", "ENOTCONN", "ENODEV", "ENXIO", "EHOSTDOWN", "ETIMEDOUT")
@@ -30,7 +33,7 @@ _OUTPUT_ERRORS = {
 
 
 class EngineLostError(NoctileError):
-    """Nothing can run any more: the scheduler has gone, or no worker comes back."""
+    """Nothing can run any more: the scheduler has gone, no worker comes back, or none that computes on the GPU."""
 
 
 class Job(Protocol):
@@ -148,6 +151,8 @@ def _failure(error: Exception) -> Failure:
     message = str(error) if isinstance(error, SlideError) else f"{type(error).__name__}: {error}"
     if isinstance(error, StoreError) and getattr(error.__cause__, "errno", None) in _OUTPUT_ERRORS:
         reason = OUTPUT_LOST
+    elif isinstance(error, EngineLostError):
+        reason, message = ENGINE_LOST, str(error)
     elif isinstance(error, SlideError):
         reason = error.reason
     else:
