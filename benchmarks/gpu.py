@@ -14,9 +14,10 @@ Prints, and writes as a table:
 2. the whole run of that model on two slides of 100,000 x 80,000 px (40x, tissue on 35 %; ``--size`` makes others), by
    number of workers: tiles/s between the first block and the last, the same when under way and its ratio to the network
    alone, when each slide was done, how busy the GPU was, memory; compiled, too;
-3. agreement: labels of fp16 on the GPU against fp32 on the CPU, shipped model, generated tissue (>= 99.9 %);
-4. from the machine's memory: tiles up, through the network, joined, labels down;
-5. reading: tiles/s of a 40x slide for a 20x model by number of processes, on the CPU; JPEG tiles/s on the GPU.
+3. the inference server alone, for as many workers that read nothing; reading alone: tiles/s of a 40x slide for a 20x
+   model by number of processes, on the CPU; JPEG tiles/s on the GPU;
+4. agreement: labels of fp16 on the GPU against fp32 on the CPU, shipped model, generated tissue (>= 99.9 %);
+5. from the machine's memory: tiles up, through the network, joined, labels down.
 
 ``--device cpu --tiles 2 --size 9000 7000 --processes 2`` runs the script itself where there is no GPU.
 """
@@ -27,6 +28,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from functools import partial
 from multiprocessing import get_context
@@ -53,6 +55,7 @@ from pipeline.slides.open import open_slide
 from sample_slides.generate import make_region
 from workflows.config import RunSettings, cores
 from workflows.engines.process import memory_bytes
+from workflows.inference import LOOKS, InferenceServers, ServedPredictor
 from workflows.segment import run_night
 
 UInt8 = npt.NDArray[np.uint8]
@@ -153,6 +156,28 @@ def from_memory(report: Report, device: str, study: Path) -> None:
         canvas.finish()
 
     report(f"from memory to labels, batch {n}", f"{per_second(n, block, device):.3g} tiles/s")
+
+
+def _ask(address: str, n: int, seconds: float) -> float:
+    """Ask a server for batches of tiles for so long; tiles per second that one worker had answered."""
+    predict, tiles = ServedPredictor(address), np.tile(tissue_tiles(1), (n, 1, 1, 1))
+    predict.decide(tiles, slice(None))
+    start, rounds = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        predict.decide(tiles, slice(None))
+        rounds += 1
+    return n * rounds / (time.perf_counter() - start)
+
+
+def server_alone(report: Report, device: str, study: Path, workers: int) -> None:
+    """What an inference server answers to workers that read nothing: the whole path without slides."""
+    with closing(InferenceServers(["0"], partial(load_predictor, study, device, sharers=LOOKS))) as servers:
+        (address,) = servers.addresses.values()
+        n = ServedPredictor(address).batch_size
+        with get_context("spawn").Pool(workers) as pool:
+            pool.starmap(_ask, [(address, n, 0.5)] * workers, chunksize=1)
+            rates = pool.starmap(_ask, [(address, n, 4.0)] * workers, chunksize=1)
+    report(f"inference server alone, {workers} workers that read nothing", f"{sum(rates):.4g} tiles/s")
 
 
 def _read(path: Path, part: int, parts: int) -> int:
@@ -285,14 +310,15 @@ def main() -> None:
     study = study_model(BUILD / "study")
     alone = network_alone(report, a.device, study, [8, 16, 32, 64] if gpu else [1], compiled=False)
     for count in a.processes:
+        server_alone(report, a.device, study, count)
         whole_run(report, path, study, alone, device=a.device, overlap_px=0, workers=count)
+    reading(report, path, a.device, [1, 16] if gpu else [1, 2])
     agreement(report, a.device, a.tiles)
     if gpu:
         alone = network_alone(report, a.device, study, [], compiled=True)
         whole_run(report, path, study, alone, device=a.device, overlap_px=0, workers=a.processes[-1], compile=True)
     whole_run(report, path, find_model("tumor"), 0.0, device=a.device)
     from_memory(report, a.device, study)
-    reading(report, path, a.device, [1, 16] if gpu else [1, 2])
     report("all of this", f"{time.perf_counter() - start:.0f} s")
     if a.out:
         a.out.write_text("\n".join(report.lines) + "\n", encoding="utf-8")

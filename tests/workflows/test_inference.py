@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -100,6 +101,31 @@ def test_servers_end_with_the_run(servers):
     while server_pids() and time.monotonic() < until:
         time.sleep(0.05)
     assert not server_pids()
+
+
+def test_no_server_outlives_a_run_that_is_killed(model, tmp_path):
+    program = tmp_path / "night.py"
+    program.write_text(
+        "import sys, time\n"
+        "from functools import partial\n"
+        "from pathlib import Path\n"
+        "from pipeline.models.load import load_predictor\n"
+        "from workflows.inference import InferenceServers, ServedPredictor\n"
+        'if __name__ == "__main__":\n'
+        '    servers = InferenceServers(["0"], partial(load_predictor, Path(sys.argv[1]), "cpu"))\n'
+        '    ServedPredictor(servers.addresses["0"])\n'
+        '    print(servers._processes["0"].pid, flush=True)\n'
+        "    time.sleep(60)\n",
+        encoding="utf-8",
+    )
+    night = subprocess.Popen([sys.executable, program, model], stdout=subprocess.PIPE, text=True)
+    assert night.stdout
+    with night.stdout:
+        server = psutil.Process(int(night.stdout.readline()))
+    night.kill()
+    night.wait()
+    psutil.wait_procs([server], timeout=10)
+    assert not server.is_running()
 
 
 def test_a_job_without_a_server_is_no_slides_fault(model, tmp_path, monkeypatch):
