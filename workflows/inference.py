@@ -9,6 +9,7 @@ when. On Linux only, where memory can be lent without a name. (docs/decisions/00
 import mmap
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -40,6 +41,10 @@ _Answer = TypeVar("_Answer")
 LOOKS = 3
 """Batches that a server computes at once, each in a thread and a stream of its own: one goes up or down, or is being
 started, while others are computed. (benchmarks/RESULTS.md)"""
+
+_SWITCH_S = 0.0005
+"""A server's threads hand the interpreter's lock on after so long (s); by Python's own rule, 5 ms, one that starts
+kernels lets all others wait, and the GPU with them. (docs/decisions/0018)"""
 
 _TRIES = 3
 """Servers that may die over one batch, before it is not chance any more."""
@@ -248,6 +253,7 @@ class InferenceServers:
 def _serve(address: str, gpu: str, load: Callable[[], Predictor]) -> None:
     """What a server does, until it is killed."""
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    sys.setswitchinterval(_SWITCH_S)
     process.deaf(Path(f"{address}-last-words.txt"))
     process.die_with_parent()
     Path(address).unlink(missing_ok=True)
