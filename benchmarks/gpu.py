@@ -251,7 +251,7 @@ def whole_run(report: Report, path: Path, model: Path, alone: float, **settings:
             result = run_night(find_slides(slides, None, None), run, out, lambda *_: None)
         seconds = time.perf_counter() - start
         lines = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
-        plans = {path.parent.name: json.loads(path.read_text())["plan"] for path in out.glob("slides/*/plan.json")}
+        plans = {file.parent.name: json.loads(file.read_text())["plan"] for file in out.glob("slides/*/plan.json")}
     name = f"whole run, {read_card(model).name}, {', '.join(f'{k} {v}' for k, v in settings.items() if k != 'device')}"
     if any(row.status != "done" for row in result.rows):
         report(name, f"FAILED: {[line for line in lines if line['event'] == 'failed']}")

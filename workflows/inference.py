@@ -6,6 +6,7 @@ socket. What a batch holds is the worker's affair, and batches are not joined: t
 when. On Linux only, where memory can be lent without a name. (docs/decisions/0018)
 """
 
+import math
 import mmap
 import os
 import shutil
@@ -78,18 +79,22 @@ class _Batch:
         return [*tiles, *[((self.n, height, height), np.uint8)] * 3]
 
     def arrays(self, card: ModelCard, room: UInt8) -> list[_Array]:
-        """Where they lie."""
+        """The arrays themselves, in a room of `size_bytes` or more."""
         found: list[_Array] = []
         at = 0
         for shape, kind in self.layout(card):
-            size = int(np.prod(shape)) * np.dtype(kind).itemsize
+            size = _bytes_of(shape, kind)
             found.append(room[at : at + size].view(kind).reshape(shape))
             at += size
         return found
 
     def size_bytes(self, card: ModelCard) -> int:
         """Of all of them together (B)."""
-        return sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in self.layout(card))
+        return sum(_bytes_of(*array) for array in self.layout(card))
+
+
+def _bytes_of(shape: tuple[int, ...], kind: type) -> int:
+    return math.prod(shape) * np.dtype(kind).itemsize
 
 
 class ServedPredictor:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-try:  # torch depends on them, on Linux since its release 2.10
+try:  # torch depends on them on Linux; not every release did
     from cuda.bindings import driver, nvrtc  # type: ignore[import-untyped]
 except ImportError:
     driver = nvrtc = None

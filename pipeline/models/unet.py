@@ -55,8 +55,8 @@ _DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.in
 """Of weights and counters; the kinds of 8 bits have no arithmetic."""
 
 _BATCHES = (16, 8, 4, 2)
-"""Sizes that a batch on a GPU may have; more than 16 tiles of 512 px at once are 3 % quicker in one stream, and not in
-three. (benchmarks/RESULTS.md)"""
+"""Sizes that a batch on a GPU may have; 32 tiles of 512 px at once are a tenth quicker than 16 in one stream, but two
+streams of them only 1 % quicker than three of 16. (benchmarks/RESULTS.md)"""
 
 _HALVED = (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear)
 """Layers whose weights autocast would make float16 anew for each batch. Not what inherits from them: it may compute
