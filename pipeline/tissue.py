@@ -7,6 +7,7 @@ slide is never divided, and a slide full of tissue is kept whole. Ink, black bor
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -183,18 +184,28 @@ def _evidence(thumbnail: UInt8, frame: Frame) -> tuple[Bool, Bool, Float32, str]
     seen = np.count_nonzero(empty) >= max(64, empty.size // 500)
     levels = [np.median(thumbnail[..., k][empty]) if seen else _DEFAULT_GLASS for k in range(3)]
     densities = _densities(np.asarray(levels, np.float32))
-    sigma = SMOOTH_UM / frame.mpp
-    density = scipy.ndimage.gaussian_filter(_strips(thumbnail, lambda rgb: _mean(_density(rgb, densities))), sigma)
-    chroma = scipy.ndimage.gaussian_filter(_strips(thumbnail, lambda rgb: _spread(_density(rgb, densities))), sigma)
-    low, high, most = CHROMA_BOUNDS
-    if seen:  # as low as this glass allows
-        high = float(np.clip(2 * np.quantile(chroma[empty], 0.95), low, high))
-        deviation_min = float(np.clip(4 * np.median(deviation[empty]), *TEXTURE_BOUNDS))
-    else:
-        deviation_min = TEXTURE_BOUNDS[1]
-    od_min, chroma_min = _otsu(density, OD_BOUNDS), _otsu(chroma, (high, most))
-    # an edge deviates half a window to either side of it: what is left after as much erosion is texture
-    texture = scipy.ndimage.binary_erosion(deviation > deviation_min, iterations=_window(frame) // 2, border_value=1)
+
+    def smooth(of: Callable[[Float32], Float32]) -> Float32:
+        evidence = _strips(thumbnail, lambda rgb: of(_density(rgb, densities)))
+        return np.asarray(scipy.ndimage.gaussian_filter(evidence, SMOOTH_UM / frame.mpp, output=evidence))
+
+    def coloured() -> tuple[Float32, float]:
+        chroma = smooth(_spread)
+        low, high, most = CHROMA_BOUNDS
+        if seen:  # as low as this glass allows
+            high = float(np.clip(2 * np.quantile(chroma[empty], 0.95, overwrite_input=True), low, high))
+        return chroma, _otsu(chroma, (high, most))
+
+    with ThreadPoolExecutor(1) as beside:  # what is dense and what is coloured take half of the time of all of this
+        by_colour = beside.submit(coloured)
+        of_glass = np.median(deviation[empty], overwrite_input=True) if seen else np.inf
+        deviation_min = float(np.clip(4 * of_glass, *TEXTURE_BOUNDS))
+        # an edge deviates half a window to either side of it: what is left after as much erosion is texture
+        texture = scipy.ndimage.binary_erosion(deviation > deviation_min, None, _window(frame) // 2, border_value=1)
+        del deviation
+        density = smooth(_mean)
+        od_min = _otsu(density, OD_BOUNDS)
+        chroma, chroma_min = by_colour.result()
     found = (density > od_min) | (chroma > chroma_min) | texture
     rule = f"density > {od_min:.3f} or colour > {chroma_min:.3f} or texture > {deviation_min:.1f}"
     return found, chroma < GREY * density, densities, rule
@@ -272,9 +283,15 @@ def _strips(image: UInt8, of: Callable[[UInt8], Any]) -> Any:
     Returns:
         what it returns of the whole image, ``[h, w]``.
     """
-    rows = max(1, _STRIP_PX // image.shape[1])
-    strips = (image[y : y + rows] for y in range(0, image.shape[0], rows))
-    return np.concatenate([of(np.ascontiguousarray(np.moveaxis(strip, -1, 0))) for strip in strips])
+    height, width, _ = image.shape
+    rows = max(1, _STRIP_PX // width)
+    whole: Any = None
+    for y in range(0, height, rows):
+        strip = of(np.ascontiguousarray(np.moveaxis(image[y : y + rows], -1, 0)))
+        if whole is None:
+            whole = np.empty((height, width), strip.dtype)
+        whole[y : y + rows] = strip
+    return whole
 
 
 def _least(planes: _Image) -> _Image:
@@ -300,8 +317,8 @@ def _mean(planes: Float32) -> Float32:
 def _deviation(grey: Float32, frame: Frame) -> Float32:
     """Standard deviation of grey levels around each pixel, float32 ``[h, w]``."""
     size = _window(frame)
-    mean = scipy.ndimage.uniform_filter(grey, size)
-    square = scipy.ndimage.uniform_filter(grey * grey, size)
+    with ThreadPoolExecutor(2) as pool:
+        mean, square = pool.map(lambda of: scipy.ndimage.uniform_filter(of, size), (grey, grey * grey))
     square -= mean * mean
     return np.asarray(np.sqrt(np.maximum(square, 0, out=square), out=square))
 
@@ -313,10 +330,11 @@ def _window(frame: Frame) -> int:
 
 def _otsu(values: Float32, bounds: tuple[float, float]) -> float:
     """Otsu's threshold (1979), kept within bounds."""
-    if not np.ptp(values):
+    clipped = np.minimum(values, 5 * bounds[1])
+    if not np.ptp(clipped):
         return bounds[0]
-    top = 5 * bounds[1]
-    found = skimage.filters.threshold_otsu(np.minimum(values, top))  # type: ignore[no-untyped-call]
+    counts, edges = np.histogram(clipped, 256)  # skimage's own would copy the image
+    found = skimage.filters.threshold_otsu(hist=(counts, (edges[:-1] + edges[1:]) / 2))  # type: ignore[no-untyped-call]
     return float(np.clip(found, *bounds))
 
 

@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StoreError
+from pipeline.masks.shard import PARTIAL
 from pipeline.models.load import sha256_of
 from workflows.folders import SlideFolder, json_text, read_json, write_json
-
-PARTIAL = ".partial"
-"""What a killed writer of masks leaves ends so. (zarr's `LocalStore`)"""
 
 
 def write_with_checksums(folder: SlideFolder, summary: dict[str, Any]) -> None:

@@ -26,13 +26,14 @@ from pipeline.blend import pool_sums
 from pipeline.cohort import SlideRow, cohort_table, write_csv
 from pipeline.errors import StoreError, UsageError
 from pipeline.masks.check import check_levels
+from pipeline.masks.shard import PARTIAL
 from pipeline.masks.store import MaskStore
 from pipeline.measure import count_cores, measure
 from pipeline.models.load import sha256_of
 from pipeline.plan import TilePlan
 from pipeline.tissue import TissueMask
 from pipeline.trust import BlockFacts, CoreCount, SlideTrust
-from workflows.checksums import PARTIAL, kept_files, read_checksums
+from workflows.checksums import kept_files, read_checksums
 from workflows.config import cores
 from workflows.engines.base import Engine
 from workflows.engines.serial import SerialEngine

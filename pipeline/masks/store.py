@@ -9,9 +9,9 @@
     heat.ome.zarr/            tumor probability and confidence (c, y, x), uint8 0..255 for 0..1, 1/8 of the label map
       0
 
-A shard is written to a temporary name and renamed (`zarr.storage.LocalStore` since 3.1.3), so that whoever is killed
-leaves a whole shard or none. Same labels, same bytes: chunks are encoded alone and stand in Morton order. On the first
-levels a shard covers one block, so that its task writes all of them; on the others it is as large as a block.
+A shard is written to a temporary name and renamed (`pipeline.masks.shard`), so that whoever is killed leaves a whole
+shard or none. Same labels, same bytes: chunks are encoded alone and stand in Morton order. On the first levels a shard
+covers one block, so that its task writes all of them; on the others it is as large as a block.
 """
 
 import math
@@ -32,6 +32,7 @@ from pipeline.errors import StoreError
 from pipeline.geometry import Box, Extent, Frame
 from pipeline.masks import ngff
 from pipeline.masks.halve import halve_image, halve_labels
+from pipeline.masks.shard import LEVEL, PARTIAL, read_shard, write_shard
 from pipeline.models.card import ClassInfo
 from pipeline.plan import HEAT_FACTOR
 
@@ -57,9 +58,7 @@ _COARSEST_PX = 512
 
 _OVERVIEW_CHUNK_PX = 256
 
-_ZSTD = ZstdCodec(level=1)
-"""A fifth quicker than zstd's own default, 3, and as small: 0.0053 bytes a pixel for the samples' labels at either, and
-0.0564 instead of 0.0555 where each pixel is labelled by itself. (benchmarks/RESULTS.md)"""
+_ZSTD = ZstdCodec(level=LEVEL)
 
 _MODE = {
     "type": "mode",
@@ -262,11 +261,11 @@ class MaskStore:
             if array.dtype != np.uint8 or array.shape != (extent.height, extent.width):
                 raise ValueError(f"{what} of {box} must be uint8 {extent}, not {array.dtype} {array.shape}")
         self._check_codes(labels)
-        self._put(self.heat_path, "0", (slice(None), *cells.slices()), np.stack((heat, confidence)))
+        row, col = box.y // self.layout.block_px, box.x // self.layout.block_px
+        self._put(self.heat_path, "0", (0, row, col), np.stack((heat, confidence)))
         levels = [labels]
         while len(levels) < min(OWN_LEVELS, self.layout.levels):
             levels.append(halve_labels(levels[-1]))
-        row, col = box.y // self.layout.block_px, box.x // self.layout.block_px
         for level in reversed(range(len(levels))):
             self.write_labels(self.layout.block(row, col, level), levels[level], level)
 
@@ -277,7 +276,8 @@ class MaskStore:
             StoreError: if the file system refuses.
         """
         if labels.any():
-            self._put(self.path, f"{_LABELS_PATH}/{level}", box.slices(), labels)
+            side = self.layout.shard_px(level)
+            self._put(self.path, f"{_LABELS_PATH}/{level}", (box.y // side, box.x // side), labels)
 
     def read(self, box: Box, level: int = 0) -> UInt8:
         """Labels of a box, which must lie in the level's frame; 0 where nothing was written.
@@ -291,7 +291,12 @@ class MaskStore:
         """
         if not self.layout.level_frames[level].box.contains(box):
             raise ValueError(f"{box} reaches outside level {level}: {self.layout.level_frames[level].extent}")
-        return self._get(self.path, f"{_LABELS_PATH}/{level}", box.slices())
+        name, side = f"{_LABELS_PATH}/{level}", self.layout.shard_px(level)
+        key = box.y // side, box.x // side
+        if box != self.layout.block(*key, level):
+            return self._get(self.path, name, box.slices())
+        with self._reading(self.path, name) as array:
+            return read_shard(_shard(array, key), (box.height, box.width), array.shards, array.chunks)
 
     def read_level(self, level: int) -> UInt8:
         """All labels of a pyramid level, uint8 ``[h, w]``: a byte per pixel, so mind the size of the fine ones.
@@ -350,7 +355,7 @@ class MaskStore:
         """
         for folder in (self.path / _LABELS_PATH, self.heat_path):
             with _io(folder, "cleared of temporary files", "fix the permissions of the folder"):
-                for leftover in folder.glob("*/c/**/*.partial"):
+                for leftover in folder.glob(f"*/c/**/*{PARTIAL}"):
                     leftover.unlink(missing_ok=True)
                 empty = [f for f in folder.glob("*/c/**/*") if f.is_file() and f.stat().st_size == 0]
             if empty:
@@ -377,8 +382,8 @@ class MaskStore:
         for level, frame in enumerate(frames):
             side = _OVERVIEW_CHUNK_PX
             whole = tuple(-(-n // side) * side for n in (frame.extent.height, frame.extent.width))
-            array = self._create_array(self.path, str(level), frame.extent, 3, (3, *whole), (3, side, side))
-            array[...] = np.moveaxis(pixels, -1, 0)
+            self._create_array(self.path, str(level), frame.extent, 3, (3, *whole), (3, side, side))
+            self._put(self.path, str(level), (0, 0, 0), np.moveaxis(pixels, -1, 0))
             pixels = halve_image(pixels)
 
     def _create_heat(self) -> None:
@@ -403,11 +408,10 @@ class MaskStore:
         }
         zarr.open_group(store, path=_LABELS_PATH, mode="r+").attrs.put({"ome": ome, "noctile": dict(about)})
 
-    @staticmethod
     def _create_array(
-        root: Path, name: str, extent: Extent, channels: int, shard: tuple[int, ...], chunk: tuple[int, ...]
-    ) -> Any:
-        return zarr.create_array(
+        self, root: Path, name: str, extent: Extent, channels: int, shard: tuple[int, ...], chunk: tuple[int, ...]
+    ) -> None:
+        self._opened[root, name, "r+"] = zarr.create_array(
             LocalStore(root),
             name=name,
             shape=(channels, extent.height, extent.width) if channels else (extent.height, extent.width),
@@ -417,17 +421,23 @@ class MaskStore:
             compressors=_ZSTD,
             fill_value=0,
             dimension_names=("c", "y", "x") if channels else ("y", "x"),
-            config={"write_empty_chunks": True},
         )
 
-    def _put(self, root: Path, name: str, where: tuple[slice, ...], values: UInt8) -> None:
+    def _put(self, root: Path, name: str, key: tuple[int, ...], values: UInt8) -> None:
+        """Write the whole of a shard, cut to the array."""
         with _io(root / name, "written", "free space or fix the permissions of its folder"):
-            self._array(root, name, "r+")[where] = values
+            array = self._array(root, name, "r+")
+            write_shard(_shard(array, key), values, array.shards, array.chunks)
 
     def _get(self, root: Path, name: str, where: tuple[slice, ...]) -> UInt8:
-        with _io(root / name, "read", f"delete {self.path.parent} to have the slide done again"):
-            values: UInt8 = np.asarray(self._array(root, name, "r")[where], np.uint8)
+        with self._reading(root, name) as array:
+            values: UInt8 = np.asarray(array[where], np.uint8)
             return values
+
+    @contextmanager
+    def _reading(self, root: Path, name: str) -> Iterator[Any]:
+        with _io(root / name, "read", f"delete {self.path.parent} to have the slide done again"):
+            yield self._array(root, name, "r")
 
     def _array(self, root: Path, name: str, mode: Literal["r", "r+"]) -> Any:
         """An array of this store, opened once; it is what `create` made of the layout, or somebody's who wants memory.
@@ -437,8 +447,7 @@ class MaskStore:
         """
         if array := self._opened.get((root, name, mode)):
             return array
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            array = zarr.open_array(LocalStore(root, read_only=mode == "r"), path=name, mode=mode)
+        array = zarr.open_array(LocalStore(root, read_only=mode == "r"), path=name, mode=mode)
         side, edge = self.layout.block_px, _OVERVIEW_CHUNK_PX
         channels: tuple[int, ...] = ()
         if root == self.heat_path:
@@ -453,8 +462,16 @@ class MaskStore:
         found = array.shape, array.dtype, array.chunks[-2:]
         if expected != found or (shard and (array.shards or ())[-2:] != (shard, shard)):
             raise ValueError(f"its shape, type and chunks {found} are not {expected} as Noctile makes them")
+        if mode == "r+" and array.compressors != (_ZSTD,):
+            raise ValueError(f"its chunks are encoded by {array.compressors}, not by {_ZSTD} as Noctile's")
         self._opened[root, name, mode] = array
         return array
+
+
+def _shard(array: Any, key: tuple[int, ...]) -> Path:
+    """The file of one of an array's shards."""
+    file: Path = array.store.root / array.path / array.metadata.encode_chunk_key(key)
+    return file
 
 
 @contextmanager
