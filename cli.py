@@ -46,6 +46,10 @@ class _Group(click.Group):
             ctx.exit(EXIT_USAGE)
         except KeyboardInterrupt:  # a night that has begun answers it itself (`workflows.stopping`)
             click.echo("noctile: interrupted", err=True)
+            if ctx.obj == _OWN_PROCESS:
+                from workflows.engines.process import leave
+
+                leave(EXIT_INTERRUPTED)
             ctx.exit(EXIT_INTERRUPTED)
 
 

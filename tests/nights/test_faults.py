@@ -6,11 +6,12 @@ import shutil
 import signal
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from nightmare import World, contents, events, is_open, ledger, mounted, outcomes, resize, same, wait_for
+from nightmare import Program, World, contents, events, is_open, ledger, mounted, outcomes, resize, same, wait_for
 
 from cli import main
 from pipeline.errors import StoreError
@@ -133,6 +134,28 @@ def test_signals_stop_the_run_with_tables_and_exit_code_3(world, undisturbed, tm
     assert code == 0, said
     same(contents(out), contents(undisturbed))
     assert max(Counter((e["slide_id"], *e["block"]) for e in ledger(out) if e["event"] == "segment").values()) == 1
+
+
+def test_a_run_that_is_interrupted_while_it_stops_ends_at_once(world, undisturbed, tmp_path):
+    """At a moment when Dask starts its workers, among others: they would wait for it, and it for them."""
+    out = tmp_path / "out"
+    for after_s in (0.0, 0.2, 0.4, 0.6, 0.8, 1.2):
+        program = Program("cli", *world.words(out), temporary=world.temporary)
+        wait_for((out / "lease.json").exists)
+        time.sleep(after_s)
+        os.killpg(program.process.pid, signal.SIGINT)
+        time.sleep(0.1)
+        with suppress(ProcessLookupError):  # it has ended
+            os.killpg(program.process.pid, signal.SIGINT)
+        code, said = program.wait(timeout_s=20)
+        assert code in (130, -signal.SIGINT, 3, 0), said
+        assert "Traceback" not in said
+        assert program.left_over() == []
+        assert code != 130 or said.splitlines()[-1] == "noctile: interrupted"
+        assert code != 130 or world.left_in_temporary() == []
+    code, said = world.start(out).wait()
+    assert code == 0, said
+    same(contents(out), contents(undisturbed))
 
 
 def test_a_time_that_is_over_stops_the_run_before_it_begins(world, tmp_path):
