@@ -324,6 +324,12 @@ class TestKilled:
 
 
 class TestErrors:
+    def test_what_another_program_encodes_in_its_own_way_is_not_written_to(self, store):
+        path = store.path / "labels/classes/0/zarr.json"
+        path.write_text(path.read_text().replace('"level": 1', '"level": 5'))
+        with pytest.raises(StoreError, match="encoded by"):
+            MaskStore.open(store.path).write(*block(LAYOUT, 0, 0))
+
     def test_what_stands_there_is_never_replaced(self, tmp_path):
         for name in ("mask.ome.zarr", "heat.ome.zarr"):
             folder = tmp_path / name[:4]
