@@ -103,7 +103,8 @@ def test_servers_end_with_the_run(servers):
     assert not server_pids()
 
 
-def test_no_server_outlives_a_run_that_is_killed(model, tmp_path):
+@pytest.mark.parametrize("begun", ["there", "being started"])
+def test_no_server_outlives_a_run_that_is_killed(model, tmp_path, begun):
     program = tmp_path / "night.py"
     program.write_text(
         "import sys, time\n"
@@ -113,7 +114,7 @@ def test_no_server_outlives_a_run_that_is_killed(model, tmp_path):
         "from workflows.inference import InferenceServers, ServedPredictor\n"
         'if __name__ == "__main__":\n'
         '    servers = InferenceServers(["0"], partial(load_predictor, Path(sys.argv[1]), "cpu"))\n'
-        '    ServedPredictor(servers.addresses["0"])\n'
+        f'    {begun == "there"} and ServedPredictor(servers.addresses["0"])\n'
         '    print(servers._processes["0"].pid, flush=True)\n'
         "    time.sleep(60)\n",
         encoding="utf-8",

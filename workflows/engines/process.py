@@ -2,6 +2,7 @@
 
 import faulthandler
 import multiprocessing
+import multiprocessing.connection
 import multiprocessing.util
 import os
 import shutil
@@ -147,6 +148,8 @@ def die_with_parent() -> None:
     fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGKILL)  # instead of SIGIO
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+    if multiprocessing.connection.wait([fd], timeout=0):
+        os._exit(1)  # it died before anybody listened
 
 
 def kill(pid: int) -> None:
