@@ -1,7 +1,7 @@
 """Whole shards of Zarr arrays, for what their bytes cost: chunks compressed one after the other, then their index.
 
-Zarr's own way to the same bytes takes twice as long, and five times from them: it copies each chunk into an empty one
-and the shard together from pieces, and an event loop hands them from thread to thread (3.1.6,
+Zarr's own way to the same bytes takes twice as long, and from them to labels three times: it copies each chunk into an
+empty one and the shard together from pieces, and an event loop hands them from thread to thread (3.1.6,
 `zarr.codecs.ShardingCodec`). It lays the arrays out, and reads what is no whole shard.
 (zarr-specs, codecs/sharding-indexed v1.0; docs/decisions/0019)
 """

@@ -171,8 +171,10 @@ def leave(code: int) -> NoReturn:
     """End this process and all that it started, at once: whoever interrupts a run that is stopping waits for nobody.
 
     Where Dask was starting workers, Python's own end would wait for them, and they for their scheduler. What was to be
-    removed at the end is.
+    removed at the end is. In the main thread only.
     """
+    for number in stop_signals():
+        signal.signal(number, signal.SIG_IGN)
     for child in psutil.Process().children(recursive=True):
         if "multiprocessing.resource_tracker" not in " ".join(_words_of(child)):  # it clears up after all others
             end(child.pid)
