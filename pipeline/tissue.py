@@ -193,12 +193,12 @@ def _evidence(thumbnail: UInt8, frame: Frame) -> tuple[Bool, Bool, Float32, str]
         chroma = smooth(_spread)
         low, high, most = CHROMA_BOUNDS
         if seen:  # as low as this glass allows
-            high = float(np.clip(2 * np.quantile(chroma[empty], 0.95, overwrite_input=True), low, high))
+            high = float(np.clip(2 * np.quantile(chroma[empty], 0.95), low, high))
         return chroma, _otsu(chroma, (high, most))
 
     with ThreadPoolExecutor(1) as beside:  # what is dense and what is coloured take half of the time of all of this
         by_colour = beside.submit(coloured)
-        of_glass = np.median(deviation[empty], overwrite_input=True) if seen else np.inf
+        of_glass = np.median(deviation[empty]) if seen else np.inf
         deviation_min = float(np.clip(4 * of_glass, *TEXTURE_BOUNDS))
         # an edge deviates half a window to either side of it: what is left after as much erosion is texture
         texture = scipy.ndimage.binary_erosion(deviation > deviation_min, None, _window(frame) // 2, border_value=1)
@@ -283,15 +283,9 @@ def _strips(image: UInt8, of: Callable[[UInt8], Any]) -> Any:
     Returns:
         what it returns of the whole image, ``[h, w]``.
     """
-    height, width, _ = image.shape
-    rows = max(1, _STRIP_PX // width)
-    whole: Any = None
-    for y in range(0, height, rows):
-        strip = of(np.ascontiguousarray(np.moveaxis(image[y : y + rows], -1, 0)))
-        if whole is None:
-            whole = np.empty((height, width), strip.dtype)
-        whole[y : y + rows] = strip
-    return whole
+    rows = max(1, _STRIP_PX // image.shape[1])
+    strips = (image[y : y + rows] for y in range(0, image.shape[0], rows))
+    return np.concatenate([of(np.ascontiguousarray(np.moveaxis(strip, -1, 0))) for strip in strips])
 
 
 def _least(planes: _Image) -> _Image:

@@ -139,6 +139,11 @@ class MaskLayout:
         side = self.shard_px(level)
         return Box(row * side, col * side, side, side).intersect(self.level_frames[level].box)
 
+    def key(self, box: Box, level: int = 0) -> tuple[int, int]:
+        """(row, col) of the shard of a level in which a box begins."""
+        side = self.shard_px(level)
+        return box.y // side, box.x // side
+
     def parent(self, row: int, col: int, level: int) -> tuple[int, int]:
         """(row, col) of the shard of the next level that a shard lies under."""
         fine, coarse = self.shard_px(level), 2 * self.shard_px(level + 1)
@@ -146,8 +151,8 @@ class MaskLayout:
 
     def is_block(self, box: Box) -> bool:
         """Whether a box is exactly a block of the label map's grid."""
-        row, col = box.y // self.block_px, box.x // self.block_px
-        return min(row, col) >= 0 and box.area > 0 and box == self.block(row, col)
+        key = self.key(box)
+        return min(key) >= 0 and box.area > 0 and box == self.block(*key)
 
     def cells(self, box: Box) -> Box:
         """The maps' pixels under a box that starts on a map pixel's edge, and ends on one or at the frame's edge.
@@ -261,23 +266,26 @@ class MaskStore:
             if array.dtype != np.uint8 or array.shape != (extent.height, extent.width):
                 raise ValueError(f"{what} of {box} must be uint8 {extent}, not {array.dtype} {array.shape}")
         self._check_codes(labels)
-        row, col = box.y // self.layout.block_px, box.x // self.layout.block_px
-        self._put(self.heat_path, "0", (0, row, col), np.stack((heat, confidence)))
+        key = self.layout.key(box)
+        self._put(self.heat_path, "0", (0, *key), np.stack((heat, confidence)))
         levels = [labels]
         while len(levels) < min(OWN_LEVELS, self.layout.levels):
             levels.append(halve_labels(levels[-1]))
         for level in reversed(range(len(levels))):
-            self.write_labels(self.layout.block(row, col, level), levels[level], level)
+            self.write_labels(self.layout.block(*key, level), levels[level], level)
 
     def write_labels(self, box: Box, labels: UInt8, level: int) -> None:
         """Write one shard of one pyramid level, for `write` and `build_pyramid`. Zeros have no shard.
 
         Raises:
             StoreError: if the file system refuses.
+            ValueError: if the box is not that of a shard, or the labels do not fit it.
         """
+        key = self.layout.key(box, level)
+        if box != self.layout.block(*key, level) or labels.shape != (box.height, box.width):
+            raise ValueError(f"labels {labels.shape} at {box} are not a shard of level {level} of {self.path}")
         if labels.any():
-            side = self.layout.shard_px(level)
-            self._put(self.path, f"{_LABELS_PATH}/{level}", (box.y // side, box.x // side), labels)
+            self._put(self.path, f"{_LABELS_PATH}/{level}", key, labels)
 
     def read(self, box: Box, level: int = 0) -> UInt8:
         """Labels of a box, which must lie in the level's frame; 0 where nothing was written.
@@ -291,8 +299,7 @@ class MaskStore:
         """
         if not self.layout.level_frames[level].box.contains(box):
             raise ValueError(f"{box} reaches outside level {level}: {self.layout.level_frames[level].extent}")
-        name, side = f"{_LABELS_PATH}/{level}", self.layout.shard_px(level)
-        key = box.y // side, box.x // side
+        name, key = f"{_LABELS_PATH}/{level}", self.layout.key(box, level)
         if box != self.layout.block(*key, level):
             return self._get(self.path, name, box.slices())
         with self._reading(self.path, name) as array:

@@ -324,6 +324,13 @@ class TestKilled:
 
 
 class TestErrors:
+    def test_labels_that_are_no_whole_shard_are_refused(self, store):
+        whole = LAYOUT.block(0, 0, 1)
+        part = Box(whole.y + 8, whole.x, whole.height - 8, whole.width)
+        for box, labels in ((part, part), (whole, part)):
+            with pytest.raises(ValueError, match="not a shard of level 1"):
+                store.write_labels(box, np.ones((labels.height, labels.width), np.uint8), 1)
+
     def test_what_another_program_encodes_in_its_own_way_is_not_written_to(self, store):
         path = store.path / "labels/classes/0/zarr.json"
         path.write_text(path.read_text().replace('"level": 1', '"level": 5'))

@@ -1,6 +1,7 @@
 """What a run needs of its own processes: a folder that outlives no run, workers that hear no Ctrl-C, last words."""
 
 import faulthandler
+import logging
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.util
@@ -14,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -35,6 +36,9 @@ _SHORT_BASE = Path("/tmp")  # noqa: S108 - what stands there is made by mkdtemp
 
 _SPEAK_S = 0.2
 """How long a process may take to say where it is before it is killed (s); C code answers within a millisecond."""
+
+_QUIET = "ignore:resource_tracker:UserWarning"
+"""Where a run is interrupted or killed, Python removes what it left in the machine's memory, and need not say so."""
 
 _WORKER = "distributed.nanny"
 """What Dask's workers run."""
@@ -89,6 +93,7 @@ def start_forkserver(modules: Sequence[str], env: Mapping[str, str]) -> None:
         return
     home()
     multiprocessing.set_forkserver_preload(["workflows.engines.forked", _WORKER, *modules])
+    env = {**env, "PYTHONWARNINGS": ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), _QUIET)))}
     before = {name: os.environ.get(name) for name in env}
     os.environ.update(env)
     try:
@@ -170,25 +175,20 @@ def end(pid: int) -> None:
 def leave(code: int) -> NoReturn:
     """End this process and all that it started, at once: whoever interrupts a run that is stopping waits for nobody.
 
-    Where Dask was starting workers, Python's own end would wait for them, and they for their scheduler. What was to be
-    removed at the end is. In the main thread only.
+    Where Dask was starting workers, Python's own end would wait for them, and they for their scheduler. Nor is Dask's
+    thread given the time to start others instead. In the main thread only.
     """
     for number in stop_signals():
         signal.signal(number, signal.SIG_IGN)
-    for child in psutil.Process().children(recursive=True):
-        if "multiprocessing.resource_tracker" not in " ".join(_words_of(child)):  # it clears up after all others
-            end(child.pid)
-    with suppress(Exception):
-        multiprocessing.util._exit_function()  # type: ignore[attr-defined] # nothing else removes named semaphores
+    logging.disable()  # Dask's thread notices, and would say what became of its workers
+    tracker = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined] # it removes named semaphores
+    for pid in {child.pid for child in psutil.Process().children(recursive=True)} - {tracker}:
+        end(pid)
+    if home.cache_info().currsize:
+        shutil.rmtree(home(), ignore_errors=True)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _words_of(process: psutil.Process) -> list[str]:
-    with suppress(psutil.Error):
-        return list(process.cmdline())
-    return []
 
 
 def memory_bytes(pid: int) -> int:
