@@ -6,8 +6,8 @@ Without ``--slide``, two slides of 24,000 x 20,000 px are made (256-px JPEG tile
 that is read as it is, and (b) one of 0.25 um/px that is read for a model that looks at 0.5. A given slide is read at
 its own pixel size and at twice that.
 
-All readers get the same list of tiles, in one process, in turn, all but tiffslide in one thread. The file is in the
-system's cache, and opening it is not counted.
+All readers get the same list of tiles, in turn, all but tiffslide in one thread of one process, whose environment is
+that of a run's workers. The file is in the system's cache, and opening it is not counted.
 ``floor`` decodes the same JPEG tiles from memory, each once, with the same libjpeg-turbo, at half scale in (b); it does
 nothing else. OpenSlide and tiffslide are asked for one tile at a time through their `read_region`, and average 2 x 2
 pixels with Pillow in (b).
@@ -17,15 +17,19 @@ time. Its one JPEG image has restart markers, between which each strip of 8 rows
 """
 
 import argparse
+import os
 import platform
 import struct
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +49,7 @@ from pipeline.slides.open import open_slide, read_with
 from pipeline.slides.openslide import OpenSlideSource
 from pipeline.slides.overview import read_overview
 from pipeline.tissue import TissueSpec, find_tissue
+from workflows.warm import worker_env
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -97,6 +102,7 @@ def through_openslide(case: Case) -> Steps:
 
 
 def _blocks(case: Case, reader: SlideReader) -> Steps:
+    assert not reader.exchanged  # a run looks once a slide, not in every block
     yield
     for block in case.plan.blocks:
         for _ in read_tiles(reader, case.plan, block.tiles):
@@ -177,6 +183,12 @@ def measure(case: Case, rounds: int) -> dict[str, Seconds]:
     return {name: (median(w for w, _ in values), median(c for _, c in values)) for name, values in taken.items()}
 
 
+def as_worker(case: Case, rounds: int) -> dict[str, Seconds]:
+    """`measure` in a process such as a run's workers."""
+    with patch.dict(os.environ, worker_env(1, gpus=False)), ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(measure, case, rounds).result()
+
+
 def report(case: Case, seconds: dict[str, Seconds]) -> None:
     """Print a table: ratios of wall time, and of CPU time in brackets."""
     count = len(case.boxes)
@@ -210,7 +222,7 @@ def main() -> None:
         for name, path, factor in slides:
             for overlap_px in a.overlap_px:
                 case = plan_case(name, path, factor, overlap_px)
-                report(case, measure(case, a.rounds))
+                report(case, as_worker(case, a.rounds))
 
 
 def ndpi(path: Path, rounds: int) -> None:

@@ -106,10 +106,10 @@ def _read_run(reader: SlideReader, plan: TilePlan, run: Sequence[Position]) -> l
     Raises:
         SlideReadError: if the slide's pixels cannot be decoded.
     """
-    first, last = plan.grid.tile(*run[0]), plan.grid.tile(*run[-1])
-    strip = Box(first.y, first.x, first.height, last.x_stop - first.x)
+    boxes = [plan.grid.tile(*position) for position in run]
+    strip = Box(boxes[0].y, boxes[0].x, boxes[0].height, boxes[-1].x_stop - boxes[0].x)
     pixels = reader.read(strip, plan.mpp)
-    return [(position, pixels[plan.grid.tile(*position).slices(strip)]) for position in run]
+    return [(position, pixels[box.slices(strip)]) for position, box in zip(run, boxes, strict=True)]
 
 
 def _focus(plan: TilePlan, block: Block, inside: Bool, tiles: Sequence[tuple[Position, UInt8]]) -> Iterator[float]:
