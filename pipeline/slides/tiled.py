@@ -167,7 +167,7 @@ def _room(shape: tuple[int, int, int]) -> UInt8:
     """Memory for a tile; where its pixels go next, they are still in the processor's cache.
 
     Rows that begin at a multiple of 16 or 32 bytes libjpeg-turbo writes past it (jdcolext-sse2.asm, jdcolext-avx2.asm:
-    ``movntdq``); to fetch them again takes a sixth of all that reading a tile takes. (benchmarks/RESULTS.md)
+    ``movntdq``); to fetch them again took up to a sixth of a tile's reading. (benchmarks/RESULTS.md)
     """
     size = math.prod(shape)
     bytes_ = np.empty(size + _VECTOR_BYTES, np.uint8)
