@@ -461,6 +461,22 @@ def test_the_tiles_that_are_kept_take_a_fixed_number_of_bytes(tmp_path, decoded,
     assert decoded.total() == 100 + 1  # the last tile, when that showed
 
 
+def test_no_tile_is_decoded_to_where_libjpeg_writes_past_the_processors_cache(tmp_path, monkeypatch) -> None:
+    begins = []
+    decode = Jpeg.decode
+
+    def noting(self: Jpeg, stream: bytes, factor: int, into: Any) -> Any:
+        begins.append(into.ctypes.data)
+        return decode(self, stream, factor, into)
+
+    monkeypatch.setattr(Jpeg, "decode", noting)
+    path = write_tiff(tmp_path / "a.tif", [picture(640, 320)], 0.25, 0.25)
+    with closing(open_slide(path)) as reader:
+        strips(reader, 32)  # first to a buffer that is used again, then to such as are kept
+    assert len(set(begins)) > 10
+    assert {begin % 16 for begin in begins} == {8}
+
+
 def test_reading_asks_for_the_tiles_under_the_box_alone(tmp_path: Path, decoded: Counter[bytes]) -> None:
     path = write_tiff(tmp_path / "a.tif", [picture(640, 320)], 0.25, 0.25)
     with closing(open_slide(path)) as reader:
