@@ -19,7 +19,7 @@ Prints, and writes as a table:
 4. agreement: labels of fp16 on the GPU against fp32 on the CPU, shipped model, generated tissue (>= 99.9 %);
 5. from the machine's memory: tiles up, through the network, joined, labels down.
 
-What would not end within these minutes is named and left out.
+What might not end within the 8 minutes is named and left out.
 
 ``--device cpu --tiles 2 --size 9000 7000 --processes 2`` runs the script itself where there is no GPU.
 """

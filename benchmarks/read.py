@@ -66,6 +66,7 @@ class Case:
     path: Path
     factor: int  # level-0 pixels in one that is read
     plan: TilePlan
+    exchanged: bool  # as `SlideReader.exchanged`, which a run finds out once a slide
 
     @property
     def boxes(self) -> list[Box]:
@@ -80,8 +81,9 @@ def plan_case(name: str, path: Path, factor: int, overlap_px: int) -> Case:
         native = reader.info.frame
         spec = TissueSpec()
         tissue = find_tissue(*read_overview(reader, spec.mpp), spec)
+        exchanged = reader.exchanged
     tiling = Tiling(native.mpp * factor, TILE_PX, overlap_px, "crop", BLOCK_PX, 2)
-    return Case(name, path, factor, plan_tiles(path.stem, native, tissue, tiling))
+    return Case(name, path, factor, plan_tiles(path.stem, native, tissue, tiling), exchanged)
 
 
 Steps = Iterator[None]
@@ -90,19 +92,19 @@ Steps = Iterator[None]
 
 def tiled(case: Case) -> Steps:
     """Noctile's reader of tiled TIFF, as `segment_block` uses it."""
-    with closing(open_slide(case.path)) as reader:
+    with closing(open_slide(case.path, exchanged=case.exchanged)) as reader:
         assert reader.info.reader == "tiled-tiff", f"{case.path} is read by {reader.info.reader}"
         yield from _blocks(case, reader)
 
 
 def through_openslide(case: Case) -> Steps:
     """Noctile over OpenSlide, likewise: what serves other formats."""
-    with closing(read_with(OpenSlideSource(case.path, "slide"), case.path, "slide")) as reader:
+    source = OpenSlideSource(case.path, "slide")
+    with closing(read_with(source, case.path, "slide", exchanged=case.exchanged)) as reader:
         yield from _blocks(case, reader)
 
 
 def _blocks(case: Case, reader: SlideReader) -> Steps:
-    assert not reader.exchanged  # a run looks once a slide, not in every block
     yield
     for block in case.plan.blocks:
         for _ in read_tiles(reader, case.plan, block.tiles):

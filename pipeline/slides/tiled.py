@@ -20,9 +20,6 @@ from pipeline.slides.tilegrid import TileGrid
 CACHE_BYTES = 64 * 2**20
 """Decoded tiles that are kept: rows of overlapping strips of a block, 10 MB each at 4,096 x 768 px, in some threads."""
 
-_VECTOR_BYTES = 32
-"""What a processor with AVX2 writes at once."""
-
 _Key = tuple[int, int]
 """A level as `TiledTiffSource.fetch` counts them, and the number of a tile."""
 
@@ -170,9 +167,9 @@ def _room(shape: tuple[int, int, int]) -> UInt8:
     ``movntdq``); to fetch them again took up to a sixth of a tile's reading. (benchmarks/RESULTS.md)
     """
     size = math.prod(shape)
-    bytes_ = np.empty(size + _VECTOR_BYTES, np.uint8)
-    start = (_VECTOR_BYTES // 4 - bytes_.ctypes.data) % _VECTOR_BYTES
-    return bytes_[start : start + size].reshape(shape)
+    memory = np.empty(size + 32, np.uint8)
+    start = (8 - memory.ctypes.data) % 32
+    return memory[start : start + size].reshape(shape)
 
 
 def _pieces(grid: TileGrid, factor: int, box: Box) -> Iterator[_Piece]:
