@@ -63,14 +63,14 @@ _ZSTD = ZstdCodec(level=LEVEL)
 _MODE = {
     "type": "mode",
     "metadata": {
-        "method": "pipeline.masks.halve.halve_labels",
+        "method": "noctile.pipeline.masks.downsample.halve_labels",
         "description": "most frequent of 2 x 2 labels; ties: the smallest code but 0; pixels outside do not vote",
     },
 }
 _MEAN = {
     "type": "mean",
     "metadata": {
-        "method": "pipeline.masks.halve.halve_image",
+        "method": "noctile.pipeline.masks.downsample.halve_image",
         "description": "mean of 2 x 2 pixels, halves rounded up",
     },
 }
