@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from rich.console import Console
     from rich.table import Column
 
-    from workflows.config import RunSettings
     from workflows.plan import NightPlan
     from workflows.segment import NightResult, Progress
     from workflows.status import Status
@@ -65,31 +64,6 @@ def command() -> None:
     main(obj=_OWN_PROCESS)
 
 
-@contextmanager
-def _importing() -> "Iterator[None]":
-    """Without a garbage collector: what imports make is no garbage, and to look for some took a fifth of their time."""
-    gc.disable()
-    try:
-        yield
-        if click.get_current_context().obj == _OWN_PROCESS:
-            from workflows.lean import arrow_without_pandas
-
-            arrow_without_pandas()
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-def _settings(config: Path | None, options: "Mapping[str, Any]") -> "RunSettings":
-    """What a call with workers asks for; the process that they are forked from begins before that is read."""
-    from workflows.warm import warm_up
-
-    warm_up(config, options)
-    from workflows.config import load_settings
-
-    return load_settings(config, **options)
-
-
 @main.command()
 @click.argument("slides", nargs=-1)
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the results.")
@@ -111,14 +85,14 @@ def _settings(config: Path | None, options: "Mapping[str, Any]") -> "RunSettings
 @click.option("--min-free-disk", "min_free_disk_bytes", help="Stop when less is free, e.g. 20G (default: 2G).")
 def run(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path | None, **options: Any) -> None:
     """Segment SLIDES (files, folders, globs) into --out. The same command continues what was stopped, or died."""
-    with _importing():
-        settings = _settings(config, options)
+    from rich.console import Console
 
-        from rich.console import Console
+    from pipeline.slides.find import find_slides
+    from workflows.config import load_settings
+    from workflows.places import check_manifest
+    from workflows.segment import run_night
 
-        from pipeline.slides.find import find_slides
-        from workflows.places import check_manifest
-        from workflows.segment import run_night
+    settings = load_settings(config, **options)
 
     entries = find_slides(slides, manifest, settings.mpp)
     check_manifest(manifest, out)
@@ -135,14 +109,14 @@ def plan(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path
 
     Takes what `noctile run` takes, which then goes on from here.
     """
-    with _importing():
-        settings = _settings(config, options)
+    from rich.console import Console
 
-        from rich.console import Console
+    from pipeline.slides.find import find_slides
+    from workflows.config import load_settings
+    from workflows.places import check_manifest
+    from workflows.plan import plan_night
 
-        from pipeline.slides.find import find_slides
-        from workflows.places import check_manifest
-        from workflows.plan import plan_night
+    settings = load_settings(config, **options)
 
     entries = find_slides(slides, manifest, settings.mpp)
     check_manifest(manifest, out)

@@ -1,4 +1,4 @@
-"""Tumor Dice, precision and recall on real regions: the stain alone, and a model without and with refined boundaries.
+"""Tumor Dice, precision and recall on real regions: the stain alone, and a model.
 
     python -m benchmarks.real_regions DATA --mpp 0.25 [--model tumor]
 
@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.models.load import find_model, load_predictor
-from pipeline.models.refine import RefinedPredictor
 from pipeline.normalize import normalized, stain_amounts
 from pipeline.score import score_region
 from pipeline.slides.open import open_slide
@@ -47,9 +46,8 @@ def answers(region: Region, model: str) -> Iterator[tuple[str, Bool, UInt8]]:
     predict = normalized(predict, stain_amounts([pixels.rgb]))
     yield "stain alone", by_stain(region, pixels.targets, mpp), pixels.targets
     groups = [0 if info.role == "tumor" else 1 for info in predict.card.classes]
-    for name, model_or_refined in ((model, predict), (f"{model}, refined", RefinedPredictor(predict))):
-        _, labels = score_region(region, pixels, model_or_refined, groups, 2, 8)
-        yield name, labels == 0, pixels.targets
+    _, labels = score_region(region, pixels, predict, groups, 2, 8)
+    yield model, labels == 0, pixels.targets
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from workflows.units import bytes_of, moment_text, seconds_of
 PIXELS_VERSION = 6
 """Raised whenever a change of the code changes a mask; results of another version are recomputed, not mixed."""
 
-PIXEL_SETTINGS = {"overlap_px", "window", "block_px", "batch_size", "compile", "tissue", "refine"}
+PIXEL_SETTINGS = {"overlap_px", "window", "block_px", "batch_size", "compile", "tissue"}
 """Settings that a mask's pixels, or their shards, depend on."""
 
 _BYTES_PER_PROCESS = 2 * 2**30
@@ -73,7 +73,6 @@ class RunSettings(BaseModel):
             (where the last bits of probabilities depend on it).
         compile: let ``torch.compile`` fuse the network's steps; a minute at the start, on a GPU only.
         tissue: how tissue is found.
-        refine: ``guided`` fits boundaries to the picture with a guided filter; it did not measure better.
         engine: ``dask`` runs blocks in processes, ``serial`` is the plain loop that defines the meaning.
         workers: worker processes; None: as many as cores and memory allow, at most 16 on each GPU.
         threads: torch threads in each process on the CPU; None: cores / workers.
@@ -98,7 +97,6 @@ class RunSettings(BaseModel):
     batch_size: Annotated[int, Field(ge=1, le=1024)] | None = None
     compile: bool = False
     tissue: Annotated[TissueSpec, AfterValidator(_possible)] = TissueSpec()
-    refine: Literal["none", "guided"] = "none"
     engine: Literal["dask", "serial"] = "dask"
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None

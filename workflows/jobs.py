@@ -337,12 +337,7 @@ def _served(address: str) -> ServedPredictor:
 def _loaded(
     _pixels_key: str, model: str, device: str, backend: Backend, threads: int, sharers: int, settings: RunSettings
 ) -> Predictor:
-    predict = load_predictor(Path(model), device, threads, compiled=settings.compile, backend=backend, sharers=sharers)
-    if settings.refine == "none":
-        return predict
-    from pipeline.models.refine import RefinedPredictor  # noqa: PLC0415 - imports torch
-
-    return RefinedPredictor(predict)
+    return load_predictor(Path(model), device, threads, compiled=settings.compile, backend=backend, sharers=sharers)
 
 
 class _OpenSlides:

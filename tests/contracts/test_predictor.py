@@ -13,7 +13,6 @@ import torch
 
 from pipeline.models.decide import decide
 from pipeline.models.load import card_of, load_predictor
-from pipeline.models.refine import RefinedPredictor
 from pipeline.models.threshold import ThresholdConfig, ThresholdPredictor
 from pipeline.models.unet import UNetPredictor, save_model
 from workflows.inference import InferenceServers, ServedPredictor
@@ -124,14 +123,6 @@ class TestThreshold(PredictorContract):
     @classmethod
     def predict(cls):
         return ThresholdPredictor(model_card(cls.classes), ThresholdConfig(thresholds_od=(0.1, 0.3, 0.6)))
-
-
-class TestRefined(PredictorContract):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def predict(cls):
-        rough = ThresholdPredictor(model_card(cls.classes), ThresholdConfig(thresholds_od=(0.1, 0.3, 0.6)))
-        return RefinedPredictor(rough)
 
 
 class TestUNetOnTheCpu(PredictorContract):

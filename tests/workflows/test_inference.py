@@ -150,7 +150,6 @@ def test_a_job_without_a_server_is_no_slides_fault(model, tmp_path, monkeypatch)
         ({"engine": "serial"}, False),
         ({"scheduler": "tcp://10.0.0.1:8786"}, False),
         ({"window": "blend"}, False),
-        ({"refine": "guided"}, False),
     ],
 )
 def test_who_is_served(repo, model, changed, served):

@@ -8,8 +8,5 @@ and to look for some took a fifth of their time.
 import gc
 import os
 
-from workflows.lean import arrow_without_pandas
-
 gc.disable()
 os.register_at_fork(before=gc.freeze, after_in_child=gc.enable)
-arrow_without_pandas()
