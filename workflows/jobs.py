@@ -40,7 +40,7 @@ from pipeline.tissue import TissueMask, find_tissue
 from pipeline.trust import MAX_UNREADABLE, BlockFacts, SlideTrust
 from workflows.checksums import write_with_checksums
 from workflows.config import PIXEL_SETTINGS, RunSettings
-from workflows.folders import SlideFolder, read_json, write_atomic, write_json
+from workflows.folders import SlideFolder, is_temporary, read_json, write_atomic, write_json
 from workflows.inference import ServedPredictor
 from workflows.task import Prepared, RunContext, StepJob
 from workflows.versions import versions
@@ -199,7 +199,8 @@ def _block_facts(folder: SlideFolder, plan: TilePlan) -> dict[tuple[int, int], B
         StoreError: if that of a block is missing, or a file cannot be read or written.
     """
     before = read_json(folder.facts) or {}
-    found = {path.stem: read_json(path) for path in sorted(folder.blocks.glob("*.json"))}
+    written = (path for path in folder.blocks.glob("*.json") if not is_temporary(path))
+    found = {path.stem: read_json(path) for path in sorted(written)}
     names = {f"{row}.{col}": (row, col) for row, col in (block.key for block in plan.blocks)}
     known = {name: found.get(name) or before.get(name) for name in names}
     facts = {key: BlockFacts.from_json(values) for name, key in names.items() if (values := known[name])}

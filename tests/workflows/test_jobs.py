@@ -6,9 +6,13 @@ from dataclasses import replace
 import pytest
 
 from pipeline.errors import ModelError
+from pipeline.geometry import Box, Extent, Frame
 from pipeline.models import load
+from pipeline.plan import Block, TileGrid, TilePlan
+from pipeline.trust import BlockFacts
 from workflows import jobs
 from workflows.config import RunSettings
+from workflows.folders import SlideFolder, write_json
 from workflows.jobs import load_ahead, predictor
 from workflows.segment import run_context
 
@@ -66,3 +70,15 @@ def test_workers_that_outlive_a_run_load_a_model_anew_that_was_replaced(run, mod
     jobs._loaded.cache_clear()
     with pytest.raises(ModelError, match="is not the one that the run began with"):
         predictor(first)
+
+
+def test_a_temporary_file_of_a_killed_writer_is_not_read_as_the_result_of_a_block(tmp_path):
+    folder = SlideFolder(tmp_path)
+    extent = Extent(64, 128)
+    blocks = tuple(Block(0, col, Box(0, 64 * col, 64, 64), ((0, col),)) for col in (0, 1))
+    plan = TilePlan("s", 1.0, Frame(extent, 1.0, 1.0), TileGrid(64, 0, extent), "crop", 64, 1, blocks)
+    facts = {(0, col): BlockFacts(analysed_px=col, seam_px=0, seam_differing_px=0) for col in (0, 1)}
+    for key, values in facts.items():
+        write_json(folder.block_facts(key), values.to_json(), compact=True)
+    (folder.blocks / ".0.1.4711.tmp.json").touch()
+    assert jobs._block_facts(folder, plan) == facts
