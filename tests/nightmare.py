@@ -65,7 +65,7 @@ class SimulatedJob(StepJob):
         if self.step.kind == "prepare":
             return Prepared(key, True, False, ((0, 0), (0, 1)), (9, 9), slide_id)
         if self.step.kind == "segment":
-            write_json(self.run.folder(slide_id).block_facts(self.step.block), {})
+            write_json(self.run.staging(slide_id).block_facts(self.step.block), {})
             return 9
         figures = {"tumor_area_mm2": 0.25, "tissue_area_mm2": 1.0, "flags": [], "versions": {"numpy": "2"}}
         write_json(self.run.folder(slide_id).summary, {"key": key, "fingerprint": slide_id, **figures})

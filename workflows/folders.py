@@ -16,10 +16,16 @@ from pipeline.texts import parse_json
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\..+)?")
 """A hidden name with the writer's process number."""
 
+STAGING = ".staging"
+"""Name of the folder, inside the output folder, in which slides are made."""
+
+SLIDES = "slides"
+"""Name of the folder, inside the output folder, in which the slides that are done stand."""
+
 
 @dataclass(frozen=True, slots=True)
 class SlideFolder:
-    """The results of one slide: ``OUT/slides/<slide_id>/``."""
+    """Files of one slide: ``OUT/slides/<slide_id>/``, or ``OUT/.staging/<slide_id>/`` while it is made."""
 
     path: Path
 
@@ -79,8 +85,13 @@ class SlideFolder:
 
     @property
     def failure(self) -> Path:
-        """Why the slide failed when it was last tried, with the traceback; gone once it is done."""
+        """Report of a failure as earlier versions left it here; now it stands in ``failures/``."""
         return self.path / "failure.txt"
+
+    @property
+    def replaced(self) -> Path:
+        """Folder of the result that this one replaces, until `settle` has removed it."""
+        return self.path / ".replaced"
 
     @property
     def everything(self) -> tuple[Path, ...]:
@@ -99,6 +110,70 @@ class SlideFolder:
             path.unlink(missing_ok=True)
         for path in (self.mask, self.heat, self.blocks):
             shutil.rmtree(path, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove what Noctile wrote here, and the folder itself if nothing else is in it.
+
+        Raises:
+            OSError: if the file system refuses.
+        """
+        if not self.path.is_dir():
+            return
+        self.clear()
+        sweep(self.path)
+        with suppress(OSError):  # something else stands in it
+            self.path.rmdir()
+
+    def settle(self) -> None:
+        """Remove the result that this one has replaced; files that Noctile did not write move over here first.
+
+        Raises:
+            OSError: if the file system refuses.
+        """
+        if not self.replaced.is_dir():
+            return
+        SlideFolder(self.replaced).clear()
+        for path in sorted(self.replaced.iterdir()):
+            if not is_temporary(path) and not (self.path / path.name).exists():
+                path.replace(self.path / path.name)
+        SlideFolder(self.replaced).remove()
+
+
+def promote(staged: SlideFolder, place: SlideFolder) -> None:
+    """Put a complete result in its place; the result that stood there before is removed last.
+
+    The old result moves into the new one, the new one moves to its place, and the old one is removed. A kill between
+    two of these steps loses neither: `heal` or `SlideFolder.settle` does the rest.
+
+    Raises:
+        StoreError: if the file system refuses.
+    """
+    try:
+        if place.path.exists():
+            place.settle()
+            place.path.replace(staged.replaced)
+        place.path.parent.mkdir(exist_ok=True)
+        staged.path.replace(place.path)
+        place.settle()
+    except OSError as error:
+        raise StoreError(
+            f"{staged.path} cannot be moved to {place.path}: {error.strerror or error}; fix its folder and run again"
+        ) from error
+
+
+def heal(out: Path) -> None:
+    """Finish every promotion in an output folder that a kill cut short. Only for when nobody writes there.
+
+    Raises:
+        StoreError: if the file system refuses a promotion.
+        OSError: if it refuses anything else.
+    """
+    for path in sorted((out / STAGING).glob("*")):
+        staged, place = SlideFolder(path), SlideFolder(out / SLIDES / path.name)
+        if staged.complete:
+            promote(staged, place)
+        elif staged.replaced.is_dir() and not place.path.exists():
+            staged.replaced.replace(place.path)
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:

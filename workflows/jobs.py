@@ -40,7 +40,7 @@ from pipeline.tissue import TissueMask, find_tissue
 from pipeline.trust import MAX_UNREADABLE, BlockFacts, SlideTrust
 from workflows.checksums import write_with_checksums
 from workflows.config import PIXEL_SETTINGS, RunSettings
-from workflows.folders import SlideFolder, is_temporary, read_json, write_atomic, write_json
+from workflows.folders import SlideFolder, is_temporary, promote, read_json, sweep, write_atomic, write_json
 from workflows.inference import ServedPredictor
 from workflows.task import Prepared, RunContext, StepJob
 from workflows.versions import versions
@@ -60,10 +60,13 @@ _OPEN_SLIDES = 4
 
 
 def prepare_slide(job: StepJob) -> Prepared:
-    """Open a slide, find its tissue, plan its tiles and lay out its stores; or find all that done.
+    """Open a slide, find its tissue, plan its tiles and lay out its stores in staging; or find all that done.
+
+    A result that stands in ``slides/`` is not touched.
 
     Raises:
         SlideError: if the slide cannot be opened, read or believed.
+        StoreError: if a file of the slide cannot be read or written.
     """
     run, folder = job.run, job.run.folder(job.step.slide_id)
     reader = open_slide(job.entry.path, slide_id=job.step.slide_id, mpp=job.entry.mpp)
@@ -73,19 +76,38 @@ def prepare_slide(job: StepJob) -> Prepared:
         key = run.key(content, written, job.entry.mpp)
         if (read_json(folder.summary) or {}).get("key") == key and folder.complete:
             return Prepared(key, False, True, (), (), content)
-        described = read_json(folder.plan) or {}
-        if described.get("key") == key and folder.mask.exists() and folder.heat.exists():
-            plan, fresh = TilePlan.from_json(described["plan"]), False
-        else:
-            plan, fresh = _plan_slide(reader, key, written, run, folder), True
+        before = _planned_before(key, run.staging(job.step.slide_id), folder)
+        plan = before or _plan_slide(reader, key, written, run)
         keys, tiles_of = tuple(b.key for b in plan.blocks), tuple(len(b.tiles) for b in plan.blocks)
-        return Prepared(key, fresh, False, keys, tiles_of, content)
+        return Prepared(key, before is None, False, keys, tiles_of, content)
     finally:
         reader.close()
 
 
-def _plan_slide(reader: SlideReader, key: str, written: str, run: RunContext, folder: SlideFolder) -> TilePlan:
+def _planned_before(key: str, staged: SlideFolder, folder: SlideFolder) -> TilePlan | None:
+    """Plan that an earlier run made under the same key, and whose masks are laid out; None if there is none.
+
+    The slide goes on in staging; or in the result's own folder, where all blocks are done and only a measured file has
+    gone.
+    """
+    if plan := _plan_of(key, staged):
+        sweep(staged.path)
+        return plan
+    if folder.facts.exists() and (plan := _plan_of(key, folder)):
+        staged.remove()
+        return plan
+    return None
+
+
+def _plan_of(key: str, folder: SlideFolder) -> TilePlan | None:
+    described = read_json(folder.plan) or {}
+    laid_out = described.get("key") == key and folder.mask.exists() and folder.heat.exists()
+    return TilePlan.from_json(described["plan"]) if laid_out else None
+
+
+def _plan_slide(reader: SlideReader, key: str, written: str, run: RunContext) -> TilePlan:
     info = reader.info
+    folder = run.staging(info.slide_id)
     spec = run.settings.tissue
     mpp = max(spec.mpp, run.card.mpp)  # never finer than the label map, so that every planned block has a label
     overview, overview_frame = read_overview(reader, mpp)
@@ -129,7 +151,7 @@ def _stain_amounts(reader: SlideReader, plan: TilePlan) -> Amounts | None:
 def segment_block_job(job: StepJob) -> int:
     """Segment one block; write what is to be known of it, then its shard. Returns the number of its tiles."""
     run, step = job.run, job.step
-    folder = run.folder(step.slide_id)
+    folder = run.staging(step.slide_id)
     assert step.block is not None  # noqa: S101 - the schedule gives every 'segment' its block
     planned_ns = folder.plan.stat().st_mtime_ns
     plan, tissue, stain, store = _open_results(folder, planned_ns)
@@ -143,16 +165,28 @@ def segment_block_job(job: StepJob) -> int:
 
 
 def finish_slide(job: StepJob) -> None:
-    """Build the pyramid, measure, draw the preview; ``summary.json`` comes last and makes the slide done.
+    """Measure a slide whose blocks are done, and put its result in its place.
+
+    Twice is as good as once: a process that dies after the promotion has its step repeated.
 
     Raises:
         UnreadableTissueError: if too much of the tissue could not be read.
         StoreError: if the masks cannot be read or written.
     """
+    place = job.run.folder(job.step.slide_id)
+    folder = job.run.under_way(job.step.slide_id)
+    if not folder.complete:
+        _complete(job, folder)
+    if folder != place:
+        promote(folder, place)
+
+
+def _complete(job: StepJob, folder: SlideFolder) -> None:
+    """Build the pyramid, measure, draw the preview; ``summary.json`` comes last and makes the slide done."""
     run = job.run
-    folder = run.folder(job.step.slide_id)
     described = read_json(folder.plan)
-    assert described is not None  # noqa: S101 - 'finish' follows 'prepare'
+    if described is None:
+        raise StoreError(f"{folder.plan} has gone while the run was using it; run the same command again")
     plan = TilePlan.from_json(described["plan"])
     facts = _block_facts(folder, plan)
     trust = SlideTrust.of(facts.values())

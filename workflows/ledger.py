@@ -54,6 +54,7 @@ class Ledger:
         self._seconds: dict[_Content, float] = defaultdict(float)
         self._failed: dict[str, Failed] = {}
         self._planned: set[str] = set()
+        self._done: dict[str, str] = {}  # keys of slides of which being done is the last that was noted
         self._attempts: dict[str, int] = defaultdict(int)
         try:
             self._read()
@@ -73,6 +74,10 @@ class Ledger:
     def failure(self, slide_id: str) -> Failed | None:
         """How a slide failed when it was last tried; None if it did not."""
         return self._failed.get(slide_id)
+
+    def is_done(self, slide_id: str, key: str) -> bool:
+        """Whether the last that was noted of a slide is that it is done under its key."""
+        return self._done.get(slide_id) == key
 
     def has_planned(self, slide_id: str) -> bool:
         """Whether a slide has been opened and planned, in whatever run."""
@@ -155,11 +160,14 @@ class Ledger:
         if line["event"] == "start":
             return
         slide_id, key = line["slide_id"], line["key"]
+        self._done.pop(slide_id, None)
         if line["event"] == "failed":
             self._failed.setdefault(slide_id, Failed(key, line["reason"], line["message"]))
             self._attempts[slide_id] = line["attempt"]
             return
         content = slide_id, key
+        if line["event"] == "finish":
+            self._done[slide_id] = key
         if line["event"] == "finish" or line.get("fresh"):
             self._blocks.pop(content, None)
         if line.get("fresh"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.errors import StoreError, UsageError
 from pipeline.slides.find import SlideEntry
 from workflows.engines.base import ENGINE_LOST, OUTPUT_LOST, Failure
-from workflows.folders import SlideFolder, read_json, sweep, write_atomic
+from workflows.folders import SLIDES, STAGING, SlideFolder, read_json, sweep, write_atomic
 from workflows.lease import Lease
 from workflows.schedule import Step
 
@@ -33,8 +33,8 @@ def check_free(out: Path) -> None:
     if _is_ledger(out / "ledger.jsonl") or _is_report(out / "run.json"):
         return
     foreign = [name for name in _WRITTEN if (out / name).exists()]
-    if (out / "slides").is_dir() and any((out / "slides").iterdir()):
-        foreign.append("a folder slides with something in it")
+    folders = [name for name in (SLIDES, STAGING) if (out / name).is_dir() and any((out / name).iterdir())]
+    foreign += [f"a folder {name} with something in it" for name in folders]
     if foreign:
         raise UsageError(
             f"--out {out} holds {', '.join(foreign)}, and no run of noctile has been there: it would overwrite what is "
@@ -112,8 +112,8 @@ class Places:
         except OSError as error:
             return f"{self._out} cannot be reached: {error.strerror or error}"
 
-    def note_failure(self, folder: SlideFolder, step: Step, failure: Failure) -> None:
-        """Leave word of why a slide failed: in its folder, or in ``failures/`` where it has none.
+    def note_failure(self, step: Step, failure: Failure) -> None:
+        """Write the report of a slide that failed to ``failures/``.
 
         Raises:
             StoreError: if the file system refuses.
@@ -123,21 +123,24 @@ class Places:
             f"slide: {step.slide_id}\nreason: {failure.reason}\nmessage: {failure.message}\n"
             f"step: {step.kind}{block}\n\n{failure.traceback}"
         )
-        path = folder.failure if folder.path.is_dir() else self._elsewhere(folder)
+        path = self._report(step.slide_id)
         write_atomic(path, lambda p: p.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
     def clean(self, folder: SlideFolder) -> None:
-        """Remove what a slide that is done needs no more: why it failed before, files of killed writers.
+        """Remove what a slide that is done needs no more.
+
+        That is reports of its failures, files of killed writers and the result that it has replaced.
 
         Raises:
             OSError: if the file system refuses.
         """
-        for path in (folder.failure, self._elsewhere(folder)):
+        for path in (folder.failure, self._report(folder.path.name)):
             path.unlink(missing_ok=True)
         sweep(folder.path)
+        folder.settle()
 
-    def _elsewhere(self, folder: SlideFolder) -> Path:
-        return self._out / "failures" / f"{folder.path.name}.txt"
+    def _report(self, slide_id: str) -> Path:
+        return self._out / "failures" / f"{slide_id}.txt"
 
 
 def seen(path: Path) -> list[int] | None:

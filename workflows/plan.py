@@ -1,8 +1,8 @@
 """The preflight of a night: every slide is opened, its tissue found and its tiles planned; nothing is predicted.
 
-What it writes is what the run would write first, under the same lease and in the same ledger, so the run goes on from
-there: a slide that is planned is not planned again, and one that failed here has failed. A short calibration then
-shows a few real tiles to the model, for the hours that the night will take.
+What it writes is what the run would write first, in staging, under the same lease and in the same ledger, so
+the run goes on from there: a slide that is planned is not planned again, and one that failed here has failed. A
+short calibration then shows a few real tiles to the model, for the hours that the night will take.
 """
 
 import shutil
@@ -173,7 +173,10 @@ class NightPlan:
 
 
 def plan_night(entries: Sequence[SlideEntry], settings: RunSettings, out: Path, observe: Observer) -> NightPlan:
-    """Look at all slides before the night begins; leaves ``plan.csv`` and a plan of each slide in ``out``.
+    """Look at all slides before the night begins.
+
+    Leaves ``plan.csv`` in ``out``, and in staging a plan of each slide that is to be done. Results
+    that are done stay as they are, under these settings or others.
 
     Raises:
         UsageError: if nothing can be done for any slide, as in `workflows.segment.run_night`.
@@ -211,8 +214,7 @@ class _Preflight(Night):
         return []
 
     def _prepared(self, slide_id: str, prepared: Prepared, seconds: float) -> str:
-        if not prepared.finished:
-            self._ledger.prepared(slide_id, prepared.key, seconds, fresh=prepared.fresh)
+        self._note(slide_id, prepared, seconds)
         self._schedule.prepared(slide_id, (), finished=True)
         self._spent.pop(slide_id, None)
         slide = self._planned(slide_id, prepared)
@@ -221,7 +223,8 @@ class _Preflight(Night):
         return f"{slide_id}: {slide.predictions} tiles, {slide.tissue_area_mm2:.2f} mm2 of tissue"
 
     def _planned(self, slide_id: str, prepared: Prepared) -> PlannedSlide:
-        folder, entry = self._run.folder(slide_id), self._entries[slide_id]
+        run, entry = self._run, self._entries[slide_id]
+        folder = run.folder(slide_id) if prepared.finished else run.under_way(slide_id)
         described = read_json(folder.plan)
         if described is None:
             raise StoreError(f"{folder.plan} has gone while it was being used; run the same command again")
@@ -287,7 +290,7 @@ class _Look:
 
     def __call__(self) -> tuple[int, float]:
         run = self.run
-        plan, _, stain = read_plan(run.folder(self.entry.slide_id))
+        plan, _, stain = read_plan(run.under_way(self.entry.slide_id))
         predict = normalized(predictor(run), stain)
         batch_size = run.settings.batch_size or predict.batch_size
         middle = plan.blocks[len(plan.blocks) // 2].tiles

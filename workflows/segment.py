@@ -13,7 +13,7 @@ import platform
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import inf
@@ -35,7 +35,7 @@ from pipeline.tissue import TissueMask
 from workflows.config import WORKER_BYTES, RunSettings, cores, short_hash
 from workflows.engines.base import TIMEOUT, Engine, EngineLostError, Failure, Outcome
 from workflows.engines.serial import SerialEngine
-from workflows.folders import json_text, read_json, sweep, write_together
+from workflows.folders import STAGING, heal, json_text, read_json, sweep, write_together
 from workflows.gpu import GpuWatch
 from workflows.lease import Lease
 from workflows.ledger import Command, Ledger
@@ -157,6 +157,8 @@ def run_night(entries: Sequence[SlideEntry], settings: RunSettings, out: Path, o
         rows = night.rows()
         if unsaved := places.why_not_ours() or _write_tables(rows, run, start):
             stop.ask(unsaved, at_once=True)
+        with suppress(OSError):  # a slide that failed or was stopped is still in it
+            (out / STAGING).rmdir()
     if stop.reason is None and (lost := [row.slide_id for row in rows if row.status == "skipped"]):
         raise NoctileError(f"{len(lost)} slides have no outcome, {lost[0]} among them: a defect of Noctile, report it")
     return NightResult(rows, stop.reason, pace)
@@ -166,7 +168,7 @@ _STOPPING = f"stopping: {{}}; what is under way may end within {GRACE_S:.0f} s, 
 
 
 def hold(out: Path, stop: Stop) -> Lease:
-    """The output folder is ours, and what killed writers left in it is gone.
+    """Take the output folder; remove what killed writers left there, and finish their promotions.
 
     Raises:
         UsageError: if another run holds it, or it cannot be written.
@@ -174,8 +176,11 @@ def hold(out: Path, stop: Stop) -> Lease:
     try:
         lease = Lease(out, lambda why: stop.ask(why, at_once=True))
         sweep(out)
+        heal(out)
     except OSError as error:
         raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error
+    except StoreError as error:
+        raise UsageError(f"--out {out} cannot be written: {error}") from error
     return lease
 
 
@@ -333,12 +338,10 @@ class Night:
 
     def _prepared(self, slide_id: str, prepared: Prepared, seconds: float) -> str:
         self._keys[slide_id] = prepared.key
+        self._note(slide_id, prepared, seconds)
         if prepared.finished:
-            if self._ledger.failure(slide_id):  # it was done when its process died
-                self._ledger.finished(slide_id, prepared.key, seconds)
             self._schedule.prepared(slide_id, (), finished=True)
             return self._done(slide_id, " (already)")
-        self._ledger.prepared(slide_id, prepared.key, seconds, fresh=prepared.fresh)
         done = self._standing(slide_id, prepared)
         todo = {b: n for b, n in zip(prepared.blocks, prepared.tiles_of, strict=True) if b not in done}
         self._progress.planned += sum(todo.values())
@@ -347,9 +350,19 @@ class Night:
         kept = f", {stand} blocks stand from an earlier run" if stand else ""
         return f"{slide_id}: {sum(todo.values())} tiles in {len(todo)} blocks{kept}"
 
+    def _note(self, slide_id: str, prepared: Prepared, seconds: float) -> None:
+        """Write to the ledger that a slide is prepared; or that it is done, if that is not its last word.
+
+        Another word is last where the run died too soon, or another setting was planned or begun since.
+        """
+        if not prepared.finished:
+            self._ledger.prepared(slide_id, prepared.key, seconds, fresh=prepared.fresh)
+        elif not self._ledger.is_done(slide_id, prepared.key):
+            self._ledger.finished(slide_id, prepared.key, seconds)
+
     def _standing(self, slide_id: str, prepared: Prepared) -> set[tuple[int, int]]:
         """Blocks that an earlier run has done."""
-        folder = self._run.folder(slide_id)
+        folder = self._run.under_way(slide_id)
         if folder.facts.exists():  # written when all of them were
             return set(prepared.blocks)
         return {b for b in self._ledger.blocks_done(slide_id, prepared.key) if folder.block_facts(b).exists()}
@@ -357,10 +370,11 @@ class Night:
     def _done(self, slide_id: str, how: str = "") -> str:
         folder = self._run.folder(slide_id)
         summary = read_json(folder.summary)
-        if summary is None:
+        key = self._keys.pop(slide_id)
+        if summary is None or summary["key"] != key:
             raise StoreError(f"{folder.summary} has gone while the run was using it; run the same command again")
         self._places.clean(folder)
-        key = self._keys.pop(slide_id)
+        self._run.staging(slide_id).remove()
         self._spent.pop(slide_id, None)
         seconds = round(self._ledger.seconds(slide_id, key), 1)
         self._progress.rows[slide_id] = self._row(slide_id, "done", "", summary, seconds)
@@ -382,7 +396,7 @@ class Night:
             return ""
         first = self._look.failed(slide_id) or self._schedule.failed(slide_id)
         if first:  # before the ledger: if this run is killed in between, the slide is tried again, and not left without
-            self._places.note_failure(self._run.folder(slide_id), step, failure)
+            self._places.note_failure(step, failure)
         self._ledger.failed(step.kind, slide_id, self._failure_key(slide_id), failure, seconds, first=first)
         return self._end_failed(slide_id, failure) if first else ""
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pipeline.errors import UsageError
 from pipeline.texts import as_meant
-from workflows.folders import SlideFolder, read_json
+from workflows.folders import SLIDES, STAGING, SlideFolder, read_json
 from workflows.lease import NAME, STALE_S, Holder, read_lease
 
 WINDOW_S = 300.0
@@ -242,14 +242,15 @@ def current_run(out: Path) -> Run | None:
 
 def _failed(out: Path, slide_id: str, slide: _Slide) -> FailedSlide:
     failure = slide.failure
-    reports = (SlideFolder(out / "slides" / slide_id).failure, out / "failures" / f"{slide_id}.txt")
+    reports = (out / "failures" / f"{slide_id}.txt", SlideFolder(out / SLIDES / slide_id).failure)
     report = next((path.relative_to(out).as_posix() for path in reports if path.exists()), "ledger.jsonl")
     return FailedSlide(slide_id, failure["reason"], failure["message"], failure["attempt"], report)
 
 
 def _tiles(out: Path, slide_id: str) -> dict[Block, int]:
-    """Predictions of each block of a slide that is planned; empty if its plan has gone."""
-    described = read_json(SlideFolder(out / "slides" / slide_id).plan) or {"plan": {"blocks": []}}
+    """Predictions of each block of a slide that is under way or done; empty if its plan has gone."""
+    plans = (read_json(SlideFolder(out / place / slide_id).plan) for place in (STAGING, SLIDES))
+    described: dict[str, Any] = next(filter(None, plans), {"plan": {"blocks": []}})
     return {
         (block["row"], block["col"]): sum(stop - start for _, start, stop in block["tiles"])
         for block in described["plan"]["blocks"]

@@ -10,7 +10,7 @@ from pipeline.models.card import ModelCard, Predictor
 from pipeline.models.load import Backend
 from pipeline.slides.find import SlideEntry
 from workflows.config import RunSettings, short_hash
-from workflows.folders import SlideFolder
+from workflows.folders import SLIDES, STAGING, SlideFolder
 from workflows.schedule import Step
 
 
@@ -43,8 +43,20 @@ class RunContext:
     servers: Mapping[str, str] = field(default_factory=dict)
 
     def folder(self, slide_id: str) -> SlideFolder:
-        """Where a slide's results stand."""
-        return SlideFolder(Path(self.out) / "slides" / slide_id)
+        """Folder of a slide's result once it is done."""
+        return SlideFolder(Path(self.out) / SLIDES / slide_id)
+
+    def staging(self, slide_id: str) -> SlideFolder:
+        """Folder in which a slide's next result is made."""
+        return SlideFolder(Path(self.out) / STAGING / slide_id)
+
+    def under_way(self, slide_id: str) -> SlideFolder:
+        """Folder of a slide that is prepared and not done.
+
+        It is staging, or the result's own folder if all blocks are done and only a measured file has gone.
+        """
+        staged = self.staging(slide_id)
+        return staged if staged.plan.exists() else self.folder(slide_id)
 
     def key(self, fingerprint: str, modified: str, mpp: tuple[float, float] | None) -> str:
         """Content key of a slide in this run.

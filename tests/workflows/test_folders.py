@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.errors import StoreError
-from workflows.folders import SlideFolder, read_json, sweep, write_atomic, write_json, write_together
+from workflows.folders import SlideFolder, heal, promote, read_json, sweep, write_atomic, write_json, write_together
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -57,3 +57,50 @@ def test_sweeping_removes_what_killed_writers_left_and_nothing_else(tmp_path):
         (tmp_path / name).write_text("x")
     sweep(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "my.5.tmp.json", "summary.json"]
+
+
+def slide(path, text):
+    """A complete result of one slide, with so much in each file."""
+    folder = SlideFolder(path)
+    for file in (*folder.everything, folder.checksums):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    for image in (folder.mask, folder.heat):
+        image.unlink()
+        image.mkdir()
+    return folder
+
+
+def test_a_new_result_takes_the_place_of_the_old_one_and_its_foreign_files(tmp_path):
+    old, new = slide(tmp_path / "slides" / "a", "old"), slide(tmp_path / ".staging" / "a", "new")
+    (old.path / "my notes.txt").write_text("mine")
+    (old.path / ".summary.123.tmp.json").write_text("left by a killed writer")
+    (old.path / "preview.txt").write_text("mine too")
+    (new.path / "preview.txt").write_text("and newer")
+    promote(new, old)
+    assert not new.path.exists()
+    assert old.complete
+    assert {old.summary.read_text(), old.checksums.read_text()} == {"new"}
+    assert (old.path / "my notes.txt").read_text() == "mine"
+    assert (old.path / "preview.txt").read_text() == "and newer"
+    assert [p.read_text() for p in old.replaced.iterdir()] == ["mine too"]  # two of one name: both are kept
+
+
+def test_a_promotion_that_the_disk_refuses_is_an_error_that_names_both_folders(tmp_path):
+    new = slide(tmp_path / ".staging" / "a", "new")
+    (tmp_path / "slides").write_text("in the way")
+    with pytest.raises(StoreError, match=r"\.staging/a cannot be moved to .*slides/a"):
+        promote(new, SlideFolder(tmp_path / "slides" / "a"))
+
+
+def test_healing_puts_a_complete_result_in_its_place_and_an_old_one_back_where_the_new_one_is_damaged(tmp_path):
+    for name in "ab":
+        slide(tmp_path / ".staging" / name, "new")
+        slide(tmp_path / ".staging" / name / ".replaced", "old")
+    (tmp_path / ".staging" / "b" / "summary.json").unlink()
+    (tmp_path / ".staging" / "c").mkdir()
+    (tmp_path / "slides").mkdir()
+    heal(tmp_path)
+    found = {p.parent.name: p.read_text() for p in tmp_path.glob("slides/*/summary.json")}
+    assert found == {"a": "new", "b": "old"}
+    assert sorted(p.name for p in (tmp_path / ".staging").iterdir()) == ["b", "c"]

@@ -131,3 +131,12 @@ def test_cut_anywhere_it_still_opens_and_takes_new_lines(tmp_path_factory, cut):
     ledger = Ledger(path)
     assert ledger.blocks_done("a", "k1") == before | {(7, 7)}
     ledger.close()
+
+
+def test_a_slide_is_done_under_the_key_under_which_it_was_finished_until_it_is_planned_under_another(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.finished("a", "k1", 1.0)
+    assert (ledger.is_done("a", "k1"), ledger.is_done("a", "k2"), ledger.is_done("b", "k1")) == (True, False, False)
+    ledger.prepared("a", "k2", 1.0, fresh=True)
+    assert not ledger.is_done("a", "k1")
+    ledger.close()

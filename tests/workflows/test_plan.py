@@ -114,7 +114,9 @@ class TestWhatItFinds:
         assert {line["event"] for line in ledger(tmp_path)} == {"start", "prepare", "failed"}
         assert not (tmp_path / "slides.csv").exists()
         for name in ("a", "b"):
-            folder = SlideFolder(tmp_path / "slides" / name)
+            assert not (tmp_path / "slides" / name).exists()
+            folder = SlideFolder(tmp_path / ".staging" / name)
+            assert folder.mask.exists()
             assert not folder.summary.exists()
             assert not list(folder.mask.glob("labels/classes/*/c/**/*"))
 
@@ -140,7 +142,7 @@ class TestRunUsesThePlan:
     def test_the_night_plans_no_slide_again_and_ends_as_without_a_plan(self, slides, model, tmp_path):
         entries = found(slides, "a.tif", "glass.tif", "nompp.tif")
         planned(entries, tmp_path / "planned", model)
-        before = (tmp_path / "planned" / "slides" / "a" / "plan.json").stat().st_mtime_ns
+        before = (tmp_path / "planned" / ".staging" / "a" / "plan.json").stat().st_mtime_ns
         for out in ("planned", "fresh"):
             run_night(entries, settings(model), tmp_path / out, lambda progress, say: None)
         assert (tmp_path / "planned" / "slides" / "a" / "plan.json").stat().st_mtime_ns == before

@@ -1,0 +1,265 @@
+"""A result that is done stands until a complete one replaces it, whatever is planned, begun or killed."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from standins import small_slide
+
+from pipeline.errors import SlideReadError
+from pipeline.segment import segment_block
+from pipeline.slides.find import find_slides
+from workflows import plan as plan_module
+from workflows.config import RunSettings
+from workflows.engines.base import attempt
+from workflows.engines.serial import SerialEngine
+from workflows.folders import SlideFolder
+from workflows.plan import NightPlan, plan_night
+from workflows.segment import NightResult, run_night
+from workflows.status import read_status
+from workflows.verify import verify_slide
+
+OTHER = {"overlap_px": 0}
+"""Another setting, under which every slide is done anew."""
+
+
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch):
+    monkeypatch.setattr(plan_module, "CALIBRATION_S", 0.05)
+
+
+@pytest.fixture
+def slides(tmp_path) -> Path:
+    (folder := tmp_path / "archive").mkdir()
+    for seed, name in enumerate("ab"):
+        small_slide(folder / f"{name}.tif", seed=seed, height=1000, width=1100)
+    return folder
+
+
+@pytest.fixture
+def out(slides, model, tmp_path) -> Path:
+    """A finished run, and a file of the user's in a slide's folder."""
+    run(slides, tmp_path / "out", model)
+    (tmp_path / "out" / "slides" / "a" / "my notes.txt").write_text("keep me")
+    return tmp_path / "out"
+
+
+def settings(model: Path, **more) -> RunSettings:
+    return RunSettings(model=str(model), **{"engine": "serial", "block_px": 480, "device": "cpu", **more})
+
+
+def run(slides: Path, out: Path, model: Path, observe=lambda progress, say: None, **more) -> NightResult:
+    return run_night(find_slides([slides], None, None), settings(model, **more), out, observe)
+
+
+def plan(slides: Path, out: Path, model: Path, **more) -> NightPlan:
+    entries = find_slides([slides], None, None)
+    return plan_night(entries, settings(model, **more), out, lambda progress, say: None)
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Every file of every result, and the cohort's table."""
+    files = [*(out / "slides").rglob("*"), out / "slides.csv"]
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(files) if p.is_file()}
+
+
+def results_of(out: Path, slide_id: str) -> dict[str, bytes]:
+    """Every file of the result of one slide."""
+    return {name: data for name, data in contents(out).items() if name.startswith(f"slides/{slide_id}/")}
+
+
+def keys(out: Path) -> dict[str, str]:
+    """Key of the result of each slide."""
+    return {p.parent.name: json.loads(p.read_text())["key"] for p in out.glob("slides/*/summary.json")}
+
+
+def same_results(a: Path, b: Path) -> None:
+    """Compare results, but for the note and the column of seconds."""
+    one, other = (contents(out) for out in (a, b))
+    for files in (one, other):
+        files.pop("slides.csv")
+        files.pop("slides/a/my notes.txt", None)
+    assert one.keys() == other.keys()
+    assert [name for name in one if one[name] != other[name]] == []
+
+
+class TestPlan:
+    def test_a_plan_with_another_setting_changes_no_result(self, slides, out, model):
+        before = contents(out)
+        night = plan(slides, out, model, block_px=960)
+        assert [slide.state for slide in night.slides] == ["ready", "ready"]
+        assert night.left > 0
+        assert contents(out) == before
+
+    def test_a_plan_changes_no_result_of_a_slide_that_was_touched(self, slides, out, model):
+        before = contents(out)
+        os.utime(slides / "a.tif", (1, 1))
+        assert [slide.state for slide in plan(slides, out, model).slides] == ["ready", "done"]
+        assert contents(out) == before
+
+    def test_a_run_goes_on_from_a_plan_with_another_setting_and_ends_as_a_fresh_one(self, slides, out, model, tmp_path):
+        plan(slides, out, model, **OTHER)
+        planned = (out / ".staging" / "a" / "plan.json").stat().st_mtime_ns
+        run(slides, out, model, **OTHER)
+        assert (out / "slides" / "a" / "plan.json").stat().st_mtime_ns == planned
+        run(slides, tmp_path / "fresh", model, **OTHER)
+        same_results(out, tmp_path / "fresh")
+
+    def test_after_a_plan_with_another_setting_the_first_run_is_still_done(self, slides, out, model):
+        before = contents(out)
+        plan(slides, out, model, **OTHER)
+        assert read_status(out).done == 0
+        assert [slide.state for slide in plan(slides, out, model).slides] == ["done", "done"]
+        assert read_status(out).done == 2
+        plan(slides, out, model, **OTHER)
+        assert run(slides, out, model).exit_code == 0
+        assert read_status(out).done == 2
+        assert contents(out).keys() == before.keys()
+        assert not (out / ".staging").exists()
+
+    def test_a_result_that_lost_its_summary_is_planned_as_predicted_and_left_as_it_is(self, slides, out, model):
+        (out / "slides" / "a" / "summary.json").unlink()
+        before = contents(out)
+        night = plan(slides, out, model)
+        assert [(slide.state, slide.predictions_left) for slide in night.slides] == [("ready", 0), ("done", 0)]
+        assert contents(out) == before
+
+
+class TestRun:
+    @pytest.mark.parametrize("after", [1, 3, 5, 8])
+    def test_a_run_with_another_setting_that_is_stopped_leaves_whole_results(self, slides, out, model, tmp_path, after):
+        before, old, calls = contents(out), keys(out), []
+
+        def interrupt(progress, say):
+            calls.append(say)
+            if len(calls) == after:
+                raise KeyboardInterrupt
+
+        stopped = run(slides, out, model, interrupt, **OTHER)
+        assert stopped.exit_code == 3
+        replaced = {row.slide_id for row in stopped.rows if row.status == "done"}
+        assert {name for name, key in keys(out).items() if key != old[name]} == replaced
+        for slide_id in {"a", "b"} - replaced:
+            assert results_of(out, slide_id) == {name: before[name] for name in before if f"/{slide_id}/" in name}
+        assert [verify_slide(SlideFolder(out / "slides" / name), None).faults for name in "ab"] == [(), ()]
+
+        assert run(slides, out, model, **OTHER).exit_code == 0
+        run(slides, tmp_path / "fresh", model, **OTHER)
+        same_results(out, tmp_path / "fresh")
+        assert (out / "slides" / "a" / "my notes.txt").read_text() == "keep me"
+        assert not (out / ".staging").exists()
+
+    def test_a_result_that_is_done_anew_replaces_the_old_one_and_keeps_foreign_files(
+        self, slides, out, model, tmp_path
+    ):
+        (out / "slides" / "a" / "mine").mkdir()
+        (out / "slides" / "a" / "mine" / "outline.geojson").write_text("{}")
+        run(slides, out, model, **OTHER)
+        assert (out / "slides" / "a" / "mine" / "outline.geojson").read_text() == "{}"
+        assert (out / "slides" / "a" / "my notes.txt").read_text() == "keep me"
+        assert not (out / "slides" / "a" / ".replaced").exists()
+
+    def test_a_slide_that_fails_under_another_setting_keeps_its_result(self, slides, out, model, monkeypatch):
+        def broken(reader, plan, block, *rest):
+            if plan.slide_id == "a":
+                raise SlideReadError("slide a: planted fault")
+            return segment_block(reader, plan, block, *rest)
+
+        before = results_of(out, "a")
+        with monkeypatch.context() as patch:
+            patch.setattr("workflows.jobs.segment_block", broken)
+            assert run(slides, out, model, **OTHER).exit_code == 1
+        assert results_of(out, "a") == before
+        assert "planted fault" in (out / "failures" / "a.txt").read_text()
+        assert read_status(out).failed[0].report == "failures/a.txt"
+        assert run(slides, out, model, **OTHER, retry_failed=True).exit_code == 0
+        assert not (out / "failures" / "a.txt").exists()
+
+    def test_half_a_result_of_an_earlier_version_is_replaced_when_the_new_one_is_complete(
+        self, slides, out, model, tmp_path
+    ):
+        """Such a version worked in ``slides/``; its folder has a plan and blocks, and no summary."""
+        for name in ("summary.json", "checksums.json", "blocks.json", "tiles.parquet", "preview.jpg"):
+            (out / "slides" / "a" / name).unlink()
+        (out / "slides" / "a" / "blocks").mkdir()
+        (out / "slides" / "a" / "blocks" / "0.0.json").write_text("{}")
+        (out / "slides" / "a" / "failure.txt").write_text("it was killed")
+        assert run(slides, out, model).exit_code == 0
+        run(slides, tmp_path / "fresh", model)
+        same_results(out, tmp_path / "fresh")
+
+    def test_a_step_that_is_repeated_after_its_promotion_changes_nothing(
+        self, slides, out, model, tmp_path, monkeypatch
+    ):
+        """As when a worker dies before it could say that it has ended."""
+
+        class Twice(SerialEngine):
+            def run(self, next_job, stop):
+                return super().run(lambda: repeated(next_job()), stop)
+
+        def repeated(job):
+            if job and job.step.kind == "finish":
+                assert attempt(job).failure is None
+            return job
+
+        monkeypatch.setattr("workflows.segment.SerialEngine", Twice)
+        assert run(slides, out, model, **OTHER).exit_code == 0
+        monkeypatch.undo()
+        run(slides, tmp_path / "fresh", model, **OTHER)
+        same_results(out, tmp_path / "fresh")
+
+
+class KilledError(BaseException):
+    """What a kill is to a process, as far as its files are concerned."""
+
+
+@pytest.mark.parametrize("step", ["before", "between", "notes", "removal"])
+class TestKilledPromotion:
+    """One is killed when slide a is complete: before or between its two renames, or while the old result is removed."""
+
+    @pytest.fixture(autouse=True)
+    def _killed(self, slides, out, model, monkeypatch, step):
+        replace, clear = Path.replace, SlideFolder.clear
+        targets = {"before": ".replaced", "between": "slides/a", "notes": "slides/a/my notes.txt"}
+
+        def killed(path: Path, target: Path) -> Path:
+            if step in targets and str(target).endswith(f"/{targets[step]}"):
+                raise KilledError
+            return replace(path, target)
+
+        def killed_clear(folder) -> None:
+            if step == "removal" and folder.path.name == ".replaced":
+                raise KilledError
+            clear(folder)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", killed)
+            patch.setattr(SlideFolder, "clear", killed_clear)
+            with pytest.raises(KilledError):
+                run(slides, out, model, **OTHER)
+
+    def test_the_same_command_ends_with_a_complete_result_and_all_foreign_files(
+        self, slides, out, model, tmp_path, step
+    ):
+        assert run(slides, out, model, **OTHER).exit_code == 0
+        run(slides, tmp_path / "fresh", model, **OTHER)
+        same_results(out, tmp_path / "fresh")
+        assert (out / "slides" / "a" / "my notes.txt").read_text() == "keep me"
+        assert sorted(p.name for p in out.glob(".*")) == sorted(p.name for p in out.glob("slides/a/.*")) == []
+        predicted = [(line["slide_id"], line["key"], *line["block"]) for line in events(out, "segment")]
+        assert len(predicted) == len(set(predicted))
+
+    def test_any_other_command_ends_with_a_complete_result_too(self, slides, out, model, tmp_path, step):
+        plan(slides, out, model, block_px=960)
+        assert set(keys(out)) == {"a", "b"}
+        assert verify_slide(SlideFolder(out / "slides" / "a"), None).faults == ()
+        assert run(slides, out, model).exit_code == 0
+        run(slides, tmp_path / "fresh", model)
+        same_results(out, tmp_path / "fresh")
+        assert (out / "slides" / "a" / "my notes.txt").read_text() == "keep me"
+
+
+def events(out: Path, kind: str) -> list[dict]:
+    lines = map(json.loads, (out / "ledger.jsonl").read_text().splitlines())
+    return [line for line in lines if line["event"] == kind]
