@@ -74,3 +74,12 @@ def test_links_of_pages_lead_to_files(folder):
     assert pages
     broken = [f"{page.name} -> {link}" for page in pages for link in local_links(page) if not link.exists()]
     assert not broken
+
+
+def test_commands_of_results_name_files_that_exist():
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+    modules = [f"{name.replace('.', '/')}.py" for name in re.findall(r"python -m ([a-z_.]+)", results)]
+    paths = re.findall(r"tests/[a-z_/]+\.py", results)
+    assert modules
+    assert paths
+    assert [path for path in modules + paths if not (ROOT / path).is_file()] == []
