@@ -94,7 +94,7 @@ def run(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path 
 
     settings = load_settings(config, **options)
 
-    entries = find_slides(slides, manifest, settings.mpp)
+    entries = find_slides(slides, manifest, settings.mpp, warn=_print_warning)
     check_manifest(manifest, out)
     console = Console(file=cast("TextIO", _Screen(sys.stdout)))
     with _Display(console, len(entries)) as display:
@@ -118,7 +118,7 @@ def plan(slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path
 
     settings = load_settings(config, **options)
 
-    entries = find_slides(slides, manifest, settings.mpp)
+    entries = find_slides(slides, manifest, settings.mpp, warn=_print_warning)
     check_manifest(manifest, out)
     console = Console(file=cast("TextIO", _Screen(sys.stdout)))
     with _Display(console, len(entries)) as display:
@@ -263,6 +263,10 @@ def show(name: str) -> None:
     from pipeline.models.load import find_model, read_card
 
     click.echo(read_card(find_model(name)).model_dump_json(indent=2))
+
+
+def _print_warning(line: str) -> None:
+    click.echo(f"noctile: warning: {line}", err=True)
 
 
 class _Screen:

@@ -78,6 +78,15 @@ class TestRun:
         assert "unopenable" in text
         assert text.splitlines()[-1].startswith("1 done, 1 failed; ")
 
+    def test_a_folder_of_links_is_segmented_and_a_broken_link_named(self, slides, model, tmp_path):
+        (tmp_path / "cohort").mkdir()
+        (tmp_path / "cohort" / "case 7.tif").symlink_to(slides / "a.tif")
+        (tmp_path / "cohort" / "gone.tif").symlink_to(slides / "gone.tif")
+        code, text = serial(tmp_path / "cohort", tmp_path / "out", model)
+        assert code == 0, text
+        assert f"noctile: warning: {tmp_path}/cohort/gone.tif is left out: the link leads to" in text
+        assert [path.name for path in (tmp_path / "out" / "slides").iterdir()] == ["case 7"]
+
     def test_all_failed_is_exit_2(self, model, tmp_path):
         (tmp_path / "broken.svs").write_bytes(b"no slide")
         assert serial(tmp_path / "broken.svs", tmp_path / "out", model)[0] == 2
@@ -157,7 +166,7 @@ class TestRun:
         assert "smaller block_px" in text
 
     def test_ctrl_c_before_the_night_has_begun_is_no_failed_slide(self, slides, model, tmp_path, monkeypatch):
-        def interrupted(*_: object) -> None:
+        def interrupted(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
         monkeypatch.setattr("pipeline.slides.find.find_slides", interrupted)

@@ -89,7 +89,7 @@ def annotate(
     Raises:
         UsageError: if there is nothing to read, or ``out`` cannot be written or would overwrite what is read.
     """
-    entries = find_slides(slides, None, mpp, images=True)
+    entries = find_slides(slides, None, mpp, images=True, warn=say)
     _check_out(out, entries)
     rows = []
     for entry in entries:

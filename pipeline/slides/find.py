@@ -1,19 +1,19 @@
 """From what the call names to the slides of a run: files, folders, globs and a manifest."""
 
-import glob
 import hashlib
 import os
 import re
+import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from pipeline.errors import UsageError
 from pipeline.slides.dicom import DicomHeader, read_header
 from pipeline.slides.image import IMAGE_SUFFIXES
 from pipeline.slides.manifest import MAX_ID_BYTES, ManifestRow, one_name, read_manifest, why_unsafe, why_unspeakable
+from pipeline.slides.search import FileSearch, real
 
 _DICOM_SUFFIX = ".dcm"
 
@@ -27,6 +27,12 @@ Plain images (.png, .jpg) are not: beside slides they are previews, thumbnails a
 """
 
 _HASH_CHARS = 8
+
+_MRXS_INDEX = "Slidedat.ini"
+"""File in the data folder of an .mrxs file without which the slide does not open."""
+
+_SHOWN_PROBLEMS = 5
+"""Most reasons that an error lists when no slide was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +57,22 @@ class SlideEntry:
 
 
 def find_slides(
-    arguments: Sequence[str | Path], manifest: Path | None, mpp: float | None, *, images: bool = False
+    arguments: Sequence[str | Path],
+    manifest: Path | None,
+    mpp: float | None,
+    *,
+    images: bool = False,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> list[SlideEntry]:
     """The slides that a call names, each once, sorted by slide_id.
 
     Without a manifest the slides are what the arguments name; without arguments they are the manifest's rows, whether
     the files exist or not; with both, the manifest says more about slides among the arguments.
+
+    Links to files and folders are followed. A slide that a link leads to is named after the link.
+    Several paths that lead to one file are one slide, named after the first path in sorted order.
+    A broken link, a link in a circle or an unreadable folder is left out with a warning, also
+    where it is an argument.
 
     Args:
         arguments: files (taken whatever their name), folders (searched with their subfolders; hidden ones are not) and
@@ -65,6 +81,7 @@ def find_slides(
         manifest: a CSV file, see `read_manifest`.
         mpp: size of a level-0 pixel (um) for slides without one in the manifest; None leaves it to the file.
         images: take the plain images in folders too.
+        warn: called with a line for each path that is left out, or is another name of a slide.
 
     Raises:
         UsageError: if there is nothing to read, an argument matches no slide, or the manifest cannot be used.
@@ -72,12 +89,12 @@ def find_slides(
     rows = read_manifest(manifest) if manifest else []
     if not arguments and not rows:
         raise UsageError("no slides: name files, folders or globs, or a manifest")
-    pairs = _annotated(_found(arguments, images), rows) if arguments else _listed(rows)
+    pairs = _annotated(_found(arguments, images, warn), rows) if arguments else _listed(rows)
     given = None if mpp is None else (mpp, mpp)
     entries = [
-        SlideEntry(slide_id, path, row.mpp or given, row.patient_id, row.group, row.extra)
+        SlideEntry(slide_id, _with_data(path), row.mpp or given, row.patient_id, row.group, row.extra)
         if row
-        else SlideEntry(slide_id, path, given, None, None, ())
+        else SlideEntry(slide_id, _with_data(path), given, None, None, ())
         for slide_id, (path, row) in zip(_unique_ids(pairs), pairs, strict=True)
     ]
     return sorted(entries, key=lambda entry: entry.slide_id)
@@ -86,57 +103,57 @@ def find_slides(
 _Pair = tuple[Path, ManifestRow | None]
 
 
-def _found(arguments: Sequence[str | Path], images: bool) -> list[Path]:
-    """The slide files that arguments name, absolute, sorted, each file and each DICOM series once."""
+def _found(arguments: Sequence[str | Path], images: bool, warn: Callable[[str], None]) -> list[Path]:
+    """The slide files that arguments name, absolute, sorted, each file and DICOM series once."""
+    matches: list[Path] = []
+    problems: dict[Path, str] = {}
+    for argument in arguments:
+        search = FileSearch((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES) if images else SLIDE_SUFFIXES)
+        matches += (path.absolute() for path in _match(str(argument), images, search))
+        problems |= search.problems
+    files, renamed = _once(sorted(matches))
+    if not files:
+        raise UsageError("no slides: " + "; ".join([*problems.values()][:_SHOWN_PROBLEMS]))
+    for line in (*problems.values(), *renamed):
+        warn(line)
+    return _one_per_series(files)
+
+
+def _once(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
+    """The first path to each file, and a line for each path that has another name than the first.
+
+    Raises:
+        UsageError: if a path cannot stand in a table.
+    """
     files: dict[Path, Path] = {}
-    for path in sorted(path.absolute() for argument in arguments for path in _match(str(argument), images)):
+    lines = []
+    for path in paths:
         if reason := why_unspeakable(str(path)):
             raise UsageError(f"slide {str(path)!a}: its name {reason}; rename the file or its folder, or leave it out")
-        files.setdefault(_real(path), path)
-    return _one_per_series(files.values())
+        first = files.setdefault(real(path), path)
+        if first.stem != path.stem:
+            lines.append(f"{path} is the same file as {first}. They are one slide, named after {first.name}")
+    return list(files.values()), lines
 
 
-def _match(argument: str, images: bool) -> list[Path]:
+def _match(argument: str, images: bool, search: FileSearch) -> list[Path]:
+    """The files that one argument names; none where the search has found a problem instead."""
     if not argument:
         raise UsageError("one of the slides is an empty name; a shell variable without a value, perhaps")
     try:
         path = Path(argument).expanduser()
+        if search.is_broken_link(path):
+            return []
         if path.is_file():
             return [path]
     except (OSError, RuntimeError) as error:  # a name that is too long; ~ of nobody
         raise UsageError(f"{argument!r:.200} cannot be looked for: {error}"[:400]) from error
-    suffixes = (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES) if images else SLIDE_SUFFIXES
-    if paths := _below(path, suffixes):
-        return paths
-    ignored = [] if images else _below(path, IMAGE_SUFFIXES)
-    raise UsageError(f"{argument!r} matches no slide: {_nothing(ignored)}")
-
-
-def _below(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """The files of a folder or a glob whose names end as slides' do; the glob's own ending counts as one."""
-    if path.is_dir():
-        return list(_walk(path, suffixes))
-    hits = list(_glob(path))
-    is_companion = cache(_is_companion)
-    hits = [hit for hit in hits if not any(map(is_companion, [hit, *hit.parents]))]
-    asked = (path.suffix.lower(),) if path.suffix.lower() in IMAGE_SUFFIXES else ()
-    paths = [hit for hit in hits if hit.is_file() and _ends(hit, (*suffixes, *asked))]
-    return paths + [slide for hit in hits if hit.is_dir() for slide in _walk(hit, suffixes)]
-
-
-def _glob(pattern: Path) -> Iterator[Path]:
-    """What a glob matches, hidden ones not. Its ``**`` follows no links, which may go round; `glob.glob` does."""
-    first = next((k for k, part in enumerate(pattern.parts) if glob.has_magic(part)), None)
-    if first is None:
-        return
-    root, below = Path(*pattern.parts[:first]), pattern.parts[first:]
-    hidden = any(part.startswith(".") for part in below)
-    try:
-        for hit in root.glob(str(Path(*below))):
-            if hidden or not any(part.startswith(".") for part in hit.relative_to(root).parts):
-                yield hit
-    except (OSError, ValueError) as error:  # no permission; ** beside other letters
-        raise UsageError(f"{str(pattern)!r} cannot be looked for: {error}") from error
+    own = (path.suffix.lower(),) if path.suffix.lower() in IMAGE_SUFFIXES else ()
+    paths = search.files(path, own)
+    if not paths and not search.problems:
+        ignored = [] if images else FileSearch(IMAGE_SUFFIXES).files(path)
+        raise UsageError(f"{argument!r} matches no slide: {_nothing(ignored)}")
+    return paths
 
 
 def _nothing(images: list[Path]) -> str:
@@ -149,43 +166,8 @@ def _nothing(images: list[Path]) -> str:
     return f"nothing there, or nothing that ends in {' '.join(SLIDE_SUFFIXES)}"
 
 
-def _walk(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """The files of a folder and its subfolders; hidden ones and those that belong to an .mrxs file are left out.
-
-    Raises:
-        UsageError: if one is a link that leads out of the folder. Links to folders are not followed.
-    """
-    inside = _real(folder)
-    for where, folders, files in os.walk(folder, onerror=_unreadable):
-        folders[:] = [name for name in folders if name[0] != "." and not _is_companion(Path(where, name))]
-        for path in (Path(where, name) for name in files if name[0] != "." and _ends(Path(name), suffixes)):
-            if path.is_symlink() and not _real(path).is_relative_to(inside):
-                raise UsageError(
-                    f"folder {folder} holds a link that leads out of it: {path} -> {_real(path)}. Whoever made the "
-                    f"folder may have meant another file than you do; if it is right, name the files: {folder}/*"
-                )
-            if path.is_file():
-                yield path
-
-
-def _real(path: Path) -> Path:
-    """The file that a path leads to; the path itself where its links run in a circle."""
-    return Path(os.path.realpath(path))
-
-
-def _unreadable(error: OSError) -> None:
-    raise UsageError(
-        f"folder {error.filename} cannot be searched: {error.strerror}; fix its permissions or leave it out"
-    )
-
-
 def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
     return path.suffix.lower() in suffixes
-
-
-def _is_companion(folder: Path) -> bool:
-    """Whether a folder holds the data of the .mrxs file beside it."""
-    return folder.name != "" and any(folder.with_name(folder.name + suffix).is_file() for suffix in (".mrxs", ".MRXS"))
 
 
 def _one_per_series(files: Iterable[Path]) -> list[Path]:
@@ -216,7 +198,7 @@ def _listed(rows: list[ManifestRow]) -> list[_Pair]:
     for row in rows:
         if row.path is None:
             raise UsageError(f"{row.where}: no path; without slides in the call, the manifest needs a column path")
-        other = seen.setdefault(_real(row.path), row)
+        other = seen.setdefault(real(row.path), row)
         if other is not row:
             raise UsageError(f"{row.where}: {row.path} was named before ({other.where}); keep one of the rows")
         pairs.append((row.path, row))
@@ -241,7 +223,7 @@ def _matches(row: ManifestRow, paths: list[Path]) -> list[Path]:
     """The slides that a row may mean: its file, or where there is no such file, those of its name, stem or slide_id."""
     wanted = row.path
     if wanted and wanted.is_file():
-        return [path for path in paths if _real(path) == _real(wanted)]
+        return [path for path in paths if real(path) == real(wanted)]
     if wanted and (same_name := [path for path in paths if path.name == wanted.name]):
         return same_name
     names = {row.slide_id, *((wanted.name, wanted.stem) if wanted else ())}
@@ -274,4 +256,19 @@ def _safe(path: Path) -> str:
 
 
 def _path_hash(path: Path) -> str:
-    return hashlib.sha1(os.fsencode(_real(path)), usedforsecurity=False).hexdigest()[:_HASH_CHARS]
+    return hashlib.sha1(os.fsencode(real(path)), usedforsecurity=False).hexdigest()[:_HASH_CHARS]
+
+
+def _with_data(path: Path) -> Path:
+    """The path at which a slide opens.
+
+    It is the target of a link to an .mrxs file without the slide's data beside the link, else the
+    path itself.
+    """
+    if path.suffix.lower() != ".mrxs" or not path.is_symlink():
+        return path
+    index = path.with_suffix("") / _MRXS_INDEX
+    if os.path.isfile(index):  # noqa: PTH113 - false where access is denied
+        return path
+    target = real(path)
+    return path if why_unspeakable(str(target)) else target

@@ -19,7 +19,7 @@ FRAME = Frame(Extent(600, 700), 0.5, 0.5)
 
 def ids(*arguments: str | Path) -> list[str]:
     """Of the slides that a call names."""
-    return [entry.slide_id for entry in find_slides(arguments, None, None)]
+    return [entry.slide_id for entry in find_slides(arguments, None, None, warn=lambda _: None)]
 
 
 def slides_of(manifest: Path) -> list[str]:

@@ -1,0 +1,205 @@
+"""Search of folders and globs for files by the ending of their names. Links are followed."""
+
+import errno
+import fnmatch
+import glob
+import os
+import stat
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from pipeline.errors import UsageError
+from pipeline.slides.manifest import why_unspeakable
+
+
+class FileSearch:
+    """A search for files whose names have one of some endings.
+
+    The name of a link counts, not the name of its target. A real folder is searched once, and a
+    link to a folder above it is not followed, so that circles end. A broken link or an unreadable
+    folder does not end the search.
+
+    Attributes:
+        problems: a line for each path that was not followed or read, by path, in the order met.
+    """
+
+    def __init__(self, suffixes: tuple[str, ...]) -> None:
+        self.problems: dict[Path, str] = {}
+        self._suffixes = suffixes
+
+    def files(self, path: Path, glob_suffixes: tuple[str, ...] = ()) -> list[Path]:
+        """The files below a folder, or matched by a glob and below its folders, in any order.
+
+        Hidden files and folders are left out, unless the glob names hidden ones. The data folders
+        of .mrxs files are left out.
+
+        Args:
+            path: folder or glob.
+            glob_suffixes: further endings, for the files that a glob itself matches.
+
+        Raises:
+            UsageError: if ``**`` stands beside other letters in a glob, or a name has a zero byte.
+        """
+        if path.is_dir():
+            return list(self._below(path))
+        is_companion = cache(_is_companion)
+        modes = {
+            hit: self._mode(hit)
+            for hit in dict.fromkeys(self._glob(path))
+            if not any(map(is_companion, [hit, *hit.parents]))
+        }
+        regular = [hit for hit, mode in modes.items() if stat.S_ISREG(mode)]
+        files = [hit for hit in regular if self._ends(hit) or hit.suffix.lower() in glob_suffixes]
+        folders = [hit for hit, mode in modes.items() if stat.S_ISDIR(mode)]
+        return files + [file for folder in folders for file in self._below(folder)]
+
+    def is_broken_link(self, path: Path) -> bool:
+        """Test for a link without a file or folder at its end, which becomes a problem.
+
+        Raises:
+            OSError: if the name is one that no file can have.
+        """
+        return path.is_symlink() and not self._mode(path)
+
+    def _below(self, top: Path) -> Iterator[Path]:
+        """The matching files of a folder and its subfolders."""
+        for folder, entries in self._folders(top, hidden=False):
+            for entry in entries:
+                path = folder / entry.name
+                ends = self._ends(path)
+                mode = self._mode(path) if ends or entry.is_symlink() else 0
+                if ends and stat.S_ISREG(mode):
+                    yield path
+
+    def _folders(self, top: Path, hidden: bool) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
+        """A folder and its subfolders with their entries, each real folder once."""
+        if not stat.S_ISDIR(self._mode(top)):
+            return
+        seen = {real(top)}
+        waiting = [(top, real(top))]
+        while waiting:
+            folder, target = waiting.pop()
+            entries = self._entries(folder, hidden)
+            yield folder, entries
+            waiting += reversed(list(self._new_folders(folder, target, entries, seen)))
+
+    def _new_folders(
+        self, folder: Path, target: Path, entries: list[os.DirEntry[str]], seen: set[Path]
+    ) -> Iterator[tuple[Path, Path]]:
+        """Paths and targets of the subfolders to search next. Folders come before links to them."""
+        for entry in sorted(filter(_is_folder, entries), key=lambda entry: entry.is_symlink()):
+            path = folder / entry.name
+            end = real(path) if entry.is_symlink() else target / entry.name
+            if _is_companion(path):
+                continue
+            if target.is_relative_to(end):
+                self.problems[path] = (
+                    f"{_shown(path)} is not followed: the link leads back to {_shown(end)}, a folder "
+                    "above it. Name that folder to read all its slides"
+                )
+            elif end not in seen:
+                seen.add(end)
+                yield path, end
+
+    def _entries(self, folder: Path, hidden: bool) -> list[os.DirEntry[str]]:
+        """The entries of a folder, sorted by name; none where there is no such folder."""
+        try:
+            with os.scandir(folder) as found:
+                entries = [entry for entry in found if hidden or not entry.name.startswith(".")]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            self.problems[folder] = (
+                f"folder {_shown(folder)} is left out, it cannot be searched: {error.strerror}. "
+                "Fix its permissions and run again"
+            )
+            return []
+        return sorted(entries, key=lambda entry: entry.name)
+
+    def _glob(self, pattern: Path) -> Iterator[Path]:
+        """The paths that a glob matches, some of them more than once."""
+        parts = pattern.parts
+        first = next((k for k, part in enumerate(parts) if glob.has_magic(part)), None)
+        if first is None:
+            return
+        if any("**" in part and part != "**" for part in parts):
+            raise UsageError(
+                f"{str(pattern)!r:.200} cannot be looked for: '**' must stand alone between "
+                "slashes, for instance '**/*.svs'"
+            )
+        hidden = any(part.startswith(".") for part in parts[first:])
+        try:
+            yield from self._expand(Path(*parts[:first]), parts[first:], hidden)
+        except ValueError as error:  # a zero byte
+            raise UsageError(f"{str(pattern)!r} cannot be looked for: {error}") from error
+
+    def _expand(self, root: Path, parts: tuple[str, ...], hidden: bool) -> Iterator[Path]:
+        """The paths below a folder that match the parts of a glob."""
+        if not parts:
+            yield root
+            return
+        head, rest = parts[0], parts[1:]
+        for path in self._matches(root, head, hidden):
+            yield from self._expand(path, rest, hidden)
+
+    def _matches(self, root: Path, part: str, hidden: bool) -> Iterator[Path]:
+        """The paths that one part of a glob matches in a folder; ``**`` matches all its folders."""
+        if part == "**":
+            yield from (folder for folder, _ in self._folders(root, hidden))
+            return
+        if glob.has_magic(part):
+            names = [entry.name for entry in self._entries(root, hidden)]
+            paths = [root / name for name in fnmatch.filter(names, part)]
+        else:
+            paths = [root / part] if os.path.lexists(root / part) else []
+        yield from (path for path in paths if not self.is_broken_link(path))
+
+    def _ends(self, path: Path) -> bool:
+        return path.suffix.lower() in self._suffixes
+
+    def _mode(self, path: Path) -> int:
+        """Mode bits of the file that a path leads to; 0, with a line, where there is none."""
+        try:
+            return path.stat().st_mode
+        except OSError as error:
+            self.problems[path] = f"{_shown(path)} is left out: {_why_broken(path, error)}"
+            return 0
+
+
+def real(path: Path) -> Path:
+    """The file that a path leads to; the path itself where its links run in a circle."""
+    return Path(os.path.realpath(path))
+
+
+def _why_broken(path: Path, error: OSError) -> str:
+    """The reason why a file cannot be reached, and the cure."""
+    if error.errno == errno.ELOOP:
+        return "the link leads back to itself. Correct or remove the link"
+    if path.is_symlink() and error.errno in {errno.ENOENT, errno.ENOTDIR}:
+        target = _shown(real(path))
+        return f"the link leads to {target}, which does not exist. Correct or remove the link"
+    return f"{error.strerror}. Make the file readable, or move it elsewhere"
+
+
+def _shown(path: Path) -> str:
+    """A path for a message, without characters that break lines or steer a terminal."""
+    return ascii(str(path)) if why_unspeakable(str(path)) else str(path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a broken link
+        return False
+
+
+def _is_companion(folder: Path) -> bool:
+    """Test for a folder, or a link to one, that holds the data of the .mrxs file beside it."""
+    folders = [folder, real(folder)] if folder.is_symlink() else [folder]
+    return any(
+        os.path.isfile(f"{folder}{suffix}")  # noqa: PTH113 - false where access is denied
+        for folder in folders
+        if folder.name
+        for suffix in (".mrxs", ".MRXS")
+    )
