@@ -1,10 +1,12 @@
-"""A slide of 100,000 x 80,000 pixels with a trivial model: how long it takes, and the peak memory of each process.
+"""A slide of 100,000 x 80,000 pixels with a trivial model: how long it takes, and the peak memory
+of each process.
 
-    python -m benchmarks.big_slide [--width 100000 --height 80000 --tissue 0.05] [--workers 2] [--classes 2]
+    python -m benchmarks.big_slide [--width 100000 --height 80000 --tissue 0.05] [--workers 2]
+    [--classes 2]
         [--max-memory 4G]
 
-Makes the slide (benchmarks.make_slide), runs `noctile run` on it in a process of its own, and watches the resident
-memory of that process and all of its children.
+Makes the slide (benchmarks.make_slide), runs `noctile run` on it in a process of its own, and
+watches the resident memory of that process and all of its children.
 """
 
 import argparse
@@ -32,7 +34,8 @@ class Used:
 
     Attributes:
         seconds: from start to end.
-        cpu_s: CPU time of all processes together, looked at every 0.2 s; other programs disturb it less.
+        cpu_s: CPU time of all processes together, looked at every 0.2 s; other programs disturb it
+            less.
         largest_mb: peak resident memory of the largest process.
         together_mb: of all together, what they share counted once.
     """
@@ -55,7 +58,8 @@ def run_alone(command: list[str]) -> float:
 
 
 def run_watched(command: list[str]) -> Used:
-    """Run a command and watch it, which takes up to a tenth of its time: the kernel counts every page of memory.
+    """Run a command and watch it, which takes up to a tenth of its time: the kernel counts every
+    page of memory.
 
     Raises:
         subprocess.CalledProcessError: if it fails.
@@ -84,7 +88,9 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _own_mb(process: psutil.Process) -> float:
-    """Resident memory; what processes share (workers are forked) is divided among them (PSS, on Linux)."""
+    """Resident memory; what processes share (workers are forked) is divided among them (PSS, on
+    Linux).
+    """
     try:
         return float(process.memory_full_info().pss) / 1e6
     except (psutil.NoSuchProcess, psutil.AccessDenied):
@@ -101,14 +107,18 @@ def _cpu_s(process: psutil.Process) -> float:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--width", type=int, default=100_000)
     parser.add_argument("--height", type=int, default=80_000)
     parser.add_argument("--tissue", type=float, default=0.05)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--classes", type=int, default=2)
     parser.add_argument("--max-memory", help="a worker that holds more fails the slide, e.g. 2G")
-    parser.add_argument("--keep", type=Path, help="make or reuse the slide here instead of in a temporary folder")
+    parser.add_argument(
+        "--keep", type=Path, help="make or reuse the slide here instead of in a temporary folder"
+    )
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
@@ -117,20 +127,37 @@ def main() -> None:
             SlideMaker(a.width, a.height, a.tissue, 0.25, seed=1).write(slide)
         model = trivial_model(work / "model", a.classes)
         out = work / "results"
-        command = [sys.executable, "-m", "cli", "run", str(slide), "--out", str(out), "--model", str(model)]
+        command = [
+            sys.executable,
+            "-m",
+            "noctile",
+            "run",
+            str(slide),
+            "--out",
+            str(out),
+            "--model",
+            str(model),
+        ]
         command += ["--workers", str(a.workers), "--device", "cpu"]
         command += ["--max-memory", a.max_memory] if a.max_memory else []
         used = run_watched(command)
         row = pq.read_table(out / "slides.parquet").to_pylist()[0]
         steps: dict[str, float] = {}
         for line in map(json.loads, (out / "ledger.jsonl").read_text().splitlines()):
-            steps[line["event"]] = steps.get(line["event"], 0.0) + line.get("seconds", 0.0)  # 'start' takes none
+            steps[line["event"]] = steps.get(line["event"], 0.0) + line.get(
+                "seconds", 0.0
+            )  # 'start' takes none
         files = [p for p in out.rglob("*") if p.is_file()]
         print(
             f"\n{a.width} x {a.height} px, {slide.stat().st_size / 1e6:.0f} MB, tissue {row['tissue_area_mm2']:.1f} mm2"
         )
-        print(f"{row['tiles']} tiles, {a.workers} workers, {a.classes} classes: {used.seconds:.1f} s end to end")
-        print("seconds of work: " + ", ".join(f"{name} {value:.1f}" for name, value in steps.items() if value))
+        print(
+            f"{row['tiles']} tiles, {a.workers} workers, {a.classes} classes: {used.seconds:.1f} s end to end"
+        )
+        print(
+            "seconds of work: "
+            + ", ".join(f"{name} {value:.1f}" for name, value in steps.items() if value)
+        )
         print(
             f"peak memory: {used.largest_mb:.0f} MB in the largest process, {used.together_mb:.0f} MB in all together"
         )

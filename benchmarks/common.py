@@ -11,27 +11,36 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from pipeline.models.load import WEIGHTS, write_card, write_config
+from noctile.pipeline.models.load import WEIGHTS, write_card, write_config
 
 BUILD = Path("build/benchmarks")
 """Slides and models are made here once."""
 
 
 def trivial_model(folder: Path, classes: int = 21, mpp: float = 0.5, overlap_px: int = 128) -> Path:
-    """A model folder with a 1x1 convolution (`pipeline.models.unet.Pointwise`), tiles of 512 px.
+    """A model folder with a 1x1 convolution (`noctile.pipeline.models.torch_predictor.Pointwise`),
+    tiles of 512 px.
 
-    Its weights are drawn from a seed and spread, so that each class wins somewhere; ``weights.npz`` beside it has them
-    for other programs (``weight`` [classes, 3], ``bias`` [classes]; RGB / 255, ImageNet mean and standard deviation).
+    Its weights are drawn from a seed and spread, so that each class wins somewhere; ``weights.npz``
+    beside it has them for other programs (``weight`` [classes, 3], ``bias`` [classes]; RGB / 255,
+    ImageNet mean and standard deviation).
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((classes, 3)).astype(np.float32)
     bias = rng.standard_normal(classes).astype(np.float32)
     write_config(folder, {"_model_class": "Pointwise", "classes": classes})
-    safetensors.numpy.save_file({"weight": weight[:, :, None, None], "bias": bias}, folder / WEIGHTS)
+    safetensors.numpy.save_file(
+        {"weight": weight[:, :, None, None], "bias": bias}, folder / WEIGHTS
+    )
     np.savez(folder / "weights.npz", weight=weight, bias=bias)
     infos = [
-        {"code": k, "name": f"class_{k}", "color": (k, 5 * k, 255 - k), "role": "tumor" if k == 1 else "tissue"}
+        {
+            "code": k,
+            "name": f"class_{k}",
+            "color": (k, 5 * k, 255 - k),
+            "role": "tumor" if k == 1 else "tissue",
+        }
         for k in range(1, classes + 1)
     ]
     about = {"name": "trivial", "description": "each pixel by its own colour", "licence": "CC0-1.0"}
@@ -39,19 +48,34 @@ def trivial_model(folder: Path, classes: int = 21, mpp: float = 0.5, overlap_px:
     return folder
 
 
-def slide(width: int = 24_000, height: int = 20_000, mpp: float = 0.5, tissue: float = 0.35) -> Path:
+def slide(
+    width: int = 24_000, height: int = 20_000, mpp: float = 0.5, tissue: float = 0.35
+) -> Path:
     """A generated slide (`benchmarks.make_slide`), made once."""
     path = BUILD / f"slide-{width}x{height}-{mpp:g}-{tissue:g}.tif"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        size = ["--width", str(width), "--height", str(height), "--tissue", str(tissue), "--mpp", str(mpp)]
-        subprocess.run([sys.executable, "-m", "benchmarks.make_slide", str(part), *size], check=True)
+        size = [
+            "--width",
+            str(width),
+            "--height",
+            str(height),
+            "--tissue",
+            str(tissue),
+            "--mpp",
+            str(mpp),
+        ]
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.make_slide", str(part), *size], check=True
+        )
         part.rename(path)
     return path
 
 
-def side_by_side(work: Mapping[str, Callable[[], object]], runs: int = 3) -> dict[str, tuple[float, float]]:
+def side_by_side(
+    work: Mapping[str, Callable[[], object]], runs: int = 3
+) -> dict[str, tuple[float, float]]:
     """Run each piece of work in turn, ``runs`` times round.
 
     Returns:

@@ -1,19 +1,25 @@
 """What computes a network fastest without a GPU: torch, compiled torch, OpenVINO, ONNX Runtime.
 
-    python -m benchmarks.cpu [SLIDES ...] [--manifest CSV] [--mpp UM] [--threads 2] [--rounds 7] [--only NAME ...]
+    python -m benchmarks.cpu [SLIDES ...] [--manifest CSV] [--mpp UM] [--threads 2] [--rounds 7]
+    [--only NAME ...]
 
-For the shipped model (EfficientNet-Lite0 U-Net, 2 classes) and for a ResNet34 U-Net of 21 classes with seeded weights,
-on tiles of tissue of SLIDES (default: the samples; images in folders are taken, too). Each way has a process of its
-own, all with the same number of threads; they take the same tiles in turn, round by round, while the others wait.
+For the shipped model (EfficientNet-Lite0 U-Net, 2 classes) and for a ResNet34 U-Net of 21 classes
+with seeded weights, on tiles of tissue of SLIDES (default: the samples; images in folders are
+taken, too). Each way has a process of its own, all with the same number of threads; they take the
+same tiles in turn, round by round, while the others wait.
 
-- start: from the network in memory to the first answer, alone on the machine (s). Torch itself is imported before.
-- tiles/s: median of the rounds; "x torch" relates it to Noctile's torch backend, CPU s to all threads of the process.
+- start: from the network in memory to the first answer, alone on the machine (s). Torch itself is
+  imported before.
+- tiles/s: median of the rounds; "x torch" relates it to Noctile's torch backend, CPU s to all
+  threads of the process.
 - memory: highest resident memory of the process, torch included (MB).
 - labels: share of pixels with the label that the torch backend gives.
-- same bits: whether a tile's probabilities are the same alone, in a batch, in another place, and with one thread.
+- same bits: whether a tile's probabilities are the same alone, in a batch, in another place, and
+  with one thread.
 
-What is not installed is named as skipped. ONNX Runtime (with onnx and onnxscript) is no extra of Noctile; OpenVINO is
-``noctile[cpu]``. Integers of 8 bits are not tried: they need a calibration on somebody's tissue.
+What is not installed is named as skipped. ONNX Runtime (with onnx and onnxscript) is no extra of
+Noctile; OpenVINO is ``noctile[cpu]``. Integers of 8 bits are not tried: they need a calibration on
+somebody's tissue.
 """
 
 import argparse
@@ -38,13 +44,13 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.common import BUILD, machine
-from pipeline.models.card import ModelCard
-from pipeline.models.load import find_model, read_card
-from pipeline.plan import Tiling, plan_tiles
-from pipeline.slides.find import find_slides
-from pipeline.slides.open import open_slide
-from pipeline.slides.overview import read_overview
-from pipeline.tissue import TissueSpec, find_tissue
+from noctile.pipeline.models.card import ModelCard
+from noctile.pipeline.models.load import find_model, read_card
+from noctile.pipeline.plan import Tiling, plan_tiles
+from noctile.pipeline.slides.discover import find_slides
+from noctile.pipeline.slides.open import open_slide
+from noctile.pipeline.slides.thumbnail import read_thumbnail
+from noctile.pipeline.tissue import TissueSpec, find_tissue
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
@@ -55,7 +61,7 @@ TORCH = "torch, a thread a tile (Noctile)"
 
 def torch_now(card: ModelCard, network: Any, threads: int) -> Predict:
     """Noctile's torch backend."""
-    from pipeline.models.unet import UNetPredictor
+    from noctile.pipeline.models.torch_predictor import UNetPredictor
 
     return UNetPredictor(card, network, threads=threads)
 
@@ -64,7 +70,7 @@ def torch_together(card: ModelCard, network: Any, threads: int) -> Predict:
     """The same, but all threads in each pass."""
     import torch
 
-    from pipeline.models.unet import TilesToLogits
+    from noctile.pipeline.models.torch_predictor import TilesToLogits
 
     torch.set_num_threads(threads)
     whole = _with_softmax(TilesToLogits(card, network.to(memory_format=torch.channels_last)))
@@ -75,7 +81,7 @@ def torch_frozen(card: ModelCard, network: Any, threads: int) -> Predict:
     """Traced and frozen: normalisations folded into the convolutions."""
     import torch
 
-    from pipeline.models.unet import TilesToLogits
+    from noctile.pipeline.models.torch_predictor import TilesToLogits
 
     whole = _with_softmax(TilesToLogits(card, network.to(memory_format=torch.channels_last)))
     with torch.no_grad(), warnings.catch_warnings():
@@ -90,7 +96,7 @@ def torch_compiled(card: ModelCard, network: Any, threads: int) -> Predict:
     import torch
     from torch._inductor import config
 
-    from pipeline.models.unet import TilesToLogits
+    from noctile.pipeline.models.torch_predictor import TilesToLogits
 
     config.freezing = True
     whole = _with_softmax(TilesToLogits(card, network.to(memory_format=torch.channels_last)))
@@ -102,13 +108,17 @@ def torch_compiled(card: ModelCard, network: Any, threads: int) -> Predict:
 
 def openvino_now(card: ModelCard, network: Any, threads: int) -> Predict:
     """Noctile's OpenVINO backend."""
-    from pipeline.models.openvino import OpenVinoPredictor
+    from noctile.pipeline.models.openvino import OpenVinoPredictor
 
     return OpenVinoPredictor(card, network, threads)
 
 
-def openvino_with(card: ModelCard, network: Any, threads: int, *, streams: int, precision: str) -> Predict:
-    """The same with other settings, from here to the end of the process: OpenVINO compiles when it is first asked."""
+def openvino_with(
+    card: ModelCard, network: Any, threads: int, *, streams: int, precision: str
+) -> Predict:
+    """The same with other settings, from here to the end of the process: OpenVINO compiles when it
+    is first asked.
+    """
     predict = openvino_now(card, network, threads)
 
     import openvino  # isort: skip - after Noctile's module, which keeps its reports off
@@ -116,7 +126,12 @@ def openvino_with(card: ModelCard, network: Any, threads: int, *, streams: int, 
     compile_model = openvino.Core.compile_model
 
     def changed(core: Any, model: Any, device: str, how: dict[str, Any]) -> Any:
-        return compile_model(core, model, device, how | {"NUM_STREAMS": streams, "INFERENCE_PRECISION_HINT": precision})
+        return compile_model(
+            core,
+            model,
+            device,
+            how | {"NUM_STREAMS": streams, "INFERENCE_PRECISION_HINT": precision},
+        )
 
     mock.patch.object(openvino.Core, "compile_model", changed).start()
     return predict
@@ -128,13 +143,15 @@ def onnxruntime(card: ModelCard, network: Any, threads: int, *, at_once: int) ->
     import onnxruntime as ort
     import torch
 
-    from pipeline.models.unet import TilesToLogits
+    from noctile.pipeline.models.torch_predictor import TilesToLogits
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = str(Path(folder) / "model.onnx")
         whole = _with_softmax(TilesToLogits(card, network))
-        torch.onnx.export(whole, (_blank(card),), path, input_names=["tiles"], dynamo=True, verbose=False)
+        torch.onnx.export(
+            whole, (_blank(card),), path, input_names=["tiles"], dynamo=True, verbose=False
+        )
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads // at_once
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -206,7 +223,7 @@ class Case:
 def serve(pipe: Connection, way: str, case: Case, threads: int) -> None:
     """What each process does: make its predictor, then answer until it is told to stop."""
     warnings.simplefilter("ignore")
-    from pipeline.models.unet import load_network
+    from noctile.pipeline.models.torch_predictor import load_network
 
     tiles, card = np.load(case.tiles), read_card(case.folder)
     make = ways(threads)[way]
@@ -221,10 +238,14 @@ def serve(pipe: Connection, way: str, case: Case, threads: int) -> None:
     predict(tiles[:threads])
     while (asked := pipe.recv()) is not None:
         if asked == "labels":
-            labels = [np.asarray(predict(tile[None])).argmax(axis=1).astype(np.uint8) for tile in tiles]
+            labels = [
+                np.asarray(predict(tile[None])).argmax(axis=1).astype(np.uint8) for tile in tiles
+            ]
             pipe.send(np.concatenate(labels))
         elif asked == "bits":
-            pipe.send(_same_bits(predict, partial(make, card, load_network(case.folder), 1), tiles[:4]))
+            pipe.send(
+                _same_bits(predict, partial(make, card, load_network(case.folder), 1), tiles[:4])
+            )
         else:
             part = tiles[np.arange(asked, asked + case.batch) % len(tiles)]
             wall, cpu = time.perf_counter(), time.process_time()
@@ -262,13 +283,26 @@ def compare(case: Case, names: list[str], threads: int, rounds: int) -> None:
     for k in range(rounds):
         for name, pipe in pipes.items():
             taken[name].append(_ask(pipe, k * case.batch))
-    walls = {name: statistics.median(wall for wall, _, _ in t) / case.batch for name, t in taken.items()}
+    walls = {
+        name: statistics.median(wall for wall, _, _ in t) / case.batch for name, t in taken.items()
+    }
     truth = _ask(pipes[TORCH], "labels")
     for name, pipe in pipes.items():
         cpu = statistics.median(cpu for _, cpu, _ in taken[name]) / case.batch
         equal = np.mean(_ask(pipe, "labels") == truth)
-        cells = [case.name, name, f"{starts[name]:.1f}", f"{1 / walls[name]:.2f}", f"{walls[TORCH] / walls[name]:.2f}"]
-        cells += [f"{cpu:.3f}", f"{taken[name][-1][2]:.0f}", f"{equal:.4%}", "yes" if _ask(pipe, "bits") else "no"]
+        cells = [
+            case.name,
+            name,
+            f"{starts[name]:.1f}",
+            f"{1 / walls[name]:.2f}",
+            f"{walls[TORCH] / walls[name]:.2f}",
+        ]
+        cells += [
+            f"{cpu:.3f}",
+            f"{taken[name][-1][2]:.0f}",
+            f"{equal:.4%}",
+            "yes" if _ask(pipe, "bits") else "no",
+        ]
         print(f"| {' | '.join(cells)} |", flush=True)
         pipe.send(None)
 
@@ -278,7 +312,9 @@ def _ask(pipe: Connection, what: Any) -> Any:
     return pipe.recv()
 
 
-def tissue_tiles(slides: list[Path], manifest: Path | None, mpp: float | None, card: ModelCard, n: int) -> UInt8:
+def tissue_tiles(
+    slides: list[Path], manifest: Path | None, mpp: float | None, card: ModelCard, n: int
+) -> UInt8:
     """Tiles as a run plans them, without overlap, ``n`` of all of them at even distances."""
     tiling = Tiling(card.mpp, card.tile_px, 0, "crop", 4096, len(card.classes))
     tiles = []
@@ -286,7 +322,7 @@ def tissue_tiles(slides: list[Path], manifest: Path | None, mpp: float | None, c
     for entry in find_slides(slides, manifest, mpp, images=images):
         with closing(open_slide(entry.path, slide_id=entry.slide_id, mpp=entry.mpp)) as reader:
             spec = TissueSpec()
-            tissue = find_tissue(*read_overview(reader, spec.mpp), spec)
+            tissue = find_tissue(*read_thumbnail(reader, spec.mpp), spec)
             plan = plan_tiles(entry.slide_id, reader.info.frame, tissue, tiling)
             boxes = [plan.grid.tile(*position) for block in plan.blocks for position in block.tiles]
             tiles += [reader.read(box, plan.mpp) for box in boxes]
@@ -295,13 +331,15 @@ def tissue_tiles(slides: list[Path], manifest: Path | None, mpp: float | None, c
 
 
 def resnet34(folder: Path) -> Path:
-    """A ResNet34 U-Net of 21 classes, made once; its statistics are drawn, too, so that several classes win."""
+    """A ResNet34 U-Net of 21 classes, made once; its statistics are drawn, too, so that several
+    classes win.
+    """
     if (folder / "card.json").exists():
         return folder
     import segmentation_models_pytorch as smp
     import torch
 
-    from pipeline.models.unet import save_model
+    from noctile.pipeline.models.torch_predictor import save_model
 
     torch.manual_seed(0)
     network = smp.Unet("resnet34", encoder_weights=None, classes=21)
@@ -309,28 +347,49 @@ def resnet34(folder: Path) -> Path:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
             module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
-    classes = [{"code": k, "name": f"class_{k}", "color": (k, k, k), "role": "tissue"} for k in range(1, 22)]
-    about = {"name": "resnet34", "description": "seeded", "classes": classes, "mpp": 0.5, "licence": "CC0-1.0"}
+    classes = [
+        {"code": k, "name": f"class_{k}", "color": (k, k, k), "role": "tissue"}
+        for k in range(1, 22)
+    ]
+    about = {
+        "name": "resnet34",
+        "description": "seeded",
+        "classes": classes,
+        "mpp": 0.5,
+        "licence": "CC0-1.0",
+    }
     save_model(folder, network, about)
     return folder
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("slides", nargs="*", type=Path)
     parser.add_argument("--manifest", type=Path, help="CSV that says mpp where slides do not")
     parser.add_argument("--mpp", type=float, help="pixel size of slides that do not say it (um)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", nargs="+", default=[""], help="ways whose name holds one of these")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="ways whose name holds one of these"
+    )
     a = parser.parse_args()
-    names = [name for name in ways(a.threads) if name == TORCH or any(part in name for part in a.only)]
+    names = [
+        name for name in ways(a.threads) if name == TORCH or any(part in name for part in a.only)
+    ]
     shipped = find_model("tumor")
     print(f"{machine()}, {a.threads} threads, Python {sys.version.split()[0]}\n")
-    print("| model | way | start s | tiles/s | x torch | CPU s/tile | memory MB | labels | same bits |\n|" + "---|" * 9)
+    print(
+        "| model | way | start s | tiles/s | x torch | CPU s/tile | memory MB | labels | same bits |\n|"
+        + "---|" * 9
+    )
     with tempfile.TemporaryDirectory() as scratch:
-        models = (("tumor", shipped, 64, 8), ("resnet34, 21 classes", resnet34(BUILD / "resnet34"), 8, 4))
+        models = (
+            ("tumor", shipped, 64, 8),
+            ("resnet34, 21 classes", resnet34(BUILD / "resnet34"), 8, 4),
+        )
         for name, folder, n, batch in models:
             path = Path(scratch) / "tiles.npy"
             np.save(path, tissue_tiles(a.slides, a.manifest, a.mpp, read_card(folder), n))

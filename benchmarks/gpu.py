@@ -2,26 +2,29 @@
 
     python -m benchmarks.gpu [--processes 16 20] [--out gpu.md]
 
-On a machine without a network, install from wheels first; on one that has it, with the same Python and system:
+On a machine without a network, install from wheels first; on one that has it, with the same Python
+and system:
 
-    pip download -c constraints.txt -d wheels '.[test]'      # there; about 4 GB, most of it torch with CUDA
-    pip install --no-index --find-links wheels noctile       # here
+    pip download -c constraints.txt -d wheels '.[test]'      # there; about 4 GB, most of it torch
+    with CUDA pip install --no-index --find-links wheels noctile       # here
 
 Prints, and writes as a table:
 
-1. tiles/s of a ResNet34 U-Net of 21 classes in fp16, tiles already on the GPU, by batch, eager and compiled: its logits
-   alone, and with what is decided of each pixel;
-2. the whole run of that model on two slides of 100,000 x 80,000 px (40x, tissue on 35 %; ``--size`` makes others), by
-   number of workers: tiles/s between the first block and the last, the same when under way and its ratio to the network
-   alone, when each slide was done, how busy the GPU was, memory; compiled, too;
-3. the inference server alone, for as many workers that read nothing; reading alone: tiles/s of a 40x slide for a 20x
-   model by number of processes, on the CPU; JPEG tiles/s on the GPU;
-4. agreement: labels of fp16 on the GPU against fp32 on the CPU, shipped model, generated tissue (>= 99.9 %);
-5. from the machine's memory: tiles up, through the network, joined, labels down.
+1. tiles/s of a ResNet34 U-Net of 21 classes in fp16, tiles already on the GPU, by batch, eager and
+   compiled: its logits alone, and with what is decided of each pixel;
+2. the whole run of that model on two slides of 100,000 x 80,000 px (40x, tissue on 35 %; ``--size``
+   makes others), by number of workers: tiles/s between the first block and the last, the same when
+   under way and its ratio to the network alone, when each slide was done, how busy the GPU was,
+   memory; compiled, too;
+3. the inference server alone, for as many workers that read nothing; reading alone: tiles/s of a
+   40x slide for a 20x model by number of processes, on the CPU; JPEG tiles/s on the GPU;
+4. agreement: labels of fp16 on the GPU against fp32 on the CPU, shipped model, generated tissue (>=
+99.9 %); 5. from the machine's memory: tiles up, through the network, joined, labels down.
 
 What might not end within the 8 minutes is named and left out.
 
-``--device cpu --tiles 2 --size 9000 7000 --processes 2`` runs the script itself where there is no GPU.
+``--device cpu --tiles 2 --size 9000 7000 --processes 2`` runs the script itself where there is no
+GPU.
 """
 
 import argparse
@@ -46,19 +49,19 @@ import torchvision  # type: ignore[import-untyped]
 from tifffile import TiffFile
 
 from benchmarks.common import BUILD, slide
-from pipeline.blend import Canvas
-from pipeline.geometry import Box, Extent
-from pipeline.models.decide import decide
-from pipeline.models.load import find_model, load_predictor, read_card
-from pipeline.models.unet import UNetPredictor, save_model
-from pipeline.plan import TileGrid, TilePlan
-from pipeline.slides.find import find_slides
-from pipeline.slides.open import open_slide
+from noctile.pipeline.geometry import Box, Extent
+from noctile.pipeline.models.load import find_model, load_predictor, read_card
+from noctile.pipeline.models.pixel_labels import decide
+from noctile.pipeline.models.torch_predictor import UNetPredictor, save_model
+from noctile.pipeline.plan import TileGrid, TilePlan
+from noctile.pipeline.slides.discover import find_slides
+from noctile.pipeline.slides.open import open_slide
+from noctile.pipeline.stitch.canvas import Canvas
+from noctile.workflows.inference.server import LOOKS, InferenceServers, ServedPredictor
+from noctile.workflows.processes.control import memory_bytes
+from noctile.workflows.run.run import run_slides
+from noctile.workflows.settings import RunSettings, cores
 from sample_slides.generate import make_region
-from workflows.config import RunSettings, cores
-from workflows.engines.process import memory_bytes
-from workflows.inference import LOOKS, InferenceServers, ServedPredictor
-from workflows.segment import run_night
 
 UInt8 = npt.NDArray[np.uint8]
 TILE_PX = 512
@@ -84,8 +87,17 @@ def study_model(folder: Path) -> Path:
     if not (folder / "card.json").exists():
         torch.manual_seed(0)
         network = smp.Unet("resnet34", encoder_weights=None, classes=21)
-        classes = [{"code": k, "name": f"class_{k}", "color": (k, k, k), "role": "tissue"} for k in range(1, 22)]
-        about = {"name": "study", "description": "seeded", "classes": classes, "mpp": 0.5, "licence": "CC0-1.0"}
+        classes = [
+            {"code": k, "name": f"class_{k}", "color": (k, k, k), "role": "tissue"}
+            for k in range(1, 22)
+        ]
+        about = {
+            "name": "study",
+            "description": "seeded",
+            "classes": classes,
+            "mpp": 0.5,
+            "licence": "CC0-1.0",
+        }
         save_model(folder, network, about)
     return folder
 
@@ -94,7 +106,11 @@ def tissue_tiles(n: int) -> UInt8:
     """Generated tissue, uint8 ``[n, 512, 512, 3]``."""
     side = int(np.ceil(np.sqrt(n)))
     region = make_region(7, side * TILE_PX, side * TILE_PX, 0.5)[0]
-    tiles = region.reshape(side, TILE_PX, side, TILE_PX, 3).swapaxes(1, 2).reshape(-1, TILE_PX, TILE_PX, 3)
+    tiles = (
+        region.reshape(side, TILE_PX, side, TILE_PX, 3)
+        .swapaxes(1, 2)
+        .reshape(-1, TILE_PX, TILE_PX, 3)
+    )
     return np.ascontiguousarray(tiles[:n])
 
 
@@ -125,10 +141,15 @@ def agreement(report: Report, device: str, n_tiles: int) -> None:
         winner = decide(load_predictor(model, device, compiled=compiled), tiles, slice(None)).winner
         found = np.asarray(winner.cpu() if device != "cpu" else winner)
         how = "compiled" if compiled else "eager"
-        report(f"labels as fp32 on the CPU, {read_card(model).name}, {how}", f"{(found == truth).mean():.4%}")
+        report(
+            f"labels as fp32 on the CPU, {read_card(model).name}, {how}",
+            f"{(found == truth).mean():.4%}",
+        )
 
 
-def network_alone(report: Report, device: str, study: Path, batches: list[int], *, compiled: bool) -> float:
+def network_alone(
+    report: Report, device: str, study: Path, batches: list[int], *, compiled: bool
+) -> float:
     """Tiles per second of the network alone; the best."""
     best, how = 0.0, "compiled" if compiled else "eager"
     start = time.perf_counter()
@@ -138,7 +159,9 @@ def network_alone(report: Report, device: str, study: Path, batches: list[int], 
     for n in [predict.batch_size] if compiled else batches:
         tiles = torch.from_numpy(np.tile(tissue_tiles(4), (-(-n // 4), 1, 1, 1))[:n]).to(device)
         alone, both = (per_second(n, partial(do, tiles), device) for do in (logits, decided))
-        report(f"network alone, batch {n}, {how}", f"{alone:.4g} tiles/s; with the decision {both:.4g}")
+        report(
+            f"network alone, batch {n}, {how}", f"{alone:.4g} tiles/s; with the decision {both:.4g}"
+        )
         best = max(best, alone)
     if compiled:
         report("to compile it and to measure", f"{time.perf_counter() - start:.0f} s")
@@ -157,7 +180,9 @@ def from_memory(report: Report, device: str, study: Path) -> None:
 
     def block() -> None:
         canvas = Canvas(box, grid, "crop", list(range(1, 22)), [0], inside.copy())
-        canvas.add_decided([(0, k) for k in range(n)], decide(predict, tiles, Canvas.decided_part(grid)))
+        canvas.add_labels(
+            [(0, k) for k in range(n)], decide(predict, tiles, Canvas.labelled_part(grid))
+        )
         canvas.finish()
 
     report(f"from memory to labels, batch {n}", f"{per_second(n, block, device):.3g} tiles/s")
@@ -176,13 +201,17 @@ def _ask(address: str, n: int, seconds: float) -> float:
 
 def server_alone(report: Report, device: str, study: Path, workers: int) -> None:
     """What an inference server answers to workers that read nothing: the whole path without slides."""
-    with closing(InferenceServers(["0"], partial(load_predictor, study, device, sharers=LOOKS))) as servers:
+    with closing(
+        InferenceServers(["0"], partial(load_predictor, study, device, sharers=LOOKS))
+    ) as servers:
         (address,) = servers.addresses.values()
         n = ServedPredictor(address).batch_size
         with get_context("spawn").Pool(workers) as pool:
             pool.starmap(_ask, [(address, n, 0.5)] * workers, chunksize=1)
             rates = pool.starmap(_ask, [(address, n, 4.0)] * workers, chunksize=1)
-    report(f"inference server alone, {workers} workers that read nothing", f"{sum(rates):.4g} tiles/s")
+    report(
+        f"inference server alone, {workers} workers that read nothing", f"{sum(rates):.4g} tiles/s"
+    )
 
 
 def _read(path: Path, part: int, parts: int) -> int:
@@ -202,8 +231,12 @@ def reading(report: Report, path: Path, device: str, processes: list[int]) -> No
         with get_context("spawn").Pool(count) as pool:
             pool.starmap(_read, [(path, k, 64) for k in range(count)], chunksize=1)
             start = time.perf_counter()
-            n = sum(pool.starmap(_read, [(path, k, 4 * count) for k in range(4 * count)], chunksize=1))
-            report(f"reading, {count} processes", f"{n / (time.perf_counter() - start):.0f} tiles/s")
+            n = sum(
+                pool.starmap(_read, [(path, k, 4 * count) for k in range(4 * count)], chunksize=1)
+            )
+            report(
+                f"reading, {count} processes", f"{n / (time.perf_counter() - start):.0f} tiles/s"
+            )
     if device == "cpu":
         return
     with TiffFile(path) as tiff:
@@ -218,11 +251,16 @@ def reading(report: Report, path: Path, device: str, processes: list[int]) -> No
     streams = [torch.frombuffer(bytearray(stream), dtype=torch.uint8) for stream in whole]
     decode: Any = torchvision.io.decode_jpeg
     rate = per_second(len(streams), lambda: decode(streams, device=device), device)
-    report("JPEG tiles of 256 px decoded on the GPU", f"{rate:.0f} /s = {rate / 16:.0f} tiles of a 20x model /s")
+    report(
+        "JPEG tiles of 256 px decoded on the GPU",
+        f"{rate:.0f} /s = {rate / 16:.0f} tiles of a 20x model /s",
+    )
 
 
 class Memory:
-    """The most that descendants of this process hold, together and the largest, while the context is open (B)."""
+    """The most that descendants of this process hold, together and the largest, while the context
+    is open (B).
+    """
 
     def __init__(self) -> None:
         self.together = self.largest = 0
@@ -239,7 +277,9 @@ class Memory:
 
     def _look(self) -> None:
         while not self._end.wait(1):
-            held = [memory_bytes(process.pid) for process in psutil.Process().children(recursive=True)]
+            held = [
+                memory_bytes(process.pid) for process in psutil.Process().children(recursive=True)
+            ]
             self.together, self.largest = max(self.together, sum(held)), max(self.largest, *held, 0)
 
 
@@ -253,46 +293,83 @@ def whole_run(report: Report, path: Path, model: Path, alone: float, **settings:
         start, out = time.perf_counter(), Path(scratch) / "results"
         with Memory() as memory:
             run = RunSettings(model=str(model.resolve()), **settings)
-            result = run_night(find_slides(slides, None, None), run, out, lambda *_: None)
+            result = run_slides(find_slides(slides, None, None), run, out, lambda *_: None)
         seconds = time.perf_counter() - start
         lines = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
-        plans = {file.parent.name: json.loads(file.read_text())["plan"] for file in out.glob("slides/*/plan.json")}
+        plans = {
+            file.parent.name: json.loads(file.read_text())["plan"]
+            for file in out.glob("slides/*/plan.json")
+        }
     name = f"whole run, {read_card(model).name}, {', '.join(f'{k} {v}' for k, v in settings.items() if k != 'device')}"
     if any(row.status != "done" for row in result.rows):
         report(name, f"FAILED: {[line for line in lines if line['event'] == 'failed']}")
         return
-    ends = {(x["event"], x["slide_id"], str(x.get("block"))): _when(x) for x in lines if "slide_id" in x}
-    begins = {key: _when(x) - x["seconds"] for x in lines if "seconds" in x for key in [(x["event"], x["slide_id"])]}
+    ends = {
+        (x["event"], x["slide_id"], str(x.get("block"))): _when(x) for x in lines if "slide_id" in x
+    }
+    begins = {
+        key: _when(x) - x["seconds"]
+        for x in lines
+        if "seconds" in x
+        for key in [(x["event"], x["slide_id"])]
+    }
     blocks = [(_when(x) - x["seconds"], _when(x)) for x in lines if x["event"] == "segment"]
     first, last = min(b for b, _ in blocks), max(e for _, e in blocks)
     tiles = result.pace.predictions
     report(name, f"{seconds:.1f} s with start and end, {tiles} tiles; {result.pace}")
-    report("its blocks", f"{tiles / (last - first):.4g} tiles/s from the first to the last, {last - first:.2f} s")
+    report(
+        "its blocks",
+        f"{tiles / (last - first):.4g} tiles/s from the first to the last, {last - first:.2f} s",
+    )
     rate = _steady(lines, {slide_id: TilePlan.from_json(plan) for slide_id, plan in plans.items()})
-    report("when under way (from the first fifth of the tiles to the last but a twentieth)", f"{rate:.4g} tiles/s")
+    report(
+        "when under way (from the first fifth of the tiles to the last but a twentieth)",
+        f"{rate:.4g} tiles/s",
+    )
     if alone:
         report("the same / network alone", f"{rate / alone:.1%}")
-    looks = [(event, slide_id, round(x, 2)) for (event, slide_id), x in begins.items() if event != "segment"]
-    report("its steps (s since the first block)", f"{[(e, s, round(x - first, 2)) for e, s, x in looks]}")
+    looks = [
+        (event, slide_id, round(x, 2))
+        for (event, slide_id), x in begins.items()
+        if event != "segment"
+    ]
+    report(
+        "its steps (s since the first block)",
+        f"{[(e, s, round(x - first, 2)) for e, s, x in looks]}",
+    )
     done = {s: round(t - first, 2) for (event, s, _), t in ends.items() if event == "finish"}
     report("its slides were done (s since the first block)", f"{done}")
     busy = result.pace.gpu_busy
-    report("GPU time a slide", f"{busy * result.pace.seconds / 2:.2f} s" if busy is not None else "unknown")
     report(
-        "memory of its processes", f"{memory.together / 1e9:.1f} GB together, the largest {memory.largest / 1e9:.2f}"
+        "GPU time a slide",
+        f"{busy * result.pace.seconds / 2:.2f} s" if busy is not None else "unknown",
+    )
+    report(
+        "memory of its processes",
+        f"{memory.together / 1e9:.1f} GB together, the largest {memory.largest / 1e9:.2f}",
     )
 
 
 def compiled(report: Report, path: Path, study: Path, device: str, workers: int) -> None:
     """The network alone and the whole run, with ``torch.compile``."""
     alone = network_alone(report, device, study, [], compiled=True)
-    whole_run(report, path, study, alone, device=device, overlap_px=0, workers=workers, compile=True)
+    whole_run(
+        report, path, study, alone, device=device, overlap_px=0, workers=workers, compile=True
+    )
 
 
 def _steady(lines: list[dict[str, Any]], plans: dict[str, TilePlan]) -> float:
     """Tiles per second between the end of a fifth of them and the end of all but a twentieth."""
-    counts = {(slide_id, block.key): len(block.tiles) for slide_id, plan in plans.items() for block in plan.blocks}
-    blocks = [(_when(x), counts[x["slide_id"], tuple(x["block"])]) for x in lines if x["event"] == "segment"]
+    counts = {
+        (slide_id, block.key): len(block.tiles)
+        for slide_id, plan in plans.items()
+        for block in plan.blocks
+    }
+    blocks = [
+        (_when(x), counts[x["slide_id"], tuple(x["block"])])
+        for x in lines
+        if x["event"] == "segment"
+    ]
     times, tiles = (np.array(values) for values in zip(*sorted(blocks), strict=True))
     done = np.cumsum(tiles)
     begin, end = np.searchsorted(done, [0.2 * done[-1], 0.95 * done[-1]])
@@ -305,11 +382,15 @@ def _when(line: dict[str, Any]) -> float:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiles", type=int, default=16, help="tiles whose labels are compared")
     parser.add_argument("--size", type=int, nargs=2, default=(100_000, 80_000))
-    parser.add_argument("--processes", type=int, nargs="+", default=[16, 20], help="that read and join")
+    parser.add_argument(
+        "--processes", type=int, nargs="+", default=[16, 20], help="that read and join"
+    )
     parser.add_argument("--out", type=Path, help="write the table here")
     a = parser.parse_args()
     report, start = Report(), time.perf_counter()
@@ -323,12 +404,21 @@ def main() -> None:
     run = partial(whole_run, report, path, device=a.device)
     parts: list[tuple[str, Callable[[], object]]] = []
     for count in a.processes:
-        parts.append((f"server alone, {count} workers", partial(server_alone, report, a.device, study, count)))
-        parts.append((f"whole run, {count} workers", partial(run, study, alone, overlap_px=0, workers=count)))
+        parts.append(
+            (
+                f"server alone, {count} workers",
+                partial(server_alone, report, a.device, study, count),
+            )
+        )
+        parts.append(
+            (f"whole run, {count} workers", partial(run, study, alone, overlap_px=0, workers=count))
+        )
     parts.append(("reading", partial(reading, report, path, a.device, [1, 16] if gpu else [1, 2])))
     parts.append(("agreement", partial(agreement, report, a.device, a.tiles)))
     if gpu:
-        parts.append(("compiled", partial(compiled, report, path, study, a.device, a.processes[-1])))
+        parts.append(
+            ("compiled", partial(compiled, report, path, study, a.device, a.processes[-1]))
+        )
     parts.append(("whole run, shipped model", partial(run, find_model("tumor"), 0.0)))
     parts.append(("from memory", partial(from_memory, report, a.device, study)))
     for what, measure in parts:

@@ -1,12 +1,14 @@
 """What a recipe reaches on a real region that it never saw: leave one region out, once for each.
 
-    python -m benchmarks.leave_one_out DATA... --out build/folds [--config recipes/tumor.toml] [--mpp 0.5 0.25]
+    python -m benchmarks.leave_one_out DATA... --out build/folds [--config recipes/tumor.toml]
+    [--mpp 0.5 0.25]
                                        [--card pipeline/models/zoo/tumor]
 
-For each region of the sources that are not ``extra``, and for each pixel size, a model is trained without that region
-by the recipe as it stands, and measured on the region as ``noctile evaluate`` does, as the weights are stored. With
-``--card`` the figures of the recipe's own pixel size are written into that model's card, under the name of what they
-are: the recipe's, not the model's, which has seen every region.
+For each region of the sources that are not ``extra``, and for each pixel size, a model is trained
+without that region by the recipe as it stands, and measured on the region as ``noctile evaluate``
+does, as the weights are stored. With ``--card`` the figures of the recipe's own pixel size are
+written into that model's card, under the name of what they are: the recipe's, not the model's,
+which has seen every region.
 """
 
 import argparse
@@ -14,11 +16,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.learning.settings import TrainSettings
-from pipeline.models.load import write_card
-from pipeline.truth.find import find_regions
-from workflows.evaluate import evaluate
-from workflows.train import load_train_settings, train
+from noctile.pipeline.models.load import write_card
+from noctile.pipeline.training.settings import TrainSettings
+from noctile.pipeline.truth.find import find_regions
+from noctile.workflows.commands.evaluate import evaluate
+from noctile.workflows.commands.train import load_train_settings, train
 
 KEPT = ("dice", "precision", "recall")
 
@@ -40,7 +42,9 @@ def fold(settings: TrainSettings, region_id: str, out: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Run the folds and print them as a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", nargs="+", type=Path)
     parser.add_argument("--config", type=Path, default=Path("recipes/tumor.toml"))
     parser.add_argument("--out", type=Path, default=Path("build/folds"))
@@ -50,7 +54,9 @@ def main() -> None:
     parser.add_argument("--card", type=Path)
     a = parser.parse_args()
     recipe = load_train_settings(a.config, a.data, epochs=a.epochs)
-    names = [r.region_id for source in recipe.data if not source.extra for r in find_regions(source)]
+    names = [
+        r.region_id for source in recipe.data if not source.extra for r in find_regions(source)
+    ]
     figures: dict[str, Any] = {}
     print("| region left out | um/px | tumor Dice | precision | recall |\n|---|---|---|---|---|")
     for mpp in a.mpp or [recipe.mpp]:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.make_slide big.tif --width 100000 --height 80000 --tissue 0.05
 
-Tiled JPEG (256 px, 4:2:0), levels at 1, 4, 16 and 64, as scanners write them. Tiles inside the tissue come from a pool
-of generated tissue, tiles of glass are one tile; only tiles on the tissue's edge are drawn one by one, so that a slide
-of 8 gigapixels takes a minute and little memory.
+Tiled JPEG (256 px, 4:2:0), levels at 1, 4, 16 and 64, as scanners write them. Tiles inside the
+tissue come from a pool of generated tissue, tiles of glass are one tile; only tiles on the tissue's
+edge are drawn one by one, so that a slide of 8 gigapixels takes a minute and little memory.
 """
 
 import argparse
@@ -34,7 +34,8 @@ GLASS = 243
 POOL = 8  # the pool is POOL x POOL tiles cut from one generated region, so neighbours fit
 
 _Same = tuple[int, int, int] | None
-"""Level, row and column of a tile whose pixels others have, too; None where a tile is like no other."""
+"""Level, row and column of a tile whose pixels others have, too; None where a tile is like no
+other."""
 
 
 class SlideMaker:
@@ -51,14 +52,21 @@ class SlideMaker:
     def __init__(self, width: int, height: int, tissue: float, mpp: float, seed: int) -> None:
         self.width, self.height, self.mpp = width, height, mpp
         rng = np.random.default_rng(seed)
-        shape = (-(-height // CELL_PX) + TILE_PX // CELL_PX, -(-width // CELL_PX) + TILE_PX // CELL_PX)
+        shape = (
+            -(-height // CELL_PX) + TILE_PX // CELL_PX,
+            -(-width // CELL_PX) + TILE_PX // CELL_PX,
+        )
         noise = ndimage.zoom(
-            rng.standard_normal((shape[0] // 64 + 2, shape[1] // 64 + 2)).astype(np.float32), 64, order=3
+            rng.standard_normal((shape[0] // 64 + 2, shape[1] // 64 + 2)).astype(np.float32),
+            64,
+            order=3,
         )
         noise = noise[: shape[0], : shape[1]] + 0.15 * ndimage.gaussian_filter(
             rng.standard_normal(shape).astype(np.float32), 4
         )
-        self._inside = noise > np.quantile(noise, 1 - tissue) if tissue > 0 else np.zeros(shape, bool)
+        self._inside = (
+            noise > np.quantile(noise, 1 - tissue) if tissue > 0 else np.zeros(shape, bool)
+        )
         self._pool = make_region(seed, POOL * TILE_PX, POOL * TILE_PX, mpp)[0]
         self._tiles: dict[_Same, UInt8] = {}
         self._streams: dict[_Same, bytes] = {}
@@ -107,7 +115,9 @@ class SlideMaker:
         return streams
 
     def write(self, path: Path, processes: int = 1) -> None:
-        """Write the slide as BigTIFF; rows of tiles are drawn in so many processes, if more than one."""
+        """Write the slide as BigTIFF; rows of tiles are drawn in so many processes, if more than
+        one.
+        """
         with tifffile.TiffWriter(path, bigtiff=True) as tif, _rows_of(self, processes) as rows:
             for level, factor in enumerate(LEVELS):
                 places = ((level, row) for row in range(-(-self.height // factor // TILE_PX)))
@@ -133,7 +143,9 @@ class SlideMaker:
         return cells
 
     def _same(self, level: int, row: int, col: int) -> _Same:
-        """What tiles of the same pixels have in common: all glass, or all tissue, of which the pool repeats."""
+        """What tiles of the same pixels have in common: all glass, or all tissue, of which the pool
+        repeats.
+        """
         cells = self._cells(level, row, col)
         if not cells.any():
             return (level, -1, -1)
@@ -176,13 +188,17 @@ def _row(place: tuple[int, int]) -> list[bytes]:
 
 def _jpeg(tile: UInt8) -> bytes:
     return bytes(
-        imagecodecs.jpeg8_encode(tile, level=JPEG_QUALITY, colorspace="RGB", outcolorspace="YCBCR", subsampling="420")
+        imagecodecs.jpeg8_encode(
+            tile, level=JPEG_QUALITY, colorspace="RGB", outcolorspace="YCBCR", subsampling="420"
+        )
     )
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("path", type=Path)
     parser.add_argument("--width", type=int, default=100_000)
     parser.add_argument("--height", type=int, default=80_000)
@@ -190,7 +206,9 @@ def main() -> None:
     parser.add_argument("--mpp", type=float, default=0.25)
     parser.add_argument("--seed", type=int, default=1)
     a = parser.parse_args()
-    SlideMaker(a.width, a.height, a.tissue, a.mpp, a.seed).write(a.path, len(os.sched_getaffinity(0)))
+    SlideMaker(a.width, a.height, a.tissue, a.mpp, a.seed).write(
+        a.path, len(os.sched_getaffinity(0))
+    )
     print(f"{a.path}: {a.width} x {a.height} px, {a.path.stat().st_size / 1e6:.0f} MB")
 
 

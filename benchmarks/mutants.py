@@ -1,12 +1,15 @@
-"""What becomes of damaged slides: seeded mutants of real ones and of small ones, each opened, read and looked at.
+"""What becomes of damaged slides: seeded mutants of real ones and of small ones, each opened, read
+and looked at.
 
-    python -m benchmarks.mutants --n 1000 --seed 0
-    python -m benchmarks.mutants --n 1000 --seed 0 --write build/mutants-0    # for noctile run build/mutants-0 ...
+    python -m benchmarks.mutants --n 1000 --seed 0 python -m benchmarks.mutants --n 1000 --seed 0
+    --write build/mutants-0    # for noctile run build/mutants-0 ...
 
-A mutant ends in one of these ways: ``done``; a documented error, by its reason code; ``undocumented``, another Python
-exception; ``memory``, when its process may not have more; ``crash``, when a signal ends its process; ``hang``, when it
-takes longer than the limit. Many mutants share a process of their own, which is replaced when it dies: as in a night,
-where a worker dies and its slide fails alone. The table at the end names every file that did not end in the first two.
+A mutant ends in one of these ways: ``done``; a documented error, by its reason code;
+``undocumented``, another Python exception; ``memory``, when its process may not have more;
+``crash``, when a signal ends its process; ``hang``, when it takes longer than the limit. Many
+mutants share a process of their own, which is replaced when it dies: as in a night, where a worker
+dies and its slide fails alone. The table at the end names every file that did not end in the first
+two.
 """
 
 import argparse
@@ -33,12 +36,12 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from pipeline.errors import MppImplausibleError, MppMissingError, SlideError
-from pipeline.geometry import Box
-from pipeline.slides.directories import directories
-from pipeline.slides.open import open_slide
-from pipeline.slides.overview import read_overview
-from pipeline.tissue import TissueSpec, find_tissue
+from noctile.pipeline.errors import MppImplausibleError, MppMissingError, SlideError
+from noctile.pipeline.geometry import Box
+from noctile.pipeline.slides.open import open_slide
+from noctile.pipeline.slides.thumbnail import read_thumbnail
+from noctile.pipeline.slides.tiff.limits import directories
+from noctile.pipeline.tissue import TissueSpec, find_tissue
 
 LIMIT_S = 60.0
 """More than this for one mutant is a hang (s); the originals take 0.1 to 1.5 s."""
@@ -48,7 +51,23 @@ MEMORY_BYTES = 2**30
 
 _READ_MPP, _BOX_PX, _BOXES = 0.5, 512, 4
 
-_NUMBERS = (0, 1, 2, 3, 7, 255, 256, 4096, 2**15, 2**16 - 1, 2**20, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
+_NUMBERS = (
+    0,
+    1,
+    2,
+    3,
+    7,
+    255,
+    256,
+    4096,
+    2**15,
+    2**16 - 1,
+    2**20,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+)
 """What a tag's type, count or value is set to: nothing, little, and where signs and widths end."""
 
 
@@ -80,7 +99,9 @@ class Fate:
 
 def mutate(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     """A damaged copy of a file, and what was done."""
-    damage = rng.choice([_flip, _flip_head, _truncate, _zero, _swap, _edit_tag, _edit_tag, _edit_tag, _edit_pointer])
+    damage = rng.choice(
+        [_flip, _flip_head, _truncate, _zero, _swap, _edit_tag, _edit_tag, _edit_tag, _edit_pointer]
+    )
     out = bytearray(data)
     words = damage(out, rng)
     return bytes(out), words
@@ -127,7 +148,9 @@ def _swap(data: bytearray, rng: random.Random) -> str:
 
 
 def _edit_tag(data: bytearray, rng: random.Random) -> str:
-    """Set the tag, type, count or value of an entry of a TIFF directory; of other files, flip bits of the head."""
+    """Set the tag, type, count or value of an entry of a TIFF directory; of other files, flip bits
+    of the head.
+    """
     entries = [(tag, entry) for found in _directories(data) for tag, entry in found.entries.items()]
     if not entries:
         return _flip_head(data, rng)
@@ -141,19 +164,25 @@ def _edit_tag(data: bytearray, rng: random.Random) -> str:
     }
     name = rng.choice(["tag", "type", "count", "count", "value", "value", "value", "value"])
     offset, code = fields[name]
-    value = rng.choice([*_NUMBERS, len(data), entry.place, rng.randrange(len(data)), rng.randrange(20)])
+    value = rng.choice(
+        [*_NUMBERS, len(data), entry.place, rng.randrange(len(data)), rng.randrange(20)]
+    )
     value &= 256 ** struct.calcsize(code) - 1
     struct.pack_into(order + code, data, entry.place + offset, value)
     return f"{name} of tag {tag} set to {value}"
 
 
 def _edit_pointer(data: bytearray, rng: random.Random) -> str:
-    """Point from one directory of a TIFF file to another place; of other files, flip bits of the head."""
+    """Point from one directory of a TIFF file to another place; of other files, flip bits of the
+    head.
+    """
     found = _directories(data)
     if not found:
         return _flip_head(data, rng)
     code = ("<", ">")[data[:2] == b"MM"] + ("I", "Q")[43 in data[2:4]]
-    value = rng.choice([*(one.place for one in found), rng.randrange(len(data)), rng.choice(_NUMBERS)])
+    value = rng.choice(
+        [*(one.place for one in found), rng.randrange(len(data)), rng.choice(_NUMBERS)]
+    )
     place = rng.choice(found).next_place
     if place + struct.calcsize(code) > len(data):
         return _flip_head(data, rng)
@@ -171,7 +200,9 @@ def _directories(data: bytearray) -> list[Any]:
 
 
 def look_at(path: Path, number: int) -> str:
-    """Open a slide, read it in small and at some places, find its tissue: ``done``, or the reason code of its error."""
+    """Open a slide, read it in small and at some places, find its tissue: ``done``, or the reason
+    code of its error.
+    """
     try:
         _look_at(path, number, None)
     except (MppMissingError, MppImplausibleError) as error:
@@ -188,7 +219,7 @@ def look_at(path: Path, number: int) -> str:
 def _look_at(path: Path, number: int, mpp: float | None) -> None:
     with closing(open_slide(path, mpp=mpp)) as reader:
         spec = TissueSpec()
-        find_tissue(*read_overview(reader, spec.mpp), spec)
+        find_tissue(*read_thumbnail(reader, spec.mpp), spec)
         extent, rng = reader.info.frame.at(_READ_MPP).extent, random.Random(number)
         for _ in range(_BOXES):
             y, x = rng.randrange(extent.height), rng.randrange(extent.width)
@@ -196,10 +227,15 @@ def _look_at(path: Path, number: int, mpp: float | None) -> None:
 
 
 def serve(connection: Connection, memory_bytes: int, words: str) -> None:
-    """Look at files as long as any are sent; write a traceback to ``words`` when a signal ends this process."""
+    """Look at files as long as any are sent; write a traceback to ``words`` when a signal ends this
+    process.
+    """
     with Path(words).open("w", encoding="utf-8") as file:
         faulthandler.enable(file, all_threads=False)
-        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        used = (
+            int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+            * resource.getpagesize()
+        )
         resource.setrlimit(resource.RLIMIT_AS, (used + memory_bytes,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         while message := connection.recv():
@@ -218,7 +254,9 @@ def _end_of(path: str, number: int) -> tuple[str, str]:
 def _where(error: BaseException) -> str:
     """The innermost three places of a traceback."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
-    return " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+    return " < ".join(
+        f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames)
+    )
 
 
 class _Child:
@@ -227,7 +265,9 @@ class _Child:
     def __init__(self, folder: Path, limit_s: float, memory_bytes: int) -> None:
         self._folder, self._limit_s, self._memory_bytes = folder, limit_s, memory_bytes
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["pipeline.slides.open", "pipeline.tissue"])
+        self._context.set_forkserver_preload(
+            ["noctile.pipeline.slides.open", "noctile.pipeline.tissue"]
+        )
         self._start()
 
     def _start(self) -> None:
@@ -260,8 +300,12 @@ class _Child:
 
     def _last_words(self, code: int) -> str:
         lines = self._words.read_text(encoding="utf-8", errors="replace").splitlines()
-        frames = [line.strip().rpartition("/")[2] for line in lines if line.startswith("  File")][:3]
-        name = signal.Signals(-code).name if code < 0 else f"exit code {code}" if code else "stopped"
+        frames = [line.strip().rpartition("/")[2] for line in lines if line.startswith("  File")][
+            :3
+        ]
+        name = (
+            signal.Signals(-code).name if code < 0 else f"exit code {code}" if code else "stopped"
+        )
         return " < ".join([name, *frames])
 
     def close(self) -> None:
@@ -273,7 +317,12 @@ class _Child:
 
 
 def hunt(
-    originals: Sequence[Path], numbers: Sequence[int], seed: int, *, keep: Path | None = None, limit_s: float = LIMIT_S
+    originals: Sequence[Path],
+    numbers: Sequence[int],
+    seed: int,
+    *,
+    keep: Path | None = None,
+    limit_s: float = LIMIT_S,
 ) -> Iterator[Fate]:
     """The fates of mutants: number ``k`` of a seed is always the same mutant of the same originals.
 
@@ -340,19 +389,29 @@ def small_slides(folder: Path) -> list[Path]:
         about = {"axes": "YXS", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5} | {
             f"PhysicalSize{axis}Unit": "\u00b5m" for axis in "XY"
         }
-        tiff.write(pixels, tile=(64, 64), compression="jpeg", subifds=1, metadata=about, photometric="rgb")
-        tiff.write(pixels[::2, ::2], tile=(64, 64), compression="jpeg", subfiletype=1, photometric="rgb")
+        tiff.write(
+            pixels, tile=(64, 64), compression="jpeg", subifds=1, metadata=about, photometric="rgb"
+        )
+        tiff.write(
+            pixels[::2, ::2], tile=(64, 64), compression="jpeg", subfiletype=1, photometric="rgb"
+        )
     (folder / "region_MPP-0.5.png").write_bytes(imagecodecs.png_encode(pixels))
     (folder / "region_MPP-0.5.jpg").write_bytes(imagecodecs.jpeg_encode(pixels))
     return sorted(folder.iterdir())
 
 
 def _write(path: Path, pixels: np.ndarray[Any, Any], options: dict[str, Any], **file: Any) -> None:
-    about: dict[str, Any] = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER", "metadata": None}
+    about: dict[str, Any] = {
+        "resolution": (20_000, 20_000),
+        "resolutionunit": "CENTIMETER",
+        "metadata": None,
+    }
     with tifffile.TiffWriter(path, **file) as tiff:
         for k, level in enumerate((pixels, pixels[::2, ::2])):
             shape = {"tile": (64, 64), "photometric": "rgb", "subfiletype": 1 if k else 0}
-            layout: dict[str, Any] = {name: value for name, value in (shape | options).items() if value is not None}
+            layout: dict[str, Any] = {
+                name: value for name, value in (shape | options).items() if value is not None
+            }
             data = np.moveaxis(level, -1, 0) if options.get("planarconfig") == "separate" else level
             tiff.write(data, **about, **layout)
 
@@ -360,12 +419,20 @@ def _write(path: Path, pixels: np.ndarray[Any, Any], options: dict[str, Any], **
 def table(fates: Sequence[Fate]) -> str:
     """Counts by kind of original and by end, and a line for each that ended badly."""
     ends = collections.Counter(fate.end for fate in fates)
-    lines = ["| end | mutants |", "|---|---:|", *(f"| {end} | {count} |" for end, count in ends.most_common())]
+    lines = [
+        "| end | mutants |",
+        "|---|---:|",
+        *(f"| {end} | {count} |" for end, count in ends.most_common()),
+    ]
     slow = max(fates, key=lambda fate: fate.seconds)
     lines.append(
         f"\nslowest: {slow.seconds:.1f} s, mutant {slow.number} of {slow.original} ({slow.mutation}), {slow.end}"
     )
-    lines += [f"{f.end}: mutant {f.number} of {f.original}, {f.mutation}: {f.what}" for f in fates if f.is_bad]
+    lines += [
+        f"{f.end}: mutant {f.number} of {f.original}, {f.mutation}: {f.what}"
+        for f in fates
+        if f.is_bad
+    ]
     return "\n".join(lines)
 
 
@@ -377,9 +444,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the mutants that end badly")
     parser.add_argument(
-        "--slides", type=Path, default=Path("../shared/data/slides"), help="real slides, if there are any"
+        "--slides",
+        type=Path,
+        default=Path("../shared/data/slides"),
+        help="real slides, if there are any",
     )
-    parser.add_argument("--write", type=Path, help="write the mutants to this folder instead of looking at them")
+    parser.add_argument(
+        "--write", type=Path, help="write the mutants to this folder instead of looking at them"
+    )
     given = parser.parse_args(arguments)
     build = Path("build/mutants")
     originals = [*small_slides(build), *_generated(), *_real(given.slides)]
@@ -395,7 +467,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fates.append(fate)
         if fate.is_bad:
             print(asdict(fate), flush=True)
-    print(f"{len(fates)} mutants of {len(originals)} files, seed {given.seed}, {time.perf_counter() - began:.0f} s")
+    print(
+        f"{len(fates)} mutants of {len(originals)} files, seed {given.seed}, {time.perf_counter() - began:.0f} s"
+    )
     print(table(fates))
 
 

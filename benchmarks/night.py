@@ -1,18 +1,22 @@
-"""The whole run, from the command to the table, with a model that costs next to nothing; and beside its peers.
+"""The whole run, from the command to the table, with a model that costs next to nothing; and beside
+its peers.
 
-    python -m benchmarks.night [--runs 3] [--peers tiatoolbox lazyslide wsi-tile-processor] [--backend torch]
+    python -m benchmarks.night [--runs 3] [--peers tiatoolbox lazyslide wsi-tile-processor]
+    [--backend torch]
         [--study] [--sizes]
 
-The 24,000 x 20,000 slide with tissue on 35 %, 21 classes, tiles of 512 px at 0.5 um/px without overlap, two workers on
-the CPU: seconds from start to end (medians), wall time a tile outside the model (of a further slide, and of the run
-with its start), seconds for the slide's own steps (tissue, plan, coarse levels, figures, preview), peak memory of all
-processes together. With ``--peers``, the same slide and weights go through other programs, each run in turn with ours.
+The 24,000 x 20,000 slide with tissue on 35 %, 21 classes, tiles of 512 px at 0.5 um/px without
+overlap, two workers on the CPU: seconds from start to end (medians), wall time a tile outside the
+model (of a further slide, and of the run with its start), seconds for the slide's own steps
+(tissue, plan, coarse levels, figures, preview), peak memory of all processes together. With
+``--peers``, the same slide and weights go through other programs, each run in turn with ours.
 
-With ``--study``: a ResNet34 U-Net of 21 classes on slides of 6,000 x 6,000 px. What a second and a third slide add to a
-run, beside the time that the network and its decisions alone take for as many tiles on the same cores.
+With ``--study``: a ResNet34 U-Net of 21 classes on slides of 6,000 x 6,000 px. What a second and a
+third slide add to a run, beside the time that the network and its decisions alone take for as many
+tiles on the same cores.
 
-With ``--sizes``: slides of four sizes, and one size with four shares of tissue; a table, and a plot in
-``build/benchmarks/cost.png``.
+With ``--sizes``: slides of four sizes, and one size with four shares of tissue; a table, and a plot
+in ``build/benchmarks/cost.png``.
 """
 
 import argparse
@@ -34,7 +38,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.big_slide import Used, run_alone, run_watched
 from benchmarks.common import BUILD, machine, side_by_side, slide, trivial_model
-from workflows.warm import MALLOC
+from noctile.workflows.processes.preload import MALLOC
 
 SIZES = ((6_000, 5_000), (12_000, 10_000), (24_000, 20_000), (48_000, 40_000))
 SHARES = (0.05, 0.1, 0.2, 0.4)
@@ -63,7 +67,7 @@ Pair = tuple[Night, Night]
 def command(slides: list[Path], out: Path, model: Path, backend: str) -> list[str]:
     """``noctile run`` for a process of its own."""
     paths = [str(path) for path in (*slides, "--out", out, "--model", model)]
-    return [sys.executable, "-m", "cli", "run", *paths, "--device", "cpu", "--backend", backend]
+    return [sys.executable, "-m", "noctile", "run", *paths, "--device", "cpu", "--backend", backend]
 
 
 def run(slides: list[Path], model: Path, backend: str = "auto") -> Night:
@@ -85,7 +89,9 @@ def watched(slides: list[Path], model: Path, backend: str = "auto") -> Used:
 
 @contextmanager
 def pairs_of(path: Path, model: Path, backend: str) -> Iterator[Callable[[], Pair]]:
-    """Runs a slide, and then three such, as often as it is asked, side by side with whatever else is measured."""
+    """Runs a slide, and then three such, as often as it is asked, side by side with whatever else
+    is measured.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         copies = [Path(scratch) / f"copy-{k}.tif" for k in range(3)]
         for copy in copies:
@@ -99,16 +105,24 @@ def further_s(pairs: Iterable[Pair]) -> float:
 
 
 def model_seconds(model: Path, backend: str, times: int = 101) -> float:
-    """Seconds of wall time to predict and decide a tile, as workers do: a process on each core, all at once."""
-    with mock.patch.dict(os.environ, MALLOC), ProcessPoolExecutor(CORES, get_context("spawn")) as pool:
-        return statistics.mean(pool.map(_look, [model] * CORES, [backend] * CORES, [times] * CORES)) / CORES
+    """Seconds of wall time to predict and decide a tile, as workers do: a process on each core, all
+    at once.
+    """
+    with (
+        mock.patch.dict(os.environ, MALLOC),
+        ProcessPoolExecutor(CORES, get_context("spawn")) as pool,
+    ):
+        return (
+            statistics.mean(pool.map(_look, [model] * CORES, [backend] * CORES, [times] * CORES))
+            / CORES
+        )
 
 
 def _look(model: Path, backend: str, times: int) -> float:
     import numpy as np
 
-    from pipeline.models.decide import decide
-    from pipeline.models.load import load_predictor
+    from noctile.pipeline.models.load import load_predictor
+    from noctile.pipeline.models.pixel_labels import decide
 
     predict = load_predictor(model, "cpu", threads=1, backend=backend)
     tile = np.random.default_rng(0).integers(0, 256, (1, 512, 512, 3), np.uint8)
@@ -130,7 +144,11 @@ def compare(runs: int, peers: list[str], envs: Path, backend: str) -> None:
             for name, found in theirs.items():
                 with tempfile.TemporaryDirectory() as scratch:
                     found.append(measure(name, path, model / "weights.npz", Path(scratch), envs))
-                print(f"{pairs[-1][0].seconds:.1f} s, {name} {found[-1].wall_s:.1f} s", file=sys.stderr, flush=True)
+                print(
+                    f"{pairs[-1][0].seconds:.1f} s, {name} {found[-1].wall_s:.1f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
     ours = [one for one, _ in pairs]
     seconds, tiles = statistics.median(night.seconds for night in ours), ours[0].tiles
     used = watched([path], model, backend)
@@ -138,10 +156,14 @@ def compare(runs: int, peers: list[str], envs: Path, backend: str) -> None:
     print(f"| Noctile | {seconds:.1f} | {tiles} | {used.together_mb:.0f} | 1 |")
     for name, found in theirs.items():
         wall_s = statistics.median(result.wall_s for result in found)
-        print(f"| {name} | {wall_s:.1f} | {found[0].tiles} | {found[0].peak_mb:.0f} | {wall_s / seconds:.1f} |")
+        print(
+            f"| {name} | {wall_s:.1f} | {found[0].tiles} | {found[0].peak_mb:.0f} | {wall_s / seconds:.1f} |"
+        )
     own = statistics.median(night.slide_s for night in ours)
     of_run, of_slide = (1000 * (s / tiles - model_s) for s in (seconds, further_s(pairs)))
-    print(f"\nNoctile: {of_slide:.1f} ms of wall time a tile outside the model, {of_run:.1f} with the run's start;")
+    print(
+        f"\nNoctile: {of_slide:.1f} ms of wall time a tile outside the model, {of_run:.1f} with the run's start;"
+    )
     print(f"the model itself {1000 * model_s:.1f} ms; prepare and finish {own:.2f} s for a slide")
     print(f"CPU time of all processes: {used.cpu_s:.1f} s for the run")
 
@@ -159,7 +181,9 @@ def study(runs: int, backend: str) -> None:
             pairs.append(pair())
     tile_s = statistics.median(alone)
     slide_s, n = further_s(pairs), pairs[0][0].tiles
-    print("| tiles of a slide | a further slide | the network alone for its tiles | ratio |\n|---|---|---|---|")
+    print(
+        "| tiles of a slide | a further slide | the network alone for its tiles | ratio |\n|---|---|---|---|"
+    )
     print(f"| {n} | {slide_s:.1f} s | {n * tile_s:.1f} s | {slide_s / (n * tile_s):.2f} |")
 
 
@@ -196,10 +220,14 @@ def sizes() -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--peers", nargs="*", default=[])
-    parser.add_argument("--envs", type=Path, default=Path("build/peers"), help="where the peers are installed")
+    parser.add_argument(
+        "--envs", type=Path, default=Path("build/peers"), help="where the peers are installed"
+    )
     parser.add_argument("--backend", default="auto", help="of Noctile, see noctile run")
     parser.add_argument("--study", action="store_true")
     parser.add_argument("--sizes", action="store_true")

@@ -1,19 +1,21 @@
 """How fast 512-px tiles of tissue are read, next to other readers and to what decoding alone costs.
 
-    python -m benchmarks.read [--slide FILE] [--scratch FOLDER] [--rounds 3] [--overlap-px 0 128] [--ndpi FILE]
+    python -m benchmarks.read [--slide FILE] [--scratch FOLDER] [--rounds 3] [--overlap-px 0 128]
+    [--ndpi FILE]
 
-Without ``--slide``, two slides of 24,000 x 20,000 px are made (256-px JPEG tiles, tissue on 35 %): (a) one of 0.5 um/px
-that is read as it is, and (b) one of 0.25 um/px that is read for a model that looks at 0.5. A given slide is read at
-its own pixel size and at twice that.
+Without ``--slide``, two slides of 24,000 x 20,000 px are made (256-px JPEG tiles, tissue on 35 %):
+(a) one of 0.5 um/px that is read as it is, and (b) one of 0.25 um/px that is read for a model that
+looks at 0.5. A given slide is read at its own pixel size and at twice that.
 
-All readers get the same list of tiles, in turn, all but tiffslide in one thread of one process, whose environment is
-that of a run's workers. The file is in the system's cache, and opening it is not counted.
-``floor`` decodes the same JPEG tiles from memory, each once, with the same libjpeg-turbo, at half scale in (b); it does
-nothing else. OpenSlide and tiffslide are asked for one tile at a time through their `read_region`, and average 2 x 2
-pixels with Pillow in (b).
+All readers get the same list of tiles, in turn, all but tiffslide in one thread of one process,
+whose environment is that of a run's workers. The file is in the system's cache, and opening it is
+not counted. ``floor`` decodes the same JPEG tiles from memory, each once, with the same
+libjpeg-turbo, at half scale in (b); it does nothing else. OpenSlide and tiffslide are asked for one
+tile at a time through their `read_region`, and average 2 x 2 pixels with Pillow in (b).
 
-With ``--ndpi``: how far OpenSlide is from decoding alone on the finest level of a Hamamatsu slide, read 512 rows at a
-time. Its one JPEG image has restart markers, between which each strip of 8 rows is an image of its own.
+With ``--ndpi``: how far OpenSlide is from decoding alone on the finest level of a Hamamatsu slide,
+read 512 rows at a time. Its one JPEG image has restart markers, between which each strip of 8 rows
+is an image of its own.
 """
 
 import argparse
@@ -41,15 +43,15 @@ from tiffslide import TiffSlide
 
 from benchmarks.common import side_by_side
 from benchmarks.make_slide import SlideMaker
-from pipeline.geometry import Box
-from pipeline.plan import TilePlan, Tiling, plan_tiles
-from pipeline.segment import read_tiles
-from pipeline.slides.base import SlideReader
-from pipeline.slides.open import open_slide, read_with
-from pipeline.slides.openslide import OpenSlideSource
-from pipeline.slides.overview import read_overview
-from pipeline.tissue import TissueSpec, find_tissue
-from workflows.warm import worker_env
+from noctile.pipeline.geometry import Box
+from noctile.pipeline.plan import TilePlan, Tiling, plan_tiles
+from noctile.pipeline.segment import read_tiles
+from noctile.pipeline.slides.base import SlideReader
+from noctile.pipeline.slides.open import open_slide, read_with
+from noctile.pipeline.slides.openslide import OpenSlideSource
+from noctile.pipeline.slides.thumbnail import read_thumbnail
+from noctile.pipeline.tissue import TissueSpec, find_tissue
+from noctile.workflows.processes.preload import worker_env
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -80,7 +82,7 @@ def plan_case(name: str, path: Path, factor: int, overlap_px: int) -> Case:
     with closing(open_slide(path)) as reader:
         native = reader.info.frame
         spec = TissueSpec()
-        tissue = find_tissue(*read_overview(reader, spec.mpp), spec)
+        tissue = find_tissue(*read_thumbnail(reader, spec.mpp), spec)
         exchanged = reader.exchanged
     tiling = Tiling(native.mpp * factor, TILE_PX, overlap_px, "crop", BLOCK_PX, 2)
     return Case(name, path, factor, plan_tiles(path.stem, native, tissue, tiling), exchanged)
@@ -117,7 +119,9 @@ def openslide(case: Case) -> Steps:
         yield
         for box in case.boxes:
             size = box.width * case.factor, box.height * case.factor
-            image = slide.read_region((box.x * case.factor, box.y * case.factor), 0, size).convert("RGB")
+            image = slide.read_region((box.x * case.factor, box.y * case.factor), 0, size).convert(
+                "RGB"
+            )
             np.asarray(image.reduce(case.factor))
             yield
 
@@ -128,14 +132,18 @@ def tiffslide(case: Case) -> Steps:
         yield
         for box in case.boxes:
             size = box.width * case.factor, box.height * case.factor
-            pixels = slide.read_region((box.x * case.factor, box.y * case.factor), 0, size, as_array=True)
+            pixels = slide.read_region(
+                (box.x * case.factor, box.y * case.factor), 0, size, as_array=True
+            )
             if case.factor > 1:
                 np.asarray(Image.fromarray(pixels).reduce(case.factor))
             yield
 
 
 def floor(case: Case) -> Steps:
-    """Decoding alone: the JPEG streams of all tiles that the boxes touch, already in memory, each once."""
+    """Decoding alone: the JPEG streams of all tiles that the boxes touch, already in memory, each
+    once.
+    """
     with TiffFile(case.path) as tiff:
         page = tiff.pages.first
         side = page.tilewidth // case.factor
@@ -182,12 +190,18 @@ def measure(case: Case, rounds: int) -> dict[str, Seconds]:
             for _ in steps:
                 pass
             taken[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    return {name: (median(w for w, _ in values), median(c for _, c in values)) for name, values in taken.items()}
+    return {
+        name: (median(w for w, _ in values), median(c for _, c in values))
+        for name, values in taken.items()
+    }
 
 
 def as_worker(case: Case, rounds: int) -> dict[str, Seconds]:
     """`measure` in a process such as a run's workers."""
-    with patch.dict(os.environ, worker_env(1, gpus=False)), ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    with (
+        patch.dict(os.environ, worker_env(1, gpus=False)),
+        ProcessPoolExecutor(1, get_context("spawn")) as pool,
+    ):
         return pool.submit(measure, case, rounds).result()
 
 
@@ -206,14 +220,22 @@ def report(case: Case, seconds: dict[str, Seconds]) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--slide", type=Path, help="a slide of JPEG tiles, instead of the two that are made")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--slide", type=Path, help="a slide of JPEG tiles, instead of the two that are made"
+    )
     parser.add_argument("--scratch", type=Path, help="keep the slides here and take them from here")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--overlap-px", type=int, nargs="+", default=[0, 128])
-    parser.add_argument("--ndpi", type=Path, help="a Hamamatsu slide; nothing else is measured then")
+    parser.add_argument(
+        "--ndpi", type=Path, help="a Hamamatsu slide; nothing else is measured then"
+    )
     a = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one thread")
+    print(
+        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one thread"
+    )
     if a.ndpi:
         ndpi(a.ndpi, a.rounds)
         return
@@ -228,7 +250,9 @@ def main() -> None:
 
 
 def ndpi(path: Path, rounds: int) -> None:
-    """Print what OpenSlide takes for all pixels of a slide, and what the JPEG streams alone take (CPU seconds)."""
+    """Print what OpenSlide takes for all pixels of a slide, and what the JPEG streams alone take
+    (CPU seconds).
+    """
     with TiffFile(path) as tiff, OpenSlide(path) as slide:
         page = tiff.pages.first
         height, width, _ = page.shape
@@ -244,7 +268,9 @@ def ndpi(path: Path, rounds: int) -> None:
 
         def through_library() -> None:
             for y in range(0, height, TILE_PX):
-                np.asarray(slide.read_region((0, y), 0, (width, min(TILE_PX, height - y))).convert("RGB"))
+                np.asarray(
+                    slide.read_region((0, y), 0, (width, min(TILE_PX, height - y))).convert("RGB")
+                )
 
         def decode() -> None:
             for stream in streams:
@@ -256,7 +282,10 @@ def ndpi(path: Path, rounds: int) -> None:
 
 
 def _made(folder: Path) -> Iterator[tuple[str, Path, int]]:
-    for name, mpp, factor in (("(a) 20x slide as it is", 0.5, 1), ("(b) 40x slide for a 20x model", 0.25, 2)):
+    for name, mpp, factor in (
+        ("(a) 20x slide as it is", 0.5, 1),
+        ("(b) 40x slide for a 20x model", 0.25, 2),
+    ):
         path = folder / f"{WIDTH}x{HEIGHT}-{mpp}.tif"
         if not path.exists():
             SlideMaker(WIDTH, HEIGHT, TISSUE, mpp, seed=1).write(path)

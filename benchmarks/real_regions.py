@@ -2,8 +2,9 @@
 
     python -m benchmarks.real_regions DATA --mpp 0.25 [--model tumor]
 
-DATA is a folder of regions as `noctile train` reads it. A model that was trained on these regions is not measured by
-this; `benchmarks.leave_one_out` leaves its models where ``--model`` can name them.
+DATA is a folder of regions as `noctile train` reads it. A model that was trained on these regions
+is not measured by this; `benchmarks.leave_one_out` leaves its models where ``--model`` can name
+them.
 """
 
 import argparse
@@ -14,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.models.load import find_model, load_predictor
-from pipeline.normalize import normalized, stain_amounts
-from pipeline.score import score_region
-from pipeline.slides.open import open_slide
-from pipeline.truth.find import DataSource, find_regions
-from pipeline.truth.region import Region, load_region
-from pipeline.truth.scheme import IGNORED, load_scheme
-from workflows.annotate import find_in
+from noctile.pipeline.metrics import score_region
+from noctile.pipeline.models.load import find_model, load_predictor
+from noctile.pipeline.normalize import normalized, stain_amounts
+from noctile.pipeline.slides.open import open_slide
+from noctile.pipeline.truth.find import DataSource, find_regions
+from noctile.pipeline.truth.region import Region, load_region
+from noctile.pipeline.truth.scheme import IGNORED, load_scheme
+from noctile.workflows.commands.annotate import find_in
 
 Bool = npt.NDArray[np.bool_]
 UInt8 = npt.NDArray[np.uint8]
@@ -52,7 +53,9 @@ def answers(region: Region, model: str) -> Iterator[tuple[str, Bool, UInt8]]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--mpp", type=float)
     parser.add_argument("--model", default="tumor")
@@ -61,9 +64,13 @@ def main() -> None:
     for region in find_regions(DataSource(path=a.data, mpp=a.mpp)):
         for name, found, targets in answers(region, a.model):
             truth, known = targets == 0, targets != IGNORED
-            both, claimed, there = (int(np.count_nonzero(m)) for m in (found & truth, found & known, truth))
+            both, claimed, there = (
+                int(np.count_nonzero(m)) for m in (found & truth, found & known, truth)
+            )
             p, r = both / max(claimed, 1), both / max(there, 1)
-            print(f"| {region.region_id} | {name} | {2 * p * r / max(1e-9, p + r):.3f} | {p:.3f} | {r:.3f} |")
+            print(
+                f"| {region.region_id} | {name} | {2 * p * r / max(1e-9, p + r):.3f} | {p:.3f} | {r:.3f} |"
+            )
 
 
 if __name__ == "__main__":

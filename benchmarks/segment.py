@@ -2,10 +2,11 @@
 
     python -m benchmarks.segment [--overlap 0 128] [--blocks 12] [--backend torch]
 
-One tile after the other, the 24,000 x 20,000 slide, 21 classes. Each step of `pipeline.segment.segment_block` and the
-write is counted by itself, in milliseconds of CPU a tile (*decide*: the network, the winning class, its probability and
-the tumor's). To compare with, a plain loop over the same tiles in the same run: read, predict, ``argmax``, into an
-array in memory, nothing else.
+One tile after the other, the 24,000 x 20,000 slide, 21 classes. Each step of
+`noctile.pipeline.segment.segment_block` and the write is counted by itself, in milliseconds of CPU
+a tile (*decide*: the network, the winning class, its probability and the tumor's). To compare with,
+a plain loop over the same tiles in the same run: read, predict, ``argmax``, into an array in
+memory, nothing else.
 """
 
 import argparse
@@ -19,23 +20,25 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.common import machine, slide, trivial_model
-from pipeline.blend import Canvas
-from pipeline.masks.store import MaskLayout, MaskStore
-from pipeline.models.card import Predictor
-from pipeline.models.decide import decide
-from pipeline.models.load import load_predictor
-from pipeline.plan import Block, TilePlan, Tiling, plan_tiles
-from pipeline.segment import read_tiles
-from pipeline.slides.base import SlideReader
-from pipeline.slides.open import open_slide
-from pipeline.slides.overview import read_overview
-from pipeline.tissue import TissueSpec, find_tissue
+from noctile.pipeline.masks.store import MaskLayout, MaskStore
+from noctile.pipeline.models.card import Predictor
+from noctile.pipeline.models.load import load_predictor
+from noctile.pipeline.models.pixel_labels import decide
+from noctile.pipeline.plan import Block, TilePlan, Tiling, plan_tiles
+from noctile.pipeline.segment import read_tiles
+from noctile.pipeline.slides.base import SlideReader
+from noctile.pipeline.slides.open import open_slide
+from noctile.pipeline.slides.thumbnail import read_thumbnail
+from noctile.pipeline.stitch.canvas import Canvas
+from noctile.pipeline.tissue import TissueSpec, find_tissue
 
 UInt8 = npt.NDArray[np.uint8]
 
 
 class Clock:
-    """Seconds of CPU by name: of all threads, and less disturbed by other programs than those of a clock."""
+    """Seconds of CPU by name: of all threads, and less disturbed by other programs than those of a
+    clock.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -50,19 +53,28 @@ class Clock:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--overlap", type=int, nargs="*", default=[0, 128])
     parser.add_argument("--blocks", type=int, default=12)
     parser.add_argument("--backend", default="auto", help="see noctile run")
     a = parser.parse_args()
     path = slide()
     print(f"{machine()}\n")
-    print("| overlap px | tiles | read | decide | join | write | Noctile | plain loop |\n|" + "---|" * 8)
+    print(
+        "| overlap px | tiles | read | decide | join | write | Noctile | plain loop |\n|"
+        + "---|" * 8
+    )
     for overlap in a.overlap:
         with tempfile.TemporaryDirectory() as scratch:
             print(
                 _row(
-                    path, trivial_model(Path(scratch) / "model", overlap_px=overlap), a.blocks, Path(scratch), a.backend
+                    path,
+                    trivial_model(Path(scratch) / "model", overlap_px=overlap),
+                    a.blocks,
+                    Path(scratch),
+                    a.backend,
                 )
             )
 
@@ -71,26 +83,30 @@ def _row(path: Path, model: Path, n_blocks: int, scratch: Path, backend: str) ->
     predict = load_predictor(model, "cpu", threads=1, backend=backend)
     card = predict.card
     reader = open_slide(path)
-    overview, frame = read_overview(reader, TissueSpec().mpp)
+    overview, frame = read_thumbnail(reader, TissueSpec().mpp)
     tissue = find_tissue(overview, frame, TissueSpec())
     tiling = Tiling(card.mpp, card.tile_px, card.overlap_px, "crop", 4096, len(card.classes))
     plan = plan_tiles("slide", reader.info.frame, tissue, tiling)
-    about = {"slide": {"mpp": [0.5, 0.5], "bounds_px": [0, 0, frame.extent.height, frame.extent.width]}}
+    about = {
+        "slide": {"mpp": [0.5, 0.5], "bounds_px": [0, 0, frame.extent.height, frame.extent.width]}
+    }
     layout = MaskLayout(plan.frame, plan.block_px, plan.chunk_px, card.classes)
     store = MaskStore.create(scratch / "mask.ome.zarr", layout, overview, frame, about)
     clock, n = Clock(), 0
     codes = [c.code for c in card.classes]
     for block in plan.blocks[:n_blocks]:
         with clock("join"):
-            canvas = Canvas(block.box, plan.grid, plan.window, codes, [0], tissue.on(block.box, plan.frame))
+            canvas = Canvas(
+                block.box, plan.grid, plan.window, codes, [0], tissue.on(block.box, plan.frame)
+            )
         tiles = read_tiles(reader, plan, block.tiles)
         for _ in block.tiles:
             with clock("read"):
                 position, pixels = next(tiles)
             with clock("decide"):
-                decision = decide(predict, np.stack([pixels]), Canvas.decided_part(plan.grid))
+                decision = decide(predict, np.stack([pixels]), Canvas.labelled_part(plan.grid))
             with clock("join"):
-                canvas.add_decided([position], decision)
+                canvas.add_labels([position], decision)
             n += 1
         with clock("join"):
             mask = canvas.finish()
@@ -99,20 +115,28 @@ def _row(path: Path, model: Path, n_blocks: int, scratch: Path, backend: str) ->
     plain = Clock()
     for block in plan.blocks[:n_blocks]:
         with plain("all"):
-            _plain(reader, plan, block, predict, np.zeros((block.box.height, block.box.width), np.uint8))
+            _plain(
+                reader,
+                plan,
+                block,
+                predict,
+                np.zeros((block.box.height, block.box.width), np.uint8),
+            )
     reader.close()
     ms = {name: 1000 * seconds / n for name, seconds in clock.seconds.items()}
     steps = " | ".join(f"{ms[name]:.1f} ms" for name in ("read", "decide", "join", "write"))
-    return (
-        f"| {card.overlap_px} | {n} | {steps} | {sum(ms.values()):.1f} ms | {1000 * plain.seconds['all'] / n:.1f} ms |"
-    )
+    return f"| {card.overlap_px} | {n} | {steps} | {sum(ms.values()):.1f} ms | {1000 * plain.seconds['all'] / n:.1f} ms |"
 
 
-def _plain(reader: SlideReader, plan: TilePlan, block: Block, predict: Predictor, out: UInt8) -> None:
+def _plain(
+    reader: SlideReader, plan: TilePlan, block: Block, predict: Predictor, out: UInt8
+) -> None:
     margin, side = plan.grid.margin_px, plan.grid.stride_px
     for position in block.tiles:
         pixels = reader.read(plan.grid.tile(*position), plan.mpp)
-        labels = np.asarray(predict(pixels[None]))[0].argmax(axis=0)[margin : margin + side, margin : margin + side]
+        labels = np.asarray(predict(pixels[None]))[0].argmax(axis=0)[
+            margin : margin + side, margin : margin + side
+        ]
         core = plan.grid.core(*position)
         part = core.intersect(block.box)
         out[part.slices(block.box)] = labels[part.slices(core)] + 1

@@ -1,9 +1,11 @@
-"""What a slide costs before its first tile is read: open, overview, tissue, plan; and what a coarse read costs.
+"""What a slide costs before its first tile is read: open, overview, tissue, plan; and what a coarse
+read costs.
 
     python -m benchmarks.tissue
 
-On generated slides of four sizes: seconds of CPU for each step, medians of 3. To compare with, an overview through
-OpenSlide's own ``get_thumbnail`` and scikit-image's Otsu threshold, which is what most tools do instead.
+On generated slides of four sizes: seconds of CPU for each step, medians of 3. To compare with, an
+overview through OpenSlide's own ``get_thumbnail`` and scikit-image's Otsu threshold, which is what
+most tools do instead.
 """
 
 from collections.abc import Callable
@@ -15,10 +17,10 @@ from openslide import OpenSlide
 from skimage.filters import threshold_otsu
 
 from benchmarks.common import machine, side_by_side, slide
-from pipeline.plan import Tiling, plan_tiles
-from pipeline.slides.open import open_slide
-from pipeline.slides.overview import read_overview
-from pipeline.tissue import TissueSpec, find_tissue
+from noctile.pipeline.plan import Tiling, plan_tiles
+from noctile.pipeline.slides.open import open_slide
+from noctile.pipeline.slides.thumbnail import read_thumbnail
+from noctile.pipeline.tissue import TissueSpec, find_tissue
 
 SIZES = ((12_000, 10_000), (24_000, 20_000), (48_000, 40_000), (96_000, 80_000))
 
@@ -27,7 +29,11 @@ def otsu(path: str, mpp: float, side: float) -> None:
     """A thumbnail's grey, cut at Otsu's threshold."""
     with OpenSlide(path) as opened:
         width, height = opened.dimensions
-        grey = np.asarray(opened.get_thumbnail((round(width * side / mpp), round(height * side / mpp))).convert("L"))
+        grey = np.asarray(
+            opened.get_thumbnail((round(width * side / mpp), round(height * side / mpp))).convert(
+                "L"
+            )
+        )
     grey < threshold_otsu(grey)  # type: ignore[no-untyped-call]  # noqa: B015
 
 
@@ -38,17 +44,19 @@ def _open(path: Path) -> None:
 def main() -> None:
     """Print the table."""
     print(f"{machine()}\n")
-    print("| slide (px) | open s | overview s | tissue s | plan s | thumbnail + Otsu s |\n|---|---|---|---|---|---|")
+    print(
+        "| slide (px) | open s | overview s | tissue s | plan s | thumbnail + Otsu s |\n|---|---|---|---|---|---|"
+    )
     for width, height in SIZES:
         path = slide(width, height)
         reader = open_slide(path)
         spec = TissueSpec()
-        overview, frame = read_overview(reader, spec.mpp)
+        overview, frame = read_thumbnail(reader, spec.mpp)
         tissue = find_tissue(overview, frame, spec)
         tiling = Tiling(0.5, 512, 128, "crop", 4096, 21)
         work: dict[str, Callable[[], object]] = {
             "open": partial(_open, path),
-            "overview": partial(read_overview, reader, spec.mpp),
+            "overview": partial(read_thumbnail, reader, spec.mpp),
             "tissue": partial(find_tissue, overview, frame, spec),
             "plan": partial(plan_tiles, "slide", reader.info.frame, tissue, tiling),
             "otsu": partial(otsu, str(path), spec.mpp, reader.info.frame.mpp),

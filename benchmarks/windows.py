@@ -2,10 +2,10 @@
 
     python -m benchmarks.windows [--data ../shared/data]
 
-On real BCSS regions at 0.5 um/px: the labels of `segment_block` for each window and overlap are compared with those of
-the same network looking at the whole region (and 256 px of white around it) at once. Two networks: the tumor model, and
-a ResNet34 U-Net with 21 classes whose weights are random but seeded, which is a harsher judge: nothing in it was
-trained to ignore a tile's edge.
+On real BCSS regions at 0.5 um/px: the labels of `segment_block` for each window and overlap are
+compared with those of the same network looking at the whole region (and 256 px of white around it)
+at once. Two networks: the tumor model, and a ResNet34 U-Net with 21 classes whose weights are
+random but seeded, which is a harsher judge: nothing in it was trained to ignore a tile's edge.
 """
 
 import argparse
@@ -24,16 +24,16 @@ import tifffile
 import torch
 from PIL import Image
 
-from pipeline.geometry import Box
-from pipeline.models.card import ClassInfo
-from pipeline.models.load import find_model, load_predictor, read_card, write_card
-from pipeline.models.unet import save_model
-from pipeline.normalize import Amounts, normalized, stain_amounts
-from pipeline.plan import Tiling, Window, plan_tiles
-from pipeline.segment import segment_block
-from pipeline.slides.base import SlideReader
-from pipeline.slides.open import open_slide
-from pipeline.tissue import TissueMask
+from noctile.pipeline.geometry import Box
+from noctile.pipeline.models.card import ClassInfo
+from noctile.pipeline.models.load import find_model, load_predictor, read_card, write_card
+from noctile.pipeline.models.torch_predictor import save_model
+from noctile.pipeline.normalize import Amounts, normalized, stain_amounts
+from noctile.pipeline.plan import Tiling, Window, plan_tiles
+from noctile.pipeline.segment import segment_block
+from noctile.pipeline.slides.base import SlideReader
+from noctile.pipeline.slides.open import open_slide
+from noctile.pipeline.tissue import TissueMask
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -77,16 +77,24 @@ def measure(model: Path, reader: SlideReader, scratch: Path) -> Iterator[Row]:
         start = time.perf_counter()
         labels = np.zeros_like(whole)
         for block in plan.blocks:
-            labels[block.box.slices()] = segment_block(reader, plan, block, everywhere, predict, 4).labels
+            labels[block.box.slices()] = segment_block(
+                reader, plan, block, everywhere, predict, 4
+            ).labels
         seconds = time.perf_counter() - start
         share = np.isin(whole, tumor).mean()
-        area = abs(float(np.isin(labels, tumor).mean() / share) - 1) if share > MIN_TUMOR else np.nan
+        area = (
+            abs(float(np.isin(labels, tumor).mean() / share) - 1) if share > MIN_TUMOR else np.nan
+        )
         times = cost(card.tile_px, overlap_px, window)
-        yield Row(card.name, window, overlap_px, float((labels != whole).mean()), area, times, seconds)
+        yield Row(
+            card.name, window, overlap_px, float((labels != whole).mean()), area, times, seconds
+        )
 
 
 def cost(tile_px: int, overlap_px: int, window: Window) -> float:
-    """Predictions for each pixel of an endless plane cut in blocks, relative to tiles without overlap."""
+    """Predictions for each pixel of an endless plane cut in blocks, relative to tiles without
+    overlap.
+    """
     stride = tile_px - overlap_px
     n = max(1, round(BLOCK_PX / stride))
     shared = 0 if window == "crop" else 2 * int(np.ceil(overlap_px / 2 / stride))
@@ -94,7 +102,9 @@ def cost(tile_px: int, overlap_px: int, window: Window) -> float:
 
 
 def _big_window(model: Path, reader: SlideReader, stain: Amounts | None, scratch: Path) -> UInt8:
-    """Labels of the whole region by one forward pass: the same model with a card that says larger tiles."""
+    """Labels of the whole region by one forward pass: the same model with a card that says larger
+    tiles.
+    """
     card = read_card(model)
     frame = reader.info.frame.at(card.mpp)
     side = max(frame.extent.height, frame.extent.width) + 2 * AROUND_PX
@@ -103,7 +113,9 @@ def _big_window(model: Path, reader: SlideReader, stain: Amounts | None, scratch
     shutil.copytree(model, large, dirs_exist_ok=True)
     write_card(large, {**card.model_dump(exclude={"sha256"}), "tile_px": side})
     box = Box(-AROUND_PX, -AROUND_PX, side, side)
-    p = np.asarray(normalized(load_predictor(large, "cpu"), stain)(reader.read(box, card.mpp)[None]))[0]
+    p = np.asarray(
+        normalized(load_predictor(large, "cpu"), stain)(reader.read(box, card.mpp)[None])
+    )[0]
     codes = np.asarray([c.code for c in card.classes], np.uint8)
     labels: UInt8 = codes[p[(slice(None), *frame.box.slices(box))].argmax(axis=0)]
     return labels
@@ -113,9 +125,16 @@ def _seeded_resnet34(folder: Path) -> Path:
     torch.manual_seed(0)
     model = smp.Unet("resnet34", encoder_weights=None, classes=21)
     classes = tuple(
-        ClassInfo(code=k, name=f"c{k}", color=(k, k, k), role="tumor" if k == 1 else "tissue") for k in range(1, 22)
+        ClassInfo(code=k, name=f"c{k}", color=(k, k, k), role="tumor" if k == 1 else "tissue")
+        for k in range(1, 22)
     )
-    fields = {"name": "seeded-resnet34", "description": "", "classes": classes, "mpp": 0.5, "licence": "CC0-1.0"}
+    fields = {
+        "name": "seeded-resnet34",
+        "description": "",
+        "classes": classes,
+        "mpp": 0.5,
+        "licence": "CC0-1.0",
+    }
     save_model(folder, model, fields)
     return folder
 
@@ -128,7 +147,9 @@ def _region_slide(image: Path, path: Path) -> SlideReader:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--model", default="tumor")
     args = parser.parse_args()
@@ -136,19 +157,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         for name in REGIONS:
-            reader = _region_slide(args.data / "bcss" / "images" / f"{name}.jpg", scratch / f"{name}.tif")
+            reader = _region_slide(
+                args.data / "bcss" / "images" / f"{name}.jpg", scratch / f"{name}.tif"
+            )
             for model in (find_model(args.model), _seeded_resnet34(scratch / "resnet34")):
                 for row in measure(model, reader, scratch):
                     print(name, row, flush=True)
                     rows.setdefault((row.network, row.window, row.overlap_px), []).append(row)
             reader.close()
-    print("| network | window | overlap px | labels differ | tumor area differs | predictions | s |")
+    print(
+        "| network | window | overlap px | labels differ | tumor area differs | predictions | s |"
+    )
     print("|---|---|---|---|---|---|---|")
     for (network, window, overlap_px), found in rows.items():
-        differ, tumor = (float(np.mean([getattr(r, n) for r in found])) for n in ("differ", "tumor"))
+        differ, tumor = (
+            float(np.mean([getattr(r, n) for r in found])) for n in ("differ", "tumor")
+        )
         seconds = sum(r.seconds for r in found)
         times = found[0].predictions
-        print(f"| {network} | {window} | {overlap_px} | {differ:.3%} | {tumor:.2%} | {times:.2f} x | {seconds:.1f} |")
+        print(
+            f"| {network} | {window} | {overlap_px} | {differ:.3%} | {tumor:.2%} | {times:.2f} x | {seconds:.1f} |"
+        )
 
 
 if __name__ == "__main__":

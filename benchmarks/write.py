@@ -1,11 +1,12 @@
-"""What a finished label map costs: the shards that a block's task writes, and the levels above them.
+"""What a finished label map costs: the shards that a block's task writes, and the levels above
+them.
 
     python -m benchmarks.write
 
-Blocks of the slide's size, classes in patches as networks draw them and pixel by pixel as noise (the worst case);
-milliseconds of CPU for each million pixels of level 0, medians of 3. A task writes its block's shards of the first
-levels and of the maps. To compare with: the same labels of these levels through zstd alone (the floor), and those of
-level 0 as one ``numpy.save``.
+Blocks of the slide's size, classes in patches as networks draw them and pixel by pixel as noise
+(the worst case); milliseconds of CPU for each million pixels of level 0, medians of 3. A task
+writes its block's shards of the first levels and of the maps. To compare with: the same labels of
+these levels through zstd alone (the floor), and those of level 0 as one ``numpy.save``.
 """
 
 import tempfile
@@ -18,10 +19,10 @@ import numpy.typing as npt
 from imagecodecs import zstd_encode
 
 from benchmarks.common import machine, side_by_side
-from pipeline.geometry import Extent, Frame
-from pipeline.masks.pyramid import build_pyramid
-from pipeline.masks.store import OWN_LEVELS, MaskLayout, MaskStore
-from pipeline.models.card import ClassInfo
+from noctile.pipeline.geometry import Extent, Frame
+from noctile.pipeline.masks.pyramid import build_pyramid
+from noctile.pipeline.masks.store import OWN_LEVELS, MaskLayout, MaskStore
+from noctile.pipeline.models.card import ClassInfo
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -44,12 +45,16 @@ def noise(rng: np.random.Generator) -> UInt8:
 
 def create(folder: Path) -> MaskStore:
     """An empty store of `BLOCKS` x `BLOCKS` blocks."""
-    classes = tuple(ClassInfo(code=k, name=f"class_{k}", color=(k, k, k), role="tissue") for k in range(1, 22))
+    classes = tuple(
+        ClassInfo(code=k, name=f"class_{k}", color=(k, k, k), role="tissue") for k in range(1, 22)
+    )
     frame = Frame(Extent(BLOCKS * SIDE, BLOCKS * SIDE), 0.5, 0.5)
     overview = Frame(Extent(528, 528), 8.0, 8.0)
     slide = {"mpp": [0.5, 0.5], "bounds_px": [0, 0, BLOCKS * SIDE, BLOCKS * SIDE]}
     layout = MaskLayout(frame, SIDE, CHUNK, classes)
-    return MaskStore.create(folder, layout, np.zeros((528, 528, 3), np.uint8), overview, {"slide": slide})
+    return MaskStore.create(
+        folder, layout, np.zeros((528, 528, 3), np.uint8), overview, {"slide": slide}
+    )
 
 
 def write(store: MaskStore, labels: UInt8) -> None:
@@ -68,13 +73,17 @@ def floor(labels: UInt8) -> None:
     for _ in range(BLOCKS**2):
         for level in levels:
             for y, x in product(range(0, len(level), CHUNK), repeat=2):
-                zstd_encode(np.ascontiguousarray(level[y : y + CHUNK, x : x + CHUNK]).tobytes(), level=1)
+                zstd_encode(
+                    np.ascontiguousarray(level[y : y + CHUNK, x : x + CHUNK]).tobytes(), level=1
+                )
 
 
 def main() -> None:
     """Print the table."""
     million = BLOCKS**2 * SIDE**2 / 1e6
-    print(f"{machine()}\n\n| labels | zstd alone | of a block | levels above | numpy.save |\n|---|---|---|---|---|")
+    print(
+        f"{machine()}\n\n| labels | zstd alone | of a block | levels above | numpy.save |\n|---|---|---|---|---|"
+    )
     for name, draw in (("patches", patches), ("noise", noise)):
         labels = draw(np.random.default_rng(0))
         with tempfile.TemporaryDirectory() as scratch:
@@ -86,7 +95,9 @@ def main() -> None:
                 "above": partial(build_pyramid, store),
                 "numpy.save": partial(np.save, Path(scratch) / "labels.npy", whole),
             }
-            cpu = [f"{1000 * seconds / million:.2f} ms" for _, seconds in side_by_side(work).values()]
+            cpu = [
+                f"{1000 * seconds / million:.2f} ms" for _, seconds in side_by_side(work).values()
+            ]
         print(f"| {name} | {' | '.join(cpu)} |", flush=True)
 
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from pipeline.models.card import ClassInfo
-from pipeline.texts import harmless
+from noctile.pipeline.models.card import ClassInfo
+from noctile.pipeline.untrusted import escape_cell
 
 Status = Literal["done", "failed", "skipped"]
 
@@ -65,7 +65,9 @@ class SlideRow:
 
 
 def cohort_table(rows: Iterable[SlideRow], classes: tuple[ClassInfo, ...]) -> pa.Table:
-    """One row a slide, sorted by ``slide_id``; figures of slides that are not done are null, never 0."""
+    """One row a slide, sorted by ``slide_id``; figures of slides that are not done are null, never
+    0.
+    """
     rows = sorted(rows, key=lambda row: row.slide_id)
     columns: dict[str, pa.Array] = {
         "slide_id": pa.array([row.slide_id for row in rows], pa.string()),
@@ -80,13 +82,18 @@ def cohort_table(rows: Iterable[SlideRow], classes: tuple[ClassInfo, ...]) -> pa
     for c in classes:
         areas = [row.summary.get("class_area_mm2", {}).get(c.name) for row in rows]
         tissue = [row.summary.get("tissue_area_mm2") for row in rows]
-        shares = [round(a / t, 6) if a is not None and t else None for a, t in zip(areas, tissue, strict=True)]
+        shares = [
+            round(a / t, 6) if a is not None and t else None
+            for a, t in zip(areas, tissue, strict=True)
+        ]
         columns[f"class_{c.name}_area_mm2"] = pa.array(areas, pa.float64())
         columns[f"class_{c.name}_fraction_of_tissue"] = pa.array(shares, pa.float64())
     mpps = [row.summary.get("mpp", (None, None)) for row in rows]
     columns["mpp_y"] = pa.array([y for y, _ in mpps], pa.float64())
     columns["mpp_x"] = pa.array([x for _, x in mpps], pa.float64())
-    columns["flags"] = pa.array([";".join(row.summary.get("flags", ())) for row in rows], pa.string())
+    columns["flags"] = pa.array(
+        [";".join(row.summary.get("flags", ())) for row in rows], pa.string()
+    )
     for name, kind in FACTS.items():
         columns[name] = pa.array([row.summary.get(name) for row in rows], kind)
     columns["seconds"] = pa.array([row.seconds for row in rows], pa.float64())
@@ -100,12 +107,13 @@ def cohort_table(rows: Iterable[SlideRow], classes: tuple[ClassInfo, ...]) -> pa
 def write_csv(table: pa.Table, path: Path) -> None:
     """The table as CSV: UTF-8, a header, empty cells for null.
 
-    Ids, paths, messages and the manifest's columns come from elsewhere: text that a spreadsheet would run as a formula
-    gets an apostrophe in front. Numbers stay as they are, those of the manifest too.
+    Ids, paths, messages and the manifest's columns come from elsewhere: text that a spreadsheet
+    would run as a formula gets an apostrophe in front. Numbers stay as they are, those of the
+    manifest too.
     """
-    names = [harmless(name) for name in table.column_names]
+    names = [escape_cell(name) for name in table.column_names]
     columns = [
-        pa.array([text and harmless(text) for text in column.to_pylist()], pa.string())
+        pa.array([text and escape_cell(text) for text in column.to_pylist()], pa.string())
         if pa.types.is_string(column.type)
         else column
         for column in table.columns

@@ -11,10 +11,11 @@
         |-- UnreadableTissueError  reason "unreadable_tissue"  too much of its tissue does not decode
         |-- MppMissingError        reason "mpp_missing"        nothing says how large a pixel is
         |-- MppImplausibleError    reason "mpp_implausible"    what it says cannot be true
-        `-- StoreError             reason "store"              a result cannot be written or read back
+        `-- StoreError             reason "store"              a result cannot be written or read
+        back
 
-An error says what happened, to which slide, what was found and what to do. ``reason`` is the code that stands in
-the tables, so that a program can group failures without reading sentences.
+An error says what happened, to which slide, what was found and what to do. ``reason`` is the code
+that stands in the tables, so that a program can group failures without reading sentences.
 """
 
 from typing import ClassVar

@@ -1,23 +1,26 @@
 """The only arithmetic between resolutions: extents, boxes and frames.
 
-A *frame* is a raster without pixels: how many rows and columns, and how many micrometres each pixel measures. All
-frames of one slide share their top left corner. A *box* is half-open and counts in the pixels of one frame; axes are
-always ``y, x``. A pixel is a small square, so pixel ``i`` covers ``[i, i + 1)`` and projecting a box scales its edges.
+A *frame* is a raster without pixels: how many rows and columns, and how many micrometres each pixel
+measures. All frames of one slide share their top left corner. A *box* is half-open and counts in
+the pixels of one frame; axes are always ``y, x``. A pixel is a small square, so pixel ``i`` covers
+``[i, i + 1)`` and projecting a box scales its edges.
 """
 
 import math
 from dataclasses import dataclass
 
 SNAP_TOLERANCE = 0.02
-"""How far (relative) a resolution may lie from a whole multiple of the native one and still be taken as that multiple.
+"""How far (relative) a resolution may lie from a whole multiple of the native one and still be
+taken as that multiple.
 
-Scanners write 0.2527 or 0.499 where a model says 0.25 or 0.5. Within 2 % the slide's own pixel grid is used, so that
-no pixel is interpolated; all areas are computed with the frame's own mpp, so nothing is lost in the figures.
-(decision record 0002)
+Scanners write 0.2527 or 0.499 where a model says 0.25 or 0.5. Within 2 % the slide's own pixel grid
+is used, so that no pixel is interpolated; all areas are computed with the frame's own mpp, so
+nothing is lost in the figures. (decision record 0002)
 """
 
 _EDGE = 1e-6
-"""Edges closer than this to a whole pixel are that pixel: it absorbs float rounding and nothing else (px)."""
+"""Edges closer than this to a whole pixel are that pixel: it absorbs float rounding and nothing
+else (px)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class Extent:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Box:
-    """A rectangle ``[y, y + height) x [x, x + width)`` in one frame's pixels. It may reach outside the frame.
+    """A rectangle ``[y, y + height) x [x, x + width)`` in one frame's pixels. It may reach outside
+    the frame.
 
     Raises:
         ValueError: if a side is negative.
@@ -91,7 +95,12 @@ class Box:
 
     def contains(self, other: "Box") -> bool:
         """Whether every pixel of ``other`` lies in this box."""
-        return self.y <= other.y and self.x <= other.x and other.y_stop <= self.y_stop and other.x_stop <= self.x_stop
+        return (
+            self.y <= other.y
+            and self.x <= other.x
+            and other.y_stop <= self.y_stop
+            and other.x_stop <= self.x_stop
+        )
 
     def shift(self, dy: int, dx: int) -> "Box":
         """The same box, moved by ``dy`` rows and ``dx`` columns."""
@@ -99,10 +108,14 @@ class Box:
 
     def grow(self, margin: int) -> "Box":
         """The box with ``margin`` more pixels on each side."""
-        return Box(self.y - margin, self.x - margin, self.height + 2 * margin, self.width + 2 * margin)
+        return Box(
+            self.y - margin, self.x - margin, self.height + 2 * margin, self.width + 2 * margin
+        )
 
     def slices(self, origin: "Box | None" = None) -> tuple[slice, slice]:
-        """Row and column slices of this box in an array whose first pixel is ``origin``'s (default: the frame's)."""
+        """Row and column slices of this box in an array whose first pixel is ``origin``'s (default:
+        the frame's).
+        """
         dy, dx = (origin.y, origin.x) if origin else (0, 0)
         return slice(self.y - dy, self.y_stop - dy), slice(self.x - dx, self.x_stop - dx)
 
@@ -144,7 +157,9 @@ class Frame:
         return self.extent.area * self.pixel_area_mm2
 
     def coarser(self, factor: int) -> "Frame":
-        """The frame whose pixels cover ``factor x factor`` of this one's; edges are rounded up (nothing is lost)."""
+        """The frame whose pixels cover ``factor x factor`` of this one's; edges are rounded up
+        (nothing is lost).
+        """
         return Frame(
             Extent(-(-self.extent.height // factor), -(-self.extent.width // factor)),
             self.mpp_y * factor,
@@ -154,9 +169,9 @@ class Frame:
     def at(self, mpp: float) -> "Frame":
         """The frame that covers the same ground with pixels of ``mpp`` (um).
 
-        Where ``mpp`` is within `SNAP_TOLERANCE` of a whole multiple of both pixel sides, that multiple is used and
-        the result keeps this frame's pixel grid (and its ratio of sides). Otherwise pixels are squares of ``mpp``.
-        ``frame.at(m).at(m) == frame.at(m)``.
+        Where ``mpp`` is within `SNAP_TOLERANCE` of a whole multiple of both pixel sides, that
+        multiple is used and the result keeps this frame's pixel grid (and its ratio of sides).
+        Otherwise pixels are squares of ``mpp``. ``frame.at(m).at(m) == frame.at(m)``.
         """
         factor = max(1, round(mpp / self.mpp))
         if all(abs(mpp / (own * factor) - 1) <= SNAP_TOLERANCE for own in (self.mpp_y, self.mpp_x)):
@@ -165,8 +180,13 @@ class Frame:
         return Frame(Extent(math.ceil(height - _EDGE), math.ceil(width - _EDGE)), mpp, mpp)
 
     def project(self, box: Box, to: "Frame") -> Box:
-        """The smallest box of frame ``to`` that covers ``box`` of this frame (both share the top left corner)."""
+        """The smallest box of frame ``to`` that covers ``box`` of this frame (both share the top
+        left corner).
+        """
         ratio_y, ratio_x = self.mpp_y / to.mpp_y, self.mpp_x / to.mpp_x
         y, x = math.floor(box.y * ratio_y + _EDGE), math.floor(box.x * ratio_x + _EDGE)
-        y_stop, x_stop = math.ceil(box.y_stop * ratio_y - _EDGE), math.ceil(box.x_stop * ratio_x - _EDGE)
+        y_stop, x_stop = (
+            math.ceil(box.y_stop * ratio_y - _EDGE),
+            math.ceil(box.x_stop * ratio_x - _EDGE),
+        )
         return Box(y, x, max(0, y_stop - y), max(0, x_stop - x))

@@ -1,4 +1,6 @@
-"""A label map in figures: areas, foci, confidence. Blocks count their labels; the figures are sums of counts."""
+"""A label map in figures: areas, foci, confidence. Blocks count their labels; the figures are sums
+of counts.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,19 +11,21 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from pipeline.geometry import Box, Frame
-from pipeline.masks.store import MaskStore
-from pipeline.models.card import ClassInfo
-from pipeline.plan import Block, TilePlan, cells_under
-from pipeline.trust import CoreCount
+from noctile.pipeline.geometry import Box, Frame
+from noctile.pipeline.masks.store import MaskStore
+from noctile.pipeline.models.card import ClassInfo
+from noctile.pipeline.plan import Block, TilePlan, cells_under
+from noctile.pipeline.quality import CoreCount
 
 UInt8 = npt.NDArray[np.uint8]
 
 FOCUS_MPP = 4.0
-"""Tumor foci are counted on the pyramid level closest to this pixel size (um): a few cells wide, cheap on any slide."""
+"""Tumor foci are counted on the pyramid level closest to this pixel size (um): a few cells wide,
+cheap on any slide."""
 
 MIN_FOCUS_MM2 = 0.01
-"""Connected tumor smaller than this is not a focus (mm2): a disc of 0.11 mm, below which single glands fall apart."""
+"""Connected tumor smaller than this is not a focus (mm2): a disc of 0.11 mm, below which single
+glands fall apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,8 @@ class TileRow:
         height_um: of its core, cut to the slide (um).
         width_um: likewise.
         tissue_fraction: share of the core's pixels that are tissue, 0..1.
-        class_fractions: share of the core's tissue pixels in each class of the card, in the card's order, 0..1.
+        class_fractions: share of the core's tissue pixels in each class of the card, in the card's
+            order, 0..1.
         mean_confidence: mean probability of the winning class over the core's tissue, 0..1.
     """
 
@@ -60,9 +65,11 @@ class SlideSummary:
         tumor_area_mm2: of all classes with the role ``tumor`` (mm2).
         tumor_fraction_of_tissue: tumor / tissue, 0..1; None without tissue.
         class_area_mm2: of each class (mm2), by name, in the card's order.
-        tumor_foci: connected tumor regions (8 neighbours) of at least `MIN_FOCUS_MM2`, at about `FOCUS_MPP`.
+        tumor_foci: connected tumor regions (8 neighbours) of at least `MIN_FOCUS_MM2`, at about
+            `FOCUS_MPP`.
         largest_focus_mm2: area of the largest of them (mm2), 0 without any.
-        mean_confidence: mean probability of the winning class over tissue, 0..1; None without tissue.
+        mean_confidence: mean probability of the winning class over tissue, 0..1; None without
+            tissue.
         tiles: tiles of the plan, those that could not be read among them.
     """
 
@@ -77,7 +84,12 @@ class SlideSummary:
 
 
 def count_cores(
-    plan: TilePlan, block: Block, codes: Sequence[int], labels: UInt8, analysed: UInt8, confidence: UInt8
+    plan: TilePlan,
+    block: Block,
+    codes: Sequence[int],
+    labels: UInt8,
+    analysed: UInt8,
+    confidence: UInt8,
 ) -> Iterator[CoreCount]:
     """Count what stands in the cores of a block that may have tissue.
 
@@ -95,7 +107,9 @@ def count_cores(
         if (row // n, col // n) != block.key:
             continue  # with blend, a neighbour's tile that reaches in
         ys, xs = plan.grid.core(row, col).intersect(plan.frame.box).slices(block.box)
-        pixels = Image.fromarray(labels[ys, xs]).histogram()  # numpy's takes half as long again (RESULTS.md)
+        pixels = Image.fromarray(
+            labels[ys, xs]
+        ).histogram()  # numpy's takes half as long again (RESULTS.md)
         sure = weighted[cells_under(ys), cells_under(xs)].sum(dtype=np.int64)
         yield CoreCount(row, col, tuple(pixels[code] for code in codes), int(sure))
 
@@ -166,5 +180,10 @@ def tumor_foci(store: MaskStore, tumor_codes: list[int]) -> tuple[int, float]:
 
 def _um(box: Box, frame: Frame) -> tuple[float, float, float, float]:
     """y, x, height, width of a box (um), rounded to a thousandth."""
-    y, x, height, width = box.y * frame.mpp_y, box.x * frame.mpp_x, box.height * frame.mpp_y, box.width * frame.mpp_x
+    y, x, height, width = (
+        box.y * frame.mpp_y,
+        box.x * frame.mpp_x,
+        box.height * frame.mpp_y,
+        box.width * frame.mpp_x,
+    )
     return round(y, 3), round(x, 3), round(height, 3), round(width, 3)

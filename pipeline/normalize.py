@@ -1,8 +1,10 @@
-"""Stain normalization: a slide's haematoxylin and eosin brought to the amounts that a model was trained with.
+"""Stain normalization: a slide's haematoxylin and eosin brought to the amounts that a model was
+trained with.
 
-A slide's amounts are measured once, before its first tile, and all its tiles are changed alike: neighbours agree, and a
-pixel does not depend on what else is in its tile. As Macenko et al. (2009, doi 10.1109/ISBI.2009.5193250) do, but with
-the stain vectors that `pipeline.stain.STAINS` gives and says why.
+A slide's amounts are measured once, before its first tile, and all its tiles are changed alike:
+neighbours agree, and a pixel does not depend on what else is in its tile. As Macenko et al. (2009,
+doi 10.1109/ISBI.2009.5193250) do, but with the stain vectors that
+`noctile.pipeline.stain_candidates.STAINS` gives and says why.
 """
 
 from collections.abc import Iterable
@@ -13,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.models.card import ModelCard, Predictor
-from pipeline.models.decide import Decision, decide
-from pipeline.slides.channels import DENSITY
-from pipeline.stain import FROM_STAINS, TO_STAINS
+from noctile.pipeline.models.card import ModelCard, Predictor
+from noctile.pipeline.models.pixel_labels import PixelLabels, decide
+from noctile.pipeline.slides.channel_order import DENSITY
+from noctile.pipeline.stain_candidates import FROM_STAINS, TO_STAINS
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
@@ -25,13 +27,16 @@ Amounts = tuple[float, float]
 """Of haematoxylin and of eosin: natural optical density."""
 
 PERCENTILE = 99.0
-"""Of the amounts in tissue: what a stain reaches where there is much of it. (Macenko et al. 2009)"""
+"""Of the amounts in tissue: what a stain reaches where there is much of it. (Macenko et al. 2009)
+"""
 
 _TISSUE = 0.3
-"""With less of both stains together a pixel is glass. (Macenko et al. 2009: 0.15 in each channel)"""
+"""With less of both stains together a pixel is glass. (Macenko et al. 2009: 0.15 in each channel)
+"""
 
 _MOST = 2.5
-"""No stain is made stronger or weaker than by this factor: where a slide has next to none, there is only noise."""
+"""No stain is made stronger or weaker than by this factor: where a slide has next to none, there is
+only noise."""
 
 _BINS, _HIGHEST = 2048, 8.0
 """Amounts are counted in bins of 0.004; black has 5.5 in each channel."""
@@ -41,7 +46,8 @@ _ROWS = 64
 
 
 def stain_amounts(pixels: Iterable[UInt8]) -> Amounts | None:
-    """The `PERCENTILE` of haematoxylin and of eosin in tissue, rounded to 0.001; None where there is no tissue.
+    """The `PERCENTILE` of haematoxylin and of eosin in tissue, rounded to 0.001; None where there
+    is no tissue.
 
     Args:
         pixels: parts of a slide, uint8 ``[..., 3]``, one in memory at a time.
@@ -59,7 +65,9 @@ def stain_amounts(pixels: Iterable[UInt8]) -> Amounts | None:
         return None
     below = np.cumsum(counts, axis=1)
     first = [int(np.searchsorted(row, row[-1] * PERCENTILE / 100)) for row in below]
-    return round((first[0] + 0.5) * _HIGHEST / _BINS, 3), round((first[1] + 0.5) * _HIGHEST / _BINS, 3)
+    return round((first[0] + 0.5) * _HIGHEST / _BINS, 3), round(
+        (first[1] + 0.5) * _HIGHEST / _BINS, 3
+    )
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,9 @@ class StainNormalizer:
 
     @cached_property
     def _light(self) -> Float32:
-        """Light of each channel (second axis) as a product of what each channel of the pixel (first) lets through."""
+        """Light of each channel (second axis) as a product of what each channel of the pixel
+        (first) lets through.
+        """
         wanted, found = np.array(self.wanted), np.maximum(self.found, 1e-3)
         factors = np.clip(wanted / found, 1 / _MOST, _MOST)
         mixing = TO_STAINS @ np.diag([*factors, 1.0]) @ FROM_STAINS
@@ -120,13 +130,14 @@ class NormalizedPredictor:
         """As the model's own, see `Predictor`."""
         return self.predict(self.normalize(tiles))
 
-    def decide(self, tiles: UInt8, part: slice) -> Decision:
+    def decide(self, tiles: UInt8, part: slice) -> PixelLabels:
         """As the model's own, see `decide`."""
         return decide(self.predict, self.normalize(tiles), part)
 
 
 def normalized(predict: Predictor, found: Amounts | None) -> Predictor:
-    """The predictor for a slide: itself where its card asks for no stain, or nothing was found of the slide's.
+    """The predictor for a slide: itself where its card asks for no stain, or nothing was found of
+    the slide's.
 
     Args:
         predict: for any slide.

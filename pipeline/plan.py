@@ -1,7 +1,9 @@
-"""Where a slide is looked at: tiles on a grid, grouped in blocks, each block one task and one Zarr shard.
+"""Where a slide is looked at: tiles on a grid, grouped in blocks, each block one task and one Zarr
+shard.
 
-The grid starts at minus the margin, so that the *cores* of the tiles (what the window ``crop`` keeps) tile the plane
-from the frame's corner. A block is a whole number of cores, so with ``crop`` no tile is ever predicted twice.
+The grid starts at minus the margin, so that the *cores* of the tiles (what the window ``crop``
+keeps) tile the plane from the frame's corner. A block is a whole number of cores, so with ``crop``
+no tile is ever predicted twice.
 """
 
 import hashlib
@@ -15,12 +17,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import UsageError
-from pipeline.geometry import Box, Extent, Frame
-from pipeline.tissue import TissueMask
+from noctile.pipeline.errors import UsageError
+from noctile.pipeline.geometry import Box, Extent, Frame
+from noctile.pipeline.tissue import TissueMask
 
 Window = Literal["crop", "blend"]
-"""How tiles are joined: each keeps its core (``crop``), or they fade into each other with Hann weights (``blend``)."""
+"""How tiles are joined: each keeps its core (``crop``), or they fade into each other with Hann
+weights (``blend``)."""
 
 HEAT_FACTOR = 8
 """Label-map pixels per heat-map pixel along each axis."""
@@ -29,7 +32,8 @@ _CHUNK_PX = 1024
 """Upper bound of a chunk's side inside a shard (px): what a viewer fetches at once."""
 
 _HOST_BYTES_PER_PX = 8
-"""Block-sized arrays alive at once: labels, tissue, two quantised maps, and the temporaries of pooling (B/px)."""
+"""Block-sized arrays alive at once: labels, tissue, two quantised maps, and the temporaries of
+pooling (B/px)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class TileGrid:
 
     Attributes:
         tile_px: side of a tile (px).
-        overlap_px: how far neighbours overlap (px); ``tile_px - overlap_px`` is a multiple of `HEAT_FACTOR`.
+        overlap_px: how far neighbours overlap (px); ``tile_px - overlap_px`` is a multiple of
+            `HEAT_FACTOR`.
         extent: the raster (px).
 
     Raises:
@@ -50,7 +55,11 @@ class TileGrid:
     extent: Extent
 
     def __post_init__(self) -> None:
-        if not 0 <= self.overlap_px < self.tile_px or self.overlap_px % 2 or self.stride_px % HEAT_FACTOR:
+        if (
+            not 0 <= self.overlap_px < self.tile_px
+            or self.overlap_px % 2
+            or self.stride_px % HEAT_FACTOR
+        ):
             raise UsageError(
                 f"overlap_px is {self.overlap_px}, but must be even, smaller than the tile ({self.tile_px} px), and "
                 f"leave a stride that is a multiple of {HEAT_FACTOR}; choose {self.tile_px // 8} for instance"
@@ -69,14 +78,18 @@ class TileGrid:
     @property
     def shape(self) -> tuple[int, int]:
         """Number of rows and columns of tiles."""
-        return math.ceil(self.extent.height / self.stride_px), math.ceil(self.extent.width / self.stride_px)
+        return math.ceil(self.extent.height / self.stride_px), math.ceil(
+            self.extent.width / self.stride_px
+        )
 
     def tile(self, row: int, col: int) -> Box:
         """The pixels that the model sees; may reach outside the raster."""
         return self.core(row, col).grow(self.margin_px)
 
     def core(self, row: int, col: int) -> Box:
-        """The tile without its margins. Cores tile the plane; the last ones may reach outside the raster."""
+        """The tile without its margins. Cores tile the plane; the last ones may reach outside the
+        raster.
+        """
         return Box(row * self.stride_px, col * self.stride_px, self.stride_px, self.stride_px)
 
     def reach(self, row: int, col: int, window: Window) -> Box:
@@ -137,24 +150,40 @@ class TilePlan:
 
     @property
     def predictions(self) -> int:
-        """Tiles that pass through the model; with ``blend`` more than ``tiles``: blocks share those at their edges."""
+        """Tiles that pass through the model; with ``blend`` more than ``tiles``: blocks share those
+        at their edges.
+        """
         return sum(len(block.tiles) for block in self.blocks)
 
     @property
     def chunk_px(self) -> int:
-        """Side of a chunk inside a shard (px): the largest divisor of the block that a viewer likes to fetch."""
-        return next(side for side in range(min(_CHUNK_PX, self.block_px), 0, -1) if self.block_px % side == 0)
+        """Side of a chunk inside a shard (px): the largest divisor of the block that a viewer likes
+        to fetch.
+        """
+        return next(
+            side
+            for side in range(min(_CHUNK_PX, self.block_px), 0, -1)
+            if self.block_px % side == 0
+        )
 
     @property
     def disk_bytes(self) -> int:
-        """Upper bound of the mask's size on disk (B): labels, their pyramid (a third more) and two maps at 1/8."""
+        """Upper bound of the mask's size on disk (B): labels, their pyramid (a third more) and two
+        maps at 1/8.
+        """
         pixels = sum(block.box.area for block in self.blocks)
         return pixels * 4 // 3 + 2 * pixels // HEAT_FACTOR**2
 
     def peak_bytes(self, batch_size: int) -> int:
-        """Upper bound of what a task holds at once beside the model (B): block arrays, sums, a strip and a batch."""
+        """Upper bound of what a task holds at once beside the model (B): block arrays, sums, a
+        strip and a batch.
+        """
         tile_bytes = self.grid.tile_px**2 * (3 + 3 * 4 * self.n_classes)
-        sums = 4 * (self.n_classes + 1) * self.grid.tile_px * self.block_px if self.window == "blend" else 0
+        sums = (
+            4 * (self.n_classes + 1) * self.grid.tile_px * self.block_px
+            if self.window == "blend"
+            else 0
+        )
         return self.block_px**2 * _HOST_BYTES_PER_PX + sums + batch_size * tile_bytes
 
     @cached_property
@@ -185,13 +214,17 @@ class TilePlan:
             "window": self.window,
             "block_px": self.block_px,
             "n_classes": self.n_classes,
-            "blocks": [{"row": b.row, "col": b.col, "tiles": list(_runs(b.tiles))} for b in self.blocks],
+            "blocks": [
+                {"row": b.row, "col": b.col, "tiles": list(_runs(b.tiles))} for b in self.blocks
+            ],
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "TilePlan":
         """The plan that `to_json` wrote."""
-        frame = Frame(Extent(**data["frame"]["extent"]), data["frame"]["mpp_y"], data["frame"]["mpp_x"])
+        frame = Frame(
+            Extent(**data["frame"]["extent"]), data["frame"]["mpp_y"], data["frame"]["mpp_x"]
+        )
         side = data["block_px"]
         blocks = tuple(
             Block(
@@ -203,7 +236,16 @@ class TilePlan:
             for b in data["blocks"]
         )
         grid = TileGrid(data["tile_px"], data["overlap_px"], frame.extent)
-        return cls(data["slide_id"], data["mpp"], frame, grid, data["window"], side, data["n_classes"], blocks)
+        return cls(
+            data["slide_id"],
+            data["mpp"],
+            frame,
+            grid,
+            data["window"],
+            side,
+            data["n_classes"],
+            blocks,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +295,13 @@ def plan_tiles(slide_id: str, native: Frame, tissue: TissueMask, tiling: Tiling)
                 rows, cols = _near(grid, tiling.window, row * n_cores, col * n_cores, n_cores)
                 down = [grid.reach(k, cols.start, tiling.window).intersect(box) for k in rows]
                 across = [grid.reach(rows.start, k, tiling.window).intersect(box) for k in cols]
-                tiles = tuple((rows[i], cols[k]) for i, k in np.argwhere(touches(down, across)).tolist())
+                tiles = tuple(
+                    (rows[i], cols[k]) for i, k in np.argwhere(touches(down, across)).tolist()
+                )
                 blocks.append(Block(row, col, box, tiles))
-    return TilePlan(slide_id, tiling.mpp, frame, grid, tiling.window, side, tiling.n_classes, tuple(blocks))
+    return TilePlan(
+        slide_id, tiling.mpp, frame, grid, tiling.window, side, tiling.n_classes, tuple(blocks)
+    )
 
 
 def cells_under(pixels: slice) -> slice:
@@ -268,7 +314,9 @@ def _block_box(row: int, col: int, side: int, frame: Frame) -> Box:
 
 
 def _near(grid: TileGrid, window: Window, row: int, col: int, n_cores: int) -> tuple[range, range]:
-    """Rows and columns of the grid whose tiles' reach may touch the block whose first core is (row, col)."""
+    """Rows and columns of the grid whose tiles' reach may touch the block whose first core is (row,
+    col).
+    """
     n_rows, n_cols = grid.shape
     ring = 0 if window == "crop" else math.ceil(grid.margin_px / grid.stride_px)
     rows = range(max(0, row - ring), min(n_rows, row + n_cores + ring))
@@ -285,13 +333,18 @@ def _runs(tiles: tuple[tuple[int, int], ...]) -> Iterator[list[int]]:
 
 
 class _TissueTest:
-    """Whether boxes of ``frame`` have tissue, by an integral image of the mask; exact where that is the coarser one."""
+    """Whether boxes of ``frame`` have tissue, by an integral image of the mask; exact where that is
+    the coarser one.
+    """
 
     def __init__(self, tissue: TissueMask, frame: Frame) -> None:
         height, width = tissue.mask.shape
         self._sums: npt.NDArray[np.int64] = np.zeros((height + 1, width + 1), np.int64)
         np.cumsum(np.cumsum(tissue.mask, axis=0, dtype=np.int64), axis=1, out=self._sums[1:, 1:])
-        self._ratio_y, self._ratio_x = frame.mpp_y / tissue.frame.mpp_y, frame.mpp_x / tissue.frame.mpp_x
+        self._ratio_y, self._ratio_x = (
+            frame.mpp_y / tissue.frame.mpp_y,
+            frame.mpp_x / tissue.frame.mpp_x,
+        )
         self._extent = frame.extent
 
     def __call__(self, down: Sequence[Box], across: Sequence[Box]) -> npt.NDArray[np.bool_]:
@@ -305,8 +358,12 @@ class _TissueTest:
             bool ``[len(down), len(across)]``.
         """
         n_y, n_x = self._sums.shape
-        y, y_stop = _under([(b.y, b.y_stop) for b in down], self._extent.height, self._ratio_y, n_y - 1)
-        x, x_stop = _under([(b.x, b.x_stop) for b in across], self._extent.width, self._ratio_x, n_x - 1)
+        y, y_stop = _under(
+            [(b.y, b.y_stop) for b in down], self._extent.height, self._ratio_y, n_y - 1
+        )
+        x, x_stop = _under(
+            [(b.x, b.x_stop) for b in across], self._extent.width, self._ratio_x, n_x - 1
+        )
         upper, lower = self._sums[y], self._sums[y_stop]
         return np.asarray(lower[:, x_stop] - lower[:, x] - upper[:, x_stop] + upper[:, x] > 0)
 
@@ -314,7 +371,12 @@ class _TissueTest:
 def _under(
     runs: Sequence[tuple[int, int]], end: int, ratio: float, mask_end: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """First pixels, and those after the last, of a mask under runs of pixels, which are cut at 0 and ``end``."""
+    """First pixels, and those after the last, of a mask under runs of pixels, which are cut at 0
+    and ``end``.
+    """
     start, stop = np.clip(np.array(runs, np.int64), 0, end).T
-    first, last = (np.minimum(np.floor((at + 0.5) * ratio).astype(np.int64), mask_end) for at in (start, stop - 1))
+    first, last = (
+        np.minimum(np.floor((at + 0.5) * ratio).astype(np.int64), mask_end)
+        for at in (start, stop - 1)
+    )
     return first, np.where(start < stop, np.minimum(last + 1, mask_end), first)

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.geometry import Extent, Frame
-from pipeline.masks.store import MaskStore
-from pipeline.models.card import ClassInfo
+from noctile.pipeline.geometry import Extent, Frame
+from noctile.pipeline.masks.store import MaskStore
+from noctile.pipeline.models.card import ClassInfo
 
 UInt8 = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -42,7 +42,7 @@ def preview_of(store: MaskStore, title: str, class_area_mm2: Mapping[str, float]
     frames, panel = store.layout.level_frames, panel_frame(store.overview_frame)
     level = max((k for k, frame in enumerate(frames) if frame.mpp <= panel.mpp), default=0)
     return render_preview(
-        (store.read_overview(), store.overview_frame),
+        (store.read_thumbnail(), store.overview_frame),
         (store.read_level(level), frames[level]),
         store.layout.classes,
         title,
@@ -57,7 +57,8 @@ def render_preview(
     title: str,
     class_area_mm2: Mapping[str, float],
 ) -> Image.Image:
-    """The slide beside the slide with its label map, below them a scale bar and a legend; at most 1600 px wide.
+    """The slide beside the slide with its label map, below them a scale bar and a legend; at most
+    1600 px wide.
 
     Args:
         overview: the slide in small, uint8 ``[h, w, 3]``, and its frame.
@@ -69,14 +70,22 @@ def render_preview(
     panel = panel_frame(overview[1])
     size = (panel.extent.width, panel.extent.height)
     tissue = Image.fromarray(overview[0]).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    overlay = Image.fromarray(overlay_labels(np.asarray(tissue), labels_on(panel, *labels), classes))
+    overlay = Image.fromarray(
+        overlay_labels(np.asarray(tissue), labels_on(panel, *labels), classes)
+    )
     found = [(c, class_area_mm2.get(c.name, 0.0)) for c in classes]
-    entries = [(c.color, f"{c.name.replace('_', ' ')}  {_area_text(area)}") for c, area in found if area > 0]
+    entries = [
+        (c.color, f"{c.name.replace('_', ' ')}  {_area_text(area)}")
+        for c, area in found
+        if area > 0
+    ]
     return _compose(title, (tissue, overlay), panel, entries)
 
 
 def panel_frame(overview_frame: Frame) -> Frame:
-    """The frame of one of the two panels: the overview's ground, as large as the page allows, pixels nearly square."""
+    """The frame of one of the two panels: the overview's ground, as large as the page allows,
+    pixels nearly square.
+    """
     height_um = overview_frame.extent.height * overview_frame.mpp_y
     width_um = overview_frame.extent.width * overview_frame.mpp_x
     max_width, max_height = _WIDTH_PX - 2 * _MARGIN_PX, 600
@@ -88,7 +97,9 @@ def panel_frame(overview_frame: Frame) -> Frame:
 
 
 def labels_on(panel: Frame, labels: UInt8, frame: Frame) -> UInt8:
-    """Labels under the centres of the panel's pixels, uint8 ``[panel height, panel width]``; 0 beyond the label map."""
+    """Labels under the centres of the panel's pixels, uint8 ``[panel height, panel width]``; 0
+    beyond the label map.
+    """
     ys, xs = (
         np.floor((np.arange(n) + 0.5) * of / to).astype(np.intp)
         for n, of, to in (
@@ -134,7 +145,9 @@ def scale_bar_um(width_um: float) -> float:
 
 
 def _stacked(width_um: float, height_um: float) -> bool:
-    """Whether the panels stand below each other: for slides that are wide, where this makes them larger."""
+    """Whether the panels stand below each other: for slides that are wide, where this makes them
+    larger.
+    """
     return width_um > 2 * height_um
 
 
@@ -144,7 +157,10 @@ def _area_text(area_mm2: float) -> str:
 
 
 def _compose(
-    title: str, panels: tuple[Image.Image, Image.Image], panel: Frame, entries: Sequence[tuple[Color, str]]
+    title: str,
+    panels: tuple[Image.Image, Image.Image],
+    panel: Frame,
+    entries: Sequence[tuple[Color, str]],
 ) -> Image.Image:
     """Title, panels, scale bar and legend on one page."""
     width, height = panels[0].size
@@ -157,7 +173,12 @@ def _compose(
     rows = max(1, math.ceil(len(fitted) / columns))
     page = Image.new("RGB", (page_width, bottom + (1 + rows) * _LINE_PX + _MARGIN_PX), _PAPER)
     draw = ImageDraw.Draw(page)
-    draw.text((_MARGIN_PX, _MARGIN_PX), _fit(title, _TITLE_PX, page_width - 2 * _MARGIN_PX), _INK, _font(_TITLE_PX))
+    draw.text(
+        (_MARGIN_PX, _MARGIN_PX),
+        _fit(title, _TITLE_PX, page_width - 2 * _MARGIN_PX),
+        _INK,
+        _font(_TITLE_PX),
+    )
     for k, image in enumerate(panels):
         x, y = _MARGIN_PX + k * dx, top + k * dy
         page.paste(image, (x, y))
@@ -180,11 +201,17 @@ def _draw_scale_bar(draw: ImageDraw.ImageDraw, y: int, panel: Frame) -> None:
     draw.text((_MARGIN_PX + length_px + 8, y), text, _INK, _font(_TEXT_PX))
 
 
-def _columns(entries: Sequence[tuple[Color, str]], width_px: int) -> tuple[int, int, list[tuple[Color, str]]]:
-    """How many columns the legend has, how wide each is (px), and the entries, cut where one does not fit."""
+def _columns(
+    entries: Sequence[tuple[Color, str]], width_px: int
+) -> tuple[int, int, list[tuple[Color, str]]]:
+    """How many columns the legend has, how wide each is (px), and the entries, cut where one does
+    not fit.
+    """
     extra_px = _SWATCH_PX + 8 + 2 * _MARGIN_PX
     fitted = [(color, _fit(text, _TEXT_PX, width_px - extra_px)) for color, text in entries]
-    column_px = extra_px + math.ceil(max((_font(_TEXT_PX).getlength(text) for _, text in fitted), default=0))
+    column_px = extra_px + math.ceil(
+        max((_font(_TEXT_PX).getlength(text) for _, text in fitted), default=0)
+    )
     return max(1, (width_px + 2 * _MARGIN_PX) // column_px), column_px, fitted
 
 
@@ -193,7 +220,11 @@ def _fit(text: str, size_px: int, width_px: int) -> str:
     font = _font(size_px)
     if font.getlength(text) <= width_px:
         return text
-    keep = next(n for n in range(len(text), -1, -1) if n == 0 or font.getlength(text[:n] + "...") <= width_px)
+    keep = next(
+        n
+        for n in range(len(text), -1, -1)
+        if n == 0 or font.getlength(text[:n] + "...") <= width_px
+    )
     return text[:keep] + "..."
 
 

@@ -1,4 +1,6 @@
-"""One block: read its tiles, predict, join. `segment_block` is the whole product; the rest says where and when."""
+"""One block: read its tiles, predict, join. `segment_block` is the whole product; the rest says
+where and when.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,34 +10,42 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.blend import BlockMask, Canvas
-from pipeline.errors import SlideReadError
-from pipeline.geometry import Box
-from pipeline.measure import count_cores
-from pipeline.models.card import Predictor
-from pipeline.models.decide import decide, tumor_channels
-from pipeline.plan import Block, TilePlan
-from pipeline.slides.base import SlideReader
-from pipeline.tissue import TissueMask
-from pipeline.trust import MIN_SHARPNESS, Position, sharpness
+from noctile.pipeline.errors import SlideReadError
+from noctile.pipeline.geometry import Box
+from noctile.pipeline.measure import count_cores
+from noctile.pipeline.models.card import Predictor
+from noctile.pipeline.models.pixel_labels import decide, tumor_channels
+from noctile.pipeline.plan import Block, TilePlan
+from noctile.pipeline.quality import MIN_SHARPNESS, Position, sharpness
+from noctile.pipeline.slides.base import SlideReader
+from noctile.pipeline.stitch.canvas import BlockMask, Canvas
+from noctile.pipeline.tissue import TissueMask
 
 UInt8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
 
 _FOCUS_TILES = 32
-"""Focus is judged on at least about so many tiles of a slide, evenly spread: its cost does not grow with the slide."""
+"""Focus is judged on at least about so many tiles of a slide, evenly spread: its cost does not grow
+with the slide."""
 
 _ALONE = 2
-"""Tiles that are read together where neighbours share no pixels: what is decoded has not left the processor's cache
-when the network looks at it."""
+"""Tiles that are read together where neighbours share no pixels: what is decoded has not left the
+processor's cache when the network looks at it."""
 
 
 def segment_block(
-    reader: SlideReader, plan: TilePlan, block: Block, tissue: TissueMask, predict: Predictor, batch_size: int
+    reader: SlideReader,
+    plan: TilePlan,
+    block: Block,
+    tissue: TissueMask,
+    predict: Predictor,
+    batch_size: int,
 ) -> BlockMask:
-    """The labels of one block. The answer depends on its arguments alone, not on who computes it or when.
+    """The labels of one block. The answer depends on its arguments alone, not on who computes it or
+    when.
 
-    Where the slide cannot be read, the core of the tile is not analysed: it has no label, whatever the neighbours say.
+    Where the slide cannot be read, the core of the tile is not analysed: it has no label, whatever
+    the neighbours say.
 
     Args:
         reader: of the slide that was planned.
@@ -43,7 +53,8 @@ def segment_block(
         block: one of ``plan.blocks``.
         tissue: what the plan was made from.
         predict: the model.
-        batch_size: tiles in a batch; batches are cut from the block's sorted tiles that can be read.
+        batch_size: tiles in a batch; batches are cut from the block's sorted tiles that can be
+            read.
     """
     classes = predict.card.classes
     codes = [c.code for c in classes]
@@ -59,16 +70,21 @@ def segment_block(
 
     tiles = read_tiles(reader, plan, block.tiles, leave_out, max(_ALONE, batch_size))
     while batch := list(islice(tiles, batch_size)):
-        positions, pixels = [position for position, _ in batch], np.stack([pixels for _, pixels in batch])
+        positions, pixels = (
+            [position for position, _ in batch],
+            np.stack([pixels for _, pixels in batch]),
+        )
         if plan.window == "crop":
-            canvas.add_decided(positions, decide(predict, pixels, Canvas.decided_part(plan.grid)))
+            canvas.add_labels(positions, decide(predict, pixels, Canvas.labelled_part(plan.grid)))
         else:
             canvas.add(positions, predict(pixels))
         focus.extend(_focus(plan, block, inside, batch))
     mask = canvas.finish()
     facts = replace(
         mask.facts,
-        unread=tuple(position for position in unread if plan.grid.core(*position).intersect(block.box).area),
+        unread=tuple(
+            position for position in unread if plan.grid.core(*position).intersect(block.box).area
+        ),
         unread_px=tissue_px - mask.facts.analysed_px,
         focus_tiles=len(focus),
         blurred_tiles=sum(value < MIN_SHARPNESS for value in focus),
@@ -84,12 +100,15 @@ def read_tiles(
     leave_out: Callable[[Position], object] = lambda _: None,
     together: int = _ALONE,
 ) -> Iterator[tuple[Position, UInt8]]:
-    """Grid positions with their pixels, uint8 ``[tile_px, tile_px, 3]``; neighbours in a row are read together.
+    """Grid positions with their pixels, uint8 ``[tile_px, tile_px, 3]``; neighbours in a row are
+    read together.
 
-    Where that fails each is read by itself; those that cannot be read are left out, and ``leave_out`` is told. Where
-    neighbours share no pixels, at most ``together`` of them are.
+    Where that fails each is read by itself; those that cannot be read are left out, and
+    ``leave_out`` is told. Where neighbours share no pixels, at most ``together`` of them are.
     """
-    for run in _rows_of_neighbours(tiles, together if plan.grid.overlap_px == 0 else len(plan.tiles)):
+    for run in _rows_of_neighbours(
+        tiles, together if plan.grid.overlap_px == 0 else len(plan.tiles)
+    ):
         try:
             yield from _read_run(reader, plan, run)
         except SlideReadError:
@@ -100,7 +119,9 @@ def read_tiles(
                     leave_out(position)
 
 
-def _read_run(reader: SlideReader, plan: TilePlan, run: Sequence[Position]) -> list[tuple[Position, UInt8]]:
+def _read_run(
+    reader: SlideReader, plan: TilePlan, run: Sequence[Position]
+) -> list[tuple[Position, UInt8]]:
     """Neighbours in a row, read at once.
 
     Raises:
@@ -112,7 +133,9 @@ def _read_run(reader: SlideReader, plan: TilePlan, run: Sequence[Position]) -> l
     return [(position, pixels[box.slices(strip)]) for position, box in zip(run, boxes, strict=True)]
 
 
-def _focus(plan: TilePlan, block: Block, inside: Bool, tiles: Sequence[tuple[Position, UInt8]]) -> Iterator[float]:
+def _focus(
+    plan: TilePlan, block: Block, inside: Bool, tiles: Sequence[tuple[Position, UInt8]]
+) -> Iterator[float]:
     """Sharpness of the cores that are sampled and lie in the block."""
     step = max(1, math.isqrt(plan.predictions // _FOCUS_TILES))
     for position, pixels in tiles:
@@ -121,12 +144,16 @@ def _focus(plan: TilePlan, block: Block, inside: Bool, tiles: Sequence[tuple[Pos
         part = plan.grid.core(*position).intersect(block.box)
         if part.area:
             tissue = inside[part.slices(block.box)]
-            value = sharpness(pixels[part.slices(plan.grid.tile(*position))], tissue, plan.frame.mpp)
+            value = sharpness(
+                pixels[part.slices(plan.grid.tile(*position))], tissue, plan.frame.mpp
+            )
             if value is not None:
                 yield value
 
 
-def _rows_of_neighbours(tiles: Iterable[tuple[int, int]], most: int) -> Iterator[list[tuple[int, int]]]:
+def _rows_of_neighbours(
+    tiles: Iterable[tuple[int, int]], most: int
+) -> Iterator[list[tuple[int, int]]]:
     """Runs of at most so many tiles."""
     run: list[tuple[int, int]] = []
     for row, col in tiles:

@@ -2,10 +2,11 @@
 
     python sample_slides/generate.py [--out sample_slides]
 
-Three steps, each an array in and an array out. `lay_out` draws where each class lies (smooth noise, thresholded at the
-shares that are asked for). `stain_amounts` fills the classes with what they are made of: wavy fibres, nests of crowded
-nuclei, clusters of lymphocytes, fat cells; its result is how much haematoxylin and eosin each pixel binds. `develop`
-turns that into light by Beer-Lambert's law, then blurs and adds noise as a scanner does.
+Three steps, each an array in and an array out. `lay_out` draws where each class lies (smooth noise,
+thresholded at the shares that are asked for). `stain_amounts` fills the classes with what they are
+made of: wavy fibres, nests of crowded nuclei, clusters of lymphocytes, fat cells; its result is how
+much haematoxylin and eosin each pixel binds. `develop` turns that into light by Beer-Lambert's law,
+then blurs and adds noise as a scanner does.
 
 The same seed gives the same bytes with the same versions of NumPy, SciPy, Pillow and imagecodecs.
 """
@@ -23,7 +24,7 @@ import tifffile
 from PIL import Image, ImageDraw
 from scipy import interpolate, ndimage, spatial
 
-from pipeline.geometry import Extent, Frame
+from noctile.pipeline.geometry import Extent, Frame
 
 UInt8 = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float32]
@@ -32,7 +33,8 @@ Int = npt.NDArray[np.int64]
 
 GLASS, TUMOR, STROMA, LYMPHOCYTES, FAT = 0, 1, 2, 3, 9
 CLASS_NAMES = {TUMOR: "tumor", STROMA: "stroma", LYMPHOCYTES: "lymphocytic_infiltrate", FAT: "fat"}
-"""Codes and names of the Breast Cancer Semantic Segmentation data set (its gtruth_codes.tsv); 0 is glass."""
+"""Codes and names of the Breast Cancer Semantic Segmentation data set (its gtruth_codes.tsv); 0 is
+glass."""
 
 TRUTH_UM = 0.5
 """Pixel size at which the truth is drawn and stored (um)."""
@@ -55,7 +57,9 @@ class Stain:
     glass: tuple[float, float, float] = (243.0, 243.0, 241.0)
 
     def jitter(self, rng: np.random.Generator, amount: float = 0.12) -> "Stain":
-        """The same stain on another day: each density times a log-normal factor, and another strength."""
+        """The same stain on another day: each density times a log-normal factor, and another
+        strength.
+        """
 
         def vary(vector: tuple[float, float, float]) -> tuple[float, float, float]:
             strength = np.exp(rng.normal(0, amount))
@@ -104,8 +108,8 @@ class Recipe:
 
         Args:
             rng: source of chance.
-            varied: tumor cells of any size, distance, density and chromatin, with glands among them; without it they
-                look as those of the sample slides do.
+            varied: tumor cells of any size, distance, density and chromatin, with glands among
+                them; without it they look as those of the sample slides do.
         """
         recipe = cls(
             tumor=rng.uniform(0.15, 0.5),
@@ -129,13 +133,16 @@ class Recipe:
         )
 
 
-def noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: float, octaves: int = 1) -> Float:
+def noise(
+    rng: np.random.Generator, shape: tuple[int, int], scale_px: float, octaves: int = 1
+) -> Float:
     """Smooth random field.
 
     Args:
         rng: source of chance.
         shape: rows and columns (px).
-        scale_px: distance over which it changes (px); each further octave halves it and its amplitude.
+        scale_px: distance over which it changes (px); each further octave halves it and its
+            amplitude.
         octaves: how many scales are summed.
 
     Returns:
@@ -146,12 +153,16 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: float, oct
         step = max(scale_px / 2**k, 1.0)
         h, w = (side / step for side in shape)
         grid = rng.standard_normal((int(h) + 4, int(w) + 4), dtype=np.float32)
-        smooth = Image.fromarray(grid).resize(shape[::-1], Image.Resampling.BICUBIC, box=(1, 1, 1 + w, 1 + h))
+        smooth = Image.fromarray(grid).resize(
+            shape[::-1], Image.Resampling.BICUBIC, box=(1, 1, 1 + w, 1 + h)
+        )
         total += np.asarray(smooth) / 2**k
     return total / np.float32(0.75 * np.sqrt((1 - 0.25**octaves) / 0.75))
 
 
-def lay_out(rng: np.random.Generator, shape: tuple[int, int], recipe: Recipe, outline: bool) -> UInt8:
+def lay_out(
+    rng: np.random.Generator, shape: tuple[int, int], recipe: Recipe, outline: bool
+) -> UInt8:
     """Draw where each class lies.
 
     Args:
@@ -186,7 +197,11 @@ def _outline(rng: np.random.Generator, shape: tuple[int, int]) -> Bool:
     um = 1 / TRUTH_UM
     y, x = np.ogrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
     inside = 0.75 - (y / 0.86) ** 2 - (x / 0.86) ** 2
-    field = inside + 0.24 * noise(rng, shape, 0.35 * min(shape), 2) + 0.05 * noise(rng, shape, 50 * um, 4)
+    field = (
+        inside
+        + 0.24 * noise(rng, shape, 0.35 * min(shape), 2)
+        + 0.05 * noise(rng, shape, 50 * um, 4)
+    )
     for side in (y, x):
         field = field - 8 * np.maximum(np.abs(side) - 0.82, 0)
     return _tidy(field > 0, 20_000 * um**2)
@@ -236,8 +251,8 @@ class Fibres:
 def weave(rng: np.random.Generator, codes: UInt8, mpp: float) -> Fibres:
     """Wavy fibres that bend around tumor nests.
 
-    The texture is noise, long in one direction and short in the other, looked up at coordinates that smooth noise has
-    bent; fibres run where the cross coordinate ``v`` is constant.
+    The texture is noise, long in one direction and short in the other, looked up at coordinates
+    that smooth noise has bent; fibres run where the cross coordinate ``v`` is constant.
     """
     shape = codes.shape[0], codes.shape[1]
     turn = rng.uniform(0, np.pi)
@@ -255,7 +270,12 @@ def weave(rng: np.random.Generator, codes: UInt8, mpp: float) -> Fibres:
         grid = rng.standard_normal((1021, 1021), dtype=np.float32)
         return ndimage.map_coordinates(grid, [v / short_um, u / long_um], order=1, mode="grid-wrap")
 
-    bundles, fine, fibrils, clefts = strands(70, 12), strands(24, 3.2), strands(9, 1.3), strands(30, 4)
+    bundles, fine, fibrils, clefts = (
+        strands(70, 12),
+        strands(24, 3.2),
+        strands(9, 1.3),
+        strands(30, 4),
+    )
     density = np.clip(0.64 + 0.2 * bundles + 0.2 * fine + 0.18 * fibrils, 0.12, 1.4)
     loose = 0.5 * noise(rng, shape, 90 / mpp, 2) + 0.25 * bundles
     density *= np.clip(1 - 2.2 * (clefts - 1.2 + loose), 0.03, 1)
@@ -271,14 +291,22 @@ def inflate(rng: np.random.Generator, shape: tuple[int, int], mpp: float) -> Fib
     bent = np.stack([a + 5 * noise(rng, (height, width), 25) for a in (y, x)], axis=-1)
     distances, _ = spatial.cKDTree(centres).query(bent, k=3)
     near = np.asarray(distances, np.float32)
-    gap = Image.fromarray((near[..., 1] - near[..., 0]) * (near[..., 2] - near[..., 0]) / (near[..., 2] + 1))
-    gap_um = np.asarray(gap.resize((width * step, height * step), Image.Resampling.BICUBIC))[: shape[0], : shape[1]]
+    gap = Image.fromarray(
+        (near[..., 1] - near[..., 0]) * (near[..., 2] - near[..., 0]) / (near[..., 2] + 1)
+    )
+    gap_um = np.asarray(gap.resize((width * step, height * step), Image.Resampling.BICUBIC))[
+        : shape[0], : shape[1]
+    ]
     width_um = 0.9 + 0.25 * noise(rng, shape, 40 / mpp)
-    return Fibres(0.75 / (1 + np.exp(np.minimum((gap_um - width_um) / 0.25, 50))), _contours(gap_um))
+    return Fibres(
+        0.75 / (1 + np.exp(np.minimum((gap_um - width_um) / 0.25, 50))), _contours(gap_um)
+    )
 
 
 def _contours(field: Float) -> Float:
-    """The direction in which a field does not change (radians, from x towards y), on a grid of four pixels."""
+    """The direction in which a field does not change (radians, from x towards y), on a grid of four
+    pixels.
+    """
     dy, dx = np.gradient(field[::4, ::4])
     along: Float = np.arctan2(-dx, dy).repeat(4, axis=0).repeat(4, axis=1)
     return along[: field.shape[0], : field.shape[1]]
@@ -308,7 +336,9 @@ class Cells:
 
 
 def _scatter(rng: np.random.Generator, mask: Bool, spacing_px: float, keep: float = 1.0) -> Float:
-    """Places about ``spacing_px`` apart in a mask: a jittered hexagonal grid, float32 ``[n, 2]``."""
+    """FaultOrigin about ``spacing_px`` apart in a mask: a jittered hexagonal grid, float32 ``[n,
+    2]``.
+    """
     rows, cols = int(mask.shape[0] / spacing_px / 0.87) + 2, int(mask.shape[1] / spacing_px) + 2
     r, c = np.mgrid[:rows, :cols].astype(np.float32)
     places = np.stack([r * 0.87, c + 0.5 * (r % 2)], axis=-1).reshape(-1, 2)
@@ -328,7 +358,8 @@ def _cells(
     look: tuple[float, float, float],
     reach: float = 1.15,
 ) -> Cells:
-    """Nuclei at given places; ``half_px`` and ``slender`` are ranges of the long half axis and of short / long.
+    """Nuclei at given places; ``half_px`` and ``slender`` are ranges of the long half axis and of
+    short / long.
 
     ``look`` is haematoxylin, openness and height of the bumps.
     """
@@ -350,14 +381,20 @@ def _cells(
 def populate(
     rng: np.random.Generator, codes: UInt8, hollow: Bool, fibres: Fibres, recipe: Recipe, mpp: float
 ) -> tuple[Cells, ...]:
-    """Nuclei: of the tumor, along fibres and fat walls, of the infiltrate, and lymphocytes that have wandered."""
+    """Nuclei: of the tumor, along fibres and fat walls, of the infiltrate, and lymphocytes that
+    have wandered.
+    """
     um = 1 / mpp
     tumor, stroma, lymph, fat = (codes == k for k in (TUMOR, STROMA, LYMPHOCYTES, FAT))
     size = recipe.nucleus_um * um
-    thin = _scatter(rng, (stroma & (fibres.density > 0.2)) | (fat & (fibres.density > 0.35)), 22 * um, 0.8)
+    thin = _scatter(
+        rng, (stroma & (fibres.density > 0.2)) | (fat & (fibres.density > 0.35)), 22 * um, 0.8
+    )
     spindles = _cells(rng, thin, (4.5 * um, 9 * um), (0.13, 0.3), (1.5, 0.1, 0.05))
     y, x = thin.astype(int).T
-    spindles = replace(spindles, angle=(fibres.along[y, x] + rng.normal(0, 0.15, len(y))).astype(np.float32))
+    spindles = replace(
+        spindles, angle=(fibres.along[y, x] + rng.normal(0, 0.15, len(y))).astype(np.float32)
+    )
     crowd = _scatter(rng, tumor & ~hollow, recipe.cell_um * um, 0.96)
     small, clumped = (2.7 * um, 3.5 * um), (1.75, 0.15, 0.04)
     return (
@@ -380,8 +417,10 @@ class Territory:
     """Which cell each pixel belongs to.
 
     Attributes:
-        owner: int64 ``[h, w]``, row of the cell in the concatenated list, -1 outside every cell's reach.
-        depth: float32 ``[h, w]``, distance from its centre in half axes of its nucleus: 1 is the nucleus' edge.
+        owner: int64 ``[h, w]``, row of the cell in the concatenated list, -1 outside every cell's
+            reach.
+        depth: float32 ``[h, w]``, distance from its centre in half axes of its nucleus: 1 is the
+            nucleus' edge.
     """
 
     owner: Int
@@ -394,7 +433,9 @@ _BATCH_PX = 8_000_000  # pixels that are drawn at once: it bounds memory, not th
 
 
 def settle(groups: tuple[Cells, ...], shape: tuple[int, int]) -> Territory:
-    """Give each pixel to the cell that is nearest in units of its own size, as far as the cells reach."""
+    """Give each pixel to the cell that is nearest in units of its own size, as far as the cells
+    reach.
+    """
     best = np.full(shape[0] * shape[1], _NOBODY, np.int64)
     first = 0
     for cells in groups:
@@ -409,25 +450,38 @@ def settle(groups: tuple[Cells, ...], shape: tuple[int, int]) -> Territory:
     return Territory(owner, depth)
 
 
-def _claim(best: Int, shape: tuple[int, int], cells: Cells, rows: slice, first: int, half: int) -> None:
+def _claim(
+    best: Int, shape: tuple[int, int], cells: Cells, rows: slice, first: int, half: int
+) -> None:
     """Lower ``best`` (depth in the upper 32 bits, cell in the lower) to what these cells offer."""
     place, axes = cells.place[rows], cells.axes[rows]
     cos, sin = (f(cells.angle[rows])[:, None, None] for f in (np.cos, np.sin))
     whole = np.floor(place).astype(np.int64)
-    y, x = (whole[:, k, None, None] + o for k, o in enumerate(np.ogrid[-half : half + 1, -half : half + 1]))
+    y, x = (
+        whole[:, k, None, None] + o
+        for k, o in enumerate(np.ogrid[-half : half + 1, -half : half + 1])
+    )
     dy, dx = ((a - place[:, k, None, None]).astype(np.float32) for k, a in enumerate((y, x)))
     u = (cos * dx + sin * dy) / axes[:, 0, None, None]
     v = (cos * dy - sin * dx) / axes[:, 1, None, None]
     radius = np.hypot(u, v)
     around = np.arctan2(v, u)
-    edge = sum(cells.bumps[rows, k, None, None] * np.cos(n * around + k) for k, n in enumerate((2, 3, 5)))
+    edge = sum(
+        cells.bumps[rows, k, None, None] * np.cos(n * around + k) for k, n in enumerate((2, 3, 5))
+    )
     depth = radius / (1 + edge)
     ours = (depth < cells.reach) & (y >= 0) & (x >= 0) & (y < shape[0]) & (x < shape[1])
-    who = np.broadcast_to(np.arange(first + rows.start, first + rows.stop)[:, None, None], ours.shape)[ours]
-    np.minimum.at(best, (y * shape[1] + x)[ours], ((depth[ours] * _FINE).astype(np.int64) << 32) | who)
+    who = np.broadcast_to(
+        np.arange(first + rows.start, first + rows.stop)[:, None, None], ours.shape
+    )[ours]
+    np.minimum.at(
+        best, (y * shape[1] + x)[ours], ((depth[ours] * _FINE).astype(np.int64) << 32) | who
+    )
 
 
-def stain_amounts(rng: np.random.Generator, codes: UInt8, recipe: Recipe, mpp: float) -> tuple[Float, Float]:
+def stain_amounts(
+    rng: np.random.Generator, codes: UInt8, recipe: Recipe, mpp: float
+) -> tuple[Float, Float]:
     """Fill the classes with what they are made of.
 
     Args:
@@ -442,7 +496,10 @@ def stain_amounts(rng: np.random.Generator, codes: UInt8, recipe: Recipe, mpp: f
     shape = codes.shape[0], codes.shape[1]
     stroma, fat = weave(rng, codes, mpp), inflate(rng, shape, mpp)
     fibres = Fibres(
-        *(np.where(codes == FAT, *pair) for pair in ((fat.density, stroma.density), (fat.along, stroma.along)))
+        *(
+            np.where(codes == FAT, *pair)
+            for pair in ((fat.density, stroma.density), (fat.along, stroma.along))
+        )
     )
     hollow = _hollow(rng, codes, recipe, mpp)
     groups = populate(rng, codes, hollow, fibres, recipe, mpp)
@@ -456,7 +513,8 @@ def stain_amounts(rng: np.random.Generator, codes: UInt8, recipe: Recipe, mpp: f
     wall[:-1] |= land.owner[:-1] != land.owner[1:]
     wall[:, :-1] |= land.owner[:, :-1] != land.owner[:, 1:]
     gap = np.clip(
-        ndimage.gaussian_filter(wall.astype(np.float32), 0.35 / mpp) * 0.6 + (land.depth > groups[0].reach - 0.1) * 0.4,
+        ndimage.gaussian_filter(wall.astype(np.float32), 0.35 / mpp) * 0.6
+        + (land.depth > groups[0].reach - 0.1) * 0.4,
         0,
         0.6,
     )
@@ -467,8 +525,14 @@ def stain_amounts(rng: np.random.Generator, codes: UInt8, recipe: Recipe, mpp: f
         + soft[STROMA] * stroma.density * (1 + 0.1 * haze + 0.08 * grain)
         + soft[FAT] * fat.density
     )
-    eosin += soft[LYMPHOCYTES] * loose * 0.8 + 1.6 * soft[FAT] * (1 - soft[FAT])  # a thin wall around the fat
-    blue = soft[TUMOR] * recipe.body[1] * body + soft[STROMA] * 0.07 * stroma.density + soft[FAT] * 0.06 * fat.density
+    eosin += soft[LYMPHOCYTES] * loose * 0.8 + 1.6 * soft[FAT] * (
+        1 - soft[FAT]
+    )  # a thin wall around the fat
+    blue = (
+        soft[TUMOR] * recipe.body[1] * body
+        + soft[STROMA] * 0.07 * stroma.density
+        + soft[FAT] * 0.06 * fat.density
+    )
     blue += soft[LYMPHOCYTES] * 0.2 * loose
     if hollow.any():
         full = 1 - _soft(hollow & (land.depth > 1.15), 0.8 / mpp)
@@ -492,23 +556,36 @@ def _soft(mask: Bool, sigma_px: float) -> Float:
 def _with_nuclei(
     blue: Float, eosin: Float, groups: tuple[Cells, ...], land: Territory, grain: Float, mpp: float
 ) -> tuple[Float, Float]:
-    """Lay nuclei over what the classes bind: a dark rim, chromatin, and a nucleolus in the open ones."""
+    """Lay nuclei over what the classes bind: a dark rim, chromatin, and a nucleolus in the open
+    ones.
+    """
     dark, pale = (np.concatenate([getattr(g, name) for g in groups]) for name in ("dark", "open"))
     place, axes = (np.concatenate([getattr(g, name) for g in groups]) for name in ("place", "axes"))
     y, x = np.nonzero(land.depth < 1.15)
     who, depth = land.owner[y, x], land.depth[y, x]
     cover = np.clip((1.06 - depth) / 0.12, 0, 1)
     rim = np.exp(-(((depth - 0.9) / 0.13) ** 2))
-    spot = place[who] + 0.3 * axes[who, 1:] * np.stack([np.cos(who * 2.4), np.sin(who * 2.4)], axis=1)
+    spot = place[who] + 0.3 * axes[who, 1:] * np.stack(
+        [np.cos(who * 2.4), np.sin(who * 2.4)], axis=1
+    )
     nucleolus = np.exp(-(((y - spot[:, 0]) ** 2 + (x - spot[:, 1]) ** 2) * (mpp / 1.1) ** 2))
-    chromatin = 1 - pale[who] * (0.5 - 0.45 * rim - 0.75 * nucleolus) + (0.1 + 0.2 * pale[who]) * grain[y, x]
+    chromatin = (
+        1
+        - pale[who] * (0.5 - 0.45 * rim - 0.75 * nucleolus)
+        + (0.1 + 0.2 * pale[who]) * grain[y, x]
+    )
     blue[y, x] += cover * (dark[who] * chromatin - blue[y, x])
     eosin[y, x] += cover * (0.22 - eosin[y, x])
     return blue, eosin
 
 
 def develop(
-    rng: np.random.Generator, blue: Float, eosin: Float, stain: Stain, mpp: float, veil: Float | None = None
+    rng: np.random.Generator,
+    blue: Float,
+    eosin: Float,
+    stain: Stain,
+    mpp: float,
+    veil: Float | None = None,
 ) -> UInt8:
     """Light through the stains (Beer-Lambert), a scanner's blur and noise.
 
@@ -521,7 +598,9 @@ def develop(
     rgb = np.empty((*shape, 3), np.uint8)
     shade = 1 + 0.006 * noise(rng, shape, 900 / mpp)
     for k in range(3):
-        density = stain.haematoxylin[k] * np.maximum(blue, 0) + stain.eosin[k] * np.maximum(eosin, 0)
+        density = stain.haematoxylin[k] * np.maximum(blue, 0) + stain.eosin[k] * np.maximum(
+            eosin, 0
+        )
         if veil is not None:
             density = density + veil[..., k]
         light = ndimage.gaussian_filter(stain.glass[k] * shade * np.exp(-density), 0.3 / mpp)
@@ -556,7 +635,9 @@ def make_region(
     """
     rng = np.random.default_rng(seed)
     recipe = recipe or Recipe.draw(rng, varied)
-    codes = _enlarge(lay_out(rng, _truth_shape(height, width, mpp), recipe, outline), height, width, mpp)
+    codes = _enlarge(
+        lay_out(rng, _truth_shape(height, width, mpp), recipe, outline), height, width, mpp
+    )
     return develop(rng, *stain_amounts(rng, codes, recipe, mpp), recipe.stain, mpp), codes
 
 
@@ -583,7 +664,8 @@ class Sample:
         mpp: of level 0 (um).
         power: the objective's magnification, for the Aperio header.
         recipe: what the tissue is made of; None for a slide without tissue.
-        strokes: pen marks, each an ink (optical density in R, G, B) and a line of points (y, x as shares of the sides).
+        strokes: pen marks, each an ink (optical density in R, G, B) and a line of points (y, x as
+            shares of the sides).
     """
 
     file: str
@@ -641,10 +723,14 @@ def draw_slide(sample: Sample) -> tuple[UInt8, UInt8]:
     """Pixels and truth of a sample.
 
     Returns:
-        RGB, uint8 ``[height, width, 3]``, and class codes on ``sample.truth_frame``, uint8; 0 under ink.
+        RGB, uint8 ``[height, width, 3]``, and class codes on ``sample.truth_frame``, uint8; 0 under
+        ink.
     """
     rng = np.random.default_rng(sample.seed)
-    shape, native = _truth_shape(sample.height, sample.width, sample.mpp), (sample.height, sample.width)
+    shape, native = (
+        _truth_shape(sample.height, sample.width, sample.mpp),
+        (sample.height, sample.width),
+    )
     veil = np.zeros((*native, 3), np.float32)
     if sample.recipe is None:
         truth = np.zeros(shape, np.uint8)
@@ -652,7 +738,9 @@ def draw_slide(sample: Sample) -> tuple[UInt8, UInt8]:
         veil += _dust(rng, native, sample.mpp)[..., None] * np.array([0.8, 1.0, 1.15], np.float32)
         return develop(rng, blue, eosin, Stain(), sample.mpp, veil), truth
     truth = lay_out(rng, shape, sample.recipe, outline=True)
-    blue, eosin = stain_amounts(rng, _enlarge(truth, *native, sample.mpp), sample.recipe, sample.mpp)
+    blue, eosin = stain_amounts(
+        rng, _enlarge(truth, *native, sample.mpp), sample.recipe, sample.mpp
+    )
     for ink, line in sample.strokes:
         mark = _stroke(rng, shape, line)
         veil += _enlarge(mark, *native, sample.mpp)[..., None] * np.array(ink, np.float32)
@@ -660,7 +748,9 @@ def draw_slide(sample: Sample) -> tuple[UInt8, UInt8]:
     return develop(rng, blue, eosin, sample.recipe.stain, sample.mpp, veil), truth
 
 
-def _stroke(rng: np.random.Generator, shape: tuple[int, int], line: tuple[tuple[float, float], ...]) -> Float:
+def _stroke(
+    rng: np.random.Generator, shape: tuple[int, int], line: tuple[tuple[float, float], ...]
+) -> Float:
     """A felt pen's line of about 90 um, unevenly dense, float32 ``shape``, 0..1."""
     um = 1 / TRUTH_UM
     canvas = Image.new("F", shape[::-1])
@@ -670,7 +760,9 @@ def _stroke(rng: np.random.Generator, shape: tuple[int, int], line: tuple[tuple[
     for y, x in curve:
         pen.ellipse((x - r, y - r, x + r, y + r), fill=1.0)
     edge = _blurred(np.asarray(canvas) > 0, 12 * um) + 0.06 * noise(rng, shape, 40 * um, 4)
-    return np.where(edge > 0.45, np.clip(0.75 + 0.15 * noise(rng, shape, 60 * um, 3), 0.3, 1.2), 0).astype(np.float32)
+    return np.where(
+        edge > 0.45, np.clip(0.75 + 0.15 * noise(rng, shape, 60 * um, 3), 0.3, 1.2), 0
+    ).astype(np.float32)
 
 
 def _dust(rng: np.random.Generator, shape: tuple[int, int], mpp: float) -> Float:
@@ -680,11 +772,14 @@ def _dust(rng: np.random.Generator, shape: tuple[int, int], mpp: float) -> Float
     for _ in range(14):
         y, x = rng.uniform(0, 1, 2) * shape
         r = rng.uniform(3, 12) / mpp
-        pen.ellipse((x - r, y - r * rng.uniform(0.5, 1), x + r, y + r), fill=float(rng.uniform(0.2, 1.2)))
+        pen.ellipse(
+            (x - r, y - r * rng.uniform(0.5, 1), x + r, y + r), fill=float(rng.uniform(0.2, 1.2))
+        )
     for _ in range(3):
         steps = np.cumsum(rng.normal(0, 0.25, 60)) + rng.uniform(0, 6.3)
         walk = (
-            np.cumsum(np.stack([np.cos(steps), np.sin(steps)], 1) * 5 / mpp, 0) + rng.uniform(0.2, 0.8, 2) * shape[::-1]
+            np.cumsum(np.stack([np.cos(steps), np.sin(steps)], 1) * 5 / mpp, 0)
+            + rng.uniform(0.2, 0.8, 2) * shape[::-1]
         )
         pen.line([(float(x), float(y)) for x, y in walk], fill=0.5, width=max(1, round(2 / mpp)))
     lumps = np.clip(1 + 0.3 * noise(rng, shape, 5 / mpp, 2), 0, 2)
@@ -692,10 +787,11 @@ def _dust(rng: np.random.Generator, shape: tuple[int, int], mpp: float) -> Float
 
 
 def write_slide(path: Path, rgb: UInt8, sample: Sample) -> None:
-    """Write a pyramid of tiled JPEG levels, each a quarter of the one before as long as it is wider than 500 px.
+    """Write a pyramid of tiled JPEG levels, each a quarter of the one before as long as it is wider
+    than 500 px.
 
-    An ``.svs`` has Aperio's header and, as its second image, the thumbnail that readers of that format expect; a
-    ``.tiff`` states its pixel size in the TIFF resolution tags.
+    An ``.svs`` has Aperio's header and, as its second image, the thumbnail that readers of that
+    format expect; a ``.tiff`` states its pixel size in the TIFF resolution tags.
     """
     levels = [rgb]
     while min(levels[-1].shape[:2]) // 4 >= 500:
@@ -705,15 +801,26 @@ def write_slide(path: Path, rgb: UInt8, sample: Sample) -> None:
     side = 240 if aperio else 256
     with tifffile.TiffWriter(path) as tiff:
         for k, level in enumerate(levels):
-            own = {"description": _aperio_header(sample, level)} if aperio else _resolution(sample.mpp * 4**k)
+            own = (
+                {"description": _aperio_header(sample, level)}
+                if aperio
+                else _resolution(sample.mpp * 4**k)
+            )
             _append(tiff, level, tile=(side, side), subfiletype=0 if aperio or not k else 1, **own)
             if aperio and not k:
                 small = np.asarray(Image.fromarray(rgb).reduce(8))
-                _append(tiff, small, rowsperstrip=small.shape[0], description=_aperio_header(sample, small))
+                _append(
+                    tiff,
+                    small,
+                    rowsperstrip=small.shape[0],
+                    description=_aperio_header(sample, small),
+                )
 
 
 def _append(tiff: tifffile.TiffWriter, pixels: UInt8, **tags: Any) -> None:
-    """Write one image of a TIFF as JPEG, YCbCr 4:2:0: in tiles if ``tags`` has a tile, else as one strip."""
+    """Write one image of a TIFF as JPEG, YCbCr 4:2:0: in tiles if ``tags`` has a tile, else as one
+    strip.
+    """
     height, width = tags.get("tile", pixels.shape[:2])
     pad = ((0, -pixels.shape[0] % height), (0, -pixels.shape[1] % width), (0, 0))
     padded = np.pad(pixels, pad, mode="edge")
@@ -755,7 +862,12 @@ def _aperio_header(sample: Sample, level: UInt8) -> str:
     return f"Aperio Image Library v11.2.1 \r\n{size} JPEG/YCbCr Q={JPEG_QUALITY}|{about}"
 
 
-PALETTE = {TUMOR: (200, 30, 45), STROMA: (250, 175, 190), LYMPHOCYTES: (70, 90, 200), FAT: (250, 215, 90)}
+PALETTE = {
+    TUMOR: (200, 30, 45),
+    STROMA: (250, 175, 190),
+    LYMPHOCYTES: (70, 90, 200),
+    FAT: (250, 215, 90),
+}
 
 
 def write_truth(path: Path, truth: UInt8) -> None:
@@ -770,13 +882,20 @@ def write_truth(path: Path, truth: UInt8) -> None:
 def areas(sample: Sample, truth: UInt8) -> list[tuple[str, str, str]]:
     """slide_id, class and area (mm2, six decimals) of each class, zero included."""
     pixel = sample.truth_frame.pixel_area_mm2
-    return [(sample.slide_id, name, f"{np.sum(truth == k) * pixel:.6f}") for k, name in CLASS_NAMES.items()]
+    return [
+        (sample.slide_id, name, f"{np.sum(truth == k) * pixel:.6f}")
+        for k, name in CLASS_NAMES.items()
+    ]
 
 
 def main() -> None:
     """Write every sample slide, its truth and the table of areas."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder (default: the script's own)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent, help="folder (default: the script's own)"
+    )
     out: Path = parser.parse_args().out
     (out / "truth").mkdir(parents=True, exist_ok=True)
     rows: list[tuple[str, str, str]] = []

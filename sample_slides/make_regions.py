@@ -1,11 +1,12 @@
 """Write generated tissue as a folder laid out and named like the official BCSS release.
 
-    python -m sample_slides.make_regions OUT [--seeds 1000:1012] [--side 1024] [--mpp 0.25] [--varied]
+    python -m sample_slides.make_regions OUT [--seeds 1000:1012] [--side 1024] [--mpp 0.25]
+    [--varied]
 
-``OUT/rgbs_colorNormalized/`` has RGB regions and ``OUT/masks/`` their class codes, both PNG of the same name, such as
-``TCGA-OL-03E9-DX1_xmin64064_ymin37037_MPP-0.2500.png``: patient and institute, place in the slide, pixel size. Each
-seed is a patient; institutes take turns, official test ones among them. A frame of code 0 surrounds each region, as it
-does where annotators drew askew.
+``OUT/rgbs_colorNormalized/`` has RGB regions and ``OUT/masks/`` their class codes, both PNG of the
+same name, such as ``TCGA-OL-03E9-DX1_xmin64064_ymin37037_MPP-0.2500.png``: patient and institute,
+place in the slide, pixel size. Each seed is a patient; institutes take turns, official test ones
+among them. A frame of code 0 surrounds each region, as it does where annotators drew askew.
 """
 
 import argparse
@@ -30,16 +31,25 @@ _PATCH_SHARE = 12
 
 
 def write_regions(
-    out: Path, seeds: Iterable[int], side: int, mpp: float, *, all_codes: bool = False, varied: bool = False
+    out: Path,
+    seeds: Iterable[int],
+    side: int,
+    mpp: float,
+    *,
+    all_codes: bool = False,
+    varied: bool = False,
 ) -> list[Path]:
-    """Write one region for each seed; its classes are tumor, stroma, lymphocytic infiltrate and fat (1, 2, 3, 9).
+    """Write one region for each seed; its classes are tumor, stroma, lymphocytic infiltrate and fat
+    (1, 2, 3, 9).
 
     Args:
         out: folder, made if it is not there.
-        seeds: of the regions, below 65536, each the number of a patient; institutes take turns in their order.
+        seeds: of the regions, below 65536, each the number of a patient; institutes take turns in
+            their order.
         side: of the square regions (px).
         mpp: pixel size (um), close to 0.5 or a whole fraction of it.
-        all_codes: draw squares of all codes 1..21 into each mask; the pixels below stay what they are.
+        all_codes: draw squares of all codes 1..21 into each mask; the pixels below stay what they
+            are.
         varied: see `Recipe.draw`.
 
     Returns:
@@ -81,13 +91,21 @@ def _range(text: str) -> range:
 
 def main() -> None:
     """Write the folder and say what is in it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--seeds", type=_range, default=range(1000, 1012), help="START:STOP (default: 1000:1012)")
-    parser.add_argument("--side", type=int, default=1024, help="rows and columns of a region (px; default: 1024)")
+    parser.add_argument(
+        "--seeds", type=_range, default=range(1000, 1012), help="START:STOP (default: 1000:1012)"
+    )
+    parser.add_argument(
+        "--side", type=int, default=1024, help="rows and columns of a region (px; default: 1024)"
+    )
     parser.add_argument("--mpp", type=float, default=0.25, help="pixel size (um; default: 0.25)")
     parser.add_argument(
-        "--varied", action="store_true", help="tumor cells of any size, density and chromatin, and glands"
+        "--varied",
+        action="store_true",
+        help="tumor cells of any size, density and chromatin, and glands",
     )
     a = parser.parse_args()
     for path in write_regions(a.out, a.seeds, a.side, a.mpp, varied=a.varied):

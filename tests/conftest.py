@@ -22,7 +22,9 @@ def shared_data() -> Path:
     """Real slides and regions that stand beside the repository, never in it."""
     folder = Path(os.environ.get("NOCTILE_SHARED_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"real data is not here: {folder} (set NOCTILE_SHARED_DATA to a folder laid out like it)")
+        pytest.skip(
+            f"real data is not here: {folder} (set NOCTILE_SHARED_DATA to a folder laid out like it)"
+        )
     return folder
 
 
@@ -40,5 +42,7 @@ def model(tmp_path_factory) -> Path:
     return threshold_model(tmp_path_factory.mktemp("model"))
 
 
-settings.register_profile("noctile", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI")))
+settings.register_profile(
+    "noctile", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI"))
+)
 settings.load_profile("noctile")

@@ -1,9 +1,10 @@
 """A night in which things go wrong: planted faults, programs that are killed, disks that are full.
 
-``python -m nightmare run ...`` is ``noctile run ...`` with steps that fail as their slide's name says. The environment
-may ask for more: with ``NIGHTMARE_SIMULATED`` steps do nothing; ``NIGHTMARE_RENAME_S`` is how long every file takes to
-get its name (s), as on a busy network folder, so that kills meet files half written; the file ``NIGHTMARE_LOG`` gets a
-line for every block that is begun.
+``python -m nightmare run ...`` is ``noctile run ...`` with steps that fail as their slide's name
+says. The environment may ask for more: with ``NIGHTMARE_SIMULATED`` steps do nothing;
+``NIGHTMARE_RENAME_S`` is how long every file takes to get its name (s), as on a busy network
+folder, so that kills meet files half written; the file ``NIGHTMARE_LOG`` gets a line for every
+block that is begun.
 """
 
 import contextlib
@@ -30,16 +31,21 @@ import tifffile
 from PIL import Image
 from standins import small_slide, threshold_model
 
-import workflows.segment
-from workflows.folders import write_json
-from workflows.task import Prepared, StepJob
+import noctile.workflows.run.run
+from noctile.workflows.jobs.messages import Prepared, StepJob
+from noctile.workflows.results.layout import write_json
 
 TESTS = Path(__file__).resolve().parent
-VOLATILE = {"run.json", "ledger.jsonl", "slides.csv"}  # times, host and pid; the table stands in the parquet file too
+VOLATILE = {
+    "run.json",
+    "ledger.jsonl",
+    "slides.csv",
+}  # times, host and pid; the table stands in the parquet file too
 
 
 class FaultyJob(StepJob):
-    """A step that does what the first word of its slide's name says: ``stuck`` hangs at once, others at a block."""
+    """A step that does what the first word of its slide's name says: ``stuck`` hangs at once,
+    others at a block."""
 
     __slots__ = ()
 
@@ -65,10 +71,17 @@ class SimulatedJob(StepJob):
         if self.step.kind == "prepare":
             return Prepared(key, True, False, ((0, 0), (0, 1)), (9, 9), slide_id)
         if self.step.kind == "segment":
-            write_json(self.run.staging(slide_id).block_facts(self.step.block), {})
+            write_json(self.run.staging(slide_id).block_stats(self.step.block), {})
             return 9
-        figures = {"tumor_area_mm2": 0.25, "tissue_area_mm2": 1.0, "flags": [], "versions": {"numpy": "2"}}
-        write_json(self.run.folder(slide_id).summary, {"key": key, "fingerprint": slide_id, **figures})
+        figures = {
+            "tumor_area_mm2": 0.25,
+            "tissue_area_mm2": 1.0,
+            "flags": [],
+            "versions": {"numpy": "2"},
+        }
+        write_json(
+            self.run.folder(slide_id).summary, {"key": key, "fingerprint": slide_id, **figures}
+        )
         return None
 
 
@@ -100,7 +113,10 @@ _FAULTS = {"hang": _hang, "deaf": _hang_deaf, "segfault": _segfault, "hog": _hog
 EXPECTED = {
     "healthy": ("done", {""}),
     "truncated": ("failed", {"unopenable", "unreadable", "unreadable_tissue"}),
-    "flipped": ("", {"", "unopenable", "unreadable", "unreadable_tissue"}),  # done or failed, as the bits fell
+    "flipped": (
+        "",
+        {"", "unopenable", "unreadable", "unreadable_tissue"},
+    ),  # done or failed, as the bits fell
     "companion": ("failed", {"unopenable"}),
     "nompp": ("failed", {"mpp_missing"}),
     "hang": ("failed", {"timeout"}),
@@ -176,7 +192,13 @@ def _dark(path: Path, seed: int) -> None:
         pixels[y - 20 : y + 20, x - 20 : x + 20, 1] = 180
     mpp = (20_000, 20_000)
     tifffile.imwrite(
-        path, pixels, tile=(128, 128), photometric="rgb", resolution=mpp, resolutionunit="CENTIMETER", metadata=None
+        path,
+        pixels,
+        tile=(128, 128),
+        photometric="rgb",
+        resolution=mpp,
+        resolutionunit="CENTIMETER",
+        metadata=None,
     )
 
 
@@ -208,7 +230,11 @@ class Program:
         self.process = subprocess.Popen(
             [sys.executable, "-m", *map(str, command)],
             env=os.environ
-            | {"PYTHONPATH": path, "TMPDIR": str(temporary), "NIGHTMARE": self._mark.partition("=")[2]}
+            | {
+                "PYTHONPATH": path,
+                "TMPDIR": str(temporary),
+                "NIGHTMARE": self._mark.partition("=")[2],
+            }
             | {name: str(value) for name, value in env.items()},
             stdout=self._said,
             stderr=subprocess.STDOUT,
@@ -226,7 +252,10 @@ class Program:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 mark = process.environ().get("NIGHTMARE")
-                if mark == self._mark.partition("=")[2] and process.status() != psutil.STATUS_ZOMBIE:
+                if (
+                    mark == self._mark.partition("=")[2]
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
                     found.append(process)
         return found
 
@@ -236,7 +265,9 @@ class Program:
 
     def kill(self, role: str, rng: random.Random) -> bool:
         """Kill -9 the program itself (``client``), or one of its processes. Whether there was one."""
-        victims = [self.process.pid] if role == "client" else [child.pid for child in self.children(role)]
+        victims = (
+            [self.process.pid] if role == "client" else [child.pid for child in self.children(role)]
+        )
         if self.ended or not victims:
             return False
         with contextlib.suppress(ProcessLookupError):
@@ -260,7 +291,9 @@ class Program:
             for process in self.processes():
                 process.kill()
             self.process.wait()
-            raise AssertionError(f"it has not ended after {timeout_s:.0f} s: {self._read()}") from None
+            raise AssertionError(
+                f"it has not ended after {timeout_s:.0f} s: {self._read()}"
+            ) from None
         return code, self._read()
 
     def _read(self) -> str:
@@ -311,7 +344,9 @@ class World:
 
     def start(self, out: Path, *more: object, **env: object) -> Program:
         """Start a run, in which files take their time, so that there is something to disturb."""
-        return Program("nightmare", *self.words(out, *more), temporary=self.temporary, **SLOWLY | env)
+        return Program(
+            "nightmare", *self.words(out, *more), temporary=self.temporary, **SLOWLY | env
+        )
 
     def left_in_temporary(self) -> list[str]:
         return [path.name for path in self.temporary.iterdir()]
@@ -335,9 +370,13 @@ def same(a: dict[str, bytes], b: dict[str, bytes]) -> None:
 
 
 def mounted(folder: Path, size: str) -> bool:
-    """Whether this process may mount a disk of its own; then there is one of that size, to be unmounted again."""
+    """Whether this process may mount a disk of its own; then there is one of that size, to be
+    unmounted again."""
     folder.mkdir(exist_ok=True)
-    return os.geteuid() == 0 and os.system(f"mount -t tmpfs -o size={size} tmpfs {folder} 2>/dev/null") == 0
+    return (
+        os.geteuid() == 0
+        and os.system(f"mount -t tmpfs -o size={size} tmpfs {folder} 2>/dev/null") == 0
+    )
 
 
 def resize(folder: Path, size: str) -> None:
@@ -356,9 +395,13 @@ def _role(process: psutil.Process) -> str:
         words = process.cmdline()
         if any("resource_tracker" in word for word in words):
             return "tracker"
-        if any("multiprocessing.forkserver" in word for word in words):  # a forked worker has its words too
+        if any(
+            "multiprocessing.forkserver" in word for word in words
+        ):  # a forked worker has its words too
             parent = process.parent()
-            forked = parent is not None and any("multiprocessing.forkserver" in word for word in parent.cmdline())
+            forked = parent is not None and any(
+                "multiprocessing.forkserver" in word for word in parent.cmdline()
+            )
             return "worker" if forked else "forkserver"
     return "other"
 
@@ -383,7 +426,9 @@ def outcomes(out: Path) -> dict[str, tuple[str, str]]:
 
 def events(out: Path, kind: str) -> int:
     """How often something stands in the ledger."""
-    return sum(line["event"] == kind for line in ledger(out)) if (out / "ledger.jsonl").exists() else 0
+    return (
+        sum(line["event"] == kind for line in ledger(out)) if (out / "ledger.jsonl").exists() else 0
+    )
 
 
 def ledger(out: Path) -> Iterator[dict[str, Any]]:
@@ -403,15 +448,17 @@ def _rename_slowly(seconds: float) -> None:
     Path.replace = slow  # type: ignore[method-assign]
 
 
-if __name__ != "__main__" and "NIGHTMARE_RENAME_S" in os.environ:  # in workers too: they import this module
+if (
+    __name__ != "__main__" and "NIGHTMARE_RENAME_S" in os.environ
+):  # in workers too: they import this module
     _rename_slowly(float(os.environ["NIGHTMARE_RENAME_S"]))
 
 
 def main() -> None:
     """The command line with faulty steps."""
     simulated = "NIGHTMARE_SIMULATED" in os.environ
-    workflows.segment.StepJob = SimulatedJob if simulated else FaultyJob  # type: ignore[misc]
-    from cli import main as cli
+    noctile.workflows.run.run.StepJob = SimulatedJob if simulated else FaultyJob  # type: ignore[misc]
+    from noctile.cli import main as cli
 
     cli()
 

@@ -1,4 +1,5 @@
-"""Stand-ins that are exact: a slide that is an array, a network that looks at where in its tile a pixel lies."""
+"""Stand-ins that are exact: a slide that is an array, a network that looks at where in its tile a
+pixel lies."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,12 @@ import numpy as np
 import tifffile
 from scipy import ndimage
 
-from pipeline.errors import SlideReadError
-from pipeline.geometry import Box, Extent, Frame
-from pipeline.models.card import ClassInfo, ModelCard
-from pipeline.models.threshold import ThresholdConfig, save_threshold
-from pipeline.slides.base import SlideInfo
-from pipeline.tissue import TissueMask
+from noctile.pipeline.errors import SlideReadError
+from noctile.pipeline.geometry import Box, Extent, Frame
+from noctile.pipeline.models.card import ClassInfo, ModelCard
+from noctile.pipeline.models.threshold import ThresholdConfig, save_threshold
+from noctile.pipeline.slides.base import SlideInfo
+from noctile.pipeline.tissue import TissueMask
 
 
 def card(tile_px: int = 64, overlap_px: int = 16, classes: int = 3) -> ModelCard:
@@ -20,7 +21,9 @@ def card(tile_px: int = 64, overlap_px: int = 16, classes: int = 3) -> ModelCard
         name="standin",
         description="",
         classes=tuple(
-            ClassInfo(code=2 * k + 1, name=f"c{k}", color=(k, k, k), role="tumor" if k == 0 else "tissue")
+            ClassInfo(
+                code=2 * k + 1, name=f"c{k}", color=(k, k, k), role="tumor" if k == 0 else "tissue"
+            )
             for k in range(classes)
         ),
         mpp=1.0,
@@ -38,7 +41,17 @@ class ArraySlide:
         self._pixels = pixels
         frame = Frame(Extent(*pixels.shape[:2]), mpp, mpp)
         self.info = SlideInfo(
-            "array", Path("array"), "0", frame, (frame,), "array", "array", "user", "none", None, frame.box
+            "array",
+            Path("array"),
+            "0",
+            frame,
+            (frame,),
+            "array",
+            "array",
+            "user",
+            "none",
+            None,
+            frame.box,
         )
         self.reads: list[Box] = []
 
@@ -69,7 +82,8 @@ class TornSlide(ArraySlide):
 
 
 class PositionNet:
-    """Probabilities that differ from tile to tile for the same pixel, as a real network's do near a tile's edge."""
+    """Probabilities that differ from tile to tile for the same pixel, as a real network's do near a
+    tile's edge."""
 
     batch_size = 4
 
@@ -82,7 +96,10 @@ class PositionNet:
     def __call__(self, tiles: np.ndarray) -> Any:
         self.batches.append(len(tiles))
         x = tiles.astype(np.float32) / 255
-        logits = [x[..., k % 3] * (k + 1) + self._position * (0.5 - k) for k in range(len(self.card.classes))]
+        logits = [
+            x[..., k % 3] * (k + 1) + self._position * (0.5 - k)
+            for k in range(len(self.card.classes))
+        ]
         e = np.exp(np.stack(logits, axis=1))
         return self._xp.asarray(e / e.sum(axis=1, keepdims=True))
 
@@ -98,7 +115,9 @@ class ConstantNet:
     def __call__(self, tiles: np.ndarray) -> Any:
         n, height, width, _ = tiles.shape
         return self._xp.asarray(
-            np.broadcast_to(self._values[:, None, None], (n, len(self._values), height, width)).copy()
+            np.broadcast_to(
+                self._values[:, None, None], (n, len(self._values), height, width)
+            ).copy()
         )
 
 
@@ -107,11 +126,19 @@ def tissue_of(mask: np.ndarray, mpp: float = 8.0) -> TissueMask:
 
 
 def small_slide(
-    path: Path, *, seed: int | None, height: int, width: int, mpp: float | None = 0.5, description: str | None = None
+    path: Path,
+    *,
+    seed: int | None,
+    height: int,
+    width: int,
+    mpp: float | None = 0.5,
+    description: str | None = None,
 ) -> None:
-    """A tiled TIFF of two levels: a pink blob with purple nests on glass; with ``seed=None`` glass alone.
+    """A tiled TIFF of two levels: a pink blob with purple nests on glass; with ``seed=None`` glass
+    alone.
 
-    ``mpp`` goes into the resolution tags (None: they say nothing), ``description`` into ImageDescription.
+    ``mpp`` goes into the resolution tags (None: they say nothing), ``description`` into
+    ImageDescription.
     """
     pixels = np.full((height, width, 3), 243, np.uint8)
     if seed is not None:
@@ -119,7 +146,10 @@ def small_slide(
         shape = (height // 16 + 1, width // 16 + 1)
         coarse = [ndimage.gaussian_filter(rng.standard_normal(shape), s) for s in (12, 5)]
         y, x = (np.abs(np.linspace(-1, 1, n)) for n in shape)
-        inside, nests = coarse[0] / coarse[0].std() > 2 * np.hypot(y[:, None], x[None, :]) - 1.6, coarse[1] > 0
+        inside, nests = (
+            coarse[0] / coarse[0].std() > 2 * np.hypot(y[:, None], x[None, :]) - 1.6,
+            coarse[1] > 0,
+        )
         inside, nests = (m.repeat(16, 0).repeat(16, 1)[:height, :width] for m in (inside, nests))
         texture = rng.normal(0, 14, (height, width, 1))
         tissue = np.where(nests[..., None], (120, 70, 150), (214, 150, 190)) + texture
@@ -127,7 +157,9 @@ def small_slide(
     with tifffile.TiffWriter(path) as tif:
         for level, factor in enumerate((1, 4)):
             shrunk = pixels[: height // factor * factor, : width // factor * factor]
-            shrunk = shrunk.reshape(height // factor, factor, width // factor, factor, 3).mean(axis=(1, 3))
+            shrunk = shrunk.reshape(height // factor, factor, width // factor, factor, 3).mean(
+                axis=(1, 3)
+            )
             tif.write(
                 shrunk.astype(np.uint8),
                 tile=(128, 128),
@@ -142,12 +174,18 @@ def small_slide(
 
 
 def threshold_model(folder: Path) -> Path:
-    """A model folder without a network: dark is tumor, lighter is stroma; tiles of 128 px at 0.5 um/px."""
+    """A model folder without a network: dark is tumor, lighter is stroma; tiles of 128 px at 0.5
+    um/px."""
     classes = [
         {"code": 2, "name": "stroma", "color": (0, 160, 0), "role": "tissue"},
         {"code": 1, "name": "tumor", "color": (200, 0, 0), "role": "tumor"},
     ]
-    fields = {"name": "dark", "description": "dark is tumor", "classes": classes, "licence": "CC0-1.0"}
+    fields = {
+        "name": "dark",
+        "description": "dark is tumor",
+        "classes": classes,
+        "licence": "CC0-1.0",
+    }
     fields |= {"mpp": 0.5, "tile_px": 128, "overlap_px": 32}
     save_threshold(folder, ThresholdConfig(thresholds_od=(0.3,)), fields)
     return folder

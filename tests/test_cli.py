@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from standins import small_slide
 
-from cli import main
+from noctile.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +30,31 @@ def noctile(*words: object) -> tuple[int, str]:
 
 
 def serial(slides: Path, out: Path, model: Path, *more: object) -> tuple[int, str]:
-    return noctile("run", slides, "--out", out, "--model", model, "--engine", "serial", "--device", "cpu", *more)
+    return noctile(
+        "run",
+        slides,
+        "--out",
+        out,
+        "--model",
+        model,
+        "--engine",
+        "serial",
+        "--device",
+        "cpu",
+        *more,
+    )
 
 
 class TestStart:
     def test_help_answers_within_half_a_second(self):
-        """The best of five, in processes of their own: what the program costs, not what the machine was doing."""
+        """The best of five, in processes of their own: what the program costs, not what the machine
+        was doing."""
         times = []
         for _ in range(5):
             start = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "cli", "--help"], check=True, capture_output=True)
+            subprocess.run(
+                [sys.executable, "-m", "noctile", "--help"], check=True, capture_output=True
+            )
             times.append(time.perf_counter() - start)
         assert min(times) < 0.5
 
@@ -50,7 +65,9 @@ class TestStart:
             f"try:\n    main({words!r})\nexcept SystemExit:\n    pass\n"
             "print(sorted({'torch', 'distributed', 'dask', 'zarr', 'numpy', 'pyarrow', 'scipy'} & set(sys.modules)))"
         )
-        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        )
         assert done.stdout.splitlines()[-1] == "[]"
 
 
@@ -84,7 +101,9 @@ class TestRun:
         (tmp_path / "cohort" / "gone.tif").symlink_to(slides / "gone.tif")
         code, text = serial(tmp_path / "cohort", tmp_path / "out", model)
         assert code == 0, text
-        assert f"noctile: warning: {tmp_path}/cohort/gone.tif is left out: the link leads to" in text
+        assert (
+            f"noctile: warning: {tmp_path}/cohort/gone.tif is left out: the link leads to" in text
+        )
         assert [path.name for path in (tmp_path / "out" / "slides").iterdir()] == ["case 7"]
 
     def test_all_failed_is_exit_2(self, model, tmp_path):
@@ -102,13 +121,20 @@ class TestRun:
         assert code == 0, text
         with (tmp_path / "out" / "slides.csv").open(newline="") as file:
             (row,) = csv.DictReader(file)
-        assert [row[c] for c in ("slide_id", "patient_id", "group", "stage")] == ["case 7", "p1", "trial", "II"]
+        assert [row[c] for c in ("slide_id", "patient_id", "group", "stage")] == [
+            "case 7",
+            "p1",
+            "trial",
+            "II",
+        ]
         assert list(row)[-1] == "stage"
         assert (tmp_path / "out" / "slides" / "case 7" / "summary.json").exists()
 
     def test_an_id_that_leaves_the_folder_is_refused(self, slides, model, tmp_path):
         (tmp_path / "m.csv").write_text(f"slide_id,path\n../x,{slides / 'a.tif'}\n")
-        code, text = noctile("run", "--manifest", tmp_path / "m.csv", "--out", tmp_path / "out", "--model", model)
+        code, text = noctile(
+            "run", "--manifest", tmp_path / "m.csv", "--out", tmp_path / "out", "--model", model
+        )
         assert code == 2
         assert "../x" in text
         assert not (tmp_path / "x").exists()
@@ -122,9 +148,14 @@ class TestRun:
         assert code == 2
         assert str(tmp_path / "out") in text
 
-    def test_a_manifest_that_has_the_name_of_a_table_is_not_overwritten(self, slides, model, tmp_path):
+    def test_a_manifest_that_has_the_name_of_a_table_is_not_overwritten(
+        self, slides, model, tmp_path
+    ):
         (tmp_path / "slides.csv").write_text(text := f"slide_id,path\na,{slides / 'a.tif'}\n")
-        manifest, more = tmp_path / "slides.csv", ("--model", model, "--engine", "serial", "--device", "cpu")
+        manifest, more = (
+            tmp_path / "slides.csv",
+            ("--model", model, "--engine", "serial", "--device", "cpu"),
+        )
         for command in ("run", "plan"):
             code, said = noctile(command, "--manifest", manifest, "--out", tmp_path, *more)
             assert code == 2
@@ -132,8 +163,12 @@ class TestRun:
         assert manifest.read_text() == text
         assert list(tmp_path.iterdir()) == [manifest]
 
-    @pytest.mark.parametrize("name", ["slides.csv", "slides.parquet", "run.json", "plan.csv", "ledger.jsonl"])
-    def test_a_folder_that_holds_somebody_elses_files_of_our_names_is_refused(self, slides, model, tmp_path, name):
+    @pytest.mark.parametrize(
+        "name", ["slides.csv", "slides.parquet", "run.json", "plan.csv", "ledger.jsonl"]
+    )
+    def test_a_folder_that_holds_somebody_elses_files_of_our_names_is_refused(
+        self, slides, model, tmp_path, name
+    ):
         (tmp_path / name).write_text("mine\n")
         code, text = serial(slides, tmp_path, model)
         assert code == 2
@@ -141,7 +176,9 @@ class TestRun:
         assert (tmp_path / name).read_text() == "mine\n"
         assert [path.name for path in tmp_path.iterdir()] == [name]
 
-    def test_a_folder_of_slides_beside_which_no_run_has_been_is_refused(self, slides, model, tmp_path):
+    def test_a_folder_of_slides_beside_which_no_run_has_been_is_refused(
+        self, slides, model, tmp_path
+    ):
         """The data of a.mrxs stand in a folder that is called a."""
         (tmp_path / "slides" / "a").mkdir(parents=True)
         code, text = serial(slides, tmp_path, model)
@@ -159,28 +196,41 @@ class TestRun:
         assert code == 0
         assert "done (already)" in text
 
-    def test_a_budget_of_memory_in_which_no_block_fits_is_refused_before_the_night(self, slides, model, tmp_path):
+    def test_a_budget_of_memory_in_which_no_block_fits_is_refused_before_the_night(
+        self, slides, model, tmp_path
+    ):
         code, text = serial(slides, tmp_path / "out", model, "--max-memory", "480M")
         assert code == 2
-        assert "a worker may hold 0.50 GB (--max-memory, or its share of the machine), but model and one block" in text
+        assert (
+            "a worker may hold 0.50 GB (--max-memory, or its share of the machine), but model and one block"
+            in text
+        )
         assert "smaller block_px" in text
 
-    def test_ctrl_c_before_the_night_has_begun_is_no_failed_slide(self, slides, model, tmp_path, monkeypatch):
+    def test_ctrl_c_before_the_night_has_begun_is_no_failed_slide(
+        self, slides, model, tmp_path, monkeypatch
+    ):
         def interrupted(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("pipeline.slides.find.find_slides", interrupted)
+        monkeypatch.setattr("noctile.pipeline.slides.discover.find_slides", interrupted)
         code, text = serial(slides, tmp_path, model)
         assert (code, text) == (130, "noctile: interrupted\n")
 
-    def test_names_are_whole_however_narrow_the_screen_is(self, slides, model, tmp_path, monkeypatch):
+    def test_names_are_whole_however_narrow_the_screen_is(
+        self, slides, model, tmp_path, monkeypatch
+    ):
         long = "a-very-long-name-that-ends-in-what-tells-slides-apart-"
         for n in (1, 2):
             (tmp_path / f"{long}{n}.tif").write_bytes(b"no slide")
         monkeypatch.setenv("COLUMNS", "60")
         for command in ("run", "plan"):
-            _, text = noctile(command, tmp_path, "--out", tmp_path / "out", "--model", model, "--engine", "serial")
-            cells = "".join(line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│"))
+            _, text = noctile(
+                command, tmp_path, "--out", tmp_path / "out", "--model", model, "--engine", "serial"
+            )
+            cells = "".join(
+                line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")
+            )
             assert cells == f"{long}1{long}2"
 
     @pytest.mark.parametrize(
@@ -204,9 +254,19 @@ class TestRun:
 
 class TestInspect:
     def test_it_says_what_a_slide_is_and_draws_its_tissue(self, slides, model, tmp_path):
-        code, text = noctile("inspect", slides / "a.tif", "--model", model, "--thumbnail", tmp_path / "t.jpg")
+        code, text = noctile(
+            "inspect", slides / "a.tif", "--model", model, "--thumbnail", tmp_path / "t.jpg"
+        )
         assert code == 0
-        for word in ("generic-tiff", "tiled-tiff", "jpeg", "1100 x 900", "0.5 x 0.5 um/px", "tiff tags", "tiles"):
+        for word in (
+            "generic-tiff",
+            "tiled-tiff",
+            "jpeg",
+            "1100 x 900",
+            "0.5 x 0.5 um/px",
+            "tiff tags",
+            "tiles",
+        ):
             assert word in text
         assert (tmp_path / "t.jpg").stat().st_size > 1000
 

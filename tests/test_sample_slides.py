@@ -11,7 +11,7 @@ import openslide
 import pytest
 from PIL import Image
 
-from pipeline.geometry import Extent, Frame
+from noctile.pipeline.geometry import Extent, Frame
 
 FOLDER = Path(__file__).resolve().parents[1] / "sample_slides"
 EXPECTED = {
@@ -57,13 +57,17 @@ def _differing(a: np.ndarray, b: np.ndarray) -> float:
 
 def _recorded_areas() -> dict[tuple[str, str], float]:
     with (FOLDER / "truth" / "areas.csv").open(newline="") as file:
-        return {(row["slide_id"], row["class"]): float(row["area_mm2"]) for row in csv.DictReader(file)}
+        return {
+            (row["slide_id"], row["class"]): float(row["area_mm2"]) for row in csv.DictReader(file)
+        }
 
 
 def test_the_slides_that_are_checked_in_are_those_that_the_generator_knows():
     here = {path.name for path in FOLDER.iterdir() if path.suffix in (".svs", ".tiff")}
     assert here == set(EXPECTED) == {sample.file for sample in GENERATE.SAMPLES}
-    assert {path.stem for path in (FOLDER / "truth").glob("*.png")} == {Path(file).stem for file in EXPECTED}
+    assert {path.stem for path in (FOLDER / "truth").glob("*.png")} == {
+        Path(file).stem for file in EXPECTED
+    }
 
 
 @pytest.mark.parametrize("file", ["pen-marks.svs", "nearly-blank.svs"])
@@ -75,7 +79,9 @@ def test_the_generator_writes_the_slide_that_is_checked_in(file, tmp_path):
     assert _differing(truth, _truth(file)) <= SAME
 
 
-@pytest.mark.parametrize("file", ["tumor-nests-20x.svs", "fat-and-infiltrate-20x.svs", "scan-40x.svs", "generic.tiff"])
+@pytest.mark.parametrize(
+    "file", ["tumor-nests-20x.svs", "fat-and-infiltrate-20x.svs", "scan-40x.svs", "generic.tiff"]
+)
 def test_the_generator_lays_out_the_truth_that_is_checked_in(file):
     sample = _sample(file)
     extent = sample.truth_frame.extent
@@ -100,8 +106,12 @@ def test_openslide_finds_vendor_pixel_size_and_a_pyramid(file):
     vendor, mpp, power = EXPECTED[file]
     with openslide.OpenSlide(FOLDER / file) as slide:
         assert slide.properties[openslide.PROPERTY_NAME_VENDOR] == vendor
-        assert float(slide.properties[openslide.PROPERTY_NAME_MPP_X]) == pytest.approx(mpp, rel=1e-6)
-        assert float(slide.properties[openslide.PROPERTY_NAME_MPP_Y]) == pytest.approx(mpp, rel=1e-6)
+        assert float(slide.properties[openslide.PROPERTY_NAME_MPP_X]) == pytest.approx(
+            mpp, rel=1e-6
+        )
+        assert float(slide.properties[openslide.PROPERTY_NAME_MPP_Y]) == pytest.approx(
+            mpp, rel=1e-6
+        )
         assert slide.properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER) == power
         assert slide.level_count == 2
         assert slide.level_downsamples == pytest.approx((1, 4), rel=0.01)
@@ -125,9 +135,13 @@ def test_the_table_of_areas_counts_the_truth_s_pixels(file):
     pixel_mm2 = Frame(Extent(height, width), mpp, mpp).at(0.5).pixel_area_mm2
     names = {1: "tumor", 2: "stroma", 3: "lymphocytic_infiltrate", 9: "fat"}
     assert set(np.unique(truth)) <= {0, *names}
-    assert {name for slide_id, name in recorded if slide_id == Path(file).stem} == set(names.values())
+    assert {name for slide_id, name in recorded if slide_id == Path(file).stem} == set(
+        names.values()
+    )
     for code, name in names.items():
-        assert recorded[Path(file).stem, name] == pytest.approx(np.sum(truth == code) * pixel_mm2, abs=6e-7)
+        assert recorded[Path(file).stem, name] == pytest.approx(
+            np.sum(truth == code) * pixel_mm2, abs=6e-7
+        )
 
 
 @EACH
@@ -142,7 +156,9 @@ def test_tissue_is_stained_and_glass_is_not(file):
 
 
 def test_the_nearly_blank_slide_has_no_tissue_and_the_others_have_tumor():
-    tumor = {slide_id: area for (slide_id, name), area in _recorded_areas().items() if name == "tumor"}
+    tumor = {
+        slide_id: area for (slide_id, name), area in _recorded_areas().items() if name == "tumor"
+    }
     assert [slide_id for slide_id, area in tumor.items() if area == 0] == ["nearly-blank"]
     assert not _truth("nearly-blank.svs").any()
 

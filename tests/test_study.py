@@ -1,4 +1,5 @@
-"""The study as a user repeats it: a folder like the official BCSS release through train, evaluate and run."""
+"""The study as a user repeats it: a folder like the official BCSS release through train, evaluate
+and run."""
 
 import csv
 import json
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.masks.store import MaskStore
+from noctile.pipeline.masks.store import MaskStore
 from sample_slides.make_regions import write_regions
 
 SETTINGS = """
@@ -31,7 +32,12 @@ seed = 1
 
 
 def noctile(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "cli", *map(str, words)], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "noctile", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +53,16 @@ def model(bcss, tmp_path_factory) -> tuple[Path, str]:
     """A ResNet34 U-Net of 21 classes after a few steps, and what the command said."""
     folder = tmp_path_factory.mktemp("models")
     (folder / "train.toml").write_text(SETTINGS)
-    done = noctile("train", bcss, "--out", folder / "mine", "--config", folder / "train.toml", "--classes", "bcss21")
+    done = noctile(
+        "train",
+        bcss,
+        "--out",
+        folder / "mine",
+        "--config",
+        folder / "train.toml",
+        "--classes",
+        "bcss21",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "mine", done.stdout
 
@@ -79,7 +94,9 @@ class TestOfficialLayout:
 
     def test_run_takes_the_model(self, model, bcss, tmp_path):
         image = sorted((bcss / "rgbs_colorNormalized").iterdir())[0]
-        done = noctile("run", image, "--model", model[0], "--out", tmp_path / "results", "--engine", "serial")
+        done = noctile(
+            "run", image, "--model", model[0], "--out", tmp_path / "results", "--engine", "serial"
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         store = MaskStore.open(tmp_path / "results" / "slides" / image.stem / "mask.ome.zarr")
         labels = store.read(store.layout.frame.box)
@@ -90,7 +107,9 @@ class TestOfficialLayout:
 def fails(bcss: Path, tmp_path: Path, *words: object) -> str:
     """What the command says when it refuses."""
     (tmp_path / "train.toml").write_text(SETTINGS)
-    done = noctile("train", bcss, "--out", tmp_path / "m", "--config", tmp_path / "train.toml", *words)
+    done = noctile(
+        "train", bcss, "--out", tmp_path / "m", "--config", tmp_path / "train.toml", *words
+    )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "m" / "card.json").exists()

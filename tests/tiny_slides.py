@@ -1,4 +1,5 @@
-"""Slides of a few hundred pixels, written with tifffile, and a pixel source that is a list of arrays."""
+"""Slides of a few hundred pixels, written with tifffile, and a pixel source that is a list of
+arrays."""
 
 from pathlib import Path
 from typing import Any
@@ -8,20 +9,27 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from pipeline.geometry import Box, Extent
-from pipeline.slides.pyramid import Facts, Reduction
+from noctile.pipeline.geometry import Box, Extent
+from noctile.pipeline.slides.pyramid import Facts, Reduction
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     """A texture with structure at several scales, uint8 RGB."""
     rng = np.random.default_rng(seed)
-    layers = [rng.integers(0, 256, (height // n + 2, width // n + 2, 3), dtype=np.uint8) for n in (2, 9, 31)]
-    scaled = [np.asarray(Image.fromarray(layer).resize((width, height), Image.Resampling.BICUBIC)) for layer in layers]
+    layers = [
+        rng.integers(0, 256, (height // n + 2, width // n + 2, 3), dtype=np.uint8)
+        for n in (2, 9, 31)
+    ]
+    scaled = [
+        np.asarray(Image.fromarray(layer).resize((width, height), Image.Resampling.BICUBIC))
+        for layer in layers
+    ]
     return np.mean(scaled, axis=0).astype(np.uint8)
 
 
 def pyramid(pixels: np.ndarray, *factors: int) -> list[np.ndarray]:
-    """Level 0 and coarser ones; rows and columns that do not fill a pixel are dropped, as scanners do."""
+    """Level 0 and coarser ones; rows and columns that do not fill a pixel are dropped, as scanners
+    do."""
     levels = [pixels]
     for factor in factors:
         whole = pixels[: pixels.shape[0] // factor * factor, : pixels.shape[1] // factor * factor]
@@ -39,7 +47,8 @@ def write_tiff(
     file: dict[str, Any] | None = None,
     **options: Any,
 ) -> Path:
-    """A tiled pyramid that both reader libraries open; ``file`` and ``options`` are tifffile's, of file and page."""
+    """A tiled pyramid that both reader libraries open; ``file`` and ``options`` are tifffile's, of
+    file and page."""
     with tifffile.TiffWriter(path, **file or {}) as tiff:
         for k, level in enumerate(levels):
             page = {
@@ -60,8 +69,11 @@ APERIO = "Aperio Image Library v11.2.1\n1x1 [0,0 1x1] (64x64)|AppMag = 40|MPP = 
 """An ImageDescription that makes a slide Aperio's."""
 
 
-def write_with_tables(path: Path, pixels: np.ndarray, subsampling: str, colours: str, photometric: str) -> Path:
-    """One level of 0.25 um whose JPEG tables stand in the tag JPEGTables, without application markers in its streams.
+def write_with_tables(
+    path: Path, pixels: np.ndarray, subsampling: str, colours: str, photometric: str
+) -> Path:
+    """One level of 0.25 um whose JPEG tables stand in the tag JPEGTables, without application
+    markers in its streams.
 
     Args:
         path: of the file.
@@ -72,16 +84,31 @@ def write_with_tables(path: Path, pixels: np.ndarray, subsampling: str, colours:
     """
     height, width, _ = pixels.shape
     padded = np.pad(pixels, ((0, -height % 64), (0, -width % 64), (0, 0)), mode="edge")
-    tiles = [padded[y : y + 64, x : x + 64] for y in range(0, height, 64) for x in range(0, width, 64)]
+    tiles = [
+        padded[y : y + 64, x : x + 64] for y in range(0, height, 64) for x in range(0, width, 64)
+    ]
     streams = [
-        bytes(imagecodecs.jpeg8_encode(t, 90, colorspace="RGB", outcolorspace=colours, subsampling=subsampling))
+        bytes(
+            imagecodecs.jpeg8_encode(
+                t, 90, colorspace="RGB", outcolorspace=colours, subsampling=subsampling
+            )
+        )
         for t in tiles
     ]
     tables, scans = zip(*map(_without_tables, streams), strict=True)
     assert len(set(tables)) == 1
-    options = {"shape": pixels.shape, "dtype": np.uint8, "jpegtables": tables[0], "photometric": photometric}
+    options = {
+        "shape": pixels.shape,
+        "dtype": np.uint8,
+        "jpegtables": tables[0],
+        "photometric": photometric,
+    }
     with tifffile.TiffWriter(path) as tiff:
-        resolution = {"resolution": (40_000, 40_000), "resolutionunit": "CENTIMETER", "metadata": None}
+        resolution = {
+            "resolution": (40_000, 40_000),
+            "resolutionunit": "CENTIMETER",
+            "metadata": None,
+        }
         tiff.write(iter(scans), tile=(64, 64), compression="jpeg", **options, **resolution)
     return path
 
@@ -96,16 +123,23 @@ def _without_tables(stream: bytes) -> tuple[bytes, bytes]:
         elif stream[place + 1] not in {0xE0, 0xEE}:
             image.append(stream[place:stop])
         place = stop
-    return b"\xff\xd8" + b"".join(tables) + b"\xff\xd9", b"\xff\xd8" + b"".join(image) + stream[place:]
+    return b"\xff\xd8" + b"".join(tables) + b"\xff\xd9", b"\xff\xd8" + b"".join(image) + stream[
+        place:
+    ]
 
 
 class ArraySource:
     """A `PixelSource` over arrays; remembers the largest box that it gave out (px)."""
 
     def __init__(
-        self, levels: list[np.ndarray], bounds: Box | None = None, reductions: tuple[Reduction, ...] = ()
+        self,
+        levels: list[np.ndarray],
+        bounds: Box | None = None,
+        reductions: tuple[Reduction, ...] = (),
     ) -> None:
-        reduced = [np.asarray(Image.fromarray(levels[r.level]).reduce(r.factor)) for r in reductions]
+        reduced = [
+            np.asarray(Image.fromarray(levels[r.level]).reduce(r.factor)) for r in reductions
+        ]
         self._levels = [*levels, *reduced]
         extents = tuple(Extent(*level.shape[:2]) for level in levels)
         self.facts = Facts("array", "array", extents, (0.5, 0.5), None, bounds, None, reductions)

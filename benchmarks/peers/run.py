@@ -1,9 +1,11 @@
 """Peers end to end on one slide with a trivial model: wall time, memory, disk.
 
-    python -m benchmarks.peers.run --slide S --model W.npz [--only tiatoolbox ...] [--envs build/peers] [--keep FOLDER]
+    python -m benchmarks.peers.run --slide S --model W.npz [--only tiatoolbox ...] [--envs
+    build/peers] [--keep FOLDER]
 
-Each peer runs in its own environment (setup.sh) by its own runner (run_*.py), one after the other, on all cores that
-this process may use (``taskset`` limits them). W.npz: see `benchmarks.common.trivial_model`.
+Each peer runs in its own environment (setup.sh) by its own runner (run_*.py), one after the other,
+on all cores that this process may use (``taskset`` limits them). W.npz: see
+`benchmarks.common.trivial_model`.
 """
 
 import argparse
@@ -42,9 +44,11 @@ class PeerResult:
         version: of it.
         wall_s: of the whole process: start, imports, segmentation, result.
         run_s: of that, from after the imports until the result is written.
-        cpu_s: of all its processes, by the kernel's count; says more than ``wall_s`` when the machine has other work.
+        cpu_s: of all its processes, by the kernel's count; says more than ``wall_s`` when the
+            machine has other work.
         tiles: that the model saw.
-        peak_mb: memory of all its processes together at its highest (MB, see `benchmarks.big_slide.Used`).
+        peak_mb: memory of all its processes together at its highest (MB, see
+            `benchmarks.big_slide.Used`).
         largest_mb: of its largest process.
         disk_mb: what lay in its working folder at its highest, result included (MB on disk).
         result_mb: what it left there.
@@ -65,13 +69,15 @@ class PeerResult:
 
 
 def measure(peer: str, slide: Path, model: Path, work: Path, envs: Path = ENVS) -> PeerResult:
-    """Segment a slide with a peer, in a process of its own: once for the time, once more for memory and disk.
+    """Segment a slide with a peer, in a process of its own: once for the time, once more for memory
+    and disk.
 
     Args:
         peer: one of `PEERS`.
         slide: at 0.5 um/px.
         model: weights.npz of `benchmarks.common.trivial_model`.
-        work: gets a folder named after the peer, which must not be there yet; spill and result go there.
+        work: gets a folder named after the peer, which must not be there yet; spill and result go
+            there.
         envs: folder of the environments.
 
     Raises:
@@ -81,11 +87,22 @@ def measure(peer: str, slide: Path, model: Path, work: Path, envs: Path = ENVS) 
     """
     python = envs.absolute() / peer / "bin" / "python"
     if not python.exists():
-        raise FileNotFoundError(f"{peer} has no environment: {python} is missing. Run benchmarks/peers/setup.sh.")
+        raise FileNotFoundError(
+            f"{peer} has no environment: {python} is missing. Run benchmarks/peers/setup.sh."
+        )
     folder = work / peer
     runner = _HERE / f"run_{peer.replace('-', '_')}.py"
     scratch = folder / "tmp"
-    command = ["env", f"TMPDIR={scratch.absolute()}", python, runner, "--slide", slide, "--model", model]
+    command = [
+        "env",
+        f"TMPDIR={scratch.absolute()}",
+        python,
+        runner,
+        "--slide",
+        slide,
+        "--model",
+        model,
+    ]
     parts = [str(part) for part in [*command, "--work", folder]]
     scratch.mkdir(parents=True)
     before_s = _children_s()
@@ -131,7 +148,12 @@ class _Watch:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self._over.set()
         self._thread.join()
 
@@ -171,16 +193,22 @@ def table(results: Sequence[PeerResult]) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--slide", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=PEERS, default=PEERS)
     parser.add_argument("--envs", type=Path, default=ENVS)
-    parser.add_argument("--keep", type=Path, help="work and leave the results here instead of in a temporary folder")
+    parser.add_argument(
+        "--keep", type=Path, help="work and leave the results here instead of in a temporary folder"
+    )
     a = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as scratch:
-        results = [measure(peer, a.slide, a.model, a.keep or Path(scratch), a.envs) for peer in a.only]
+        results = [
+            measure(peer, a.slide, a.model, a.keep or Path(scratch), a.envs) for peer in a.only
+        ]
     print(f"\n{table(results)}")
 
 

@@ -1,4 +1,6 @@
-"""LazySlide: tissue, tiles and its semantic segmentation, without polygons (README.md says why). In its environment."""
+"""LazySlide: tissue, tiles and its semantic segmentation, without polygons (README.md says why). In
+its environment.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,13 +35,16 @@ class Model(SegmentationModel):
     def segment(self, image: torch.Tensor) -> SegmentationOutput:
         """From uint8 ``[n, 512, 512, 3]`` to probabilities ``[n, classes, 512, 512]``.
 
-        Each class lies together in memory, as LazySlide adds them up: faster here than channels last.
+        Each class lies together in memory, as LazySlide adds them up: faster here than channels
+        last.
         """
         self.tiles += len(image)
         pixels = image.permute(0, 3, 1, 2).float().flatten(2)
         weight = self.model.weight[..., 0].expand(len(image), -1, -1)
         logits = torch.baddbmm(self.model.bias[:, None], weight, pixels)
-        return SegmentationOutput(probability_map=logits.softmax(1).unflatten(2, (TILE_PX, TILE_PX)))
+        return SegmentationOutput(
+            probability_map=logits.softmax(1).unflatten(2, (TILE_PX, TILE_PX))
+        )
 
 
 def segment(slide: Path, weights: Path, work: Path) -> int:
@@ -49,7 +54,13 @@ def segment(slide: Path, weights: Path, work: Path) -> int:
     zs.pp.find_tissues(wsi)
     zs.pp.tile_tissues(wsi, TILE_PX, mpp=MPP)
     SemanticSegmentationRunner(
-        wsi, model, threshold=NO_POLYGONS, ignore_index=None, batch_size=BATCH, device="cpu", pbar=False
+        wsi,
+        model,
+        threshold=NO_POLYGONS,
+        ignore_index=None,
+        batch_size=BATCH,
+        device="cpu",
+        pbar=False,
     ).run()
     wsi.write()
     return model.tiles

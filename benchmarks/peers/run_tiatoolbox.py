@@ -1,4 +1,6 @@
-"""TIAToolbox: `SemanticSegmentor` on a whole slide, by its own tissue mask, to a zarr. In its environment."""
+"""TIAToolbox: `SemanticSegmentor` on a whole slide, by its own tissue mask, to a zarr. In its
+environment.
+"""
 
 from pathlib import Path
 
@@ -26,7 +28,9 @@ class Model(ModelABC):
 
     @staticmethod
     def infer_batch(model: torch.nn.Module, batch_data: torch.Tensor, *, device: str) -> np.ndarray:
-        """From uint8 ``[n, 512, 512, 3]`` to float32 ``[n, 512, 512, classes]``; channels last throughout."""
+        """From uint8 ``[n, 512, 512, 3]`` to float32 ``[n, 512, 512, classes]``; channels last
+        throughout.
+        """
         model.tiles += len(batch_data)
         with torch.inference_mode():
             logits = model(batch_data.to(device=device, dtype=torch.float32).permute(0, 3, 1, 2))

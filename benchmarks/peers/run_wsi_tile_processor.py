@@ -1,4 +1,6 @@
-"""wsi-tile-processor: `FastWSIProcessor` by its own tissue mask, to an OME-TIFF of class ids. In its environment."""
+"""wsi-tile-processor: `FastWSIProcessor` by its own tissue mask, to an OME-TIFF of class ids. In
+its environment.
+"""
 
 from pathlib import Path
 
@@ -19,7 +21,9 @@ class Model:
 
     @torch.inference_mode()
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """From uint8 ``[n, 512, 512, 3]`` to class ids from 1, uint8 ``[n, 512, 512]``; channels last, the fastest."""
+        """From uint8 ``[n, 512, 512, 3]`` to class ids from 1, uint8 ``[n, 512, 512]``; channels
+        last, the fastest.
+        """
         self.tiles += len(batch)
         logits = self.conv(torch.from_numpy(batch).permute(0, 3, 1, 2).float())
         return logits.argmax(1).to(torch.uint8).numpy() + 1

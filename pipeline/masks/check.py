@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.geometry import Box
-from pipeline.masks.halve import halve_image, halve_labels
-from pipeline.masks.store import MaskStore
+from noctile.pipeline.geometry import Box
+from noctile.pipeline.masks.downsample import halve_image, halve_labels
+from noctile.pipeline.masks.store import MaskStore
 
 
 def check_levels(store: MaskStore) -> Iterator[str]:
-    """Say what of the coarser levels of labels and overview is not what the finer level makes of it.
+    """Say what of the coarser levels of labels and overview is not what the finer level makes of
+    it.
 
     Holds four blocks at a time. Reads nothing of labels' level 0 but what level 1 follows from.
 
@@ -26,11 +27,13 @@ def check_levels(store: MaskStore) -> Iterator[str]:
                 continue
             edge = store.layout.level_frames[level - 1].box
             fine = Box(2 * box.y, 2 * box.x, 2 * box.height, 2 * box.width).intersect(edge)
-            if not np.array_equal(store.read(box, level), halve_labels(store.read(fine, level - 1))):
+            if not np.array_equal(
+                store.read(box, level), halve_labels(store.read(fine, level - 1))
+            ):
                 yield f"has a block {row}, {col} on level {level} that does not follow from level {level - 1}"
-    finer = store.read_overview()
+    finer = store.read_thumbnail()
     for level in range(1, store.layout.levels):
-        coarser = store.read_overview(level)
+        coarser = store.read_thumbnail(level)
         if not np.array_equal(coarser, halve_image(finer)):
             yield f"has an overview whose level {level} does not follow from level {level - 1}"
         finer = coarser

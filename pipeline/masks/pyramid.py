@@ -1,20 +1,22 @@
-"""The coarser levels of a label map that no block could write alone; see `MaskStore.write` for the others."""
+"""The coarser levels of a label map that no block could write alone; see `MaskStore.write` for the
+others.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 
-from pipeline.geometry import Box
-from pipeline.masks.halve import halve_labels
-from pipeline.masks.store import OWN_LEVELS, MaskStore
+from noctile.pipeline.geometry import Box
+from noctile.pipeline.masks.downsample import halve_labels
+from noctile.pipeline.masks.store import OWN_LEVELS, MaskStore
 
 
 def build_pyramid(store: MaskStore, threads: int = 1) -> None:
     """Fill the levels from `OWN_LEVELS` on, shard by shard; only where there are labels.
 
-    Holds a few shards at a time for each thread, whatever the slide's size. All blocks must have been written, and
-    nobody may be writing. Twice is as good as once.
+    Holds a few shards at a time for each thread, whatever the slide's size. All blocks must have
+    been written, and nobody may be writing. Twice is as good as once.
 
     Args:
         store: of the slide.
@@ -32,7 +34,9 @@ def build_pyramid(store: MaskStore, threads: int = 1) -> None:
             list(pool.map(partial(_coarsen, store, level), families, families.values()))
 
 
-def _coarsen(store: MaskStore, level: int, parent: tuple[int, int], children: list[tuple[int, int]]) -> None:
+def _coarsen(
+    store: MaskStore, level: int, parent: tuple[int, int], children: list[tuple[int, int]]
+) -> None:
     """Write one shard of a level, from the shards of the finer level that lie under it."""
     box = store.layout.block(*parent, level)
     labels = np.zeros((box.height, box.width), np.uint8)

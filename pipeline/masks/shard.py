@@ -1,9 +1,10 @@
-"""Whole shards of Zarr arrays, for what their bytes cost: chunks compressed one after the other, then their index.
+"""Whole shards of Zarr arrays, for what their bytes cost: chunks compressed one after the other,
+then their index.
 
-Zarr's own way to the same bytes takes twice as long, and from them to labels three times: it copies each chunk into an
-empty one and the shard together from pieces, and an event loop hands them from thread to thread (3.1.6,
-`zarr.codecs.ShardingCodec`). It lays the arrays out, and reads what is no whole shard.
-(zarr-specs, codecs/sharding-indexed v1.0; docs/decisions/0019)
+Zarr's own way to the same bytes takes twice as long, and from them to labels three times: it copies
+each chunk into an empty one and the shard together from pieces, and an event loop hands them from
+thread to thread (3.1.6, `zarr.codecs.ShardingCodec`). It lays the arrays out, and reads what is no
+whole shard. (zarr-specs, codecs/sharding-indexed v1.0; docs/decisions/0019)
 """
 
 import math
@@ -25,8 +26,9 @@ PARTIAL = ".partial"
 """How names end under which shards are written; those of zarr's `LocalStore` end so, too."""
 
 LEVEL = 1
-"""A fifth quicker than zstd's own default, 3, and as small: 0.0053 bytes a pixel for the samples' labels at either, and
-0.0564 instead of 0.0555 where each pixel is labelled by itself. (benchmarks/RESULTS.md)"""
+"""A fifth quicker than zstd's own default, 3, and as small: 0.0053 bytes a pixel for the samples'
+labels at either, and 0.0564 instead of 0.0555 where each pixel is labelled by itself.
+(benchmarks/RESULTS.md)"""
 
 _ZSTD = Zstd(LEVEL)
 _ABSENT = 2**64 - 1
@@ -34,11 +36,13 @@ _CRC = struct.Struct("<I")
 
 
 def write_shard(path: Path, values: UInt8, shard: Sequence[int], chunk: Sequence[int]) -> None:
-    """Write one shard to a temporary name and rename it, so that whoever is killed leaves a whole shard or none.
+    """Write one shard to a temporary name and rename it, so that whoever is killed leaves a whole
+    shard or none.
 
     Args:
         path: its file; folders are made.
-        values: uint8, what it holds from its first corner on, cut to the array; beyond it, chunks are filled with 0.
+        values: uint8, what it holds from its first corner on, cut to the array; beyond it, chunks
+            are filled with 0.
         shard: shape of a shard, as many axes as ``values``.
         chunk: shape of a chunk, divides the shard's.
 
@@ -46,7 +50,9 @@ def write_shard(path: Path, values: UInt8, shard: Sequence[int], chunk: Sequence
         OSError: if the file system refuses.
         ValueError: if the values do not fit the shard.
     """
-    if values.ndim != len(shard) or any(n > most for n, most in zip(values.shape, shard, strict=True)):
+    if values.ndim != len(shard) or any(
+        n > most for n, most in zip(values.shape, shard, strict=True)
+    ):
         raise ValueError(f"values {values.shape} do not fit a shard of {tuple(shard)}")
     content = _encoded(values, _grid(shard, chunk), chunk)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +66,9 @@ def write_shard(path: Path, values: UInt8, shard: Sequence[int], chunk: Sequence
         raise
 
 
-def read_shard(path: Path, extent: Sequence[int], shard: Sequence[int], chunk: Sequence[int]) -> UInt8:
+def read_shard(
+    path: Path, extent: Sequence[int], shard: Sequence[int], chunk: Sequence[int]
+) -> UInt8:
     """Read what `write_shard` or zarr wrote.
 
     Args:
@@ -91,7 +99,9 @@ def read_shard(path: Path, extent: Sequence[int], shard: Sequence[int], chunk: S
         offset, length = (int(n) for n in index[position])
         part = values[_under(position, chunk)]
         if part.size and offset != _ABSENT:
-            pixels = np.frombuffer(_ZSTD.decode(content[offset : offset + length]), np.uint8).reshape(chunk)
+            pixels = np.frombuffer(
+                _ZSTD.decode(content[offset : offset + length]), np.uint8
+            ).reshape(chunk)
             part[...] = pixels[tuple(map(slice, part.shape))]
     return values
 
@@ -129,7 +139,11 @@ def _morton_order(grid: tuple[int, ...]) -> list[tuple[int, ...]]:
     """All positions of a grid, near ones near each other, in the order in which zarr writes them."""
 
     def interleaved(position: tuple[int, ...]) -> int:
-        bits = ((n >> bit & 1) << bit * len(grid) + axis for axis, n in enumerate(position) for bit in range(64))
+        bits = (
+            (n >> bit & 1) << bit * len(grid) + axis
+            for axis, n in enumerate(position)
+            for bit in range(64)
+        )
         return sum(bits)
 
     return sorted(product(*map(range, grid)), key=interleaved)

@@ -1,17 +1,19 @@
-"""The masks of one slide on disk: OME-Zarr 0.5, sharded, each shard written once, whole, by one task.
+"""The masks of one slide on disk: OME-Zarr 0.5, sharded, each shard written once, whole, by one
+task.
 
 ::
 
     mask.ome.zarr/            the slide in small (c, y, x), with as many levels as the label map has
-      0 .. n-1
-      labels/classes/         the label map (y, x) uint8: class codes, 0 = not analysed; and, as ``noctile``, whence
+      0 .. n-1 labels/classes/         the label map (y, x) uint8: class codes, 0 = not analysed;
+      and, as ``noctile``, whence
         0 .. n-1              one file for each shard that has a label: <level>/c/<row>/<col>
-    heat.ome.zarr/            tumor probability and confidence (c, y, x), uint8 0..255 for 0..1, 1/8 of the label map
-      0
+    heat.ome.zarr/            tumor probability and confidence (c, y, x), uint8 0..255 for 0..1, 1/8
+      of the label map 0
 
-A shard is written to a temporary name and renamed (`pipeline.masks.shard`), so that whoever is killed leaves a whole
-shard or none. Same labels, same bytes: chunks are encoded alone and stand in Morton order. On the first levels a shard
-covers one block, so that its task writes all of them; on the others it is as large as a block.
+A shard is written to a temporary name and renamed (`noctile.pipeline.masks.shard`), so that whoever
+is killed leaves a whole shard or none. Same labels, same bytes: chunks are encoded alone and stand
+in Morton order. On the first levels a shard covers one block, so that its task writes all of them;
+on the others it is as large as a block.
 """
 
 import math
@@ -28,13 +30,13 @@ import zarr
 from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
-from pipeline.errors import StoreError
-from pipeline.geometry import Box, Extent, Frame
-from pipeline.masks import ngff
-from pipeline.masks.halve import halve_image, halve_labels
-from pipeline.masks.shard import LEVEL, PARTIAL, read_shard, write_shard
-from pipeline.models.card import ClassInfo
-from pipeline.plan import HEAT_FACTOR
+from noctile.pipeline.errors import StoreError
+from noctile.pipeline.geometry import Box, Extent, Frame
+from noctile.pipeline.masks import ngff
+from noctile.pipeline.masks.downsample import halve_image, halve_labels
+from noctile.pipeline.masks.shard import LEVEL, PARTIAL, read_shard, write_shard
+from noctile.pipeline.models.card import ClassInfo
+from noctile.pipeline.plan import HEAT_FACTOR
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -47,10 +49,12 @@ HEAT_NAME = "heat.ome.zarr"
 _LABELS_PATH = f"labels/{LABELS}"
 
 OWN_LEVELS = 3
-"""On so many levels, the finest first, a shard has the labels of one block: 1, 1/4 and 1/16 of its pixels.
+"""On so many levels, the finest first, a shard has the labels of one block: 1, 1/4 and 1/16 of its
+pixels.
 
-Blocks are multiples of 8 px, so their corners are pixels' corners there. To read a label map again in order to halve it
-costs as much as halving it (benchmarks/RESULTS.md); from here on that is 1/16 of it.
+Blocks are multiples of 8 px, so their corners are pixels' corners there. To read a label map again
+in order to halve it costs as much as halving it (benchmarks/RESULTS.md); from here on that is 1/16
+of it.
 """
 
 _COARSEST_PX = 512
@@ -103,7 +107,12 @@ class MaskLayout:
     classes: tuple[ClassInfo, ...]
 
     def __post_init__(self) -> None:
-        if self.block_px < 1 or self.block_px % HEAT_FACTOR or self.chunk_px < 1 or self.block_px % self.chunk_px:
+        if (
+            self.block_px < 1
+            or self.block_px % HEAT_FACTOR
+            or self.chunk_px < 1
+            or self.block_px % self.chunk_px
+        ):
             raise ValueError(
                 f"block_px ({self.block_px}) must be a multiple of {HEAT_FACTOR} and of chunk_px ({self.chunk_px})"
             )
@@ -155,7 +164,8 @@ class MaskLayout:
         return min(key) >= 0 and box.area > 0 and box == self.block(*key)
 
     def cells(self, box: Box) -> Box:
-        """The maps' pixels under a box that starts on a map pixel's edge, and ends on one or at the frame's edge.
+        """The maps' pixels under a box that starts on a map pixel's edge, and ends on one or at the
+        frame's edge.
 
         Raises:
             ValueError: if the box does not.
@@ -169,7 +179,8 @@ class MaskLayout:
 
 
 class MaskStore:
-    """The masks of one slide. Cheap to open; processes may write different blocks at the same time, without locks.
+    """The masks of one slide. Cheap to open; processes may write different blocks at the same time,
+    without locks.
 
     Attributes:
         path: the folder ``mask.ome.zarr``.
@@ -188,7 +199,12 @@ class MaskStore:
 
     @classmethod
     def create(
-        cls, path: Path, layout: MaskLayout, overview: UInt8, overview_frame: Frame, provenance: Mapping[str, Any]
+        cls,
+        path: Path,
+        layout: MaskLayout,
+        overview: UInt8,
+        overview_frame: Frame,
+        provenance: Mapping[str, Any],
     ) -> "MaskStore":
         """Lay out both folders, without a label. The same arguments make the same bytes.
 
@@ -197,7 +213,8 @@ class MaskStore:
             layout: how to cut.
             overview: uint8 ``[h, w, 3]``, the slide in small.
             overview_frame: of the overview.
-            provenance: plain values for the attribute ``noctile``; ``slide`` says ``mpp`` and ``bounds_px`` of level 0.
+            provenance: plain values for the attribute ``noctile``; ``slide`` says ``mpp`` and
+                ``bounds_px`` of level 0.
 
         Raises:
             StoreError: if something stands there already, or the file system refuses.
@@ -218,7 +235,9 @@ class MaskStore:
         store = cls(path, layout, overview_frame)
         for folder in (path, store.heat_path):
             if folder.exists():
-                raise StoreError(f"{folder} exists already and is not replaced; delete it to have the slide done again")
+                raise StoreError(
+                    f"{folder} exists already and is not replaced; delete it to have the slide done again"
+                )
         with _io(path, "written", "free space or fix the permissions of its folder"):
             store._create_overview(overview)
             store._create_heat()
@@ -233,13 +252,16 @@ class MaskStore:
             StoreError: if it is not there, not complete, or not Noctile's.
         """
         with _io(path, "read", "delete it to have the slide done again"):
-            about = zarr.open_group(LocalStore(path, read_only=True), path=_LABELS_PATH, mode="r").attrs.asdict()
+            about = zarr.open_group(
+                LocalStore(path, read_only=True), path=_LABELS_PATH, mode="r"
+            ).attrs.asdict()
             store = cls(path, *_layout_from_json(about["noctile"]))
             store._array(path, f"{_LABELS_PATH}/0", "r")
         return store
 
     def write(self, box: Box, labels: UInt8, heat: UInt8, confidence: UInt8) -> None:
-        """Write one block: its maps' shard and its label shards of the first levels, the finest last.
+        """Write one block: its maps' shard and its label shards of the first levels, the finest
+        last.
 
         Twice is as good as once.
 
@@ -264,7 +286,9 @@ class MaskStore:
             ("confidence", confidence, cells.extent),
         ):
             if array.dtype != np.uint8 or array.shape != (extent.height, extent.width):
-                raise ValueError(f"{what} of {box} must be uint8 {extent}, not {array.dtype} {array.shape}")
+                raise ValueError(
+                    f"{what} of {box} must be uint8 {extent}, not {array.dtype} {array.shape}"
+                )
         self._check_codes(labels)
         key = self.layout.key(box)
         self._put(self.heat_path, "0", (0, *key), np.stack((heat, confidence)))
@@ -275,7 +299,8 @@ class MaskStore:
             self.write_labels(self.layout.block(*key, level), levels[level], level)
 
     def write_labels(self, box: Box, labels: UInt8, level: int) -> None:
-        """Write one shard of one pyramid level, for `write` and `build_pyramid`. Zeros have no shard.
+        """Write one shard of one pyramid level, for `write` and `build_pyramid`. Zeros have no
+        shard.
 
         Raises:
             StoreError: if the file system refuses.
@@ -283,7 +308,9 @@ class MaskStore:
         """
         key = self.layout.key(box, level)
         if box != self.layout.block(*key, level) or labels.shape != (box.height, box.width):
-            raise ValueError(f"labels {labels.shape} at {box} are not a shard of level {level} of {self.path}")
+            raise ValueError(
+                f"labels {labels.shape} at {box} are not a shard of level {level} of {self.path}"
+            )
         if labels.any():
             self._put(self.path, f"{_LABELS_PATH}/{level}", key, labels)
 
@@ -298,15 +325,20 @@ class MaskStore:
             ValueError: if the box reaches outside.
         """
         if not self.layout.level_frames[level].box.contains(box):
-            raise ValueError(f"{box} reaches outside level {level}: {self.layout.level_frames[level].extent}")
+            raise ValueError(
+                f"{box} reaches outside level {level}: {self.layout.level_frames[level].extent}"
+            )
         name, key = f"{_LABELS_PATH}/{level}", self.layout.key(box, level)
         if box != self.layout.block(*key, level):
             return self._get(self.path, name, box.slices())
         with self._reading(self.path, name) as array:
-            return read_shard(_shard(array, key), (box.height, box.width), array.shards, array.chunks)
+            return read_shard(
+                _shard(array, key), (box.height, box.width), array.shards, array.chunks
+            )
 
     def read_level(self, level: int) -> UInt8:
-        """All labels of a pyramid level, uint8 ``[h, w]``: a byte per pixel, so mind the size of the fine ones.
+        """All labels of a pyramid level, uint8 ``[h, w]``: a byte per pixel, so mind the size of
+        the fine ones.
 
         Raises:
             StoreError: if what stands there cannot be decoded.
@@ -314,7 +346,8 @@ class MaskStore:
         return self.read(self.layout.level_frames[level].box, level)
 
     def read_maps(self, box: Box) -> tuple[UInt8, UInt8]:
-        """Tumor probability and confidence under a box of the label map, x 255; 0 where nothing was written.
+        """Tumor probability and confidence under a box of the label map, x 255; 0 where nothing was
+        written.
 
         Args:
             box: in label-map pixels; starts on a multiple of 8, ends on one or at the frame's edge.
@@ -331,8 +364,9 @@ class MaskStore:
         maps = self._get(self.heat_path, "0", (slice(None), *self.layout.cells(box).slices()))
         return maps[0], maps[1]
 
-    def read_overview(self, level: int = 0) -> UInt8:
-        """The slide in small, uint8 ``[h, w, 3]``; its frame is ``overview_frame.coarser(2**level)``.
+    def read_thumbnail(self, level: int = 0) -> UInt8:
+        """The slide in small, uint8 ``[h, w, 3]``; its frame is
+        ``overview_frame.coarser(2**level)``.
 
         Raises:
             StoreError: if what stands there cannot be decoded.
@@ -352,10 +386,12 @@ class MaskStore:
             return sorted((int(f.parent.name), int(f.name)) for f in files if f.name.isdigit())
 
     def settle(self) -> None:
-        """Remove what killed writers left, and look for empty files. Only for when no block is being written.
+        """Remove what killed writers left, and look for empty files. Only for when no block is
+        being written.
 
-        A power cut can leave a renamed file without its bytes, and zarr takes an empty shard for one that was never
-        written (3.1.6, ``ShardingCodec._load_full_shard_maybe``): its tumor would be missing without a word.
+        A power cut can leave a renamed file without its bytes, and zarr takes an empty shard for
+        one that was never written (3.1.6, ``ShardingCodec._load_full_shard_maybe``): its tumor
+        would be missing without a word.
 
         Raises:
             StoreError: if a shard is empty, or the file system refuses.
@@ -364,7 +400,9 @@ class MaskStore:
             with _io(folder, "cleared of temporary files", "fix the permissions of the folder"):
                 for leftover in folder.glob(f"*/c/**/*{PARTIAL}"):
                     leftover.unlink(missing_ok=True)
-                empty = [f for f in folder.glob("*/c/**/*") if f.is_file() and f.stat().st_size == 0]
+                empty = [
+                    f for f in folder.glob("*/c/**/*") if f.is_file() and f.stat().st_size == 0
+                ]
             if empty:
                 raise StoreError(
                     f"{empty[0]} is empty ({len(empty)} such); delete {self.path.parent} to have the slide done again"
@@ -372,18 +410,24 @@ class MaskStore:
 
     def _check_codes(self, labels: UInt8) -> None:
         codes = sorted(c.code for c in self.layout.classes)
-        if codes[-1] == len(codes) and labels.max() <= codes[-1]:  # 1..n without a gap: quick to check
+        if (
+            codes[-1] == len(codes) and labels.max() <= codes[-1]
+        ):  # 1..n without a gap: quick to check
             return
         known = np.zeros(256, np.bool_)
         known[[0, *codes]] = True
         if not known[labels].all():
             strange = np.setdiff1d(labels, np.flatnonzero(known))
-            raise ValueError(f"labels {strange.tolist()} are no class of {self.path}: {np.flatnonzero(known).tolist()}")
+            raise ValueError(
+                f"labels {strange.tolist()} are no class of {self.path}: {np.flatnonzero(known).tolist()}"
+            )
 
     def _create_overview(self, overview: UInt8) -> None:
         frames = [self.overview_frame.coarser(2**level) for level in range(self.layout.levels)]
         scales = ngff.multiscale("overview", frames, self.layout.frame, channels=True, method=_MEAN)
-        attributes = {"ome": {"version": ngff.VERSION, "multiscales": [scales], "omero": ngff.omero()}}
+        attributes = {
+            "ome": {"version": ngff.VERSION, "multiscales": [scales], "omero": ngff.omero()}
+        }
         zarr.create_group(LocalStore(self.path), attributes=attributes)
         pixels = overview
         for level, frame in enumerate(frames):
@@ -396,32 +440,52 @@ class MaskStore:
     def _create_heat(self) -> None:
         frame, side = self.layout.heat_frame, self.layout.block_px // HEAT_FACTOR
         scales = ngff.multiscale("heat", [frame], self.layout.frame, channels=True, method=_POOL)
-        attributes = {"ome": {"version": ngff.VERSION, "multiscales": [scales], "omero": ngff.omero(_HEAT_COLORS)}}
+        attributes = {
+            "ome": {
+                "version": ngff.VERSION,
+                "multiscales": [scales],
+                "omero": ngff.omero(_HEAT_COLORS),
+            }
+        }
         zarr.create_group(LocalStore(self.heat_path), attributes=attributes)
         self._create_array(self.heat_path, "0", frame.extent, 2, (2, side, side), (1, side, side))
 
     def _create_labels(self, about: Mapping[str, Any]) -> None:
         """The label image's own metadata come last: a store without them is not complete."""
         store, layout = LocalStore(self.path), self.layout
-        zarr.create_group(store, path="labels", attributes={"ome": {"version": ngff.VERSION, "labels": [LABELS]}})
+        zarr.create_group(
+            store, path="labels", attributes={"ome": {"version": ngff.VERSION, "labels": [LABELS]}}
+        )
         for level, frame in enumerate(layout.level_frames):
             shard, chunk = layout.shard_px(level), layout.level_chunk_px(level)
-            self._create_array(self.path, f"{_LABELS_PATH}/{level}", frame.extent, 0, (shard,) * 2, (chunk,) * 2)
+            self._create_array(
+                self.path, f"{_LABELS_PATH}/{level}", frame.extent, 0, (shard,) * 2, (chunk,) * 2
+            )
         scales = ngff.multiscale(LABELS, layout.level_frames, layout.frame, method=_MODE)
         ome: dict[str, Any] = {
             "version": ngff.VERSION,
             "multiscales": [scales],
             "image-label": ngff.image_label(layout.classes),
         }
-        zarr.open_group(store, path=_LABELS_PATH, mode="r+").attrs.put({"ome": ome, "noctile": dict(about)})
+        zarr.open_group(store, path=_LABELS_PATH, mode="r+").attrs.put(
+            {"ome": ome, "noctile": dict(about)}
+        )
 
     def _create_array(
-        self, root: Path, name: str, extent: Extent, channels: int, shard: tuple[int, ...], chunk: tuple[int, ...]
+        self,
+        root: Path,
+        name: str,
+        extent: Extent,
+        channels: int,
+        shard: tuple[int, ...],
+        chunk: tuple[int, ...],
     ) -> None:
         self._opened[root, name, "r+"] = zarr.create_array(
             LocalStore(root),
             name=name,
-            shape=(channels, extent.height, extent.width) if channels else (extent.height, extent.width),
+            shape=(channels, extent.height, extent.width)
+            if channels
+            else (extent.height, extent.width),
             dtype="uint8",
             shards=shard,
             chunks=chunk,
@@ -447,7 +511,8 @@ class MaskStore:
             yield self._array(root, name, "r")
 
     def _array(self, root: Path, name: str, mode: Literal["r", "r+"]) -> Any:
-        """An array of this store, opened once; it is what `create` made of the layout, or somebody's who wants memory.
+        """An array of this store, opened once; it is what `create` made of the layout, or
+        somebody's who wants memory.
 
         Raises:
             ValueError: if it is not what `create` made.
@@ -458,19 +523,37 @@ class MaskStore:
         side, edge = self.layout.block_px, _OVERVIEW_CHUNK_PX
         channels: tuple[int, ...] = ()
         if root == self.heat_path:
-            frame, channels, shard, chunk = self.layout.heat_frame, (2,), side // HEAT_FACTOR, side // HEAT_FACTOR
+            frame, channels, shard, chunk = (
+                self.layout.heat_frame,
+                (2,),
+                side // HEAT_FACTOR,
+                side // HEAT_FACTOR,
+            )
         elif name.startswith(_LABELS_PATH):
             level = int(name.rpartition("/")[2])
             frame = self.layout.level_frames[level]
             shard, chunk = self.layout.shard_px(level), self.layout.level_chunk_px(level)
         else:
-            frame, channels, shard, chunk = self.overview_frame.coarser(2 ** int(name)), (3,), 0, edge
-        expected: tuple[Any, ...] = (*channels, frame.extent.height, frame.extent.width), np.uint8, (chunk, chunk)
+            frame, channels, shard, chunk = (
+                self.overview_frame.coarser(2 ** int(name)),
+                (3,),
+                0,
+                edge,
+            )
+        expected: tuple[Any, ...] = (
+            (*channels, frame.extent.height, frame.extent.width),
+            np.uint8,
+            (chunk, chunk),
+        )
         found = array.shape, array.dtype, array.chunks[-2:]
         if expected != found or (shard and (array.shards or ())[-2:] != (shard, shard)):
-            raise ValueError(f"its shape, type and chunks {found} are not {expected} as Noctile makes them")
+            raise ValueError(
+                f"its shape, type and chunks {found} are not {expected} as Noctile makes them"
+            )
         if mode == "r+" and array.compressors != (_ZSTD,):
-            raise ValueError(f"its chunks are encoded by {array.compressors}, not by {_ZSTD} as Noctile's")
+            raise ValueError(
+                f"its chunks are encoded by {array.compressors}, not by {_ZSTD} as Noctile's"
+            )
         self._opened[root, name, mode] = array
         return array
 
@@ -483,10 +566,20 @@ def _shard(array: Any, key: tuple[int, ...]) -> Path:
 
 @contextmanager
 def _io(path: Path, done: str, todo: str) -> Iterator[None]:
-    """What disk and decoders say, as a `StoreError`: zarr raises ValueError, zstd RuntimeError on damaged bytes."""
+    """What disk and decoders say, as a `StoreError`: zarr raises ValueError, zstd RuntimeError on
+    damaged bytes.
+    """
     try:
         yield
-    except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, MemoryError) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        MemoryError,
+    ) as error:
         raise StoreError(f"{path} cannot be {done}: {error!r}; {todo}") from error
 
 
@@ -503,12 +596,17 @@ def _layout_to_json(layout: MaskLayout, overview_frame: Frame) -> dict[str, Any]
 def _layout_from_json(about: Any) -> tuple[MaskLayout, Frame]:
     values = about["layout"]
     classes = tuple(ClassInfo.model_validate(c) for c in values["classes"])
-    layout = MaskLayout(_frame_from_json(values["frame"]), values["block_px"], values["chunk_px"], classes)
+    layout = MaskLayout(
+        _frame_from_json(values["frame"]), values["block_px"], values["chunk_px"], classes
+    )
     return layout, _frame_from_json(values["overview_frame"])
 
 
 def _frame_to_json(frame: Frame) -> dict[str, Any]:
-    return {"extent_px": [frame.extent.height, frame.extent.width], "mpp": [frame.mpp_y, frame.mpp_x]}
+    return {
+        "extent_px": [frame.extent.height, frame.extent.width],
+        "mpp": [frame.mpp_y, frame.mpp_x],
+    }
 
 
 def _frame_from_json(values: Any) -> Frame:

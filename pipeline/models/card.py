@@ -9,13 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 UInt8 = npt.NDArray[np.uint8]
 
 Role = Literal["tumor", "tissue", "ignore"]
-"""What a class counts for: tumour area, other tissue, or neither (it is masked, but enters no sum)."""
+"""What a class counts for: tumour area, other tissue, or neither (it is masked, but enters no sum).
+"""
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 Mean = Annotated[float, Field(ge=-1e3, le=1e3)]
 Deviation = Annotated[float, Field(ge=1e-4, le=1e4)]
-"""From 1/255 (pixels are left at 0..255) to 1, and room; beyond, float32 has no numbers left for the pixels."""
+"""From 1/255 (pixels are left at 0..255) to 1, and room; beyond, float32 has no numbers left for
+the pixels."""
 
 Amount = Annotated[float, Field(ge=0.01, le=8)]
 """Of a stain: natural optical density. Black has 5.5 in each channel."""
@@ -29,7 +31,8 @@ class ClassInfo(_Strict):
     """One class of a model: channel ``k`` of its output is ``card.classes[k]``.
 
     Attributes:
-        code: the value that pixels of this class have in the label map, 1..255 (0 means 'not analysed').
+        code: the value that pixels of this class have in the label map, 1..255 (0 means 'not
+            analysed').
         name: snake_case; it names the columns of the tables.
         color: R, G, B, 0..255.
         role: what the class counts for.
@@ -50,11 +53,13 @@ class ModelCard(_Strict):
         classes: one for each output channel, in the channels' order.
         mpp: pixel size at which the model looks (um).
         tile_px: side of the square tiles that it is given (px), a multiple of 32.
-        overlap_px: how far neighbouring tiles overlap (px), even, smaller than the tile (decision record 0004).
+        overlap_px: how far neighbouring tiles overlap (px), even, smaller than the tile (decision
+            record 0004).
         mean: per-channel mean that is subtracted from RGB scaled to 0..1.
         std: per-channel standard deviation that divides the difference.
-        stain: amounts of haematoxylin and eosin (natural optical density) that each slide is brought to before the
-            model looks (`pipeline.normalize`); None: it looks at slides as they are.
+        stain: amounts of haematoxylin and eosin (natural optical density) that each slide is
+            brought to before the model looks (`noctile.pipeline.normalize`); None: it looks at
+            slides as they are.
         sha256: of the weights file, lower-case hexadecimal.
         licence: SPDX identifier of the weights' licence.
         training: what it was trained on, and how (free form).
@@ -84,7 +89,9 @@ class ModelCard(_Strict):
             if len(set(values)) != len(values):
                 raise ValueError(f"two classes have the same {what}: {values}")
         if self.overlap_px >= self.tile_px:
-            raise ValueError(f"overlap_px ({self.overlap_px}) must be smaller than tile_px ({self.tile_px})")
+            raise ValueError(
+                f"overlap_px ({self.overlap_px}) must be smaller than tile_px ({self.tile_px})"
+            )
         return self
 
 
@@ -108,7 +115,8 @@ class Predictor(Protocol):
             tiles: uint8 ``[n, tile_px, tile_px, 3]``, RGB at ``card.mpp``.
 
         Returns:
-            float32 ``[n, len(card.classes), tile_px, tile_px]``, each pixel's sum over classes is 1; a numpy array or a
-            torch tensor on the predictor's device (anything that `array_api_compat.array_namespace` takes).
+            float32 ``[n, len(card.classes), tile_px, tile_px]``, each pixel's sum over classes is
+            1; a numpy array or a torch tensor on the predictor's device (anything that
+            `array_api_compat.array_namespace` takes).
         """
         ...

@@ -1,22 +1,28 @@
-"""Where networks are computed: the CPU, or which GPUs. Torch is imported only where there may be one."""
+"""Where networks are computed: the CPU, or which GPUs. Torch is imported only where there may be
+one.
+"""
 
 import os
 import re
 import sys
 
-from pipeline.errors import UsageError
+from noctile.pipeline.errors import UsageError
 
 _GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
-"""Without one of these a Linux machine has no GPU for torch: NVIDIA's driver, AMD's, Windows' (WSL)."""
+"""Without one of these a Linux machine has no GPU for torch: NVIDIA's driver, AMD's, Windows'
+(WSL)."""
 
 
 def may_be_gpu(device: str) -> bool:
-    """Whether a device (as for `resolve_device`) may turn out to be a GPU; tells at once, without torch."""
+    """Whether a device (as for `resolve_device`) may turn out to be a GPU; tells at once, without
+    torch.
+    """
     return device != "cpu" and (sys.platform != "linux" or any(map(os.path.exists, _GPU_NODES)))
 
 
 def resolve_device(device: str) -> str:
-    """The device that is meant: ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` is ``cuda`` where torch finds one.
+    """The device that is meant: ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` is ``cuda`` where torch
+    finds one.
 
     Raises:
         UsageError: if the device is unknown, or is not in this machine.
@@ -44,11 +50,12 @@ def gpu_count() -> int:
 
 
 def gpus_of(device: str) -> tuple[str, ...]:
-    """The GPUs that a device (of `resolve_device`) means: all of them for ``cuda``, none for ``cpu``.
+    """The GPUs that a device (of `resolve_device`) means: all of them for ``cuda``, none for
+    ``cpu``.
 
     Returns:
-        the driver's names for them, fit for ``CUDA_VISIBLE_DEVICES``: where that variable is set already (Slurm does),
-        its own entries, else numbers.
+        the driver's names for them, fit for ``CUDA_VISIBLE_DEVICES``: where that variable is set
+        already (Slurm does), its own entries, else numbers.
     """
     if device == "cpu":
         return ()

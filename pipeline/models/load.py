@@ -10,20 +10,22 @@ from typing import Any, Final, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from pipeline.errors import ModelError, UsageError
-from pipeline.models import converted
-from pipeline.models.card import ModelCard, Predictor, UInt8
-from pipeline.models.device import resolve_device
-from pipeline.texts import CARD_BYTES, MAX_VALUES, parse_json, read_text
+from noctile.pipeline.errors import ModelError, UsageError
+from noctile.pipeline.models import openvino_cache as converted
+from noctile.pipeline.models.card import ModelCard, Predictor, UInt8
+from noctile.pipeline.models.device import resolve_device
+from noctile.pipeline.untrusted import CARD_BYTES, MAX_VALUES, parse_json, read_text
 
 CARD, CONFIG, WEIGHTS = "card.json", "config.json", "model.safetensors"
 """The files of a model folder. (docs/model-folder.md)"""
 
 THRESHOLD: Final = "threshold"
-"""What ``kind`` says in the config of a model without a network, whose weights are the thresholds in its config."""
+"""What ``kind`` says in the config of a model without a network, whose weights are the thresholds
+in its config."""
 
 Backend = Literal["torch", "openvino"]
-"""What computes a network: torch anywhere, OpenVINO on the CPU where the extra ``noctile[cpu]`` is installed."""
+"""What computes a network: torch anywhere, OpenVINO on the CPU where the extra ``noctile[cpu]`` is
+installed."""
 
 _HOW = "docs/model-folder.md says how to write it"
 _ZOO = Path(__file__).parent / "zoo"
@@ -41,7 +43,8 @@ def installed_models() -> dict[str, Path]:
 
 
 def find_model(name_or_folder: str | Path) -> Path:
-    """The folder of an installed model, or the folder itself; an installed name comes first (``./demo`` is a folder).
+    """The folder of an installed model, or the folder itself; an installed name comes first
+    (``./demo`` is a folder).
 
     Raises:
         ModelError: if there is no such model, or the folder lacks its card or config.
@@ -65,7 +68,8 @@ def read_card(folder: Path) -> ModelCard:
     """What a model says of itself. Quick: the weights are not touched (`verify_weights` does that).
 
     Raises:
-        ModelError: if the card cannot be read, or a field is missing, unknown or out of range; the message names them.
+        ModelError: if the card cannot be read, or a field is missing, unknown or out of range; the
+            message names them.
     """
     return validated(ModelCard, read_json_object(folder / CARD), folder / CARD)
 
@@ -80,10 +84,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def weights_path(folder: Path) -> Path:
-    """The file whose sha256 stands in the card: the network's weights, or the config where there is no network.
+    """The file whose sha256 stands in the card: the network's weights, or the config where there is
+    no network.
 
     Raises:
-        ModelError: if there is none. Pickled weights are none: to read them is to run what they contain.
+        ModelError: if there is none. Pickled weights are none: to read them is to run what they
+            contain.
     """
     if read_config(folder).get("kind") == THRESHOLD:
         return folder / CONFIG
@@ -129,7 +135,9 @@ def write_card(folder: Path, fields: Mapping[str, Any]) -> ModelCard:
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Write a config, its keys sorted, so that the same config is the same bytes."""
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(
+        json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
 
 
 def card_of(fields: Mapping[str, Any], sha256: str) -> ModelCard:
@@ -155,51 +163,54 @@ def load_predictor(
     Args:
         folder: of the model.
         device: auto, cpu, cuda or cuda:N; a model without a network runs on the CPU wherever it is.
-        threads: tiles that a network looks at at once on the CPU; None: as many as torch takes threads.
+        threads: tiles that a network looks at at once on the CPU; None: as many as torch takes
+            threads.
         compiled: let ``torch.compile`` fuse the network's steps; on a GPU only.
         backend: auto or a `Backend`: what computes the network.
         sharers: processes that load it on one GPU, this one among them.
 
     Raises:
-        ModelError: if the folder is incomplete or altered, its files contradict each other, or the backend cannot
-            compute its network.
+        ModelError: if the folder is incomplete or altered, its files contradict each other, or the
+            backend cannot compute its network.
         UsageError: if there is no such device or backend.
     """
     card = read_card(folder)
     verify_weights(folder, card)
     if weights_path(folder).name == CONFIG:
-        from pipeline.models.threshold import load_threshold  # noqa: PLC0415 - each kind of model is loaded on demand
+        from noctile.pipeline.models.threshold import load_threshold  # noqa: PLC0415 - each kind of model is loaded on demand
 
         return load_threshold(folder, card)
     device = resolve_device(device)
     if resolve_backend(backend, device) == "openvino":
-        from pipeline.models.openvino import OpenVinoPredictor  # noqa: PLC0415 - an extra, and it may import torch
+        from noctile.pipeline.models.openvino import OpenVinoPredictor  # noqa: PLC0415 - an extra, and it may import torch
 
         return OpenVinoPredictor(card, folder, threads)
-    from pipeline.models.unet import load_unet  # noqa: PLC0415 - imports torch, which takes seconds
+    from noctile.pipeline.models.torch_predictor import load_unet  # noqa: PLC0415 - imports torch, which takes seconds
 
     return load_unet(folder, card, device, threads, compiled=compiled, sharers=sharers)
 
 
 def modules_of(folder: Path, card: ModelCard, backend: Backend) -> tuple[str, ...]:
-    """What a process imports in order to load a model; seconds of work, where a network is yet to be converted.
+    """What a process imports in order to load a model; seconds of work, where a network is yet to
+    be converted.
 
     Raises:
         ModelError: if the folder is incomplete.
     """
     config = read_config(folder)
     if config.get("kind") == THRESHOLD:
-        return ("pipeline.models.threshold",)
+        return ("noctile.pipeline.models.threshold",)
     backends: tuple[str, ...] = ()
     if backend == "openvino":
-        backends = ("pipeline.models.openvino",)
+        backends = ("noctile.pipeline.models.openvino",)
         if converted.is_kept(converted.key_of(card, config)):
             return backends
-    return (*backends, "pipeline.models.unet")
+    return (*backends, "noctile.pipeline.models.torch_predictor")
 
 
 def resolve_backend(backend: str, device: str) -> Backend:
-    """The backend that is meant; ``auto`` is ``openvino`` on the CPU where it is installed, else ``torch``.
+    """The backend that is meant; ``auto`` is ``openvino`` on the CPU where it is installed, else
+    ``torch``.
 
     Args:
         backend: auto or a `Backend`.
@@ -218,7 +229,9 @@ def resolve_backend(backend: str, device: str) -> Backend:
             f"backend 'openvino' runs on the CPU, not on {device}; add --device cpu, or use --backend torch"
         )
     if not installed:
-        raise UsageError("backend 'openvino' is not installed; pip install 'noctile[cpu]', or use --backend torch")
+        raise UsageError(
+            "backend 'openvino' is not installed; pip install 'noctile[cpu]', or use --backend torch"
+        )
     return "openvino"
 
 
@@ -229,7 +242,12 @@ def check_tiles(tiles: UInt8, card: ModelCard) -> None:
         ValueError: if ``tiles`` is not uint8 ``[n >= 1, tile_px, tile_px, 3]``.
     """
     side = card.tile_px
-    if tiles.dtype != np.uint8 or tiles.ndim != 4 or tiles.shape[0] == 0 or tiles.shape[1:] != (side, side, 3):
+    if (
+        tiles.dtype != np.uint8
+        or tiles.ndim != 4
+        or tiles.shape[0] == 0
+        or tiles.shape[1:] != (side, side, 3)
+    ):
         raise ValueError(
             f"model '{card.name}' takes uint8 [n, {side}, {side}, 3] with n >= 1, not {tiles.dtype} {list(tiles.shape)}"
         )
@@ -265,9 +283,15 @@ def validated(kind: type[_Checked], values: Mapping[str, Any], what: Path | str)
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        places = ((".".join(map(str, e["loc"])) or "as a whole", e) for e in error.errors()[:MAX_FAULTS])
+        places = (
+            (".".join(map(str, e["loc"])) or "as a whole", e) for e in error.errors()[:MAX_FAULTS]
+        )
         lines = [f"  {place:.80}: {e['msg']:.500}{_found(e)}" for place, e in places]
-        more = [f"  and {error.error_count() - MAX_FAULTS} more"] if error.error_count() > MAX_FAULTS else []
+        more = (
+            [f"  and {error.error_count() - MAX_FAULTS} more"]
+            if error.error_count() > MAX_FAULTS
+            else []
+        )
         raise ModelError("\n".join([f"{what} cannot be used:", *lines, *more])) from error
 
 

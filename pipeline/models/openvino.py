@@ -1,9 +1,9 @@
-"""The same networks on the CPU through OpenVINO: the same labels in two thirds of the time (extra ``noctile[cpu]``).
+"""The same networks on the CPU through OpenVINO: the same labels in two thirds of the time (extra
+``noctile[cpu]``).
 
 Torch is imported only to convert a network, once on a machine: what is compiled of it is kept
-(`pipeline.models.converted`).
-Nothing is sent: the package by which OpenVINO reports its use, as soon as it is imported, is kept out
-(openvino.tools.ovc, ``telemetry.send_event``).
+(`noctile.pipeline.models.openvino_cache`). Nothing is sent: the package by which OpenVINO reports
+its use, as soon as it is imported, is kept out (openvino.tools.ovc, ``telemetry.send_event``).
 """
 
 import hashlib
@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import ModelError
-from pipeline.models import converted
-from pipeline.models.card import ModelCard, UInt8
-from pipeline.models.decide import Decision, empty_decision, tumor_channels
-from pipeline.models.load import check_tiles, read_config
+from noctile.pipeline.errors import ModelError
+from noctile.pipeline.models import openvino_cache as converted
+from noctile.pipeline.models.card import ModelCard, UInt8
+from noctile.pipeline.models.load import check_tiles, read_config
+from noctile.pipeline.models.pixel_labels import PixelLabels, empty_pixel_labels, tumor_channels
 
 if TYPE_CHECKING:
     import torch
@@ -38,22 +38,27 @@ from openvino import opset13 as op  # noqa: E402 - likewise
 Float32 = npt.NDArray[np.float32]
 
 Ending = Callable[[openvino.Model, ModelCard], Iterator[openvino.Model]]
-"""Makes of a network's graph, whose answer are logits, such with another answer; the first that compiles is taken."""
+"""Makes of a network's graph, whose answer are logits, such with another answer; the first that
+compiles is taken."""
 
 _MOST_PLANES = 32
-"""Classes that are compared one after the other: of 21 the steps are compiled in 0.8 s, of 39 in 2.5, of 100 in 30."""
+"""Classes that are compared one after the other: of 21 the steps are compiled in 0.8 s, of 39 in
+2.5, of 100 in 30."""
 
 _MOST_SPLIT = 4
-"""Channels that are quicker taken apart than looked at side by side: two in 2.1 ms a tile for 4.7."""
+"""Channels that are quicker taken apart than looked at side by side: two in 2.1 ms a tile for 4.7.
+"""
 
 
 @cache
 def _core() -> openvino.Core:
-    """One for the process, made where it is used (not before a fork), and as long as the process lives.
+    """One for the process, made where it is used (not before a fork), and as long as the process
+    lives.
 
-    Its CPU plugin gives the thread that first compiles a network another stack for signals, and takes that away with
-    itself (openvino/src/plugins/intel_cpu/src/sigstack_manager.cpp): were it destroyed by another thread, by the
-    garbage collector, say, the next signal would end the process with SIGSEGV.
+    Its CPU plugin gives the thread that first compiles a network another stack for signals, and
+    takes that away with itself (openvino/src/plugins/intel_cpu/src/sigstack_manager.cpp): were it
+    destroyed by another thread, by the garbage collector, say, the next signal would end the
+    process with SIGSEGV.
     """
     return openvino.Core()
 
@@ -61,23 +66,29 @@ def _core() -> openvino.Core:
 class OpenVinoPredictor:
     """A network that looks at tiles on the CPU. Safe to call from several threads.
 
-    Each tile is a request of its own, computed by one thread in float32, ``threads`` of them at once. So a tile's
-    probabilities are the same bits in any batch, process and number of threads, as `UNetPredictor`'s are; they differ
-    from its by rounding (benchmarks/RESULTS.md).
+    Each tile is a request of its own, computed by one thread in float32, ``threads`` of them at
+    once. So a tile's probabilities are the same bits in any batch, process and number of threads,
+    as `UNetPredictor`'s are; they differ from its by rounding (benchmarks/RESULTS.md).
 
     Args:
         card: of the model.
-        network: of torch, as `convert` takes it; or a model's folder, its weights checked against the card, whose
-            network is loaded (in float32, nothing unpickled) only where nothing was kept of it.
+        network: of torch, as `convert` takes it; or a model's folder, its weights checked against
+            the card, whose network is loaded (in float32, nothing unpickled) only where nothing was
+            kept of it.
         threads: tiles at once; None: one for each core.
 
     Raises:
-        ModelError: if config, weights and card do not fit each other, or OpenVINO cannot compute the network.
+        ModelError: if config, weights and card do not fit each other, or OpenVINO cannot compute
+            the network.
     """
 
-    def __init__(self, card: ModelCard, network: "torch.nn.Module | Path", threads: int | None = None) -> None:
+    def __init__(
+        self, card: ModelCard, network: "torch.nn.Module | Path", threads: int | None = None
+    ) -> None:
         self._card, self._threads, self._network = card, threads or cpu_count() or 1, network
-        self._key = converted.key_of(card, read_config(network)) if isinstance(network, Path) else None
+        self._key = (
+            converted.key_of(card, read_config(network)) if isinstance(network, Path) else None
+        )
         self._converted: openvino.Model | None = None
         if self._key is None or not converted.is_kept(self._key):
             self._model()  # what is wrong with it is said now
@@ -107,14 +118,16 @@ class OpenVinoPredictor:
         self._infer(_with_softmax, tiles, [probabilities])
         return probabilities
 
-    def decide(self, tiles: UInt8, part: slice) -> Decision:
-        """See `pipeline.models.decide.decide`; logits and shares stay OpenVINO's, three bytes a pixel come out.
+    def decide(self, tiles: UInt8, part: slice) -> PixelLabels:
+        """See `noctile.pipeline.models.pixel_labels.decide`; logits and shares stay OpenVINO's,
+        three bytes a pixel come out.
 
         Raises:
-            ValueError: if the tiles are not what the card says, or the network answers with what is not a number.
+            ValueError: if the tiles are not what the card says, or the network answers with what is
+                not a number.
             ModelError: if OpenVINO cannot compute the network.
         """
-        whole = empty_decision(len(tiles), self._card.tile_px)
+        whole = empty_pixel_labels(len(tiles), self._card.tile_px)
         winner, likely, confidence = whole.winner, whole.tumor, whole.confidence
         if tumor_channels(self._card):
             self._infer(_with_decision, tiles, [winner, confidence, likely])
@@ -123,7 +136,7 @@ class OpenVinoPredictor:
             self._infer(_with_decision, tiles, [winner, confidence])
         if not confidence.all():  # the winner of n classes has at least 1 / n
             raise ValueError("the network answers with what is not a number (NaN)")
-        return Decision(*(values[:, part, part] for values in (winner, likely, confidence)))
+        return PixelLabels(*(values[:, part, part] for values in (winner, likely, confidence)))
 
     def _infer(self, ending: Ending, tiles: UInt8, into: list[npt.NDArray[Any]]) -> None:
         """Compute the network with some ending, tile by tile, as many at once as there are threads.
@@ -134,14 +147,18 @@ class OpenVinoPredictor:
             into: for each of the graph's outputs, ``[n, ...]``; written to.
         """
         check_tiles(tiles, self._card)
-        batch = np.require(tiles, requirements=("C", "W"))  # OpenVINO shares no memory that is read-only
+        batch = np.require(
+            tiles, requirements=("C", "W")
+        )  # OpenVINO shares no memory that is read-only
         compiled = self._graph(ending)
 
         def one(k: int) -> None:
             request = compiled.create_infer_request()  # takes 10 us
             request.set_input_tensor(openvino.Tensor(batch[k : k + 1], shared_memory=True))
             for number, values in enumerate(into):
-                request.set_output_tensor(number, openvino.Tensor(values[k : k + 1], shared_memory=True))
+                request.set_output_tensor(
+                    number, openvino.Tensor(values[k : k + 1], shared_memory=True)
+                )
             request.infer()
 
         for _ in (self._pool.map if len(batch) > 1 else map)(one, range(len(batch))):
@@ -155,7 +172,9 @@ class OpenVinoPredictor:
             return self._graphs[ending]
 
     def _restored(self, ending: Ending) -> openvino.CompiledModel | None:
-        """What was kept; None if nothing was, or OpenVINO does not take it, which looks for its version and CPU."""
+        """What was kept; None if nothing was, or OpenVINO does not take it, which looks for its
+        version and CPU.
+        """
         if self._key is None or (content := converted.read(_name(self._key, ending))) is None:
             return None
         try:
@@ -186,7 +205,7 @@ class OpenVinoPredictor:
         if self._converted is None:
             network = self._network
             if isinstance(network, Path):
-                from pipeline.models.unet import load_network  # noqa: PLC0415 - imports torch, which takes seconds
+                from noctile.pipeline.models.torch_predictor import load_network  # noqa: PLC0415 - imports torch, which takes seconds
 
                 network = load_network(network)
             self._converted = convert(self._card, network)
@@ -196,25 +215,29 @@ class OpenVinoPredictor:
 def convert(card: ModelCard, network: "torch.nn.Module") -> openvino.Model:
     """A network of torch for single tiles of the card's size.
 
-    It is traced here, since OpenVINO would run it three times to compare, which takes twice as long; so does the way
-    through ``torch.export``.
+    It is traced here, since OpenVINO would run it three times to compare, which takes twice as
+    long; so does the way through ``torch.export``.
 
     Args:
         card: of the model.
-        network: RGB in; out comes a channel of logits for each class, or one channel for a card with two classes: the
-            logit of the first. It is left as it is, but no longer in training.
+        network: RGB in; out comes a channel of logits for each class, or one channel for a card
+            with two classes: the logit of the first. It is left as it is, but no longer in
+            training.
 
     Raises:
-        ModelError: if what comes out does not fit the card, or it holds a step that OpenVINO does not know.
+        ModelError: if what comes out does not fit the card, or it holds a step that OpenVINO does
+            not know.
     """
     import torch  # noqa: PLC0415 - takes seconds, and only this needs it
 
-    from pipeline.models.unet import TilesToLogits, check_output  # noqa: PLC0415 - likewise
+    from noctile.pipeline.models.torch_predictor import TilesToLogits, check_output  # noqa: PLC0415 - likewise
 
     check_output(network, card)
     tile = torch.zeros(1, card.tile_px, card.tile_px, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # trace is deprecated, and warns of sizes that it takes for constants: they are
+        warnings.simplefilter(
+            "ignore"
+        )  # trace is deprecated, and warns of sizes that it takes for constants: they are
         traced = torch.jit.trace(TilesToLogits(card, network), tile, check_trace=False)  # type: ignore[no-untyped-call]
     try:
         return openvino.convert_model(traced, example_input=tile, input=list(tile.shape))
@@ -229,20 +252,26 @@ def _with_softmax(model: openvino.Model, _card: ModelCard) -> Iterator[openvino.
 
 
 def _with_decision(model: openvino.Model, card: ModelCard) -> Iterator[openvino.Model]:
-    """The network with the fields of a `Decision` for answers: winner, confidence, and tumor, if it has such a class.
+    """The network with the fields of a `PixelLabels` for answers: winner, confidence, and tumor, if
+    it has such a class.
 
     All are uint8 ``[1, h, w]``. Logits need not leave OpenVINO so. (docs/decisions/0015)
     """
     tumor = tumor_channels(card)
     quick = model.clone()
     if planes := _planes(_logits(quick)):
-        yield _answering(quick, *_of_planes(planes, tumor))  # OpenVINO may not have registers enough for it
+        yield _answering(
+            quick, *_of_planes(planes, tumor)
+        )  # OpenVINO may not have registers enough for it
     model = model.clone()
     yield _answering(model, *_of_channels(_logits(model), tumor))
 
 
 def _answering(
-    model: openvino.Model, winner: openvino.Output, total: openvino.Output, likely: openvino.Output | None
+    model: openvino.Model,
+    winner: openvino.Output,
+    total: openvino.Output,
+    likely: openvino.Output | None,
 ) -> openvino.Model:
     """A network with what was decided for answers.
 
@@ -275,11 +304,12 @@ def _planes(logits: openvino.Output) -> list[openvino.Output]:
 
 
 def _of_planes(logits: Sequence[openvino.Output], tumor: Sequence[int]) -> _Decided:
-    """Decide by logits that are computed class by class, ``[1, 1, h, w]`` each: none is written to memory.
+    """Decide by logits that are computed class by class, ``[1, 1, h, w]`` each: none is written to
+    memory.
 
-    The softmax is taken in one pass (Milakov and Gimelshein, arXiv:1805.02867). OpenVINO joins all steps into one loop
-    over pixels if it comes to each class's when the classes before are through, and it comes to first arguments first.
-    That is why the total waits for the winner.
+    The softmax is taken in one pass (Milakov and Gimelshein, arXiv:1805.02867). OpenVINO joins all
+    steps into one loop over pixels if it comes to each class's when the classes before are through,
+    and it comes to first arguments first. That is why the total waits for the winner.
     """
     unit, winner, others, best = np.float32(1), np.float32(0), None, logits[0]
     for k, logit in enumerate(logits[1:], 1):
@@ -290,22 +320,31 @@ def _of_planes(logits: Sequence[openvino.Output], tumor: Sequence[int]) -> _Deci
         if others is None:
             others = share
         else:
-            others = op.add(op.multiply(others, op.select(op.equal(winner, number), share, unit)), share)
+            others = op.add(
+                op.multiply(others, op.select(op.equal(winner, number), share, unit)), share
+            )
         best = larger
-    total = op.add(others, op.add(op.subtract(best, best), unit))  # what is infinite is not a number
-    likely = reduce(op.add, [op.exp(op.subtract(logits[k], best)) for k in tumor]) if tumor else None
+    total = op.add(
+        others, op.add(op.subtract(best, best), unit)
+    )  # what is infinite is not a number
+    likely = (
+        reduce(op.add, [op.exp(op.subtract(logits[k], best)) for k in tumor]) if tumor else None
+    )
     return op.clamp(winner, 0, 255), total, likely
 
 
 def _of_channels(logits: openvino.Output, tumor: Sequence[int]) -> _Decided:
-    """Decide by logits ``[1, c, h, w]`` as convolutions write them, the channels of a pixel side by side.
+    """Decide by logits ``[1, c, h, w]`` as convolutions write them, the channels of a pixel side by
+    side.
 
     What asks for them apart, as to split or sort them does, has them moved one number at a time.
     """
     classes, channel = logits.shape[1], np.array([1])
     best = op.reduce_max(logits, channel, keep_dims=True)
     numbers = np.arange(classes, dtype=np.float32).reshape(1, -1, 1, 1)
-    winner = op.reduce_min(op.select(op.equal(logits, best), numbers, np.float32(255)), channel, keep_dims=True)
+    winner = op.reduce_min(
+        op.select(op.equal(logits, best), numbers, np.float32(255)), channel, keep_dims=True
+    )
     shares = op.exp(op.subtract(logits, best))
     sums = [np.ones(classes), np.isin(np.arange(classes), tumor)][: 2 if tumor else 1]
     weights = np.array(sums, np.float32)[:, :, None, None]
@@ -325,7 +364,12 @@ def _name(key: str, ending: Ending) -> str:
 
 def _cpu() -> str:
     """What OpenVINO says of this kind of CPU."""
-    return str([_core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")])
+    return str(
+        [
+            _core().get_property("CPU", name)
+            for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
+        ]
+    )
 
 
 def _how(threads: int) -> dict[str, Any]:

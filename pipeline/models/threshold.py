@@ -1,4 +1,6 @@
-"""A model without a network: classes by how dark a pixel is. Exact and quick, for tests and benchmarks only."""
+"""A model without a network: classes by how dark a pixel is. Exact and quick, for tests and
+benchmarks only.
+"""
 
 import math
 from collections.abc import Mapping
@@ -9,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.errors import ModelError
-from pipeline.models.card import ModelCard, UInt8
-from pipeline.models.load import (
+from noctile.pipeline.errors import ModelError
+from noctile.pipeline.models.card import ModelCard, UInt8
+from noctile.pipeline.models.load import (
     CONFIG,
     THRESHOLD,
     card_of,
@@ -25,7 +27,8 @@ from pipeline.models.load import (
 Float32 = npt.NDArray[np.float32]
 
 OD_STEP = 1e-3
-"""Optical density is counted in steps of this size, so that every sum is a whole number and exact."""
+"""Optical density is counted in steps of this size, so that every sum is a whole number and exact.
+"""
 
 
 class ThresholdConfig(BaseModel):
@@ -33,8 +36,10 @@ class ThresholdConfig(BaseModel):
 
     Attributes:
         kind: tells it from a network's.
-        thresholds_od: optical density between one class and the next darker one, ascending; one fewer than classes.
-        softness_od: over how much optical density one class fades into the next (scale of a logistic curve).
+        thresholds_od: optical density between one class and the next darker one, ascending; one
+            fewer than classes.
+        softness_od: over how much optical density one class fades into the next (scale of a
+            logistic curve).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,10 +56,12 @@ class ThresholdConfig(BaseModel):
 
 
 class ThresholdPredictor:
-    """Class ``k`` is what lies between thresholds ``k - 1`` and ``k``: the first class is the lightest.
+    """Class ``k`` is what lies between thresholds ``k - 1`` and ``k``: the first class is the
+    lightest.
 
-    A pixel's probabilities come from a table by that pixel alone: the same bits in any tile, batch and process.
-    Optical density is ``log10(256 / (value + 1))``, averaged over R, G and B. (Ruifrok & Johnston 2001, with + 1 for 0)
+    A pixel's probabilities come from a table by that pixel alone: the same bits in any tile, batch
+    and process. Optical density is ``log10(256 / (value + 1))``, averaged over R, G and B. (Ruifrok
+    & Johnston 2001, with + 1 for 0)
 
     Args:
         card: of the model.
@@ -93,7 +100,11 @@ class ThresholdPredictor:
             ValueError: if the tiles are not what the card says.
         """
         check_tiles(tiles, self._card)
-        darkness = self._od_steps[tiles[..., 0]] + self._od_steps[tiles[..., 1]] + self._od_steps[tiles[..., 2]]
+        darkness = (
+            self._od_steps[tiles[..., 0]]
+            + self._od_steps[tiles[..., 1]]
+            + self._od_steps[tiles[..., 2]]
+        )
         return np.stack([row.take(darkness) for row in self._table], axis=1)
 
 
@@ -103,7 +114,9 @@ def load_threshold(folder: Path, card: ModelCard) -> ThresholdPredictor:
     Raises:
         ModelError: if the config cannot be used, or does not fit the card.
     """
-    return ThresholdPredictor(card, validated(ThresholdConfig, read_config(folder), folder / CONFIG))
+    return ThresholdPredictor(
+        card, validated(ThresholdConfig, read_config(folder), folder / CONFIG)
+    )
 
 
 def save_threshold(folder: Path, config: ThresholdConfig, fields: Mapping[str, Any]) -> ModelCard:
@@ -124,9 +137,13 @@ def save_threshold(folder: Path, config: ThresholdConfig, fields: Mapping[str, A
 
 
 def _probabilities(od: npt.NDArray[np.float64], config: ThresholdConfig) -> Float32:
-    """Probability of each class at each optical density, float32 ``[classes, len(od)]``; columns sum to 1."""
+    """Probability of each class at each optical density, float32 ``[classes, len(od)]``; columns
+    sum to 1.
+    """
     thresholds = np.asarray(config.thresholds_od)[:, None]
-    darker = 0.5 * (1 + np.tanh((od - thresholds) / (2 * config.softness_od)))  # the logistic curve, without overflow
+    darker = 0.5 * (
+        1 + np.tanh((od - thresholds) / (2 * config.softness_od))
+    )  # the logistic curve, without overflow
     edges = np.vstack([np.ones_like(od), darker, np.zeros_like(od)])
     table: Float32 = (edges[:-1] - edges[1:]).astype(np.float32)
     return table

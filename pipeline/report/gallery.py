@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.models.card import ClassInfo, UInt8
-from pipeline.truth.region import LabelledPixels
-from pipeline.truth.scheme import IGNORED
+from noctile.pipeline.models.card import ClassInfo, UInt8
+from noctile.pipeline.truth.region import LabelledPixels
+from noctile.pipeline.truth.scheme import IGNORED
 
 MOST: Final = 10
 """How many regions are shown."""
@@ -43,24 +43,35 @@ class Sample:
 
 
 def sample(title: str, note: str, pixels: LabelledPixels, predicted: UInt8) -> Sample:
-    """A region shrunk to the gallery's size: pixels averaged, classes taken from the middle of what they cover."""
+    """A region shrunk to the gallery's size: pixels averaged, classes taken from the middle of what
+    they cover.
+    """
     height, width = pixels.targets.shape
     scale = _SIDE / max(height, width)
     rows, cols = max(1, round(height * scale)), max(1, round(width * scale))
     rgb = Image.fromarray(pixels.rgb).resize((cols, rows), Image.Resampling.BOX)
-    y, x = (((np.arange(n) + 0.5) * length / n).astype(int) for n, length in ((rows, height), (cols, width)))
-    return Sample(title, note, np.asarray(rgb), pixels.targets[np.ix_(y, x)], predicted[np.ix_(y, x)])
+    y, x = (
+        ((np.arange(n) + 0.5) * length / n).astype(int)
+        for n, length in ((rows, height), (cols, width))
+    )
+    return Sample(
+        title, note, np.asarray(rgb), pixels.targets[np.ix_(y, x)], predicted[np.ix_(y, x)]
+    )
 
 
 def draw_gallery(samples: Sequence[Sample], classes: Sequence[ClassInfo]) -> bytes:
-    """Two regions a row: image, truth, prediction; below them the colours of the classes that can be seen.
+    """Two regions a row: image, truth, prediction; below them the colours of the classes that can
+    be seen.
 
     Returns:
         A PNG.
     """
     columns = min(2, len(samples))
     width = columns * (3 * _SIDE + 4 * _GAP) + (columns - 1) * _GAP
-    heights = [max(s.rgb.shape[0] for s in samples[k : k + 2]) + 2 * _LINE + _GAP for k in range(0, len(samples), 2)]
+    heights = [
+        max(s.rgb.shape[0] for s in samples[k : k + 2]) + 2 * _LINE + _GAP
+        for k in range(0, len(samples), 2)
+    ]
     entries = _legend(samples, classes)
     per_row = max(1, width // 200)
     bottom = sum(heights) + _GAP
@@ -79,7 +90,9 @@ def draw_gallery(samples: Sequence[Sample], classes: Sequence[ClassInfo]) -> byt
     return file.getvalue()
 
 
-def _draw_sample(page: Image.Image, draw: ImageDraw.ImageDraw, one: Sample, palette: UInt8, x: int, y: int) -> None:
+def _draw_sample(
+    page: Image.Image, draw: ImageDraw.ImageDraw, one: Sample, palette: UInt8, x: int, y: int
+) -> None:
     """Name and note above, the three pictures with their names below."""
     note_px = round(_font().getlength(one.note))
     draw.text((x, y), _fit(one.title, 3 * _SIDE - note_px), _INK, _font())
@@ -88,7 +101,9 @@ def _draw_sample(page: Image.Image, draw: ImageDraw.ImageDraw, one: Sample, pale
     for k, (name, pixels) in enumerate(pictures.items()):
         left, top = x + k * (_SIDE + _GAP), y + _LINE
         page.paste(Image.fromarray(pixels), (left, top))
-        draw.rectangle((left - 1, top - 1, left + pixels.shape[1], top + pixels.shape[0]), outline=_UNKNOWN)
+        draw.rectangle(
+            (left - 1, top - 1, left + pixels.shape[1], top + pixels.shape[0]), outline=_UNKNOWN
+        )
         draw.text((left, top + pixels.shape[0] + 2), name, _SOFT, _font())
 
 
@@ -99,9 +114,16 @@ def _palette(classes: Sequence[ClassInfo]) -> UInt8:
     return palette
 
 
-def _legend(samples: Sequence[Sample], classes: Sequence[ClassInfo]) -> list[tuple[str, tuple[int, int, int]]]:
+def _legend(
+    samples: Sequence[Sample], classes: Sequence[ClassInfo]
+) -> list[tuple[str, tuple[int, int, int]]]:
     """Names and colours of what can be seen."""
-    seen = {int(value) for one in samples for values in (one.truth, one.predicted) for value in np.unique(values)}
+    seen = {
+        int(value)
+        for one in samples
+        for values in (one.truth, one.predicted)
+        for value in np.unique(values)
+    }
     entries = [(info.name, info.color) for k, info in enumerate(classes) if k in seen]
     return [*entries, (_NOT_SCORED, _UNKNOWN)] if IGNORED in seen else entries
 
@@ -111,7 +133,9 @@ def _fit(text: str, width_px: int) -> str:
     if _font().getlength(text) <= width_px:
         return text
     font = _font()
-    start = bisect_left(range(1, len(text)), True, key=lambda k: font.getlength("..." + text[k:]) <= width_px)
+    start = bisect_left(
+        range(1, len(text)), True, key=lambda k: font.getlength("..." + text[k:]) <= width_px
+    )
     return "..." + text[1 + start :]
 
 

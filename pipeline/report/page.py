@@ -9,10 +9,20 @@ from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from pipeline.models.card import ModelCard
-from pipeline.report.published import PUBLISHED, STUDY
-from pipeline.score import BLOCK_PX, LEVEL, METRICS, N_BINS, RESAMPLES, Estimate, Measured, Measurement, coarser
-from pipeline.truth.scheme import BUILT_IN, ClassScheme
+from noctile.pipeline.metrics import (
+    BLOCK_PX,
+    LEVEL,
+    METRICS,
+    N_BINS,
+    RESAMPLES,
+    Estimate,
+    Measured,
+    Measurement,
+    coarser,
+)
+from noctile.pipeline.models.card import ModelCard
+from noctile.pipeline.report.published import PUBLISHED, STUDY
+from noctile.pipeline.truth.scheme import BUILT_IN, ClassScheme
 
 _FEW_UNITS: Final = 20
 """Below so many units a percentile bootstrap is known to give intervals that are too narrow."""
@@ -37,7 +47,9 @@ class Subject:
     notes: Sequence[str]
 
 
-def evaluation_page(subject: Subject, measurement: Measurement, pictures: Mapping[str, bytes]) -> str:
+def evaluation_page(
+    subject: Subject, measurement: Measurement, pictures: Mapping[str, bytes]
+) -> str:
     """The page as HTML; it needs no other file and no network.
 
     Args:
@@ -82,7 +94,9 @@ def interval_words(measurement: Measurement, mpp: float) -> str:
 
 
 def _comparison(scheme: ClassScheme, measurement: Measurement) -> dict[str, Estimate] | None:
-    """Our Dice of those of the published classes that this scheme can be turned into; None for classes of one's own."""
+    """Our Dice of those of the published classes that this scheme can be turned into; None for
+    classes of one's own.
+    """
     built_in = BUILT_IN.get(scheme.name)
     if built_in is None or built_in.sources != scheme.sources:
         return None
@@ -92,7 +106,9 @@ def _comparison(scheme: ClassScheme, measurement: Measurement) -> dict[str, Esti
         return {"tumor": tumor.of_class("f1", 0)} if tumor else {}
     merged: Measured = measurement.merged(groups)
     dice = {info.name: merged.of_class("f1", k) for k, info in enumerate(five.classes)}
-    whole = {k for k, value in enumerate(dice.values()) if math.isfinite(value.value)} == set(range(len(five.classes)))
+    whole = {k for k, value in enumerate(dice.values()) if math.isfinite(value.value)} == set(
+        range(len(five.classes))
+    )
     return dice | ({"all": merged.mean("f1")} if whole else {})
 
 

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.models.card import ClassInfo
-from pipeline.score import Calibration
+from noctile.pipeline.metrics import Calibration
+from noctile.pipeline.models.card import ClassInfo
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -28,10 +28,12 @@ _MANY = 8
 
 
 def plot_curves(history: Sequence[Mapping[str, float]]) -> bytes:
-    """The learning curves of a training: losses on the left, validation Dice on the right, the best epoch marked.
+    """The learning curves of a training: losses on the left, validation Dice on the right, the best
+    epoch marked.
 
     Args:
-        history: a row an epoch: epoch, train_loss, val_loss, val_dice_mean, val_dice_<class>; NaN where there is none.
+        history: a row an epoch: epoch, train_loss, val_loss, val_dice_mean, val_dice_<class>; NaN
+            where there is none.
 
     Returns:
         A PNG.
@@ -42,25 +44,43 @@ def plot_curves(history: Sequence[Mapping[str, float]]) -> bytes:
     for axes, title in ((losses, "Loss"), (dice, "Validation Dice")):
         axes.set(title=title, xlabel="epoch", xlim=(min(epochs) - 0.5, max(epochs) + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    losses.plot(epochs, _column(history, "train_loss"), marker=marker, color=_SOFT, lw=1.8, label="training")
+    losses.plot(
+        epochs, _column(history, "train_loss"), marker=marker, color=_SOFT, lw=1.8, label="training"
+    )
     dice.set_ylim(0, 1)
     mean = _column(history, f"{_DICE}mean")
     if np.isfinite(mean).any():
         best = epochs[int(np.nanargmax(mean))]
-        losses.plot(epochs, _column(history, "val_loss"), marker=marker, color=_ACCENT, lw=1.8, label="validation")
+        losses.plot(
+            epochs,
+            _column(history, "val_loss"),
+            marker=marker,
+            color=_ACCENT,
+            lw=1.8,
+            label="validation",
+        )
         _plot_dice(dice, history, marker)
         for axes in (losses, dice):
             axes.axvline(best, color=_INK, lw=1, ls="--", label=f"best epoch ({best:g})")
         columns, size = (1, 8) if len(history[0]) < _MANY + 7 else (2, 7)
-        dice.legend(frameon=False, fontsize=size, ncols=columns, loc="upper left", bbox_to_anchor=(1.01, 1.02))
+        dice.legend(
+            frameon=False,
+            fontsize=size,
+            ncols=columns,
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1.02),
+        )
     else:
-        dice.text(0.5, 0.5, "no validation regions", transform=dice.transAxes, ha="center", color=_SOFT)
+        dice.text(
+            0.5, 0.5, "no validation regions", transform=dice.transAxes, ha="center", color=_SOFT
+        )
     losses.legend(frameon=False, fontsize=8)
     return _png(figure)
 
 
 def plot_confusion(confusion: Int64, classes: Sequence[ClassInfo]) -> bytes:
-    """A confusion matrix with rows as shares of the truth; a class that is not in the truth has an empty row.
+    """A confusion matrix with rows as shares of the truth; a class that is not in the truth has an
+    empty row.
 
     Args:
         confusion: int64 ``[n, n]`` pixels, rows truth, columns prediction.
@@ -78,7 +98,11 @@ def plot_confusion(confusion: Int64, classes: Sequence[ClassInfo]) -> bytes:
     axes.set_facecolor("#f0f0f0")
     names = [info.name for info in classes]
     axes.set_xticks(
-        range(n), names, rotation=45 if n < _MANY else 90, ha="right" if n < _MANY else "center", fontsize=8
+        range(n),
+        names,
+        rotation=45 if n < _MANY else 90,
+        ha="right" if n < _MANY else "center",
+        fontsize=8,
     )
     axes.set_yticks(range(n), names, fontsize=8)
     axes.set(xlabel="predicted", ylabel="truth")
@@ -92,7 +116,9 @@ def plot_confusion(confusion: Int64, classes: Sequence[ClassInfo]) -> bytes:
         text = f"{100 * share:.1f}" if n < _MANY else f"{100 * share:.0f}"
         color = "white" if share > 0.6 else _INK
         axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
-    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.03, format=lambda share, _: f"{100 * share:.0f} %")
+    bar = figure.colorbar(
+        image, ax=axes, fraction=0.04, pad=0.03, format=lambda share, _: f"{100 * share:.0f} %"
+    )
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
     axes.set_title("Share of the truth (%)")
@@ -100,7 +126,8 @@ def plot_confusion(confusion: Int64, classes: Sequence[ClassInfo]) -> bytes:
 
 
 def plot_reliability(calibration: Calibration) -> bytes:
-    """How often the model is right against how sure it is, above how many pixels it is that sure of.
+    """How often the model is right against how sure it is, above how many pixels it is that sure
+    of.
 
     Returns:
         A PNG.
@@ -108,12 +135,27 @@ def plot_reliability(calibration: Calibration) -> bytes:
     n = len(calibration.pixels)
     centres = (np.arange(n) + 0.5) / n
     figure, (upper, lower) = _figure(5, 5.4, 2, rows=2, heights=(3, 1))
-    upper.bar(centres, np.nan_to_num(calibration.accuracy), 0.92 / n, color="#7ba7cc", label="share that is right")
+    upper.bar(
+        centres,
+        np.nan_to_num(calibration.accuracy),
+        0.92 / n,
+        color="#7ba7cc",
+        label="share that is right",
+    )
     upper.plot(
-        calibration.confidence, calibration.accuracy, "o", color=_INK, ms=3.5, label="at the bin's mean confidence"
+        calibration.confidence,
+        calibration.accuracy,
+        "o",
+        color=_INK,
+        ms=3.5,
+        label="at the bin's mean confidence",
     )
     upper.plot([0, 1], [0, 1], "--", color=_ACCENT, lw=1.2, label="perfect calibration")
-    upper.set(title=f"Expected calibration error {100 * calibration.ece:.1f} %", ylabel="accuracy", ylim=(0, 1))
+    upper.set(
+        title=f"Expected calibration error {100 * calibration.ece:.1f} %",
+        ylabel="accuracy",
+        ylim=(0, 1),
+    )
     upper.legend(frameon=False, fontsize=8, loc="upper left")
     lower.bar(centres, calibration.pixels / max(1, calibration.pixels.sum()), 0.92 / n, color=_SOFT)
     lower.set(xlabel="confidence", ylabel="share of pixels")
@@ -123,7 +165,11 @@ def plot_reliability(calibration: Calibration) -> bytes:
 
 
 def _figure(
-    width_in: float, height_in: float, panels: int, rows: int = 1, heights: Sequence[float] | None = None
+    width_in: float,
+    height_in: float,
+    panels: int,
+    rows: int = 1,
+    heights: Sequence[float] | None = None,
 ) -> tuple[Figure, Sequence[Axes]]:
     figure = Figure(
         figsize=(width_in, height_in),
@@ -152,9 +198,16 @@ def _plot_dice(axes: Axes, history: Sequence[Mapping[str, float]], marker: str) 
     colors = mpl.colormaps["tab20"](np.arange(20))
     width = 1.4 if len(classes) < _MANY else 0.8
     for k, name in enumerate(classes):
-        line = {"color": colors[k % 20], "ls": "-" if k < 20 else ":", "lw": width, "marker": marker}
+        line = {
+            "color": colors[k % 20],
+            "ls": "-" if k < 20 else ":",
+            "lw": width,
+            "marker": marker,
+        }
         axes.plot(epochs, _column(history, name), label=name.removeprefix(_DICE), **line)
-    axes.plot(epochs, _column(history, f"{_DICE}mean"), marker=marker, color=_INK, lw=2.4, label="mean")
+    axes.plot(
+        epochs, _column(history, f"{_DICE}mean"), marker=marker, color=_INK, lw=2.4, label="mean"
+    )
 
 
 def _png(figure: Figure) -> bytes:

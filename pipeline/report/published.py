@@ -1,4 +1,6 @@
-"""What others have published on this data set, each with its split and definition, to stand beside what is measured."""
+"""What others have published on this data set, each with its split and definition, to stand beside
+what is measured.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,4 +71,5 @@ STUDY: Final = Study(
     recall=0.918,
     stated_f1=0.9205,
 )
-"""U-Net with ResNet34, accuracy of pixels, P and R of tumor. Its stated F1 is not the harmonic mean of its P and R."""
+"""U-Net with ResNet34, accuracy of pixels, P and R of tumor. Its stated F1 is not the harmonic mean
+of its P and R."""

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.geometry import Box, Frame
+from noctile.pipeline.geometry import Box, Frame
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -23,14 +23,18 @@ class SlideInfo:
         slide_id: name that is unique in a run and safe as a folder name.
         path: the file as it was given.
         fingerprint: short hash of the file's size and sampled content; changes when the slide does.
-        frame: level 0, cut to the slide's bounds where the file has any: extent (px) and pixel size (um).
+        frame: level 0, cut to the slide's bounds where the file has any: extent (px) and pixel size
+            (um).
         levels: the frames of all levels, finest first; ``levels[0] == frame``.
         vendor: scanner or format family as the reader names it.
         reader: which reader serves this file.
         mpp_source: where the pixel size comes from.
-        compression: codec of level 0 ("jpeg", "jpeg2000", ...), "unknown" where the reader does not say.
-        objective_power: the scanner's nominal magnification, for the record only; never used as geometry.
-        bounds: the part of the file's own level 0 that ``frame`` covers (px); its y, x are the offset of ``frame``.
+        compression: codec of level 0 ("jpeg", "jpeg2000", ...), "unknown" where the reader does not
+            say.
+        objective_power: the scanner's nominal magnification, for the record only; never used as
+            geometry.
+        bounds: the part of the file's own level 0 that ``frame`` covers (px); its y, x are the
+            offset of ``frame``.
     """
 
     slide_id: str
@@ -47,7 +51,9 @@ class SlideInfo:
 
 
 class SlideReader(Protocol):
-    """Pixels of one open slide. Safe to call from several threads; never pickled, opened where it is used."""
+    """Pixels of one open slide. Safe to call from several threads; never pickled, opened where it
+    is used.
+    """
 
     @property
     def info(self) -> SlideInfo:
@@ -62,11 +68,12 @@ class SlideReader(Protocol):
     def read(self, box: Box, mpp: float) -> UInt8:
         """The pixels of ``box``, given in pixels of ``info.frame.at(mpp)``.
 
-        Taken from the nearest finer level and area-averaged (coarser than every pixel read, never subsampled). The
-        value of a pixel does not depend on the box that it is read with.
+        Taken from the nearest finer level and area-averaged (coarser than every pixel read, never
+        subsampled). The value of a pixel does not depend on the box that it is read with.
 
         Returns:
-            uint8 ``[box.height, box.width, 3]``, RGB; white outside the slide and where the file is transparent.
+            uint8 ``[box.height, box.width, 3]``, RGB; white outside the slide and where the file is
+            transparent.
 
         Raises:
             SlideReadError: if the file's pixels cannot be decoded.

@@ -45,10 +45,16 @@ def read_header(path: Path) -> DicomHeader | None:
 
     tags = ["SeriesInstanceUID", "TotalPixelMatrixRows", "TotalPixelMatrixColumns"]
     try:
-        if pydicom.filereader.read_file_meta_info(path).TransferSyntaxUID == pydicom.uid.DeflatedExplicitVRLittleEndian:
+        if (
+            pydicom.filereader.read_file_meta_info(path).TransferSyntaxUID
+            == pydicom.uid.DeflatedExplicitVRLittleEndian
+        ):
             return None  # pydicom would unpack all of it, whatever that comes to; no slide library reads such files
         found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
-        rows, columns = found.get("TotalPixelMatrixRows") or 0, found.get("TotalPixelMatrixColumns") or 0
+        rows, columns = (
+            found.get("TotalPixelMatrixRows") or 0,
+            found.get("TotalPixelMatrixColumns") or 0,
+        )
         series = found.get("SeriesInstanceUID")
         return DicomHeader(str(series), int(rows) * int(columns)) if series else None
     except (pydicom.errors.InvalidDicomError, *_HEADER_ERRORS):
@@ -56,7 +62,8 @@ def read_header(path: Path) -> DicomHeader | None:
 
 
 def series_files(path: Path) -> list[Path]:
-    """The files of the same series in the same folder, sorted, the file itself among them; [] if it is not DICOM.
+    """The files of the same series in the same folder, sorted, the file itself among them; [] if it
+    is not DICOM.
 
     Raises:
         OSError: if a file cannot be read.

@@ -1,9 +1,11 @@
-"""A short hash that changes when a slide does, from a sample of its bytes: archives are too large to read twice."""
+"""A short hash that changes when a slide does, from a sample of its bytes: archives are too large
+to read twice.
+"""
 
 import hashlib
 from pathlib import Path
 
-from pipeline.slides.dicom import series_files
+from noctile.pipeline.slides.dicom import series_files
 
 _END_BYTES = 64 * 1024
 _SAMPLE_BYTES = 4 * 1024
@@ -13,8 +15,9 @@ _SAMPLES = 16
 def fingerprint(path: Path) -> str:
     """16 hexadecimal digits over size and sampled content of all files that make up a slide.
 
-    Sampled are the first and last 64 KiB and 16 evenly spaced pieces of 4 KiB of each file: the headers, directories
-    and enough of the pixels to tell a file that was scanned or converted again. One changed tile may go unseen.
+    Sampled are the first and last 64 KiB and 16 evenly spaced pieces of 4 KiB of each file: the
+    headers, directories and enough of the pixels to tell a file that was scanned or converted
+    again. One changed tile may go unseen.
 
     Raises:
         OSError: if a file cannot be read.
@@ -28,9 +31,11 @@ def fingerprint(path: Path) -> str:
 
 
 def modified(path: Path) -> str:
-    """16 hexadecimal digits over the times at which all files that make up a slide were last written.
+    """16 hexadecimal digits over the times at which all files that make up a slide were last
+    written.
 
-    What a sample of their bytes does not show, this does: a file that was damaged and has been copied again.
+    What a sample of their bytes does not show, this does: a file that was damaged and has been
+    copied again.
 
     Raises:
         OSError: if a file cannot be looked at.

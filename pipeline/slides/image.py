@@ -1,7 +1,9 @@
-"""Plain PNG and JPEG images as slides of one level: regions and tiles that somebody cut out of slides.
+"""Plain PNG and JPEG images as slides of one level: regions and tiles that somebody cut out of
+slides.
 
-Plain TIFF needs nothing of this: tiffslide reads it. The density tags of PNG and JPEG (72 or 96 dpi) say how large an
-image is on paper; how large a pixel was on the glass comes from the call, the manifest or the file's name.
+Plain TIFF needs nothing of this: tiffslide reads it. The density tags of PNG and JPEG (72 or 96
+dpi) say how large an image is on paper; how large a pixel was on the glass comes from the call, the
+manifest or the file's name.
 """
 
 import io
@@ -17,23 +19,24 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from pipeline.errors import SlideOpenError, SlideReadError
-from pipeline.geometry import Box, Extent
-from pipeline.slides.base import UInt8
-from pipeline.slides.pyramid import Facts, on_white
+from noctile.pipeline.errors import SlideOpenError, SlideReadError
+from noctile.pipeline.geometry import Box, Extent
+from noctile.pipeline.slides.base import UInt8
+from noctile.pipeline.slides.pyramid import Facts, on_white
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """What names a plain image where nobody looks inside."""
 
 MAX_PIXELS = 500_000_000
-"""Largest image that is decoded (px): 2 GB in memory. The largest BCSS region has 126 million. (its roiBounds.csv)"""
+"""Largest image that is decoded (px): 2 GB in memory. The largest BCSS region has 126 million. (its
+roiBounds.csv)"""
 
 _OPENERS: dict[bytes, tuple[str, type[ImageFile.ImageFile]]] = {
     b"\x89PNG\r\n\x1a\n": ("png", PngImageFile),
     b"\xff\xd8\xff": ("jpeg", JpegImageFile),
 }
-"""First bytes, name and opener of each format. The openers themselves know no size limit but ours, whereas Pillow's
-own (`Image.open`) is one number for the whole process."""
+"""First bytes, name and opener of each format. The openers themselves know no size limit but ours,
+whereas Pillow's own (`Image.open`) is one number for the whole process."""
 
 _STREAMS: dict[bytes, type[ImageFile.ImageFile]] = {
     **{magic: opener for magic, (_, opener) in _OPENERS.items()},
@@ -46,9 +49,19 @@ _STREAMS: dict[bytes, type[ImageFile.ImageFile]] = {
 _CODECS = {"png": "deflate", "jpeg": "jpeg"}
 
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
-"""Pillow's modes of at most 8 bits that show as grey or RGB; the rest is 16-bit grey (I;16), CMYK and the like."""
+"""Pillow's modes of at most 8 bits that show as grey or RGB; the rest is 16-bit grey (I;16), CMYK
+and the like."""
 
-_ERRORS = (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, struct.error, zlib.error)
+_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
 """What Pillow raises on files that are damaged or cut short; a broken PNG is a SyntaxError."""
 
 _NAMED_MPP = re.compile(r"_MPP-(\d+(?:\.\d+)?)(?![\d.]*\d)", re.IGNORECASE)
@@ -64,7 +77,9 @@ def is_image(path: Path) -> bool:
 
 
 def claimed_pixels(stream: bytes) -> int:
-    """How many pixels (px) an encoded image says that it has; 0 where that cannot be told. Nothing is decoded."""
+    """How many pixels (px) an encoded image says that it has; 0 where that cannot be told. Nothing
+    is decoded.
+    """
     opener = next((opener for magic, opener in _STREAMS.items() if stream.startswith(magic)), None)
     if opener is None:
         return 0
@@ -76,7 +91,8 @@ def claimed_pixels(stream: bytes) -> int:
 
 
 def mpp_from_name(name: str) -> float | None:
-    """The pixel size (um) in a name such as ``TCGA-A2-A0CM-DX1_xmin18562_ymin56852_MPP-0.2500.png``, or None.
+    """The pixel size (um) in a name such as
+    ``TCGA-A2-A0CM-DX1_xmin18562_ymin56852_MPP-0.2500.png``, or None.
 
     So BCSS names its regions. (Amgad et al. 2019, github.com/PathologyDataScience/BCSS)
     """
@@ -87,16 +103,17 @@ def mpp_from_name(name: str) -> float | None:
 class ImageSource:
     """A `PixelSource` over a PNG or JPEG file, which is decoded once, at the first read.
 
-    Palettes and greys show as RGB, transparent pixels as white, 16-bit colours by their upper 8 bits. Pixels stand as
-    they are stored: an EXIF tag that asks viewers to turn a photograph is not followed, because masks and annotations
-    of an image count its stored rows and columns.
+    Palettes and greys show as RGB, transparent pixels as white, 16-bit colours by their upper 8
+    bits. Pixels stand as they are stored: an EXIF tag that asks viewers to turn a photograph is not
+    followed, because masks and annotations of an image count its stored rows and columns.
 
     Args:
         path: the file.
         slide_id: for messages.
 
     Raises:
-        SlideOpenError: if it is no PNG or JPEG of at most `MAX_PIXELS` that shows as 8-bit grey or RGB.
+        SlideOpenError: if it is no PNG or JPEG of at most `MAX_PIXELS` that shows as 8-bit grey or
+            RGB.
         OSError: if it cannot be read.
     """
 
@@ -132,7 +149,9 @@ class ImageSource:
 def _facts(path: Path, slide_id: str) -> Facts:
     found = _opener(path)
     if found is None:
-        raise SlideOpenError(f"slide {slide_id}: {path} is neither PNG nor JPEG; save it as one of them")
+        raise SlideOpenError(
+            f"slide {slide_id}: {path} is neither PNG nor JPEG; save it as one of them"
+        )
     format_name, opener = found
     try:
         with opener(path) as image:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Never
 
-from pipeline.errors import UsageError
-from pipeline.texts import read_text
+from noctile.pipeline.errors import UsageError
+from noctile.pipeline.untrusted import read_text
 
 _ALIASES = {
     "slide_id": ("slide_id", "sample_id", "slide"),
@@ -22,7 +22,8 @@ _ALIASES = {
     "mpp_x": ("mpp_x",),
     "group": ("group",),
 }
-"""Column names in use, best first. (hs2p, TRIDENT, AtlasPatch, CLAM, Slideflow, CellViT-Inference)"""
+"""Column names in use, best first. (hs2p, TRIDENT, AtlasPatch, CLAM, Slideflow, CellViT-Inference)
+"""
 
 _DELIMITERS = ",;\t"
 
@@ -31,7 +32,8 @@ MAX_ID_BYTES = 128
 
 
 MAX_BYTES, MAX_COLUMNS = 256 * 2**20, 1_000
-"""Largest manifest: a million slides of 256 characters; and its columns, each of which is one of the cohort's table."""
+"""Largest manifest: a million slides of 256 characters; and its columns, each of which is one of
+the cohort's table."""
 
 _RESERVED = {
     "CON",
@@ -40,7 +42,8 @@ _RESERVED = {
     "NUL",
     *(f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789\u00b9\u00b2\u00b3"),
 }
-"""Devices on Windows, whatever follows behind a dot. (learn.microsoft.com, Naming Files, Paths, and Namespaces)"""
+"""Devices on Windows, whatever follows behind a dot. (learn.microsoft.com, Naming Files, Paths, and
+Namespaces)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +88,17 @@ def read_manifest(file: Path) -> list[ManifestRow]:
     Each row has a slide_id or a path. Paths are relative to the manifest's folder.
 
     Raises:
-        UsageError: if the file cannot be read, a row cannot be used or two rows name the same slide_id.
+        UsageError: if the file cannot be read, a row cannot be used or two rows name the same
+            slide_id.
     """
     try:
         text = read_text(file, MAX_BYTES, "utf-8-sig")
     except OSError as error:
         raise UsageError(f"manifest {file} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"manifest {file} is not UTF-8 text ({error}); save it as 'CSV UTF-8'") from error
+        raise UsageError(
+            f"manifest {file} is not UTF-8 text ({error}); save it as 'CSV UTF-8'"
+        ) from error
     header = next(iter(text.splitlines()), "")
     delimiter = max(_DELIMITERS, key=header.count)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -117,7 +123,11 @@ def why_unsafe(slide_id: str) -> str | None:
         return f"it is longer than {MAX_ID_BYTES} bytes"
     if slide_id.endswith(".") or slide_id.partition(".")[0].rstrip().upper() in _RESERVED:
         return "Windows does not take it: it ends with a dot, or is a device there"
-    return None if slide_id.strip() == slide_id != "" else "it is empty, or begins or ends with a space"
+    return (
+        None
+        if slide_id.strip() == slide_id != ""
+        else "it is empty, or begins or ends with a space"
+    )
 
 
 def why_unspeakable(path: str) -> str | None:
@@ -129,7 +139,9 @@ def why_unspeakable(path: str) -> str | None:
 
 
 def one_name(slide_id: str) -> str:
-    """What is the same for names that some file system takes for one: upper and lower case, composed or not."""
+    """What is the same for names that some file system takes for one: upper and lower case,
+    composed or not.
+    """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", slide_id).casefold())
 
 
@@ -140,7 +152,10 @@ def _rows(file: Path, table: list[list[str]]) -> Iterator[ManifestRow]:
             continue
         where = f"manifest {file}, row {number}"
         if len(cells) > len(columns):
-            _refuse(where, f"{len(cells)} cells, but {len(columns)} columns; quote cells that hold the delimiter")
+            _refuse(
+                where,
+                f"{len(cells)} cells, but {len(columns)} columns; quote cells that hold the delimiter",
+            )
         pairs = list(zip(columns, cells + [""] * (len(columns) - len(cells)), strict=True))
         known = {column.name: cell for column, cell in pairs if column.name}
         extra = tuple((column.header, cell) for column, cell in pairs if not column.name)
@@ -148,7 +163,9 @@ def _rows(file: Path, table: list[list[str]]) -> Iterator[ManifestRow]:
 
 
 def _trimmed(line: list[str]) -> list[str]:
-    """Cells without surrounding space, and without the empty ones that spreadsheets leave at the end."""
+    """Cells without surrounding space, and without the empty ones that spreadsheets leave at the
+    end.
+    """
     cells = [cell.strip() for cell in line]
     while cells and not cells[-1]:
         cells.pop()
@@ -157,9 +174,13 @@ def _trimmed(line: list[str]) -> list[str]:
 
 def _columns(file: Path, header: list[str]) -> list[_Column]:
     if len(header) > MAX_COLUMNS:
-        raise UsageError(f"manifest {file}: {len(header)} columns, more than {MAX_COLUMNS}; is it a manifest?")
+        raise UsageError(
+            f"manifest {file}: {len(header)} columns, more than {MAX_COLUMNS}; is it a manifest?"
+        )
     if len(set(header)) < len(header) or not all(header):
-        raise UsageError(f"manifest {file}: the header names a column twice, or leaves one unnamed: {header!s:.500}")
+        raise UsageError(
+            f"manifest {file}: the header names a column twice, or leaves one unnamed: {header!s:.500}"
+        )
     folded = [re.sub(r"[\s-]+", "_", name.casefold()) for name in header]
     chosen = {}
     for name, aliases in _ALIASES.items():
@@ -167,11 +188,15 @@ def _columns(file: Path, header: list[str]) -> list[_Column]:
         if present:
             chosen[folded.index(present[0])] = name
     if not {"slide_id", "path"} & set(chosen.values()):
-        raise UsageError(f"manifest {file}: no column slide_id or path in its header {header!s:.500}")
+        raise UsageError(
+            f"manifest {file}: no column slide_id or path in its header {header!s:.500}"
+        )
     return [_Column(chosen.get(column, ""), name) for column, name in enumerate(header)]
 
 
-def _row(file: Path, where: str, known: dict[str, str], extra: tuple[tuple[str, str], ...]) -> ManifestRow:
+def _row(
+    file: Path, where: str, known: dict[str, str], extra: tuple[tuple[str, str], ...]
+) -> ManifestRow:
     slide_id, path = known.get("slide_id") or None, known.get("path") or None
     if "path" in known and not path:
         _refuse(where, "the path is empty")
@@ -213,7 +238,9 @@ def _mpp(where: str, known: dict[str, str]) -> tuple[float, float] | None:
 
 def _positive(where: str, cell: str) -> float:
     try:
-        number = float(cell.replace(",", "."))  # spreadsheets that separate columns by semicolons write 0,25
+        number = float(
+            cell.replace(",", ".")
+        )  # spreadsheets that separate columns by semicolons write 0,25
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
@@ -228,7 +255,8 @@ def _check_unique(file: Path, rows: list[ManifestRow]) -> None:
     for row in rows:
         if row.slide_id and (other := seen.setdefault(one_name(row.slide_id), row)) is not row:
             _refuse(
-                row.where, f"slide_id {row.slide_id!r} was used before ({other.where}); upper and lower case are one"
+                row.where,
+                f"slide_id {row.slide_id!r} was used before ({other.where}); upper and lower case are one",
             )
 
 

@@ -5,26 +5,27 @@ from pathlib import Path
 
 from openslide import OpenSlide
 
-from pipeline.errors import MppImplausibleError, SlideOpenError
-from pipeline.geometry import Extent, Frame
-from pipeline.slides.base import SlideInfo, SlideReader
-from pipeline.slides.directories import MAX_SIDE_PX, check_directories, check_tile_bytes
-from pipeline.slides.fingerprint import fingerprint
-from pipeline.slides.image import ImageSource, is_image, mpp_from_name
-from pipeline.slides.mpp import Statements, resolve_mpp
-from pipeline.slides.openslide import OpenSlideSource
-from pipeline.slides.pyramid import Facts, PixelSource, PyramidReader, level_frames
-from pipeline.slides.tags import NO_RESOLUTION, TiffTags, is_tiff, read_tags
-from pipeline.slides.tiffslide import TiffSlideSource
-from pipeline.slides.tiled import TiledTiffSource
-from pipeline.slides.tilegrid import Unsuited, tile_grids
+from noctile.pipeline.errors import MppImplausibleError, SlideOpenError
+from noctile.pipeline.geometry import Extent, Frame
+from noctile.pipeline.slides.base import SlideInfo, SlideReader
+from noctile.pipeline.slides.fingerprint import fingerprint
+from noctile.pipeline.slides.image import ImageSource, is_image, mpp_from_name
+from noctile.pipeline.slides.openslide import OpenSlideSource
+from noctile.pipeline.slides.pixel_size import Statements, resolve_mpp
+from noctile.pipeline.slides.pyramid import Facts, PixelSource, PyramidReader, level_frames
+from noctile.pipeline.slides.tiff.layout import Unsuited, tile_grids
+from noctile.pipeline.slides.tiff.limits import MAX_SIDE_PX, check_directories, check_tile_bytes
+from noctile.pipeline.slides.tiff.reader import TiledTiffSource
+from noctile.pipeline.slides.tiff.tags import NO_RESOLUTION, TiffTags, is_tiff, read_tags
+from noctile.pipeline.slides.tiffslide import TiffSlideSource
 
 _OPENSLIDE_LACKS = ("jpeg2000", "webp")
-"""Codecs of generic TIFF that tiffslide decodes and OpenSlide, in the build of openslide-bin, does not."""
+"""Codecs of generic TIFF that tiffslide decodes and OpenSlide, in the build of openslide-bin, does
+not."""
 
 MAX_AREA_MM2 = 4_000.0
-"""Largest slide (mm2): the whole glass of a large one, 51 x 76 mm. At 8 um/px, where tissue is looked for in 30 bytes a
-pixel, that is 1.9 GB; a standard glass has half of it."""
+"""Largest slide (mm2): the whole glass of a large one, 51 x 76 mm. At 8 um/px, where tissue is
+looked for in 30 bytes a pixel, that is 1.9 GB; a standard glass has half of it."""
 
 
 def open_slide(
@@ -34,27 +35,31 @@ def open_slide(
     mpp: float | tuple[float, float] | None = None,
     exchanged: bool | None = None,
 ) -> SlideReader:
-    """Open a slide: through OpenSlide if it knows the format, else tiffslide if it is TIFF, Pillow if PNG or JPEG.
+    """Open a slide: through OpenSlide if it knows the format, else tiffslide if it is TIFF, Pillow
+    if PNG or JPEG.
 
-    From TIFF whose tiles can be read without them (`tile_grids` holds the rule) OpenSlide and tiffslide only say what
-    the slide is.
+    From TIFF whose tiles can be read without them (`tile_grids` holds the rule) OpenSlide and
+    tiffslide only say what the slide is.
 
     Args:
         path: the file; for MRXS the .mrxs file, for DICOM any file of the series.
         slide_id: name of the slide; None: the file's stem.
         mpp: size of a level-0 pixel (um), or of its two sides (y, x); overrides what the file says.
-        exchanged: `SlideReader.exchanged`, where an earlier reader of the slide found it; None: pixels are looked at.
+        exchanged: `SlideReader.exchanged`, where an earlier reader of the slide found it; None:
+            pixels are looked at.
 
     Raises:
-        SlideOpenError: if there is no such file, no reader knows it, the reader cannot open it, or what it says of its
-            levels cannot be.
+        SlideOpenError: if there is no such file, no reader knows it, the reader cannot open it, or
+            what it says of its levels cannot be.
         MppMissingError: if nothing says how large a pixel is.
         MppImplausibleError: if what is said cannot be true.
     """
     slide_id = slide_id or path.stem
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
-            raise SlideOpenError(f"slide {slide_id}: {path} is no file but a pipe or a device. Name a file")
+            raise SlideOpenError(
+                f"slide {slide_id}: {path} is no file but a pipe or a device. Name a file"
+            )
         return read_with(_source(path, slide_id), path, slide_id, mpp, exchanged)
     except OSError as error:
         raise SlideOpenError(
@@ -112,7 +117,9 @@ def _library(path: Path, slide_id: str) -> PixelSource:
         OSError: if it cannot be read.
     """
     tiff, vendor = is_tiff(path), OpenSlide.detect_format(path)
-    if vendor and not (vendor == "generic-tiff" and read_tags(path).compression in _OPENSLIDE_LACKS):
+    if vendor and not (
+        vendor == "generic-tiff" and read_tags(path).compression in _OPENSLIDE_LACKS
+    ):
         return OpenSlideSource(path, slide_id)
     if tiff:
         return TiffSlideSource(path, slide_id)
@@ -125,12 +132,20 @@ def _library(path: Path, slide_id: str) -> PixelSource:
     )
 
 
-def _describe(source: PixelSource, path: Path, slide_id: str, mpp: float | tuple[float, float] | None) -> SlideInfo:
+def _describe(
+    source: PixelSource, path: Path, slide_id: str, mpp: float | tuple[float, float] | None
+) -> SlideInfo:
     facts = source.facts
     _check_levels(facts, path, slide_id)
-    tags = read_tags(path) if is_tiff(path) else TiffTags(facts.compression or "unknown", None, NO_RESOLUTION)
+    tags = (
+        read_tags(path)
+        if is_tiff(path)
+        else TiffTags(facts.compression or "unknown", None, NO_RESOLUTION)
+    )
     user = (mpp, mpp) if isinstance(mpp, int | float) else mpp
-    said = Statements(user, facts.mpp, mpp_from_name(path.name), tags.mpp, tags.said, facts.objective_power)
+    said = Statements(
+        user, facts.mpp, mpp_from_name(path.name), tags.mpp, tags.said, facts.objective_power
+    )
     mpp_y, mpp_x, mpp_source = resolve_mpp(slide_id, said)
     scanned = facts.scanned
     frame = Frame(scanned.extent, mpp_y, mpp_x)
@@ -159,11 +174,14 @@ def _check_levels(facts: Facts, path: Path, slide_id: str) -> None:
     """Nothing, if the levels can be those of a slide.
 
     Raises:
-        SlideOpenError: if there is none, one is empty or larger than level 0, or level 0 is absurdly large.
+        SlideOpenError: if there is none, one is empty or larger than level 0, or level 0 is
+            absurdly large.
     """
     native = facts.extents[0] if facts.extents else Extent(0, 0)
     sides = [side for extent in facts.extents for side in (extent.height, extent.width)]
-    grown = any(extent.height > native.height or extent.width > native.width for extent in facts.extents)
+    grown = any(
+        extent.height > native.height or extent.width > native.width for extent in facts.extents
+    )
     if not sides or min(sides) < 1 or max(sides) > MAX_SIDE_PX or grown:
         levels = ", ".join(f"{extent.width} x {extent.height}" for extent in facts.extents[:8])
         raise SlideOpenError(

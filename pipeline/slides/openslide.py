@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from openslide import OpenSlide, OpenSlideError
 
-from pipeline.errors import SlideOpenError
-from pipeline.geometry import Box, Extent
-from pipeline.slides.base import UInt8
-from pipeline.slides.pyramid import Facts, bounds_from, on_white, positive, undecodable
+from noctile.pipeline.errors import SlideOpenError
+from noctile.pipeline.geometry import Box, Extent
+from noctile.pipeline.slides.base import UInt8
+from noctile.pipeline.slides.pyramid import Facts, bounds_from, on_white, positive, undecodable
 
 _CELL_PX = 512
 """Side of the cells that a level with a fractional downsample is read in (px of the level)."""
@@ -28,10 +28,11 @@ _DICOM_CODECS = {
 class OpenSlideSource:
     """A `PixelSource` over an OpenSlide handle, which several threads may use at once.
 
-    OpenSlide takes a place in level-0 pixels, divides by the level's downsample, and interpolates where the result lies
-    between two pixels. With a downsample such as 4.0049 that is nearly everywhere, and what a pixel shows would depend
-    on where the read began (by up to 28 grey levels on a synthetic texture). Such levels are read in cells of a fixed
-    grid: each pixel is the same in every read, at most half a level-0 pixel off its place.
+    OpenSlide takes a place in level-0 pixels, divides by the level's downsample, and interpolates
+    where the result lies between two pixels. With a downsample such as 4.0049 that is nearly
+    everywhere, and what a pixel shows would depend on where the read began (by up to 28 grey levels
+    on a synthetic texture). Such levels are read in cells of a fixed grid: each pixel is the same
+    in every read, at most half a level-0 pixel off its place.
 
     Args:
         path: the file.
@@ -72,14 +73,18 @@ class OpenSlideSource:
     def _read(self, level: int, box: Box) -> UInt8:
         slide, scale = self._slide, self._downsamples[level]
         try:
-            image = slide.read_region((round(box.x * scale), round(box.y * scale)), level, (box.width, box.height))
+            image = slide.read_region(
+                (round(box.x * scale), round(box.y * scale)), level, (box.width, box.height)
+            )
         except OpenSlideError as error:
             self._replace(slide)
             raise undecodable(self._slide_id, level, box, error) from error
         return on_white(image)
 
     def _replace(self, failed: OpenSlide) -> None:
-        """After one error a handle answers every call with that error: the next read gets a fresh one."""
+        """After one error a handle answers every call with that error: the next read gets a fresh
+        one.
+        """
         with self._lock:
             if self._slide is failed:
                 self._slide = self._open()
@@ -112,4 +117,7 @@ def _cells(box: Box, extent: Extent) -> list[Box]:
     """The cells of the level's fixed grid that touch a box, cut to the level."""
     ys = range(box.y // _CELL_PX * _CELL_PX, box.y_stop, _CELL_PX)
     xs = range(box.x // _CELL_PX * _CELL_PX, box.x_stop, _CELL_PX)
-    return [Box(y, x, _CELL_PX, _CELL_PX).intersect(Box.of(extent)) for y, x in itertools.product(ys, xs)]
+    return [
+        Box(y, x, _CELL_PX, _CELL_PX).intersect(Box.of(extent))
+        for y, x in itertools.product(ys, xs)
+    ]

@@ -1,4 +1,6 @@
-"""A reader over any pyramid of levels: which level to take, what to fetch of it, white where there is nothing."""
+"""A reader over any pyramid of levels: which level to take, what to fetch of it, white where there
+is nothing.
+"""
 
 import itertools
 import math
@@ -11,33 +13,37 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from pipeline.errors import SlideReadError
-from pipeline.geometry import Box, Extent, Frame
-from pipeline.slides.base import SlideInfo, UInt8
-from pipeline.slides.channels import UNSURE_VENDORS, red_blue_exchanged
-from pipeline.slides.resample import combine, taps
+from noctile.pipeline.errors import SlideReadError
+from noctile.pipeline.geometry import Box, Extent, Frame
+from noctile.pipeline.slides.base import SlideInfo, UInt8
+from noctile.pipeline.slides.channel_order import UNSURE_VENDORS, red_blue_exchanged
+from noctile.pipeline.slides.resample import combine, taps
 
 WHITE = 255
 
 _COARSER = 1e-3
-"""How much (relative) coarser than wanted a level may be and still be taken: scanners round what they write."""
+"""How much (relative) coarser than wanted a level may be and still be taken: scanners round what
+they write."""
 
 _PART_PX = 2048
-"""Its square is what is fetched at once (px of the level): 4 Mpx and their copies, whatever the box. (peak:
-tests/slides)"""
+"""Its square is what is fetched at once (px of the level): 4 Mpx and their copies, whatever the
+box. (peak: tests/slides)"""
 
 
 _LOOKS, _LOOK_PX = 8, 256
-"""The order of the channels is judged on a grid of at most 8 x 8 squares of 256 px, spread over level 0."""
+"""The order of the channels is judged on a grid of at most 8 x 8 squares of 256 px, spread over
+level 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """A level that the file does not hold, but that a source yields for less work than the level it is made from.
+    """A level that the file does not hold, but that a source yields for less work than the level it
+    is made from.
 
     Attributes:
         level: index of the level of the file.
-        factor: how many of its pixels make one, along each axis; those that do not fill one are left out.
+        factor: how many of its pixels make one, along each axis; those that do not fill one are
+            left out.
     """
 
     level: int
@@ -70,7 +76,9 @@ class Facts:
 
     @property
     def scanned(self) -> Box:
-        """The bounds, cut to level 0; all of level 0 where the file has none, or none that touch it."""
+        """The bounds, cut to level 0; all of level 0 where the file has none, or none that touch
+        it.
+        """
         whole = Box.of(self.extents[0])
         cut = (self.bounds or whole).intersect(whole)
         return cut if cut.area else whole
@@ -129,8 +137,9 @@ class _Level:
 def downsample(native: int, length: int, other_native: int, other_length: int) -> float:
     """Level-0 pixels in a pixel of a level, along one axis.
 
-    Writers drop the pixels that do not fill the last row or column, so that 2967 / 741 is 4.004 where each pixel is the
-    mean of 4: where a whole factor explains both sides up to such a remainder, it is that factor.
+    Writers drop the pixels that do not fill the last row or column, so that 2967 / 741 is 4.004
+    where each pixel is the mean of 4: where a whole factor explains both sides up to such a
+    remainder, it is that factor.
 
     Args:
         native: side of level 0 (px).
@@ -139,13 +148,18 @@ def downsample(native: int, length: int, other_native: int, other_length: int) -
         other_length: the other side of the level (px).
     """
     factor = round(native / length)
-    if abs(factor * length - native) < factor and abs(factor * other_length - other_native) < factor:
+    if (
+        abs(factor * length - native) < factor
+        and abs(factor * other_length - other_native) < factor
+    ):
         return float(factor)
     return native / length
 
 
 def level_frames(facts: Facts, mpp_y: float, mpp_x: float) -> tuple[Frame, ...]:
-    """The frames of all levels, cut to the bounds; ``mpp_y`` and ``mpp_x`` are those of level 0 (um)."""
+    """The frames of all levels, cut to the bounds; ``mpp_y`` and ``mpp_x`` are those of level 0
+    (um).
+    """
     return tuple(level.frame for level in _levels(facts, mpp_y, mpp_x)[: len(facts.extents)])
 
 
@@ -155,7 +169,8 @@ class PyramidReader:
     Args:
         source: the open file; closed with the reader.
         info: what the slide is; its levels come from `level_frames`.
-        exchanged: whether the file holds blue where red belongs, as an earlier reader found; None: look for oneself.
+        exchanged: whether the file holds blue where red belongs, as an earlier reader found; None:
+            look for oneself.
     """
 
     def __init__(self, source: PixelSource, info: SlideInfo, exchanged: bool | None = None) -> None:
@@ -209,12 +224,14 @@ class PyramidReader:
     def _level_for(self, target: Frame) -> _Level:
         """The coarsest level that is as fine as the target along both axes; level 0 if none is.
 
-        Of levels of the same pixel size the one that leaves least to the source: the file's own before reductions.
+        Of levels of the same pixel size the one that leaves least to the source: the file's own
+        before reductions.
         """
         fine = [
             level
             for level in self._levels
-            if level.frame.mpp_y <= target.mpp_y * (1 + _COARSER) and level.frame.mpp_x <= target.mpp_x * (1 + _COARSER)
+            if level.frame.mpp_y <= target.mpp_y * (1 + _COARSER)
+            and level.frame.mpp_x <= target.mpp_x * (1 + _COARSER)
         ]
         coarsest = max((level.frame.mpp for level in fine), default=0.0)
         alike = (level for level in fine if level.frame.mpp * (1 + _COARSER) >= coarsest)
@@ -252,7 +269,9 @@ class PyramidReader:
 
 
 def _spread(side: int) -> Iterator[int]:
-    """Where the squares of `_looks` begin along an axis; no more of them than it takes to see all of it."""
+    """Where the squares of `_looks` begin along an axis; no more of them than it takes to see all
+    of it.
+    """
     places = np.linspace(0, max(0, side - _LOOK_PX), min(_LOOKS, -(-side // _LOOK_PX)))
     return map(round, places.tolist())
 
@@ -274,7 +293,9 @@ def positive(value: object) -> float | None:
 
 
 def bounds_from(said: Mapping[str, object], prefix: str) -> Box | None:
-    """The bounds that a reader's properties state, or None if they do not state all four of them as whole numbers."""
+    """The bounds that a reader's properties state, or None if they do not state all four of them as
+    whole numbers.
+    """
     values = [str(said.get(f"{prefix}.bounds-{name}")) for name in ("y", "x", "height", "width")]
     if not all(value.isdecimal() and len(value) < 16 for value in values):
         return None
@@ -309,7 +330,12 @@ def _sources(facts: Facts) -> Iterator[tuple[int, int]]:
 
 
 def _level(
-    scanned: Box, index: int, factor: int, extent: Extent, by: tuple[float, float], mpp: tuple[float, float]
+    scanned: Box,
+    index: int,
+    factor: int,
+    extent: Extent,
+    by: tuple[float, float],
+    mpp: tuple[float, float],
 ) -> _Level:
     """A level whose pixels measure ``by`` pixels of level 0, which measure ``mpp`` (um; y, x)."""
     height, width = math.ceil(scanned.height / by[0]), math.ceil(scanned.width / by[1])
@@ -319,7 +345,8 @@ def _level(
 
 
 def _parts(box: Box, ratio_y: float, ratio_x: float) -> Iterator[Box]:
-    """A box of the target cut into parts of at most `_PART_PX` rows and `_PART_PX` squared pixels of the level.
+    """A box of the target cut into parts of at most `_PART_PX` rows and `_PART_PX` squared pixels
+    of the level.
 
     Args:
         box: in pixels of the target.
@@ -328,5 +355,7 @@ def _parts(box: Box, ratio_y: float, ratio_x: float) -> Iterator[Box]:
     """
     height = max(1, min(box.height, int(_PART_PX / ratio_y)))
     width = max(1, int(_PART_PX / ratio_x * (_PART_PX / (height * ratio_y))))
-    for y, x in itertools.product(range(box.y, box.y_stop, height), range(box.x, box.x_stop, width)):
+    for y, x in itertools.product(
+        range(box.y, box.y_stop, height), range(box.x, box.x_stop, width)
+    ):
         yield Box(y, x, height, width).intersect(box)

@@ -1,7 +1,8 @@
 """From a level's pixels to another pixel size: averages that do not depend on the box that is read.
 
-Every weight is a whole number computed from a pixel's place in its frame, and sums of whole numbers do not depend on
-their order. So a pixel has the same value, bit for bit, whatever box or strip it is computed with.
+Every weight is a whole number computed from a pixel's place in its frame, and sums of whole numbers
+do not depend on their order. So a pixel has the same value, bit for bit, whatever box or strip it
+is computed with.
 """
 
 import math
@@ -12,25 +13,30 @@ import numpy.typing as npt
 import scipy  # it imports its parts when they are used: to name slides takes none of them
 from PIL import Image
 
-from pipeline.slides.base import UInt8
+from noctile.pipeline.slides.base import UInt8
 
 WHOLE_TOLERANCE = 1e-9
-"""Ratios and offsets closer than this to a whole number are that number: the rounding of a division, nothing else."""
+"""Ratios and offsets closer than this to a whole number are that number: the rounding of a
+division, nothing else."""
 
 _ONE = 1 << 12
-"""What the weights of a pixel sum to along an axis where they are fractions: 255 * 2**12 * 2**12 still fits uint32."""
+"""What the weights of a pixel sum to along an axis where they are fractions: 255 * 2**12 * 2**12
+still fits uint32."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taps:
-    """Which source pixels make up the pixels of a target range along one axis, and how much each counts.
+    """Which source pixels make up the pixels of a target range along one axis, and how much each
+    counts.
 
     Attributes:
         start: first source pixel that is needed (px of the level).
         stop: the one after the last.
-        factor: how many source pixels make one, each counting the same; None where weights are fractions.
+        factor: how many source pixels make one, each counting the same; None where weights are
+            fractions.
         total: what the weights of one target pixel sum to.
-        weights: whole numbers, sparse ``[target pixels, stop - start]``; None where a factor says it all.
+        weights: whole numbers, sparse ``[target pixels, stop - start]``; None where a factor says
+            it all.
     """
 
     start: int
@@ -46,13 +52,18 @@ def taps(start: int, stop: int, ratio: float, origin: float, length: int) -> Tap
     Args:
         start: first target pixel.
         stop: the one after the last, greater than ``start``.
-        ratio: source pixels in a target pixel. From 1 up the pixels under it are averaged by the area that it covers;
-            below, it is interpolated linearly between the nearest two (at the rim: the last one).
+        ratio: source pixels in a target pixel. From 1 up the pixels under it are averaged by the
+            area that it covers; below, it is interpolated linearly between the nearest two (at the
+            rim: the last one).
         origin: where target pixel 0 begins (px of the level).
         length: number of pixels that the level has.
     """
     factor = round(ratio)
-    if factor >= 1 and abs(ratio - factor) < WHOLE_TOLERANCE and abs(origin - round(origin)) < WHOLE_TOLERANCE:
+    if (
+        factor >= 1
+        and abs(ratio - factor) < WHOLE_TOLERANCE
+        and abs(origin - round(origin)) < WHOLE_TOLERANCE
+    ):
         first = round(origin) + start * factor
         return Taps(first, first + (stop - start) * factor, factor, factor, None)
     place = np.arange(start, stop)[:, None]
@@ -64,7 +75,9 @@ def taps(start: int, stop: int, ratio: float, origin: float, length: int) -> Tap
     centre = origin + (place + 0.5) * ratio - 0.5
     lower = np.floor(centre).astype(np.int64)
     share = np.rint((centre - lower) * _ONE).astype(np.int64)
-    return _taps(np.clip(np.hstack([lower, lower + 1]), 0, length - 1), np.hstack([_ONE - share, share]))
+    return _taps(
+        np.clip(np.hstack([lower, lower + 1]), 0, length - 1), np.hstack([_ONE - share, share])
+    )
 
 
 def combine(pixels: UInt8, rows: Taps, cols: Taps) -> UInt8:
@@ -76,12 +89,14 @@ def combine(pixels: UInt8, rows: Taps, cols: Taps) -> UInt8:
         cols: likewise.
 
     Returns:
-        uint8 ``[target rows, target columns, 3]``; ``pixels`` themselves where one source pixel makes one.
+        uint8 ``[target rows, target columns, 3]``; ``pixels`` themselves where one source pixel
+        makes one.
     """
     if rows.factor == cols.factor == 1:
         return pixels
     if rows.factor and cols.factor and _is_power_of_two(rows.factor * cols.factor):
-        # Pillow multiplies by a truncated reciprocal: exact for powers of two only, and there several times faster.
+        # Pillow multiplies by a truncated reciprocal: exact for powers of two only, and there
+        # several times faster.
         return np.asarray(Image.fromarray(pixels).reduce((cols.factor, rows.factor)))
     total = rows.total * cols.total
     sums = _along_first(cols, _along_first(rows, pixels).transpose(1, 0, 2)).transpose(1, 0, 2)
@@ -90,12 +105,15 @@ def combine(pixels: UInt8, rows: Taps, cols: Taps) -> UInt8:
 
 
 def _taps(index: npt.NDArray[np.int64], weight: npt.NDArray[np.int64]) -> Taps:
-    """Taps from source pixels and weights, both ``[target pixels, taps]``; weights of 0 need no source pixel."""
+    """Taps from source pixels and weights, both ``[target pixels, taps]``; weights of 0 need no
+    source pixel.
+    """
     used = weight > 0
     start, stop = int(index[used].min()), int(index[used].max()) + 1
     ends = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
     matrix = scipy.sparse.csr_array(
-        (weight[used].astype(np.uint32), index[used] - start, ends), shape=(len(index), stop - start)
+        (weight[used].astype(np.uint32), index[used] - start, ends),
+        shape=(len(index), stop - start),
     )
     return Taps(start, stop, None, _ONE, matrix)
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from pipeline.errors import UsageError
-from pipeline.slides.manifest import why_unspeakable
+from noctile.pipeline.errors import UsageError
+from noctile.pipeline.slides.manifest import why_unspeakable
 
 
 class FileSearch:

@@ -10,18 +10,19 @@ from PIL import Image
 from tifffile import PHOTOMETRIC, TiffPage
 from tiffslide import TiffSlide
 
-from pipeline.errors import SlideOpenError
-from pipeline.geometry import Box, Extent
-from pipeline.slides.base import UInt8
-from pipeline.slides.image import MAX_PIXELS, claimed_pixels
-from pipeline.slides.pyramid import Facts, bounds_from, on_white, positive, undecodable
-from pipeline.slides.tags import TIFF_ERRORS
+from noctile.pipeline.errors import SlideOpenError
+from noctile.pipeline.geometry import Box, Extent
+from noctile.pipeline.slides.base import UInt8
+from noctile.pipeline.slides.image import MAX_PIXELS, claimed_pixels
+from noctile.pipeline.slides.pyramid import Facts, bounds_from, on_white, positive, undecodable
+from noctile.pipeline.slides.tiff.tags import TIFF_ERRORS
 
 _COLOURS = (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR, PHOTOMETRIC.MINISBLACK)
 
 
 class TiffSlideSource:
-    """A `PixelSource` over a TiffSlide. tiffslide promises nothing about threads, so one reads at a time.
+    """A `PixelSource` over a TiffSlide. tiffslide promises nothing about threads, so one reads at a
+    time.
 
     Args:
         path: the file.
@@ -53,7 +54,9 @@ class TiffSlideSource:
         """
         try:
             with self._lock:
-                pixels = self._slide.read_region((box.x, box.y), level, (box.width, box.height), as_array=True)
+                pixels = self._slide.read_region(
+                    (box.x, box.y), level, (box.width, box.height), as_array=True
+                )
         except (OSError, *TIFF_ERRORS) as error:
             raise undecodable(self._slide_id, level, box, error) from error
         pixels = np.ascontiguousarray(pixels)
@@ -68,14 +71,18 @@ class TiffSlideSource:
 
 
 class _LevelSlide(TiffSlide):
-    """Places are counted in the level's own pixels: no division by a downsample that is not quite whole."""
+    """FaultOrigin are counted in the level's own pixels: no division by a downsample that is not
+    quite whole.
+    """
 
     def _read_region_loc_transform(self, location: tuple[int, int], level: int) -> tuple[int, int]:  # noqa: ARG002 - its signature
         return location
 
 
 def _facts(slide: TiffSlide) -> Facts:
-    with warnings.catch_warnings(action="ignore"):  # that it parses some vendors' metadata only in part
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # that it parses some vendors' metadata only in part
         said = slide.properties
     mpp_y, mpp_x = positive(said.get("tiffslide.mpp-y")), positive(said.get("tiffslide.mpp-x"))
     return Facts(
@@ -96,19 +103,24 @@ def _check_pixels(slide: TiffSlide) -> None:
         sizes = dict(zip(level.axes, level.shape, strict=True))
         samples, colour = sizes.get("S", sizes.get("C", 1)), level.keyframe.photometric
         if level.dtype != np.uint8 or samples not in {1, 3, 4} or colour not in _COLOURS:
-            raise ValueError(f"its pixels are {samples} x {level.dtype}, {colour!r}; 8-bit grey or RGB is needed")
+            raise ValueError(
+                f"its pixels are {samples} x {level.dtype}, {colour!r}; 8-bit grey or RGB is needed"
+            )
         _guard(level.keyframe, slide.ts_tifffile.filehandle.size)
 
 
 def _guard(page: TiffPage, file_bytes: int) -> None:
-    """Have a level's page refuse tiles and strips that ask for more memory than the tags say that they take.
+    """Have a level's page refuse tiles and strips that ask for more memory than the tags say that
+    they take.
 
     Raises:
         ValueError: if those say that they take more than can be.
     """
     height, width = page.chunks[:2] if page.planarconfig == 1 else page.chunks[-2:]
     if height * width > MAX_PIXELS:
-        raise ValueError(f"its tiles or strips have {width} x {height} px, more than {MAX_PIXELS} together")
+        raise ValueError(
+            f"its tiles or strips have {width} x {height} px, more than {MAX_PIXELS} together"
+        )
     if max(page.databytecounts, default=0) > file_bytes:
         raise ValueError(
             f"a tile or strip of {max(page.databytecounts)} bytes is more than the file has ({file_bytes})"
@@ -118,7 +130,9 @@ def _guard(page: TiffPage, file_bytes: int) -> None:
     def guarded(data: bytes | None, *arguments: Any, **options: Any) -> Any:
         claimed = claimed_pixels(data) if data else 0
         if claimed > height * width:
-            raise ValueError(f"a stream claims {claimed} px where a tile or strip has {height * width}")
+            raise ValueError(
+                f"a stream claims {claimed} px where a tile or strip has {height * width}"
+            )
         return decode(data, *arguments, **options)
 
     page.decode = guarded

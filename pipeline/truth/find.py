@@ -12,24 +12,25 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.errors import UsageError
-from pipeline.slides.find import SLIDE_SUFFIXES
-from pipeline.slides.image import IMAGE_SUFFIXES, mpp_from_name
-from pipeline.slides.manifest import MAX_BYTES
-from pipeline.texts import read_text
-from pipeline.truth.geojson import is_geojson, read_annotations, region_boxes
-from pipeline.truth.region import Region, is_lossy, read_mask
+from noctile.pipeline.errors import UsageError
+from noctile.pipeline.slides.discover import SLIDE_SUFFIXES
+from noctile.pipeline.slides.image import IMAGE_SUFFIXES, mpp_from_name
+from noctile.pipeline.slides.manifest import MAX_BYTES
+from noctile.pipeline.truth.geojson import is_geojson, read_annotations, region_boxes
+from noctile.pipeline.truth.region import Region, is_lossy, read_mask
+from noctile.pipeline.untrusted import read_text
 
 _MASKS = (".tif", ".tiff", *IMAGE_SUFFIXES)
 _IMAGES = (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)
 """What masks and images end in."""
 
 PATIENTS_FILE = "patients.csv"
-"""In the data folder; columns ``image`` (name or stem), ``patient`` and, if known, ``institute``."""
+"""In the data folder; columns ``image`` (name or stem), ``patient`` and, if known, ``institute``.
+"""
 
 _BARCODE = re.compile(r"TCGA-([A-Z0-9]{2})-[A-Z0-9]{4}")
-"""A patient of TCGA; the group is the tissue source site, which BCSS calls institute. (docs.gdc.cancer.gov, TCGA
-barcode)"""
+"""A patient of TCGA; the group is the tissue source site, which BCSS calls institute.
+(docs.gdc.cancer.gov, TCGA barcode)"""
 
 _IMAGE_FOLDERS = ("images", "rgbs_colorNormalized", "rgbs")
 _SIDE_FOLDER = re.compile(r"(train|valid|validation|val|test)(_\d+)?")
@@ -55,8 +56,8 @@ class DataSource(BaseModel):
         share: of the crops of training, relative to the other sources.
         extra: for training only: its regions are never in val or test.
         ignore_white: near-white pixels count nowhere (coarse masks that reach over glass).
-        ignore_marked: what black and white masks mark counts nowhere, only what they leave out is learned (masks that
-            take in the stroma around tumor cells).
+        ignore_marked: what black and white masks mark counts nowhere, only what they leave out is
+            learned (masks that take in the stroma around tumor cells).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,8 +92,8 @@ def find_regions(source: DataSource) -> list[Region]:
     A mask without an image is no region. A slide without annotations is none either.
 
     Raises:
-        UsageError: if the folder has none of the `LAYOUTS` or more than one, an image has no mask, two regions have the
-            same name, or it cannot be told what the masks hold.
+        UsageError: if the folder has none of the `LAYOUTS` or more than one, an image has no mask,
+            two regions have the same name, or it cannot be told what the masks hold.
     """
     if not source.path.is_dir():
         raise UsageError(f"data {source.path}: there is no such folder")
@@ -145,7 +146,9 @@ def _tiled(source: DataSource) -> list[Region]:
         if masks.is_dir():
             pairs += _pairs(folder, masks, "val" if side.startswith("val") else side)
         elif side != "test":
-            raise UsageError(f"data {source.path}: {folder.name}/ has no masks: there is no {masks.name}/ beside it")
+            raise UsageError(
+                f"data {source.path}: {folder.name}/ has no masks: there is no {masks.name}/ beside it"
+            )
     return _regions(source, pairs)
 
 
@@ -153,7 +156,9 @@ def _annotated(source: DataSource) -> list[Region]:
     """Slides with GeoJSON of the same name, beside them or in another subfolder."""
     files = sorted(path for path in source.path.rglob("*") if path.name[0] != ".")
     slides = [path for path in files if path.suffix.lower() in _IMAGES]
-    return [region for path in files if is_geojson(path) for region in _of_slide(source, path, slides)]
+    return [
+        region for path in files if is_geojson(path) for region in _of_slide(source, path, slides)
+    ]
 
 
 def _of_slide(source: DataSource, annotations: Path, slides: list[Path]) -> Iterator[Region]:
@@ -161,7 +166,9 @@ def _of_slide(source: DataSource, annotations: Path, slides: list[Path]) -> Iter
     partners = [slide for slide in slides if name in (slide.stem, slide.name)]
     if len(partners) != 1:
         which = " and ".join(map(str, partners)) or f"none of {len(slides)} slides"
-        raise UsageError(f"annotations {annotations} belong to {which}; one slide named {name!r} is needed")
+        raise UsageError(
+            f"annotations {annotations} belong to {which}; one slide named {name!r} is needed"
+        )
     for box in region_boxes(read_annotations(annotations)):
         region_id = f"{partners[0].stem}_xmin{box.x}_ymin{box.y}"
         yield replace(_region(source, partners[0], annotations), region_id=region_id, box=box)
@@ -179,7 +186,9 @@ def _pairs(images: Path, masks: Path, listed: str | None) -> list[_Pair]:
     mask_of: dict[str, Path] = {}
     for path in _files(masks, _MASKS):
         if (other := mask_of.setdefault(path.stem.removesuffix("_mask"), path)) != path:
-            raise UsageError(f"data {masks.parent}: {other} and {path} are masks of one image; remove one")
+            raise UsageError(
+                f"data {masks.parent}: {other} and {path} are masks of one image; remove one"
+            )
     found = _files(images, _IMAGES)
     if missing := [path for path in found if path.stem not in mask_of]:
         raise UsageError(
@@ -190,7 +199,9 @@ def _pairs(images: Path, masks: Path, listed: str | None) -> list[_Pair]:
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name[0] != ".")
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name[0] != "."
+    )
 
 
 def _regions(source: DataSource, pairs: list[_Pair]) -> list[Region]:
@@ -198,8 +209,13 @@ def _regions(source: DataSource, pairs: list[_Pair]) -> list[Region]:
         return []
     binary = _are_binary(source, [pair.mask for pair in pairs])
     if source.ignore_marked and not binary:
-        raise UsageError(f"data {source.path}: ignore_marked is for black and white masks, and these hold codes")
-    return [replace(_region(source, pair.image, pair.mask), binary=binary, listed=pair.listed) for pair in pairs]
+        raise UsageError(
+            f"data {source.path}: ignore_marked is for black and white masks, and these hold codes"
+        )
+    return [
+        replace(_region(source, pair.image, pair.mask), binary=binary, listed=pair.listed)
+        for pair in pairs
+    ]
 
 
 def _region(source: DataSource, image: Path, truth: Path) -> Region:
@@ -218,7 +234,9 @@ def _region(source: DataSource, image: Path, truth: Path) -> Region:
 
 
 def _are_binary(source: DataSource, masks: list[Path]) -> bool:
-    """Whether masks say tumor or not (black and white) rather than codes; of a whole data set, not of each mask."""
+    """Whether masks say tumor or not (black and white) rather than codes; of a whole data set, not
+    of each mask.
+    """
     lossy = [mask for mask in masks if is_lossy(mask)]
     if source.masks == "codes" and lossy:
         raise UsageError(
@@ -257,7 +275,9 @@ def _with_patients(source: DataSource, regions: list[Region]) -> list[Region]:
         else region
         for region in regions
     ]
-    unknown = [region for region in regions if region.listed and region.patient == region.image.stem]
+    unknown = [
+        region for region in regions if region.listed and region.patient == region.image.stem
+    ]
     if unknown and not source.extra:
         raise UsageError(
             f"data {source.path}: {len(unknown)} of {len(regions)} tiles do not say whose they are, such as "
@@ -273,7 +293,9 @@ def _read_patients(path: Path) -> dict[str, tuple[str, str]]:
     try:
         rows = csv.DictReader(io.StringIO(read_text(path, MAX_BYTES, "utf-8-sig"), newline=""))
         if not {"image", "patient"} <= set(rows.fieldnames or ()):
-            raise UsageError(f"{path} has the columns {rows.fieldnames!s:.500}; image and patient are needed")
+            raise UsageError(
+                f"{path} has the columns {rows.fieldnames!s:.500}; image and patient are needed"
+            )
         return {row["image"]: (row["patient"] or "", row.get("institute") or "") for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read: {error}. Save it as 'CSV UTF-8'") from error
@@ -281,6 +303,8 @@ def _read_patients(path: Path) -> dict[str, tuple[str, str]]:
 
 def _seen(folder: Path) -> str:
     """What folders there are, so that the right one may be found."""
-    names = sorted(f"{path.relative_to(folder)}/" for glob in ("*/", "*/*/") for path in folder.glob(glob))
+    names = sorted(
+        f"{path.relative_to(folder)}/" for glob in ("*/", "*/*/") for path in folder.glob(glob)
+    )
     files = sum(path.is_file() for path in folder.iterdir())
     return f"It holds {files} files and the folders {', '.join(names[:12]) or '(none)'}{' ...' * (len(names) > 12)}"

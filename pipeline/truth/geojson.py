@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import UsageError
-from pipeline.geometry import Box, Frame
-from pipeline.slides.base import UInt8
-from pipeline.slides.directories import MAX_SIDE_PX
-from pipeline.texts import parse_json, read_bytes
-from pipeline.truth.scheme import BCSS_CODES, OTHER, OUTSIDE, STROMA, TUMOR, ClassScheme
+from noctile.pipeline.errors import UsageError
+from noctile.pipeline.geometry import Box, Frame
+from noctile.pipeline.slides.base import UInt8
+from noctile.pipeline.slides.tiff.limits import MAX_SIDE_PX
+from noctile.pipeline.truth.scheme import BCSS_CODES, OTHER, OUTSIDE, STROMA, TUMOR, ClassScheme
+from noctile.pipeline.untrusted import parse_json, read_bytes
 
 SUFFIXES = (".geojson", ".geojson.gz")
 
@@ -29,16 +29,19 @@ _QUPATH_CODES = {
     "other": OTHER,
     "ignore*": OUTSIDE,
 }
-"""Classes that QuPath comes with, where BCSS calls them otherwise. (qupath-core, ``PathClass.StandardPathClasses``)"""
+"""Classes that QuPath comes with, where BCSS calls them otherwise. (qupath-core,
+``PathClass.StandardPathClasses``)"""
 
 _FRAMES = ("roi", "region", "region*")
 """Classes of the outer frames of regions, as `plain` writes them."""
 
 _PART_PX = 8192
-"""Largest side of a region of a slide (px of level 0): 201 MB of pixels where nothing is reduced."""
+"""Largest side of a region of a slide (px of level 0): 201 MB of pixels where nothing is reduced.
+"""
 
 MAX_BYTES, MAX_FEATURES = 2**27, 20_000
-"""Largest file, plain or unpacked: 3 million points, 1.4 GB while it is read; and the most areas that it may hold."""
+"""Largest file, plain or unpacked: 3 million points, 1.4 GB while it is read; and the most areas
+that it may hold."""
 
 _CROSSINGS = 2**20
 """So many crossings of edges and rows are computed at once: some 100 MB."""
@@ -55,7 +58,8 @@ class Annotation:
 
     Attributes:
         label: name of its class as it stands in the file; None for the outer frame of a region.
-        polygons: each its outer ring and then its holes, float64 ``[n, 2]``, y and x (px of level 0).
+        polygons: each its outer ring and then its holes, float64 ``[n, 2]``, y and x (px of level
+            0).
     """
 
     label: str | None
@@ -81,28 +85,37 @@ def is_geojson(path: Path) -> bool:
 
 
 def read_annotations(path: Path) -> list[Annotation]:
-    """The annotations of a file: a FeatureCollection, a list of features or one feature, plain or gzipped.
+    """The annotations of a file: a FeatureCollection, a list of features or one feature, plain or
+    gzipped.
 
-    An annotation of class ``ROI`` or ``Region*``, or without a class and with a name that begins so, is the outer frame
-    of a region.
+    An annotation of class ``ROI`` or ``Region*``, or without a class and with a name that begins
+    so, is the outer frame of a region.
 
     Raises:
-        UsageError: if the file is not such GeoJSON, or one of its features is no polygon or has no class.
+        UsageError: if the file is not such GeoJSON, or one of its features is no polygon or has no
+            class.
     """
     try:
         values = parse_json(_unpacked(read_bytes(path, MAX_BYTES)))
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise UsageError(f"annotations {path} cannot be read: {error}. Export them again as GeoJSON") from error
+        raise UsageError(
+            f"annotations {path} cannot be read: {error}. Export them again as GeoJSON"
+        ) from error
     if isinstance(values, dict):
         values = values.get("features", [values])
     if not isinstance(values, list) or not values:
-        raise UsageError(f"annotations {path} hold no features. Export annotations as a GeoJSON FeatureCollection")
+        raise UsageError(
+            f"annotations {path} hold no features. Export annotations as a GeoJSON FeatureCollection"
+        )
     if len(values) > MAX_FEATURES:
         raise UsageError(
             f"annotations {path} hold {len(values)} features, more than {MAX_FEATURES}. Export what people drew, not "
             "the cells that a program found"
         )
-    return [_annotation(feature, f"annotations {path}, feature {k}") for k, feature in enumerate(values, start=1)]
+    return [
+        _annotation(feature, f"annotations {path}, feature {k}")
+        for k, feature in enumerate(values, start=1)
+    ]
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -119,8 +132,9 @@ def _unpacked(data: bytes) -> bytes:
 def region_boxes(annotations: Sequence[Annotation]) -> list[Box]:
     """The regions that annotations make (px of level 0), sorted, none overlapping another.
 
-    They are the boxes around the outer frames; where there are none, around the annotations. Boxes that overlap are
-    joined, large ones are cut into parts of `_PART_PX`, and parts without an annotation are left out.
+    They are the boxes around the outer frames; where there are none, around the annotations. Boxes
+    that overlap are joined, large ones are cut into parts of `_PART_PX`, and parts without an
+    annotation are left out.
     """
     areas = [annotation.box for annotation in annotations if annotation.label is not None]
     frames = [annotation.box for annotation in annotations if annotation.label is None]
@@ -145,7 +159,11 @@ def region_boxes(annotations: Sequence[Annotation]) -> list[Box]:
 
 
 def _edges(boxes: Sequence[Box]) -> Edges:
-    return np.array([(box.y, box.x, box.y_stop, box.x_stop) for box in boxes], np.int64).reshape(-1, 4).T.copy()
+    return (
+        np.array([(box.y, box.x, box.y_stop, box.x_stop) for box in boxes], np.int64)
+        .reshape(-1, 4)
+        .T.copy()
+    )
 
 
 def _box(column: Edges) -> Box:
@@ -162,9 +180,15 @@ def _overlap(edges: Edges, box: Box) -> npt.NDArray[np.bool_]:
 
 
 def draw(
-    annotations: Sequence[Annotation], scheme: ClassScheme, frame: Frame, target: Frame, box: Box, where: str
+    annotations: Sequence[Annotation],
+    scheme: ClassScheme,
+    frame: Frame,
+    target: Frame,
+    box: Box,
+    where: str,
 ) -> UInt8:
-    """Codes at the pixels of a box: a pixel has the class of the smallest annotation in which its centre lies.
+    """Codes at the pixels of a box: a pixel has the class of the smallest annotation in which its
+    centre lies.
 
     Args:
         annotations: of the slide.
@@ -175,7 +199,8 @@ def draw(
         where: names the file in the message.
 
     Returns:
-        uint8 ``[box.height, box.width]``; `OUTSIDE` where nobody drew, and outside the outer frames if there are any.
+        uint8 ``[box.height, box.width]``; `OUTSIDE` where nobody drew, and outside the outer frames
+        if there are any.
 
     Raises:
         UsageError: if an annotation's class is not known.
@@ -197,8 +222,8 @@ def draw(
 def class_codes(scheme: ClassScheme) -> dict[str, int]:
     """The code that each class name means, the names in lower case with underscores.
 
-    Names are those of BCSS and of QuPath's own classes, as far as the scheme knows their codes, and the scheme's own
-    classes, which come first.
+    Names are those of BCSS and of QuPath's own classes, as far as the scheme knows their codes, and
+    the scheme's own classes, which come first.
     """
     general = {**{plain(name): code for name, code in BCSS_CODES.items()}, **_QUPATH_CODES}
     first = {k: code for code, k in sorted(scheme.sources.items(), reverse=True)}
@@ -232,8 +257,13 @@ def _annotation(feature: Any, where: str) -> Annotation:
         label = _label(properties)
         name = str(properties.get("name") or "")
         if kind not in ("Polygon", "MultiPolygon"):
-            raise UsageError(f"{where} is a {kind}; only polygons say what is inside. Leave it out of the export")
-        polygons = tuple(tuple(map(_ring, rings)) for rings in ([coordinates] if kind == "Polygon" else coordinates))
+            raise UsageError(
+                f"{where} is a {kind}; only polygons say what is inside. Leave it out of the export"
+            )
+        polygons = tuple(
+            tuple(map(_ring, rings))
+            for rings in ([coordinates] if kind == "Polygon" else coordinates)
+        )
         if not polygons or not all(polygons):
             raise ValueError("a polygon without points")
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
@@ -257,12 +287,16 @@ def _ring(points: Any) -> Ring:
         raise ValueError("a ring that is no list of x and y")
     ring = ring[:, 1::-1]
     if not (np.abs(ring) <= MAX_SIDE_PX).all():  # not a number, too
-        raise ValueError(f"a point that lies on no slide (further out than {MAX_SIDE_PX} px, or no number)")
+        raise ValueError(
+            f"a point that lies on no slide (further out than {MAX_SIDE_PX} px, or no number)"
+        )
     return ring
 
 
 def _label(properties: dict[str, Any]) -> str | None:
-    """The class of a feature: a string, or an object with ``name`` or ``names`` (QuPath, ``PathClassTypeAdapter``)."""
+    """The class of a feature: a string, or an object with ``name`` or ``names`` (QuPath,
+    ``PathClassTypeAdapter``).
+    """
     value = properties.get("classification")
     if isinstance(value, dict):
         value = value.get("name") or ": ".join(value.get("names") or ())
@@ -298,7 +332,8 @@ def _cover(ring: Ring) -> Box:
 def _inside(rings: Sequence[Ring], height: int, width: int) -> npt.NDArray[np.bool_]:
     """The pixels whose centres lie inside an odd number of rings.
 
-    Along each row of pixel centres, every edge that crosses it changes inside to outside or back from there on.
+    Along each row of pixel centres, every edge that crosses it changes inside to outside or back
+    from there on.
 
     Args:
         rings: closed or not, float64 ``[n, 2]``, y and x (px of the result).
@@ -311,12 +346,18 @@ def _inside(rings: Sequence[Ring], height: int, width: int) -> npt.NDArray[np.bo
     start = np.concatenate(rings)
     stop = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
     upper, lower = np.minimum(start[:, 0], stop[:, 0]), np.maximum(start[:, 0], stop[:, 0])
-    first, last = (np.clip(np.ceil(edge - 0.5), 0, height).astype(np.int64) for edge in (upper, lower))
+    first, last = (
+        np.clip(np.ceil(edge - 0.5), 0, height).astype(np.int64) for edge in (upper, lower)
+    )
     crossed = last - first
     turns = np.zeros((height, width + 1), np.uint8)
     for some in _batches(crossed):
         edge = np.repeat(np.arange(some.start, some.stop), crossed[some])
-        row = np.arange(len(edge)) - np.repeat(np.cumsum(crossed[some]) - crossed[some], crossed[some]) + first[edge]
+        row = (
+            np.arange(len(edge))
+            - np.repeat(np.cumsum(crossed[some]) - crossed[some], crossed[some])
+            + first[edge]
+        )
         (y0, x0), (y1, x1) = start[edge].T, stop[edge].T
         x = x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0)
         np.bitwise_xor.at(turns, (row, np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)), 1)

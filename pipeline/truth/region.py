@@ -1,4 +1,6 @@
-"""One region whose classes are known: where it lies, and its pixels beside their classes at any pixel size."""
+"""One region whose classes are known: where it lies, and its pixels beside their classes at any
+pixel size.
+"""
 
 import struct
 import zlib
@@ -12,26 +14,36 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from pipeline.errors import SlideError, UsageError
-from pipeline.geometry import Box, Extent, Frame
-from pipeline.slides.base import SlideReader, UInt8
-from pipeline.slides.image import MAX_PIXELS
-from pipeline.slides.open import open_slide
-from pipeline.truth.geojson import draw, is_geojson, read_annotations
-from pipeline.truth.scheme import IGNORED, OTHER, OUTSIDE, TUMOR, ClassScheme
+from noctile.pipeline.errors import SlideError, UsageError
+from noctile.pipeline.geometry import Box, Extent, Frame
+from noctile.pipeline.slides.base import SlideReader, UInt8
+from noctile.pipeline.slides.image import MAX_PIXELS
+from noctile.pipeline.slides.open import open_slide
+from noctile.pipeline.truth.geojson import draw, is_geojson, read_annotations
+from noctile.pipeline.truth.scheme import IGNORED, OTHER, OUTSIDE, TUMOR, ClassScheme
 
 NEAR_WHITE = 210
-"""A pixel whose R, G and B all reach this is glass or empty space: 5.7 % of 32 CAMELYON tiles, of which 30 % lie inside
-their coarse tumor masks. (measured)"""
+"""A pixel whose R, G and B all reach this is glass or empty space: 5.7 % of 32 CAMELYON tiles, of
+which 30 % lie inside their coarse tumor masks. (measured)"""
 
 _OPENERS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\x89PNG": PngImageFile,
     b"\xff\xd8\xff": JpegImageFile,
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImageFile),
 }
-"""First bytes of a mask and what opens it, without Pillow's size limit, which is one number for the whole process."""
+"""First bytes of a mask and what opens it, without Pillow's size limit, which is one number for the
+whole process."""
 
-_ERRORS = (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, struct.error, zlib.error)
+_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
 """What Pillow raises on files that are damaged or cut short; a broken PNG is a SyntaxError."""
 
 
@@ -46,10 +58,12 @@ class Region:
         source: name of the data source that it came from.
         image: image or slide.
         truth: mask image, or GeoJSON annotations of a slide.
-        mpp: pixel size of the image (um) where its name or the source says it; None leaves it to the file.
+        mpp: pixel size of the image (um) where its name or the source says it; None leaves it to
+            the file.
         box: the part of level 0 that is the region (px); None: all of it.
         binary: the mask says tumor or not (white or black), not codes.
-        listed: the side on which the data set itself lists it, or None; a record, which no split believes.
+        listed: the side on which the data set itself lists it, or None; a record, which no split
+            believes.
         ignore_white: near-white pixels count nowhere (`NEAR_WHITE`).
         ignore_marked: what a black and white mask marks counts nowhere.
     """
@@ -86,13 +100,14 @@ class LabelledPixels:
 def load_region(region: Region, scheme: ClassScheme, mpp: float) -> LabelledPixels:
     """Read a region's pixels and classes, both at ``mpp`` (um).
 
-    Pixels are resampled by the slide readers, exactly as in a run. Where the image's pixel grid is kept (a whole
-    factor, see `Frame.at`), a target pixel takes the class that most of the pixels under it have, ignored ones counted
-    as a class of their own; a tie goes to the class that stands first. Otherwise it takes the class under its centre.
+    Pixels are resampled by the slide readers, exactly as in a run. Where the image's pixel grid is
+    kept (a whole factor, see `Frame.at`), a target pixel takes the class that most of the pixels
+    under it have, ignored ones counted as a class of their own; a tie goes to the class that stands
+    first. Otherwise it takes the class under its centre.
 
     Raises:
-        UsageError: if a file is missing, cannot be decoded, has another size than its partner, holds codes that the
-            scheme does not know, or nothing says how large a pixel is.
+        UsageError: if a file is missing, cannot be decoded, has another size than its partner,
+            holds codes that the scheme does not know, or nothing says how large a pixel is.
     """
     with closing(_open(region)) as reader:
         target = reader.info.frame.at(mpp)
@@ -108,7 +123,8 @@ def load_region(region: Region, scheme: ClassScheme, mpp: float) -> LabelledPixe
 
 
 def load_targets(region: Region, scheme: ClassScheme, mpp: float) -> UInt8:
-    """The classes alone, as in `load_region`; the image's pixels are read only where white ones are ignored.
+    """The classes alone, as in `load_region`; the image's pixels are read only where white ones are
+    ignored.
 
     Raises:
         UsageError: as `load_region` does.
@@ -122,19 +138,28 @@ def load_targets(region: Region, scheme: ClassScheme, mpp: float) -> UInt8:
 
 
 def read_mask(path: Path) -> UInt8:
-    """The values of a mask image as they stand in the file: codes, or 0 to 255 in a black and white one.
+    """The values of a mask image as they stand in the file: codes, or 0 to 255 in a black and white
+    one.
 
-    A palette's indices are its values. Colour images are masks only where R, G and B are the same, or in JPEG.
+    A palette's indices are its values. Colour images are masks only where R, G and B are the same,
+    or in JPEG.
 
     Raises:
-        UsageError: if the file is missing, cannot be decoded, is too large, or does not hold one value a pixel.
+        UsageError: if the file is missing, cannot be decoded, is too large, or does not hold one
+            value a pixel.
     """
     try:
         image = _decode(path)
     except _ERRORS as error:
-        raise UsageError(f"mask {path} cannot be read: {error}. Copy it again, or leave the region out") from error
+        raise UsageError(
+            f"mask {path} cannot be read: {error}. Copy it again, or leave the region out"
+        ) from error
     values = np.asarray(image.convert("L") if is_lossy(path) or image.mode == "1" else image)
-    if image.mode in ("RGB", "RGBA") and values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
+    if (
+        image.mode in ("RGB", "RGBA")
+        and values.ndim == 3
+        and (values[..., :1] == values[..., :3]).all()
+    ):
         values = values[..., 0]
     if values.ndim != 2 or values.dtype.kind not in "ui" or values.min() < 0 or values.max() > 255:
         raise UsageError(
@@ -152,7 +177,9 @@ def _decode(path: Path) -> Image.Image:
         raise ValueError("it is neither PNG, JPEG nor TIFF")
     with opener(path) as image:
         if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"it has {image.width} x {image.height} pixels, more than are decoded at once")
+            raise ValueError(
+                f"it has {image.width} x {image.height} pixels, more than are decoded at once"
+            )
         image.load()
     return image
 
@@ -181,7 +208,9 @@ def _targets(region: Region, scheme: ClassScheme, frame: Frame, target: Frame, b
     """Classes of the pixels ``box`` of frame ``target``; ``frame`` is the image's."""
     if is_geojson(region.truth):
         where = f"annotations {region.truth}"
-        return scheme.targets(draw(read_annotations(region.truth), scheme, frame, target, box, where), where)
+        return scheme.targets(
+            draw(read_annotations(region.truth), scheme, frame, target, box, where), where
+        )
     values = read_mask(region.truth)
     if Extent(*values.shape) != frame.extent:
         raise UsageError(
@@ -204,7 +233,9 @@ def _tumor_or_other(region: Region, scheme: ClassScheme, values: UInt8) -> UInt8
             f"{len(scheme.classes)} classes that it cannot tell apart; use --classes tumor, or masks with codes"
         )
     threshold = 0 if values.max() <= 1 and not is_lossy(region.truth) else 127
-    return np.where(values > threshold, np.uint8(OUTSIDE if region.ignore_marked else TUMOR), np.uint8(OTHER))
+    return np.where(
+        values > threshold, np.uint8(OUTSIDE if region.ignore_marked else TUMOR), np.uint8(OTHER)
+    )
 
 
 def is_lossy(path: Path) -> bool:
@@ -230,7 +261,9 @@ def _resample(classes: UInt8, frame: Frame, target: Frame) -> UInt8:
 
 
 def _majority(classes: UInt8, factor: int) -> UInt8:
-    """The most frequent value of each ``factor x factor`` block; blocks at the edge count the pixels that they have."""
+    """The most frequent value of each ``factor x factor`` block; blocks at the edge count the
+    pixels that they have.
+    """
     height, width = (-(-side // factor) for side in classes.shape)
     best = np.zeros((height, width), np.uint8)
     most = np.zeros((height, width), np.uint16)

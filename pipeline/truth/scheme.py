@@ -1,4 +1,6 @@
-"""From the codes in masks to the classes of a model: `ClassScheme`, the built-in ones and the user's own file."""
+"""From the codes in masks to the classes of a model: `ClassScheme`, the built-in ones and the
+user's own file.
+"""
 
 import json
 from collections import Counter
@@ -11,10 +13,10 @@ from typing import Annotated, Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.errors import UsageError
-from pipeline.models.card import ClassInfo, UInt8
-from pipeline.models.load import MAX_FAULTS
-from pipeline.texts import SETTINGS_BYTES, parse_toml, read_text
+from noctile.pipeline.errors import UsageError
+from noctile.pipeline.models.card import ClassInfo, UInt8
+from noctile.pipeline.models.load import MAX_FAULTS
+from noctile.pipeline.untrusted import SETTINGS_BYTES, parse_toml, read_text
 
 IGNORED: Final = 255
 """Target value of pixels that count neither in the loss nor in any figure."""
@@ -47,18 +49,43 @@ BCSS_CODES: Final[Mapping[str, int]] = MappingProxyType(
         "other": 21,
     }
 )
-"""Region classes of the Breast Cancer Semantic Segmentation data set (its meta/gtruth_codes.tsv). 0 is no class: nobody
-looked there."""
+"""Region classes of the Breast Cancer Semantic Segmentation data set (its meta/gtruth_codes.tsv). 0
+is no class: nobody looked there."""
 
 _COLORS = (
-    *((200, 30, 45), (250, 175, 190), (70, 90, 200), (90, 90, 90), (220, 170, 240), (140, 0, 0), (30, 30, 30)),
-    *((240, 140, 60), (250, 215, 90), (60, 160, 220), (40, 60, 130), (150, 220, 210), (90, 180, 90), (190, 230, 130)),
-    *((170, 170, 170), (230, 230, 60), (200, 140, 100), (240, 70, 70), (150, 20, 90), (230, 60, 160), (205, 200, 180)),
+    *(
+        (200, 30, 45),
+        (250, 175, 190),
+        (70, 90, 200),
+        (90, 90, 90),
+        (220, 170, 240),
+        (140, 0, 0),
+        (30, 30, 30),
+    ),
+    *(
+        (240, 140, 60),
+        (250, 215, 90),
+        (60, 160, 220),
+        (40, 60, 130),
+        (150, 220, 210),
+        (90, 180, 90),
+        (190, 230, 130),
+    ),
+    *(
+        (170, 170, 170),
+        (230, 230, 60),
+        (200, 140, 100),
+        (240, 70, 70),
+        (150, 20, 90),
+        (230, 60, 160),
+        (205, 200, 180),
+    ),
 )
 """Of the codes 1..21; those that `sample_slides` draws have its colours."""
 
 TUMOR_CODES: Final = (1, 19, 20)
-"""Tumor, angioinvasion and DCIS: what the BCSS challenge counts as tumor. (kaiko-ai/eva, ``bcss.py``)"""
+"""Tumor, angioinvasion and DCIS: what the BCSS challenge counts as tumor. (kaiko-ai/eva,
+``bcss.py``)"""
 
 UNSURE_CODES: Final = (7, 15)
 """Exclude and undetermined: somebody looked, and nobody said what it is."""
@@ -71,7 +98,8 @@ class ClassScheme:
     Attributes:
         name: "bcss21", "bcss5", "tumor", or what the user's file says.
         classes: as they stand in a model's card; channel ``k`` of the model is ``classes[k]``.
-        sources: from a code in a mask to the index of its class, or to `IGNORED`; a code that is not in it is unknown.
+        sources: from a code in a mask to the index of its class, or to `IGNORED`; a code that is
+            not in it is unknown.
     """
 
     name: str
@@ -142,8 +170,12 @@ def load_scheme(name_or_path: str) -> ClassScheme:
         return _SchemeFile(**parse_toml(read_text(path, SETTINGS_BYTES))).scheme()
     except ValidationError as error:
         places = ((".".join(map(str, e["loc"])), e) for e in error.errors()[:MAX_FAULTS])
-        lines = [f"  {place:.80}: {e['msg']:.500} (found {e['input']!r:.80})" for place, e in places]
-        raise UsageError("\n".join([f"class scheme {path} cannot be used:", *lines, _EXAMPLE])) from error
+        lines = [
+            f"  {place:.80}: {e['msg']:.500} (found {e['input']!r:.80})" for place, e in places
+        ]
+        raise UsageError(
+            "\n".join([f"class scheme {path} cannot be used:", *lines, _EXAMPLE])
+        ) from error
     except (OSError, ValueError) as error:
         raise UsageError(f"class scheme {path}: {error}") from error
 
@@ -183,7 +215,9 @@ class _SchemeFile(BaseModel):
         """What it describes; code 0 is ignored unless a class is made of it."""
         sources = {OUTSIDE: IGNORED} | dict.fromkeys(self.ignore, IGNORED)
         sources |= {code: k for k, entry in enumerate(self.classes) for code in entry.sources}
-        classes = tuple(ClassInfo(**entry.model_dump(exclude={"sources"})) for entry in self.classes)
+        classes = tuple(
+            ClassInfo(**entry.model_dump(exclude={"sources"})) for entry in self.classes
+        )
         return ClassScheme(self.name, classes, sources)
 
 
@@ -198,7 +232,9 @@ def _ranges(codes: Iterable[int]) -> str:
     return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in words)
 
 
-def _built_in(name: str, groups: Mapping[str, tuple[int, ...]], ignored: Iterable[int]) -> ClassScheme:
+def _built_in(
+    name: str, groups: Mapping[str, tuple[int, ...]], ignored: Iterable[int]
+) -> ClassScheme:
     """A scheme over the codes of BCSS; a group has the code and the colour of its first member."""
     tumors = set(TUMOR_CODES)
     classes = [
@@ -206,11 +242,17 @@ def _built_in(name: str, groups: Mapping[str, tuple[int, ...]], ignored: Iterabl
             code=codes[0],
             name=group,
             color=_COLORS[codes[0] - 1],
-            role="tumor" if tumors.issuperset(codes) else "ignore" if codes[0] in UNSURE_CODES else "tissue",
+            role="tumor"
+            if tumors.issuperset(codes)
+            else "ignore"
+            if codes[0] in UNSURE_CODES
+            else "tissue",
         )
         for group, codes in groups.items()
     ]
-    sources = dict.fromkeys(ignored, IGNORED) | {code: k for k, codes in enumerate(groups.values()) for code in codes}
+    sources = dict.fromkeys(ignored, IGNORED) | {
+        code: k for k, codes in enumerate(groups.values()) for code in codes
+    }
     return ClassScheme(name, tuple(classes), sources)
 
 
@@ -226,7 +268,11 @@ BUILT_IN: Final[Mapping[str, ClassScheme]] = MappingProxyType(
     {
         scheme.name: scheme
         for scheme in (
-            _built_in("bcss21", {name: (code,) for name, code in BCSS_CODES.items() if code != OUTSIDE}, (OUTSIDE,)),
+            _built_in(
+                "bcss21",
+                {name: (code,) for name, code in BCSS_CODES.items() if code != OUTSIDE},
+                (OUTSIDE,),
+            ),
             _built_in(
                 "bcss5",
                 {
@@ -238,13 +284,18 @@ BUILT_IN: Final[Mapping[str, ClassScheme]] = MappingProxyType(
                 },
                 (OUTSIDE, *UNSURE_CODES),
             ),
-            _built_in("tumor", {"tumor": TUMOR_CODES, "other": _rest(TUMOR_CODES)}, (OUTSIDE, *UNSURE_CODES)),
+            _built_in(
+                "tumor",
+                {"tumor": TUMOR_CODES, "other": _rest(TUMOR_CODES)},
+                (OUTSIDE, *UNSURE_CODES),
+            ),
         )
     }
 )
 """The schemes that need no file.
 
-``bcss21`` has every code but 0; `UNSURE_CODES` are classes that enter no sum. ``bcss5`` groups as the BCSS challenge
-does (kaiko-ai/eva, ``bcss.py``), except that eva counts the `UNSURE_CODES` as other where here they are ignored: nobody
-said what they are. ``tumor`` is the first of those groups against the rest.
+``bcss21`` has every code but 0; `UNSURE_CODES` are classes that enter no sum. ``bcss5`` groups as
+the BCSS challenge does (kaiko-ai/eva, ``bcss.py``), except that eva counts the `UNSURE_CODES` as
+other where here they are ignored: nobody said what they are. ``tumor`` is the first of those groups
+against the rest.
 """

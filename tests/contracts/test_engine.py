@@ -15,11 +15,11 @@ import numpy as np
 import psutil
 import pytest
 
-import workflows.engines.dask as dask_engine
-from pipeline.errors import SlideReadError, StoreError, UsageError
-from workflows.engines.base import UNBRAKED, Brake, Engine, EngineLostError, Outcome
-from workflows.engines.dask import DaskEngine
-from workflows.engines.serial import SerialEngine
+import noctile.workflows.engines.dask as dask_engine
+from noctile.pipeline.errors import SlideReadError, StoreError, UsageError
+from noctile.workflows.engines.base import NEVER_STOP, Engine, EngineLostError, Outcome, StopSignal
+from noctile.workflows.engines.dask import DaskEngine
+from noctile.workflows.engines.serial import SerialEngine
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,8 @@ class KilledOnce(Square):
 
 @dataclass(frozen=True)
 class DiesThenHangs(Square):
-    """Its process is killed the first time; the second time it hangs, and lets the file `mark` say so."""
+    """Its process is killed the first time; the second time it hangs, and lets the file `mark` say
+    so."""
 
     mark: str = ""
 
@@ -182,7 +183,7 @@ class After:
         return time.monotonic() - self.since > self.grace_s
 
 
-def play(engine: Engine, jobs: list[Square], brake: Brake = UNBRAKED) -> dict[str, Outcome]:
+def play(engine: Engine, jobs: list[Square], brake: StopSignal = NEVER_STOP) -> dict[str, Outcome]:
     waiting = list(reversed(jobs))
     outcomes = list(engine.run(lambda: waiting.pop() if waiting else None, brake))
     assert len({o.key for o in outcomes}) == len(outcomes)
@@ -192,7 +193,9 @@ def play(engine: Engine, jobs: list[Square], brake: Brake = UNBRAKED) -> dict[st
 class EngineContract:
     def test_every_job_has_one_outcome_with_its_value(self, engine):
         outcomes = play(engine, [Square(n) for n in range(20)])
-        assert {k: o.value for k, o in outcomes.items()} == {f"square/{n}": n * n for n in range(20)}
+        assert {k: o.value for k, o in outcomes.items()} == {
+            f"square/{n}": n * n for n in range(20)
+        }
         assert all(o.failure is None and o.seconds >= 0 for o in outcomes.values())
 
     def test_no_jobs_no_outcomes(self, engine):
@@ -288,22 +291,32 @@ class TestDaskEngine(EngineContract):
     @pytest.mark.parametrize("deaf", [False, True])
     def test_a_job_that_hangs_is_killed_at_its_limit_while_the_others_go_on(self, engine, deaf):
         start = time.monotonic()
-        outcomes = play(engine, [Hang(0, limit_s=2.0, deaf=deaf), *(Sleep(n, seconds=0.1) for n in range(1, 21))])
+        outcomes = play(
+            engine,
+            [Hang(0, limit_s=2.0, deaf=deaf), *(Sleep(n, seconds=0.1) for n in range(1, 21))],
+        )
         assert time.monotonic() - start < 30
-        assert {key: o.failure.reason for key, o in outcomes.items() if o.failure} == {"square/0": "timeout"}
+        assert {key: o.failure.reason for key, o in outcomes.items() if o.failure} == {
+            "square/0": "timeout"
+        }
         assert 2.0 <= outcomes["square/0"].seconds < 10
         assert "__call__" in outcomes["square/0"].failure.traceback
         assert len(outcomes) == 21
 
     def test_a_worker_that_hangs_with_its_first_job_is_killed(self, monkeypatch):
-        """It is given the job before its nanny knows where it is, and never lets go of the interpreter."""
+        """It is given the job before its nanny knows where it is, and never lets go of the
+        interpreter."""
         engine = DaskEngine(1)
-        monkeypatch.setattr("distributed.nanny.WorkerProcess._init_msg_interval", 5.0)  # it looks that often
+        monkeypatch.setattr(
+            "distributed.nanny.WorkerProcess._init_msg_interval", 5.0
+        )  # it looks that often
         for pid in engine._local.pids().values():
             os.kill(pid, signal.SIGKILL)
         outcomes = play(engine, [Hang(0, limit_s=2.0, deaf=True), Square(3)])
         engine.close()
-        assert {key: o.failure.reason for key, o in outcomes.items() if o.failure} == {"square/0": "timeout"}
+        assert {key: o.failure.reason for key, o in outcomes.items() if o.failure} == {
+            "square/0": "timeout"
+        }
         assert outcomes["square/3"].value == 9
 
     def test_a_process_killed_once_from_outside_costs_no_job(self, engine, tmp_path):
@@ -311,7 +324,8 @@ class TestDaskEngine(EngineContract):
         assert {o.value for o in play(engine, jobs).values()} == {0, *(n * n for n in range(1, 8))}
 
     def test_who_is_tried_again_holds_up_nobody(self, engine, tmp_path):
-        """The second job ends only if the first is tried again beside it; that one hangs then, and the others go on."""
+        """The second job ends only if the first is tried again beside it; that one hangs then, and
+        the others go on."""
         mark = str(tmp_path / "mark")
         jobs = [
             DiesThenHangs(0, mark=mark, limit_s=10.0),
@@ -322,8 +336,13 @@ class TestDaskEngine(EngineContract):
         waiting = iter(jobs)
         for outcome in engine.run(lambda: next(waiting, None)):
             ended[outcome.key] = (outcome, time.monotonic() - start)
-        assert {key: o.failure.reason for key, (o, _) in ended.items() if o.failure} == {"square/0": "timeout"}
-        assert max(seconds for key, (_, seconds) in ended.items() if key != "square/0") < ended["square/0"][1]
+        assert {key: o.failure.reason for key, (o, _) in ended.items() if o.failure} == {
+            "square/0": "timeout"
+        }
+        assert (
+            max(seconds for key, (_, seconds) in ended.items() if key != "square/0")
+            < ended["square/0"][1]
+        )
 
     def test_a_worker_that_was_killed_is_replaced(self, engine):
         play(engine, [Crash(0)])
@@ -334,7 +353,9 @@ class TestDaskEngine(EngineContract):
 
     def test_no_job_waits_behind_another_while_a_worker_is_free(self, engine):
         start = time.monotonic()
-        outcomes = play(engine, [Sleep(0, seconds=3.0), *(Sleep(n, seconds=0.02) for n in range(1, 50))])
+        outcomes = play(
+            engine, [Sleep(0, seconds=3.0), *(Sleep(n, seconds=0.02) for n in range(1, 50))]
+        )
         assert len(outcomes) == 50
         assert time.monotonic() - start < 6
 
@@ -356,7 +377,9 @@ class TestDaskEngine(EngineContract):
         engine = DaskEngine(2, memory_bytes=500 * 2**20)
         outcomes = play(engine, [Hog(3) if n == 3 else Sleep(n, seconds=0.1) for n in range(12)])
         engine.close()
-        assert {key: o.failure.reason for key, o in outcomes.items() if o.failure} == {"square/3": "out_of_memory"}
+        assert {key: o.failure.reason for key, o in outcomes.items() if o.failure} == {
+            "square/3": "out_of_memory"
+        }
         assert "budget of 0.52 GB" in outcomes["square/3"].failure.message
 
     def test_workers_get_their_threads(self, engine):
@@ -364,7 +387,10 @@ class TestDaskEngine(EngineContract):
 
     def test_each_worker_sees_one_gpu_of_its_own(self):
         engine = DaskEngine(2, gpus=("0", "3"))
-        seen = {o.value for o in play(engine, [Variable(n, "CUDA_VISIBLE_DEVICES") for n in range(20)]).values()}
+        seen = {
+            o.value
+            for o in play(engine, [Variable(n, "CUDA_VISIBLE_DEVICES") for n in range(20)]).values()
+        }
         engine.close()
         assert seen == {"0", "3"}
 
@@ -381,13 +407,16 @@ class TestDaskEngine(EngineContract):
 
 
 def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr("workflows.engines.dask._START_TIMEOUT_S", 1)
+    monkeypatch.setattr("noctile.workflows.engines.dask._START_TIMEOUT_S", 1)
     with pytest.raises(UsageError, match=r"127\.0\.0\.1:9"):
         DaskEngine(1, scheduler="tcp://127.0.0.1:9")
 
 
 def test_a_worker_that_is_killed_while_it_starts_costs_nothing_but_another_start(monkeypatch):
-    start, fates = dask_engine.SpecCluster, ["killed", "killed", "alive", "killed", "killed", "killed"]
+    start, fates = (
+        dask_engine.SpecCluster,
+        ["killed", "killed", "alive", "killed", "killed", "killed"],
+    )
 
     def unlucky(**options):
         if fates.pop(0) == "killed":
@@ -398,7 +427,9 @@ def test_a_worker_that_is_killed_while_it_starts_costs_nothing_but_another_start
     engine = DaskEngine(1)
     assert play(engine, [Square(2)])["square/2"].value == 4
     engine.close()
-    with pytest.raises(UsageError, match="the local cluster does not answer or has no workers: Nanny failed"):
+    with pytest.raises(
+        UsageError, match="the local cluster does not answer or has no workers: Nanny failed"
+    ):
         DaskEngine(1)
 
 
@@ -432,7 +463,7 @@ def test_closing_leaves_no_process_and_no_folder():
 
 
 def test_a_scheduler_that_goes_away_ends_the_run_with_a_name(cluster_of_its_own, monkeypatch):
-    monkeypatch.setattr("workflows.engines.dask._START_TIMEOUT_S", 5)
+    monkeypatch.setattr("noctile.workflows.engines.dask._START_TIMEOUT_S", 5)
     address, process = cluster_of_its_own
     engine = DaskEngine(1, scheduler=address)
     jobs = [Square(1), Sleep(2, seconds=60), Sleep(3, seconds=60)]

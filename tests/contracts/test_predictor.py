@@ -11,25 +11,27 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from pipeline.models.decide import decide
-from pipeline.models.load import card_of, load_predictor
-from pipeline.models.threshold import ThresholdConfig, ThresholdPredictor
-from pipeline.models.unet import UNetPredictor, save_model
-from workflows.inference import InferenceServers, ServedPredictor
+from noctile.pipeline.models.load import card_of, load_predictor
+from noctile.pipeline.models.pixel_labels import decide
+from noctile.pipeline.models.threshold import ThresholdConfig, ThresholdPredictor
+from noctile.pipeline.models.torch_predictor import UNetPredictor, save_model
+from noctile.workflows.inference.server import InferenceServers, ServedPredictor
 
 SIDE = 96
 
 
 def model_card(classes: int):
     kinds = [
-        {"code": k + 1, "name": f"c{k}", "color": (k, k, k), "role": "tissue" if k else "tumor"} for k in range(classes)
+        {"code": k + 1, "name": f"c{k}", "color": (k, k, k), "role": "tissue" if k else "tumor"}
+        for k in range(classes)
     ]
     fields = {"name": "small", "description": "", "classes": kinds, "licence": "CC0-1.0"}
     return card_of({**fields, "mpp": 0.5, "tile_px": SIDE, "overlap_px": 32}, "0" * 64)
 
 
 def network(classes: int, seed: int = 0):
-    """A ResNet-34 U-Net whose statistics are not those of an untrained one, so that tiles and pixels differ."""
+    """A ResNet-34 U-Net whose statistics are not those of an untrained one, so that tiles and
+    pixels differ."""
     torch.manual_seed(seed)
     net = smp.Unet("resnet34", encoder_weights=None, classes=classes)
     for module in net.modules():
@@ -72,10 +74,15 @@ class PredictorContract:
     def test_its_decisions_are_those_of_its_probabilities(self, predict, tiles):
         part = slice(16, 81)
         decision, p = decide(predict, tiles, part), host(predict(tiles))[:, :, part, part]
-        winner, tumor, confidence = (host(v) for v in (decision.winner, decision.tumor, decision.confidence))
+        winner, tumor, confidence = (
+            host(v) for v in (decision.winner, decision.tumor, decision.confidence)
+        )
         assert {v.dtype.name for v in (winner, tumor, confidence)} == {"uint8"}
         assert winner.shape == (4, 65, 65)
-        assert (np.take_along_axis(p, winner[:, None], axis=1)[:, 0] >= p.max(axis=1) - 1e-5 - self.tolerance).all()
+        assert (
+            np.take_along_axis(p, winner[:, None], axis=1)[:, 0]
+            >= p.max(axis=1) - 1e-5 - self.tolerance
+        ).all()
         assert np.abs(confidence - 255 * p.max(axis=1)).max() <= 0.51 + 255 * self.tolerance
         assert np.abs(tumor - 255 * p[:, 0]).max() <= 0.51 + 255 * self.tolerance
 
@@ -122,7 +129,9 @@ class TestThreshold(PredictorContract):
     @pytest.fixture(scope="class")
     @classmethod
     def predict(cls):
-        return ThresholdPredictor(model_card(cls.classes), ThresholdConfig(thresholds_od=(0.1, 0.3, 0.6)))
+        return ThresholdPredictor(
+            model_card(cls.classes), ThresholdConfig(thresholds_od=(0.1, 0.3, 0.6))
+        )
 
 
 class TestUNetOnTheCpu(PredictorContract):
@@ -143,7 +152,9 @@ class TestUNetWithOneChannel(PredictorContract):
 
 def openvino_predictor(*args, **kwargs):
     """Skips where the extra is not installed."""
-    return pytest.importorskip("pipeline.models.openvino").OpenVinoPredictor(*args, **kwargs)
+    return pytest.importorskip("noctile.pipeline.models.openvino").OpenVinoPredictor(
+        *args, **kwargs
+    )
 
 
 class TestOpenVino(PredictorContract):
@@ -171,8 +182,12 @@ class ServedContract(PredictorContract):
     @classmethod
     def predict(cls, tmp_path_factory):
         folder = tmp_path_factory.mktemp("served")
-        save_model(folder, network(cls.classes), model_card(cls.classes).model_dump(exclude={"sha256"}))
-        with closing(InferenceServers(["0"], partial(load_predictor, folder, cls.device, 2))) as servers:
+        save_model(
+            folder, network(cls.classes), model_card(cls.classes).model_dump(exclude={"sha256"})
+        )
+        with closing(
+            InferenceServers(["0"], partial(load_predictor, folder, cls.device, 2))
+        ) as servers:
             yield ServedPredictor(servers.addresses["0"])
 
 
@@ -204,10 +219,16 @@ class TestUNetCompiledForTheGpu(PredictorContract):
     @pytest.fixture(scope="class")
     @classmethod
     def predict(cls):
-        return UNetPredictor(model_card(cls.classes), network(cls.classes), device="cuda", compiled=True)
+        return UNetPredictor(
+            model_card(cls.classes), network(cls.classes), device="cuda", compiled=True
+        )
 
     def test_the_first_calls_may_come_from_several_threads_at_once(self, tiles):
-        fresh = UNetPredictor(model_card(self.classes), network(self.classes), device="cuda", compiled=True)
+        fresh = UNetPredictor(
+            model_card(self.classes), network(self.classes), device="cuda", compiled=True
+        )
         with ThreadPoolExecutor(2) as pool:
-            first, second = pool.map(lambda _: host(decide(fresh, tiles, slice(16, 81)).winner), range(2))
+            first, second = pool.map(
+                lambda _: host(decide(fresh, tiles, slice(16, 81)).winner), range(2)
+            )
         assert np.array_equal(first, second)

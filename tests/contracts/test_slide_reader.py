@@ -13,15 +13,20 @@ from PIL import Image
 from tifffile import TiffFile
 from tiny_slides import picture, pyramid, write_tiff
 
-from pipeline.errors import MppImplausibleError, MppMissingError, SlideOpenError, SlideReadError
-from pipeline.geometry import Box
-from pipeline.slides import openslide as openslide_module
-from pipeline.slides import pyramid as pyramid_module
-from pipeline.slides.image import ImageSource
-from pipeline.slides.open import open_slide, read_with
-from pipeline.slides.openslide import OpenSlideSource
-from pipeline.slides.pyramid import PyramidReader
-from pipeline.slides.tiffslide import TiffSlideSource
+from noctile.pipeline.errors import (
+    MppImplausibleError,
+    MppMissingError,
+    SlideOpenError,
+    SlideReadError,
+)
+from noctile.pipeline.geometry import Box
+from noctile.pipeline.slides import openslide as openslide_module
+from noctile.pipeline.slides import pyramid as pyramid_module
+from noctile.pipeline.slides.image import ImageSource
+from noctile.pipeline.slides.open import open_slide, read_with
+from noctile.pipeline.slides.openslide import OpenSlideSource
+from noctile.pipeline.slides.pyramid import PyramidReader
+from noctile.pipeline.slides.tiffslide import TiffSlideSource
 
 HEIGHT, WIDTH, MPP_Y, MPP_X = 211, 301, 0.25, 0.26
 MPPS = [0.1, 0.25, 0.26, 0.33, 0.5, 0.51, 0.77, 1.0, 1.53, 2.0, 5.0]
@@ -32,7 +37,9 @@ law = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.differing_executors, HealthCheck.function_scoped_fixture],
 )
-boxes = st.builds(Box, st.integers(-40, 340), st.integers(-40, 340), st.integers(0, 130), st.integers(0, 130))
+boxes = st.builds(
+    Box, st.integers(-40, 340), st.integers(-40, 340), st.integers(0, 130), st.integers(0, 130)
+)
 margins = st.integers(0, 40)
 
 
@@ -46,7 +53,9 @@ def jpeg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def square_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One level of square pixels, stored as they are."""
-    return write_tiff(tmp_path_factory.mktemp("tiny") / "square.tif", [picture(HEIGHT, WIDTH)], 0.25, 0.25, None)
+    return write_tiff(
+        tmp_path_factory.mktemp("tiny") / "square.tif", [picture(HEIGHT, WIDTH)], 0.25, 0.25, None
+    )
 
 
 class SlideReaderContract:
@@ -82,7 +91,9 @@ class SlideReaderContract:
 
     @law
     @given(boxes, margins, st.sampled_from(SQUARE_MPPS))
-    def test_that_holds_for_square_pixels_too(self, square: PyramidReader, box: Box, margin: int, mpp: float) -> None:
+    def test_that_holds_for_square_pixels_too(
+        self, square: PyramidReader, box: Box, margin: int, mpp: float
+    ) -> None:
         large = box.grow(margin)
         assert np.array_equal(square.read(box, mpp), square.read(large, mpp)[box.slices(large)])
 
@@ -108,7 +119,9 @@ class SlideReaderContract:
 
     def test_twice_the_pixel_size_is_the_mean_of_four(self, square: PyramidReader) -> None:
         blocks = picture(HEIGHT, WIDTH)[:200, :300].reshape(100, 2, 150, 2, 3).astype(float)
-        assert np.array_equal(square.read(Box(0, 0, 100, 150), 0.5), np.floor(blocks.mean(axis=(1, 3)) + 0.5))
+        assert np.array_equal(
+            square.read(Box(0, 0, 100, 150), 0.5), np.floor(blocks.mean(axis=(1, 3)) + 0.5)
+        )
 
     def test_what_is_transparent_is_white(self, tmp_path: Path) -> None:
         pixels = np.dstack([picture(128, 128), np.full((128, 128), 255, np.uint8)])
@@ -146,8 +159,16 @@ class TiffReaderContract(SlideReaderContract):
 
     def test_levels_that_were_cut_short_have_whole_factors(self, jpeg: PyramidReader) -> None:
         levels = jpeg.info.levels
-        assert [(f.extent.height, f.extent.width) for f in levels] == [(211, 301), (105, 150), (52, 75)]
-        assert [(f.mpp_y / levels[0].mpp_y, f.mpp_x / levels[0].mpp_x) for f in levels] == [(1, 1), (2, 2), (4, 4)]
+        assert [(f.extent.height, f.extent.width) for f in levels] == [
+            (211, 301),
+            (105, 150),
+            (52, 75),
+        ]
+        assert [(f.mpp_y / levels[0].mpp_y, f.mpp_x / levels[0].mpp_x) for f in levels] == [
+            (1, 1),
+            (2, 2),
+            (4, 4),
+        ]
 
     def test_both_sides_of_a_pixel_are_kept(self, jpeg: PyramidReader) -> None:
         frame = jpeg.info.frame
@@ -185,7 +206,9 @@ class TiffReaderContract(SlideReaderContract):
 
     def test_a_wrong_pixel_size_is_refused_and_can_be_overridden(self, shared_data: Path) -> None:
         path = shared_data / "slides" / "CMU-1-Small-Region.wrong-mpp.tiff"
-        with pytest.raises(MppImplausibleError, match=r"0\.00499 um according to the TIFF tags .* --mpp 0\.25"):
+        with pytest.raises(
+            MppImplausibleError, match=r"0\.00499 um according to the TIFF tags .* --mpp 0\.25"
+        ):
             self.open(path)
         original = self.open(shared_data / "slides" / "CMU-1-Small-Region.svs")
         box = Box(500, 700, 300, 300)
@@ -198,7 +221,9 @@ class TiffReaderContract(SlideReaderContract):
         with closing(self.open(shared_data / "slides" / "fluorescence.ndpi")) as reader:
             info, pixels = reader.info, reader.read(reader.info.frame.at(8).box, 8)
         assert info.frame.mpp == pytest.approx(0.22818, abs=1e-5)
-        assert [level.mpp / info.frame.mpp for level in info.levels[:4]] == pytest.approx([1, 2, 4, 8])
+        assert [level.mpp / info.frame.mpp for level in info.levels[:4]] == pytest.approx(
+            [1, 2, 4, 8]
+        )
         assert pixels.mean() < 40  # dark: nothing was taken for transparent
 
     def test_pixels_that_do_not_decode_are_an_error_each_time(self, shared_data: Path) -> None:
@@ -214,7 +239,9 @@ class TestOpenSlide(TiffReaderContract):
 
     @law
     @given(boxes, margins, st.sampled_from([0.5, 0.77, 1.0, 1.53]))
-    def test_levels_with_a_fractional_downsample_read_the_same_in_any_box(self, cells, box, margin, mpp) -> None:
+    def test_levels_with_a_fractional_downsample_read_the_same_in_any_box(
+        self, cells, box, margin, mpp
+    ) -> None:
         large = box.grow(margin)
         assert np.array_equal(cells.read(box, mpp), cells.read(large, mpp)[box.slices(large)])
 
@@ -225,7 +252,9 @@ class TestOpenSlide(TiffReaderContract):
         return jpeg
 
     def test_a_dicom_overview_is_too_coarse(self, shared_data: Path) -> None:
-        with pytest.raises(MppImplausibleError, match=r"28\.97 um according to the file's metadata"):
+        with pytest.raises(
+            MppImplausibleError, match=r"28\.97 um according to the file's metadata"
+        ):
             self.open(shared_data / "slides" / "camelyon-overview.dcm")
 
     def test_a_dicom_file_reads_with_the_callers_pixel_size(self, shared_data: Path) -> None:
@@ -236,7 +265,9 @@ class TestOpenSlide(TiffReaderContract):
         assert pixels.std() > 20
 
     def test_a_codec_that_it_does_not_know_is_unopenable(self, shared_data: Path) -> None:
-        with pytest.raises(SlideOpenError, match=r"unopenable.*Unsupported TIFF compression: 52479"):
+        with pytest.raises(
+            SlideOpenError, match=r"unopenable.*Unsupported TIFF compression: 52479"
+        ):
             self.open(shared_data / "slides" / "unopenable.tiff")
 
 
@@ -257,7 +288,9 @@ class TestTiffSlide(TiffReaderContract):
             self.open(shared_data / "slides" / "camelyon-overview.dcm")
 
     def test_16_bit_pixels_are_unopenable(self, tmp_path: Path) -> None:
-        path = write_tiff(tmp_path / "deep.tif", [picture(64, 64).astype(np.uint16)], 0.25, 0.25, None)
+        path = write_tiff(
+            tmp_path / "deep.tif", [picture(64, 64).astype(np.uint16)], 0.25, 0.25, None
+        )
         with pytest.raises(SlideOpenError, match="3 x uint16"):
             self.open(path)
 
@@ -268,7 +301,9 @@ class TestTiled(TiffReaderContract):
     def open(self, path: Path, mpp: float | tuple[float, float] | None = None) -> PyramidReader:
         return open_slide(path, mpp=mpp)
 
-    def test_it_serves_the_tiny_slides(self, jpeg: PyramidReader, square: PyramidReader, tmp_path: Path) -> None:
+    def test_it_serves_the_tiny_slides(
+        self, jpeg: PyramidReader, square: PyramidReader, tmp_path: Path
+    ) -> None:
         alpha = self.write(tmp_path / "alpha.tif", np.zeros((64, 64, 4), np.uint8))
         with closing(self.open(alpha)) as third:
             assert {jpeg.info.reader, square.info.reader, third.info.reader} == {"tiled-tiff"}
@@ -301,7 +336,9 @@ class TestImage(SlideReaderContract):
 @pytest.mark.parametrize("mpp", [0.499, 0.75, 0.998, 8.0])
 def test_both_readers_show_the_same_slide(shared_data: Path, mpp: float) -> None:
     path = shared_data / "slides" / "CMU-1-Small-Region.svs"
-    one, other = (read_with(s(path, "cmu"), path, "cmu") for s in (OpenSlideSource, TiffSlideSource))
+    one, other = (
+        read_with(s(path, "cmu"), path, "cmu") for s in (OpenSlideSource, TiffSlideSource)
+    )
     box = Box(0, 0, 400, 400)
     with closing(one), closing(other):
         difference = np.abs(one.read(box, mpp).astype(int) - other.read(box, mpp))
@@ -322,7 +359,9 @@ def test_both_readers_show_the_same_slide(shared_data: Path, mpp: float) -> None
         ("../bcss/images/1008.jpg", 0.25, "pillow"),
     ],
 )
-def test_each_real_slide_has_its_reader(shared_data: Path, name: str, mpp: float | None, reader: str) -> None:
+def test_each_real_slide_has_its_reader(
+    shared_data: Path, name: str, mpp: float | None, reader: str
+) -> None:
     slide = open_slide(shared_data / "slides" / name, mpp=mpp)
     slide.close()
     assert slide.info.reader == reader

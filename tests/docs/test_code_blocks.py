@@ -1,7 +1,8 @@
 """Every code block of the README and of the documentation is run.
 
-The blocks of a page run from top to bottom in one folder. It holds ``sample_slides/``, the ``results/`` of a finished
-run and what earlier blocks of the page wrote. A block that cannot run follows a comment ``<!-- not run: reason -->``.
+The blocks of a page run from top to bottom in one folder. It holds ``sample_slides/``, the
+``results/`` of a finished run and what earlier blocks of the page wrote. A block that cannot run
+follows a comment ``<!-- not run: reason -->``.
 """
 
 import doctest
@@ -20,8 +21,8 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from pipeline.learning.settings import TrainSettings
-from workflows.config import RunSettings, checked
+from noctile.pipeline.training.settings import TrainSettings
+from noctile.workflows.settings import RunSettings, checked
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -48,9 +49,19 @@ def code_blocks(page: Path) -> Iterator[CodeBlock]:
         if token.type == "fence":
             language, _, options = token.info.partition(" ")
             title = re.search(r'title="([^"]+)"', options)
-            reason = NOT_RUN.fullmatch(before.content) if before and before.type == "html_block" else None
+            reason = (
+                NOT_RUN.fullmatch(before.content)
+                if before and before.type == "html_block"
+                else None
+            )
             where = f"{page.relative_to(ROOT)}:{token.map[0] + 1}"
-            yield CodeBlock(where, language, title[1] if title else "", token.content, reason[1] if reason else "")
+            yield CodeBlock(
+                where,
+                language,
+                title[1] if title else "",
+                token.content,
+                reason[1] if reason else "",
+            )
         before = token
 
 
@@ -58,7 +69,10 @@ def code_blocks(page: Path) -> Iterator[CodeBlock]:
 def shell(tmp_path_factory) -> dict[str, str]:
     """An environment in which ``noctile`` and ``python`` are this checkout and this interpreter."""
     folder = tmp_path_factory.mktemp("bin")
-    for name, call in (("noctile", f"'{sys.executable}' -m cli"), ("python", f"'{sys.executable}'")):
+    for name, call in (
+        ("noctile", f"'{sys.executable}' -m cli"),
+        ("python", f"'{sys.executable}'"),
+    ):
         (folder / name).write_text(f'#!/bin/sh\nexec {call} "$@"\n', encoding="utf-8")
         (folder / name).chmod(0o755)
     paths = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
@@ -103,7 +117,9 @@ def run_console(block: CodeBlock, folder: Path, env: dict[str, str]) -> None:
         command, _, expected = session.partition("\n")
         found = run_in_shell(command, folder, env)
         if expected.strip():
-            assert doctest.OutputChecker().check_output(expected, found, LOOSE), f"{block.where}: {found}"
+            assert doctest.OutputChecker().check_output(expected, found, LOOSE), (
+                f"{block.where}: {found}"
+            )
 
 
 def run_doctest(block: CodeBlock, names: dict[str, Any]) -> None:
@@ -132,7 +148,9 @@ def test_blocks_of_a_page_run(page, workplace, shell):
         "toml": parse_toml,
     }
     for block in code_blocks(page):
-        assert block.not_run or block.language in runners, f"{block.where}: nothing runs {block.language!r}"
+        assert block.not_run or block.language in runners, (
+            f"{block.where}: nothing runs {block.language!r}"
+        )
         if not block.not_run:
             try:
                 runners[block.language](block)

@@ -59,7 +59,9 @@ def test_record_numbers_are_consecutive_from_one():
 
 
 def test_index_lists_no_record_that_is_missing():
-    rows = re.findall(r"^\| \[\d{4}\]", (DECISIONS / "index.md").read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| \[\d{4}\]", (DECISIONS / "index.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert len(rows) == len(RECORDS)
 
 
@@ -68,17 +70,26 @@ def test_results_fit_in_eighty_lines():
     assert len(results.splitlines()) <= MAX_RESULTS_LINES
 
 
-@pytest.mark.parametrize("folder", ["docs/decisions", "docs/notes", "benchmarks", "benchmarks/history"])
+@pytest.mark.parametrize(
+    "folder", ["docs/decisions", "docs/notes", "benchmarks", "benchmarks/history"]
+)
 def test_links_of_pages_lead_to_files(folder):
     pages = sorted((ROOT / folder).glob("*.md"))
     assert pages
-    broken = [f"{page.name} -> {link}" for page in pages for link in local_links(page) if not link.exists()]
+    broken = [
+        f"{page.name} -> {link}"
+        for page in pages
+        for link in local_links(page)
+        if not link.exists()
+    ]
     assert not broken
 
 
 def test_commands_of_results_name_files_that_exist():
     results = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
-    modules = [f"{name.replace('.', '/')}.py" for name in re.findall(r"python -m ([a-z_.]+)", results)]
+    modules = [
+        f"{name.replace('.', '/')}.py" for name in re.findall(r"python -m ([a-z_.]+)", results)
+    ]
     paths = re.findall(r"tests/[a-z_/]+\.py", results)
     assert modules
     assert paths

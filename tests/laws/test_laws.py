@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import blend
-from pipeline.blend import Canvas, window_weights
-from pipeline.geometry import Box, Extent, Frame
-from pipeline.models import decide
-from pipeline.plan import TileGrid, TilePlan, Tiling, plan_tiles
-from pipeline.segment import segment_block
+from noctile.pipeline.geometry import Box, Extent, Frame
+from noctile.pipeline.models import pixel_labels as decide
+from noctile.pipeline.plan import TileGrid, TilePlan, Tiling, plan_tiles
+from noctile.pipeline.segment import segment_block
+from noctile.pipeline.stitch import canvas as blend
+from noctile.pipeline.stitch.canvas import Canvas, window_weights
 
 windows = st.sampled_from(["crop", "blend"])
 # tile and overlap with a stride that is a multiple of 8
@@ -24,7 +24,8 @@ grids = st.sampled_from([(64, 0), (64, 16), (64, 32), (64, 48), (32, 8), (96, 40
 
 @pytest.fixture(scope="module", autouse=True)
 def _torch_stays_torch() -> Iterator[None]:
-    """The lines that run on a GPU are run here too: on the CPU the canvas would take torch's memory for numpy's."""
+    """The lines that run on a GPU are run here too: on the CPU the canvas would take torch's memory
+    for numpy's."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (blend, decide):
             patch.setattr(module, "is_host", lambda values: isinstance(values, np.ndarray))
@@ -33,7 +34,8 @@ def _torch_stays_torch() -> Iterator[None]:
 
 @st.composite
 def cases(draw: st.DrawFn, largest: int = 220):
-    """(native frame, tissue, tiling) with tissue anywhere, at a pixel size that is no whole multiple of the slide's."""
+    """(native frame, tissue, tiling) with tissue anywhere, at a pixel size that is no whole
+    multiple of the slide's."""
     height, width = draw(st.integers(1, largest)), draw(st.integers(1, largest))
     native = Frame(Extent(height, width), 1.0, draw(st.sampled_from([1.0, 1.01, 1.3])))
     tile_px, overlap_px = draw(grids)
@@ -48,7 +50,8 @@ def cases(draw: st.DrawFn, largest: int = 220):
 
 
 class TestLaw1:
-    """Blocks tile the frame; each tissue pixel lies in at least one tile. (off by one at the right edge)"""
+    """Blocks tile the frame; each tissue pixel lies in at least one tile. (off by one at the right
+    edge)"""
 
     @given(cases())
     def test_no_pixel_has_two_blocks_and_every_tissue_pixel_has_one(self, case):
@@ -75,7 +78,9 @@ class TestLaw1:
         for block in plan.blocks:
             covered = np.zeros((block.box.height, block.box.width), bool)
             for tile in block.tiles:
-                covered[plan.grid.reach(*tile, plan.window).intersect(block.box).slices(block.box)] = True
+                covered[
+                    plan.grid.reach(*tile, plan.window).intersect(block.box).slices(block.box)
+                ] = True
             assert covered[tissue.on(block.box, plan.frame)].all()
 
     @given(cases())
@@ -110,9 +115,13 @@ class TestLaw2:
     @given(cases(), st.sampled_from([np, torch]))
     def test_constant_in_constant_out(self, case, namespace):
         native, tissue, tiling = case
-        net = standins.ConstantNet(standins.card(tiling.tile_px, tiling.overlap_px), [0.2, 0.5, 0.3], namespace)
+        net = standins.ConstantNet(
+            standins.card(tiling.tile_px, tiling.overlap_px), [0.2, 0.5, 0.3], namespace
+        )
         plan = plan_tiles("s", native, tissue, tiling)
-        slide = standins.ArraySlide(np.zeros((plan.frame.extent.height, plan.frame.extent.width, 3), np.uint8))
+        slide = standins.ArraySlide(
+            np.zeros((plan.frame.extent.height, plan.frame.extent.width, 3), np.uint8)
+        )
         for block in plan.blocks:
             mask = segment_block(slide, plan, block, tissue, net, 4)
             inside = tissue.on(block.box, plan.frame)
@@ -145,7 +154,14 @@ class TestLaw3:
         shape = native.at(1.0).extent
         pixels = np.random.default_rng(0).integers(0, 256, (shape.height, shape.width, 3), np.uint8)
         small, whole = (
-            _segment(pixels, native, tissue, Tiling(**{**_fields(tiling), "block_px": px}), net, batch_size)
+            _segment(
+                pixels,
+                native,
+                tissue,
+                Tiling(**{**_fields(tiling), "block_px": px}),
+                net,
+                batch_size,
+            )
             for px in (tiling.block_px, 10_000)
         )
         for a, b in zip(small, whole, strict=True):
@@ -158,7 +174,10 @@ class TestLaw3:
         shape = native.at(1.0).extent
         pixels = np.random.default_rng(1).integers(0, 256, (shape.height, shape.width, 3), np.uint8)
         model = standins.card(tiling.tile_px, tiling.overlap_px)
-        a, b = (_segment(pixels, native, tissue, tiling, standins.PositionNet(model, xp), 3) for xp in (np, torch))
+        a, b = (
+            _segment(pixels, native, tissue, tiling, standins.PositionNet(model, xp), 3)
+            for xp in (np, torch)
+        )
         for one, other in zip(a, b, strict=True):
             np.testing.assert_array_equal(one, other)
 
@@ -180,7 +199,9 @@ class TestLaw3:
         mask = canvas.finish()
         mean = (sums / np.maximum(totals, 1e-9))[:, 50:180, 50:220]
         np.testing.assert_array_equal(mask.labels, np.asarray(codes)[mean.argmax(axis=0)])
-        cells = np.add.reduceat(np.add.reduceat(mean[0], range(0, 130, 8), axis=0), range(0, 170, 8), axis=1)
+        cells = np.add.reduceat(
+            np.add.reduceat(mean[0], range(0, 130, 8), axis=0), range(0, 170, 8), axis=1
+        )
         counts = np.add.reduceat(
             np.add.reduceat(np.ones((130, 170)), range(0, 130, 8), axis=0), range(0, 170, 8), axis=1
         )
@@ -192,7 +213,9 @@ class TestSeams:
 
     @settings(max_examples=30)
     @given(cases(largest=200), st.sampled_from([np, torch]), st.integers(1, 5))
-    def test_the_pixels_behind_each_edge_that_two_tiles_of_the_block_label_differently(self, case, namespace, batch):
+    def test_the_pixels_behind_each_edge_that_two_tiles_of_the_block_label_differently(
+        self, case, namespace, batch
+    ):
         native, tissue, tiling = case
         net = standins.PositionNet(standins.card(tiling.tile_px, tiling.overlap_px), namespace)
         plan = plan_tiles("s", native, tissue, tiling)
@@ -201,20 +224,28 @@ class TestSeams:
         for block in plan.blocks:
             facts = segment_block(slide, plan, block, tissue, net, batch).facts
             inside = tissue.on(block.box, plan.frame)
-            assert (facts.seam_px, facts.seam_differing_px) == _seams(slide, plan, block, inside, net)
+            assert (facts.seam_px, facts.seam_differing_px) == _seams(
+                slide, plan, block, inside, net
+            )
             assert facts.analysed_px == inside.sum()
 
     def test_tiles_that_agree_have_none(self):
         net = standins.ConstantNet(standins.card(), [0.2, 0.5, 0.3])
         tissue = standins.tissue_of(np.ones((38, 38), bool))
-        plan = plan_tiles("s", Frame(Extent(300, 300), 1.0, 1.0), tissue, Tiling(1.0, 64, 16, "crop", 4096, 3))
+        plan = plan_tiles(
+            "s", Frame(Extent(300, 300), 1.0, 1.0), tissue, Tiling(1.0, 64, 16, "crop", 4096, 3)
+        )
         slide = standins.ArraySlide(np.zeros((300, 300, 3), np.uint8))
         facts = segment_block(slide, plan, plan.blocks[0], tissue, net, 4).facts
-        assert (facts.seam_px, facts.seam_differing_px) == (2 * 6 * 19, 0)  # 6 edges of 300 px each way
+        assert (facts.seam_px, facts.seam_differing_px) == (
+            2 * 6 * 19,
+            0,
+        )  # 6 edges of 300 px each way
 
 
 class TestUnread:
-    """A tile that cannot be read has no label on its core; all others have the labels that they would have had."""
+    """A tile that cannot be read has no label on its core; all others have the labels that they
+    would have had."""
 
     @settings(max_examples=30)
     @given(cases(largest=200), st.integers(1, 5), st.data())
@@ -228,7 +259,10 @@ class TestUnread:
         hole = Box(data.draw(st.integers(0, height)), data.draw(st.integers(0, width)), 20, 30)
         sound, torn = standins.ArraySlide(pixels), standins.TornSlide(pixels, hole)
         for block in plan.blocks:
-            whole, rest = (segment_block(slide, plan, block, tissue, net, batch_size) for slide in (sound, torn))
+            whole, rest = (
+                segment_block(slide, plan, block, tissue, net, batch_size)
+                for slide in (sound, torn)
+            )
             unread = [tile for tile in block.tiles if plan.grid.tile(*tile).intersect(hole).area]
             kept = np.ones(whole.labels.shape, bool)
             for tile in unread:
@@ -238,15 +272,21 @@ class TestUnread:
             assert rest.facts.unread_px == np.count_nonzero(whole.labels[~kept])
             assert rest.facts.analysed_px == np.count_nonzero(rest.labels)
             cells = np.add.reduceat(
-                np.add.reduceat(kept, range(0, kept.shape[0], 8), axis=0), range(0, kept.shape[1], 8), axis=1
+                np.add.reduceat(kept, range(0, kept.shape[0], 8), axis=0),
+                range(0, kept.shape[1], 8),
+                axis=1,
             )
             assert not rest.confidence[cells == 0].any()
 
     def test_with_blend_the_core_is_lost_too_and_its_neighbours_are_joined_without_it(self):
         net = standins.ConstantNet(standins.card(), [0.2, 0.5, 0.3])
         tissue = standins.tissue_of(np.ones((38, 38), bool))
-        plan = plan_tiles("s", Frame(Extent(300, 300), 1.0, 1.0), tissue, Tiling(1.0, 64, 16, "blend", 150, 3))
-        slide = standins.TornSlide(np.zeros((300, 300, 3), np.uint8), Box(160, 160, 4, 4))  # in the middle of (3, 3)
+        plan = plan_tiles(
+            "s", Frame(Extent(300, 300), 1.0, 1.0), tissue, Tiling(1.0, 64, 16, "blend", 150, 3)
+        )
+        slide = standins.TornSlide(
+            np.zeros((300, 300, 3), np.uint8), Box(160, 160, 4, 4)
+        )  # in the middle of (3, 3)
         labels = np.zeros((300, 300), np.uint8)
         unread = []
         for block in plan.blocks:
@@ -261,7 +301,9 @@ class TestUnread:
     def test_a_block_that_cannot_be_read_at_all_has_no_label(self):
         net = standins.PositionNet(standins.card())
         tissue = standins.tissue_of(np.ones((38, 38), bool))
-        plan = plan_tiles("s", Frame(Extent(300, 300), 1.0, 1.0), tissue, Tiling(1.0, 64, 16, "crop", 150, 3))
+        plan = plan_tiles(
+            "s", Frame(Extent(300, 300), 1.0, 1.0), tissue, Tiling(1.0, 64, 16, "crop", 150, 3)
+        )
         slide = standins.TornSlide(np.zeros((300, 300, 3), np.uint8), Box(0, 0, 300, 300))
         mask = segment_block(slide, plan, plan.blocks[0], tissue, net, 4)
         assert not any(array.any() for array in (mask.labels, mask.heat, mask.confidence))
@@ -271,14 +313,17 @@ class TestUnread:
 
     def test_a_strip_that_is_sound_is_read_once_and_one_that_is_not_tile_by_tile(self):
         tissue = standins.tissue_of(np.ones((38, 38), bool))
-        plan = plan_tiles("s", Frame(Extent(300, 300), 1.0, 1.0), tissue, Tiling(1.0, 64, 16, "crop", 4096, 3))
+        plan = plan_tiles(
+            "s", Frame(Extent(300, 300), 1.0, 1.0), tissue, Tiling(1.0, 64, 16, "crop", 4096, 3)
+        )
         slide = standins.TornSlide(np.zeros((300, 300, 3), np.uint8), Box(160, 160, 4, 4))
         segment_block(slide, plan, plan.blocks[0], tissue, standins.PositionNet(standins.card()), 4)
         assert len(slide.reads) == 7 + 7
 
 
 class TestLaw7:
-    """Batches are a function of the plan, never of arrival. (a real network differs in the last bits)"""
+    """Batches are a function of the plan, never of arrival. (a real network differs in the last
+    bits)"""
 
     def test_batches_are_sorted_and_full_but_for_the_last_of_a_block(self):
         native = Frame(Extent(300, 300), 1.0, 1.0)
@@ -298,7 +343,9 @@ class TestLaw7:
 class TestMemory:
     """What the plan promises of a task's memory is never exceeded. (with ``blend`` it was, by half)"""
 
-    @pytest.mark.parametrize(("window", "overlap_px"), [("crop", 0), ("crop", 64), ("blend", 64), ("blend", 104)])
+    @pytest.mark.parametrize(
+        ("window", "overlap_px"), [("crop", 0), ("crop", 64), ("blend", 64), ("blend", 104)]
+    )
     def test_a_block_full_of_tissue_needs_no_more_than_the_plan_says(self, window, overlap_px):
         tissue = standins.tissue_of(np.ones((200, 200), bool))
         native = Frame(Extent(1600, 1600), 1.0, 1.0)
@@ -317,7 +364,12 @@ class TestMemory:
 class TestCanvas:
     def test_a_tile_that_comes_too_late_is_refused(self):
         canvas = Canvas(
-            Box(0, 0, 200, 64), TileGrid(64, 16, Extent(200, 64)), "blend", [1], [], np.ones((200, 64), bool)
+            Box(0, 0, 200, 64),
+            TileGrid(64, 16, Extent(200, 64)),
+            "blend",
+            [1],
+            [],
+            np.ones((200, 64), bool),
         )
         p = np.ones((1, 64, 64), np.float32)
         canvas.add([(2, 0)], p[None])
@@ -325,19 +377,25 @@ class TestCanvas:
             canvas.add([(0, 0)], p[None])
 
     def test_a_block_without_tiles_is_refused(self):
-        canvas = Canvas(Box(0, 0, 8, 8), TileGrid(64, 16, Extent(8, 8)), "crop", [1], [], np.ones((8, 8), bool))
+        canvas = Canvas(
+            Box(0, 0, 8, 8), TileGrid(64, 16, Extent(8, 8)), "crop", [1], [], np.ones((8, 8), bool)
+        )
         with pytest.raises(ValueError, match="without tiles"):
             canvas.finish()
 
     @pytest.mark.parametrize("namespace", [np, torch])
     @pytest.mark.parametrize("window", ["crop", "blend"])
-    def test_what_is_not_a_number_is_no_answer_unless_it_is_beside_the_tissue(self, window, namespace):
+    def test_what_is_not_a_number_is_no_answer_unless_it_is_beside_the_tissue(
+        self, window, namespace
+    ):
         p = np.full((1, 2, 64, 64), 0.5, np.float32)
         p[:, :, 30, 20] = np.nan
         for tissue_there in (False, True):
             tissue = np.ones((48, 48), bool)
             tissue[30 - 8, 20 - 8] = tissue_there
-            canvas = Canvas(Box(0, 0, 48, 48), TileGrid(64, 16, Extent(48, 48)), window, [1, 2], [0], tissue)
+            canvas = Canvas(
+                Box(0, 0, 48, 48), TileGrid(64, 16, Extent(48, 48)), window, [1, 2], [0], tissue
+            )
             canvas.add([(0, 0)], namespace.asarray(p))
             if tissue_there:
                 with pytest.raises(ValueError, match="not a number"):
@@ -349,14 +407,21 @@ class TestCanvas:
 def _seams(slide, plan, block, inside, net) -> tuple[int, int]:
     """Seam pixels of a block, and those that differ."""
     said = {
-        tile: np.asarray(net(slide.read(plan.grid.tile(*tile), 1.0)[None]))[0].argmax(axis=0) for tile in block.tiles
+        tile: np.asarray(net(slide.read(plan.grid.tile(*tile), 1.0)[None]))[0].argmax(axis=0)
+        for tile in block.tiles
     }
     margin, side, asked, differing = plan.grid.margin_px, plan.grid.stride_px, 0, 0
     for row, col in block.tiles:
         core = plan.grid.core(row, col)
         for k in range(0, side, 16):
-            for dy, dx, y, x in ((1, 0, 0, k), (0, 1, k, 0)):  # the tile before, and the place behind the edge
-                before, here = said.get((row - dy, col - dx)), (core.y + y - block.box.y, core.x + x - block.box.x)
+            for dy, dx, y, x in (
+                (1, 0, 0, k),
+                (0, 1, k, 0),
+            ):  # the tile before, and the place behind the edge
+                before, here = (
+                    said.get((row - dy, col - dx)),
+                    (core.y + y - block.box.y, core.x + x - block.box.x),
+                )
                 if before is None or margin == 0 or min(here) < 0:
                     continue
                 if here[0] < block.box.height and here[1] < block.box.width and inside[here]:

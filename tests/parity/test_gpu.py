@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.masks.store import MaskStore
-from pipeline.slides.find import find_slides
-from workflows.config import RunSettings
-from workflows.segment import run_night
+from noctile.pipeline.masks.store import MaskStore
+from noctile.pipeline.slides.discover import find_slides
+from noctile.workflows.run.run import run_slides
+from noctile.workflows.settings import RunSettings
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
@@ -21,9 +21,17 @@ SLIDES = ("tumor-nests-20x", "scan-40x")
 
 def labels(samples: list[Path], out: Path, **settings) -> dict[str, np.ndarray]:
     """Label maps of the shipped model, by slide."""
-    run = run_night(find_slides(samples, None, None), RunSettings(backend="torch", **settings), out, lambda *_: None)
+    run = run_slides(
+        find_slides(samples, None, None),
+        RunSettings(backend="torch", **settings),
+        out,
+        lambda *_: None,
+    )
     assert run.exit_code == 0
-    return {name: MaskStore.open(out / "slides" / name / "mask.ome.zarr").read_level(0) for name in SLIDES}
+    return {
+        name: MaskStore.open(out / "slides" / name / "mask.ome.zarr").read_level(0)
+        for name in SLIDES
+    }
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +49,9 @@ def on_the_cpu(samples, window, tmp_path_factory) -> dict[str, np.ndarray]:
     return labels(samples, tmp_path_factory.mktemp("cpu"), device="cpu", window=window)
 
 
-@pytest.mark.parametrize("more", [{"engine": "serial"}, {"engine": "dask"}, {"engine": "serial", "compile": True}])
+@pytest.mark.parametrize(
+    "more", [{"engine": "serial"}, {"engine": "dask"}, {"engine": "serial", "compile": True}]
+)
 def test_labels_are_those_of_the_cpu(samples, window, on_the_cpu, tmp_path, more):
     found = labels(samples, tmp_path, device="cuda", window=window, **more)
     for name, expected in on_the_cpu.items():

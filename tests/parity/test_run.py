@@ -1,4 +1,5 @@
-"""The whole run, on small slides and an exact model: engines, order and interruptions change nothing."""
+"""The whole run, on small slides and an exact model: engines, order and interruptions change
+nothing."""
 
 import json
 import os
@@ -15,15 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 from standins import small_slide
 
-from pipeline.errors import SlideReadError
-from pipeline.masks.store import MaskStore
-from pipeline.plan import TilePlan
-from pipeline.segment import segment_block
-from pipeline.slides.find import find_slides
-from workflows.config import RunSettings
-from workflows.engines.base import attempt
-from workflows.jobs import _SLIDES
-from workflows.segment import NightResult, run_night
+from noctile.pipeline.errors import SlideReadError
+from noctile.pipeline.masks.store import MaskStore
+from noctile.pipeline.plan import TilePlan
+from noctile.pipeline.segment import segment_block
+from noctile.pipeline.slides.discover import find_slides
+from noctile.workflows.engines.base import attempt
+from noctile.workflows.jobs.entry import _SLIDES
+from noctile.workflows.run.run import RunResult, run_slides
+from noctile.workflows.settings import RunSettings
 
 VOLATILE = {"run.json", "ledger.jsonl"}  # times, host and pid stand in them
 
@@ -40,14 +41,16 @@ def slides(tmp_path_factory) -> Path:
 
 
 def settings_for(model: Path, **more) -> RunSettings:
-    return RunSettings(model=str(model), **{"engine": "serial", "block_px": 480, "device": "cpu", **more})
+    return RunSettings(
+        model=str(model), **{"engine": "serial", "block_px": 480, "device": "cpu", **more}
+    )
 
 
-def night(slides: Path, out: Path, settings: RunSettings, shuffle: int | None = None) -> NightResult:
+def night(slides: Path, out: Path, settings: RunSettings, shuffle: int | None = None) -> RunResult:
     entries = find_slides([slides], None, None)
     if shuffle is not None:
         random.Random(shuffle).shuffle(entries)
-    return run_night(entries, settings, out, lambda progress, say: None)
+    return run_slides(entries, settings, out, lambda progress, say: None)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -90,7 +93,9 @@ class TestLaw6:
         same(contents(tmp_path), fresh)
 
     @pytest.mark.parametrize("after", [1, 4, 9, 15])
-    def test_interrupted_and_resumed_equals_fresh_and_repeats_nothing(self, slides, model, fresh, tmp_path, after):
+    def test_interrupted_and_resumed_equals_fresh_and_repeats_nothing(
+        self, slides, model, fresh, tmp_path, after
+    ):
         calls = []
 
         def interrupt(progress, say):
@@ -99,23 +104,41 @@ class TestLaw6:
                 raise KeyboardInterrupt
 
         entries = find_slides([slides], None, None)
-        first = run_night(entries, settings_for(model), tmp_path, interrupt)
+        first = run_slides(entries, settings_for(model), tmp_path, interrupt)
         assert first.stopped == "interrupted"
         assert first.exit_code == 3
         assert {row.status for row in first.rows} & {"skipped"}
         night(slides, tmp_path, settings_for(model))
         same(contents(tmp_path), fresh)
-        blocks = [(line["slide_id"], *line["block"]) for line in ledger(tmp_path) if line["event"] == "segment"]
+        blocks = [
+            (line["slide_id"], *line["block"])
+            for line in ledger(tmp_path)
+            if line["event"] == "segment"
+        ]
         assert len(blocks) == len(set(blocks))
 
-    def test_killed_at_random_moments_and_resumed_equals_fresh(self, slides, model, fresh, tmp_path):
-        command = [sys.executable, "-m", "cli", "run", str(slides), "--out", str(tmp_path), "--model", str(model)]
+    def test_killed_at_random_moments_and_resumed_equals_fresh(
+        self, slides, model, fresh, tmp_path
+    ):
+        command = [
+            sys.executable,
+            "-m",
+            "noctile",
+            "run",
+            str(slides),
+            "--out",
+            str(tmp_path),
+            "--model",
+            str(model),
+        ]
         config = tmp_path.parent / f"{tmp_path.name}.toml"
         config.write_text('engine = "serial"\nblock_px = 480\ndevice = "cpu"\n')
         rng = random.Random(7)
         for _ in range(3):
             process = subprocess.Popen(
-                [*command, "--config", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                [*command, "--config", str(config)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
             )
             time.sleep(rng.uniform(1.0, 3.5))
             process.send_signal(signal.SIGKILL)
@@ -125,7 +148,9 @@ class TestLaw6:
 
 
 def ledger(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines() if line.strip()]
+    return [
+        json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines() if line.strip()
+    ]
 
 
 PLANNED = {"look", "prepare"}
@@ -136,7 +161,9 @@ class TestResume:
         night(slides, tmp_path, settings_for(model))
         before = {p: p.stat().st_mtime_ns for p in (tmp_path / "slides").rglob("*") if p.is_file()}
         result = night(slides, tmp_path, settings_for(model))
-        assert {p: p.stat().st_mtime_ns for p in (tmp_path / "slides").rglob("*") if p.is_file()} == before
+        assert {
+            p: p.stat().st_mtime_ns for p in (tmp_path / "slides").rglob("*") if p.is_file()
+        } == before
         assert [row.status for row in result.rows] == ["done", "done", "failed", "done", "done"]
 
     def test_another_setting_recomputes_and_leaves_foreign_files(self, slides, model, tmp_path):
@@ -157,7 +184,11 @@ class TestResume:
         small_slide(copies / "a.tif", seed=17, height=1300, width=1700)
         night(copies, tmp_path / "out", settings_for(model))
         assert (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns == kept
-        segmented = [line for line in ledger(tmp_path / "out") if line["event"] in PLANNED and line["slide_id"] == "a"]
+        segmented = [
+            line
+            for line in ledger(tmp_path / "out")
+            if line["event"] in PLANNED and line["slide_id"] == "a"
+        ]
         assert sum(line["fresh"] for line in segmented) == 2
 
     def test_workers_that_outlive_a_run_open_a_file_anew_that_was_replaced(self, model, tmp_path):
@@ -170,7 +201,8 @@ class TestResume:
         _SLIDES.close()
         night(folder, tmp_path / "fresh", settings_for(model))
         one, other = (
-            MaskStore.open(tmp_path / out / "slides" / "a" / "mask.ome.zarr").read_level(0) for out in ("out", "fresh")
+            MaskStore.open(tmp_path / out / "slides" / "a" / "mask.ome.zarr").read_level(0)
+            for out in ("out", "fresh")
         )
         assert np.array_equal(one, other)
 
@@ -184,7 +216,11 @@ class TestResume:
         kept = (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns
         os.utime(copies / "a.tif")
         night(copies, tmp_path / "out", settings_for(model))
-        fresh = [e["fresh"] for e in ledger(tmp_path / "out") if e["event"] in PLANNED and e["slide_id"] == "a"]
+        fresh = [
+            e["fresh"]
+            for e in ledger(tmp_path / "out")
+            if e["event"] in PLANNED and e["slide_id"] == "a"
+        ]
         assert sum(fresh) == 2
         assert (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns == kept
 
@@ -219,12 +255,16 @@ class TestResults:
             mm2 = store.layout.frame.pixel_area_mm2
             assert row["tissue_area_mm2"] == pytest.approx((labels > 0).sum() * mm2, abs=1e-6)
             tumor = [c.code for c in store.layout.classes if c.role == "tumor"]
-            assert row["tumor_area_mm2"] == pytest.approx(np.isin(labels, tumor).sum() * mm2, abs=1e-6)
+            assert row["tumor_area_mm2"] == pytest.approx(
+                np.isin(labels, tumor).sum() * mm2, abs=1e-6
+            )
             assert row["tumor_area_mm2"] <= row["tissue_area_mm2"]
 
     def test_tiles_add_up_to_the_slide(self, slides, model, tmp_path):
         night(slides, tmp_path, settings_for(model))
-        rows = {row["slide_id"]: row for row in pq.read_table(tmp_path / "slides.parquet").to_pylist()}
+        rows = {
+            row["slide_id"]: row for row in pq.read_table(tmp_path / "slides.parquet").to_pylist()
+        }
         tiles = pq.read_table(tmp_path / "slides" / "a" / "tiles.parquet").to_pandas()
         area = tiles.height_um * tiles.width_um / 1e6 * tiles.tissue_fraction
         assert area.sum() == pytest.approx(rows["a"]["tissue_area_mm2"], rel=1e-4)
@@ -236,7 +276,11 @@ class TestResults:
 
     def test_glass_is_done_with_no_tissue_and_area_0(self, slides, model, tmp_path):
         night(slides, tmp_path, settings_for(model))
-        row = next(r for r in pq.read_table(tmp_path / "slides.parquet").to_pylist() if r["slide_id"] == "glass")
+        row = next(
+            r
+            for r in pq.read_table(tmp_path / "slides.parquet").to_pylist()
+            if r["slide_id"] == "glass"
+        )
         assert (row["status"], row["flags"], row["tissue_area_mm2"], row["tumor_area_mm2"]) == (
             "done",
             "no_tissue",
@@ -246,7 +290,9 @@ class TestResults:
         assert row["tumor_fraction_of_tissue"] is None
         assert (tmp_path / "slides" / "glass" / "preview.jpg").exists()
 
-    def test_a_failure_is_a_row_with_its_reason_and_a_traceback_in_the_ledger(self, slides, model, tmp_path):
+    def test_a_failure_is_a_row_with_its_reason_and_a_traceback_in_the_ledger(
+        self, slides, model, tmp_path
+    ):
         result = night(slides, tmp_path, settings_for(model))
         row = next(r for r in result.rows if r.slide_id == "broken")
         assert row.status == "failed"
@@ -259,7 +305,10 @@ class TestResults:
     def test_windows_agree_where_the_model_is_exact(self, slides, model, tmp_path):
         night(slides, tmp_path / "crop", settings_for(model))
         night(slides, tmp_path / "blend", settings_for(model, window="blend"))
-        a, b = (MaskStore.open(tmp_path / w / "slides" / "a" / "mask.ome.zarr") for w in ("crop", "blend"))
+        a, b = (
+            MaskStore.open(tmp_path / w / "slides" / "a" / "mask.ome.zarr")
+            for w in ("crop", "blend")
+        )
         assert (a.read(a.layout.frame.box) == b.read(b.layout.frame.box)).mean() > 0.999
 
 
@@ -290,14 +339,17 @@ class TestFailureInTheMiddle:
                 raise SlideReadError("slide a: planted fault")
             return segment_block(reader, plan, block, *rest)
 
-        monkeypatch.setattr("workflows.jobs.segment_block", broken)
-        monkeypatch.setattr("workflows.segment.SerialEngine", WideEngine)
+        monkeypatch.setattr("noctile.workflows.jobs.entry.segment_block", broken)
+        monkeypatch.setattr("noctile.workflows.run.run.SerialEngine", WideEngine)
         result = night(slides, tmp_path, settings_for(model))
         assert {r.slide_id: r.status for r in result.rows if r.status == "failed"} == {
             "a": "failed",
             "broken": "failed",
         }
-        assert next(r.reason for r in result.rows if r.slide_id == "a") == "unreadable: slide a: planted fault"
+        assert (
+            next(r.reason for r in result.rows if r.slide_id == "a")
+            == "unreadable: slide a: planted fault"
+        )
         monkeypatch.undo()
         night(slides, tmp_path, settings_for(model, retry_failed=True))
         same(contents(tmp_path), fresh)
@@ -306,13 +358,15 @@ class TestFailureInTheMiddle:
 class TestPixelSize:
     def test_one_taken_from_the_objective_power_is_flagged(self, model, tmp_path):
         aperio = "Aperio Image Library v1|AppMag = 20"
-        small_slide(tmp_path / "slides.svs", seed=0, height=900, width=1100, mpp=None, description=aperio)
+        small_slide(
+            tmp_path / "slides.svs", seed=0, height=900, width=1100, mpp=None, description=aperio
+        )
         (row,) = night(tmp_path / "slides.svs", tmp_path / "out", settings_for(model)).rows
         assert (row.summary["mpp"], row.summary["mpp_source"]) == ([0.5, 0.5], "objective power")
         assert row.summary["flags"] == ["mpp_estimated"]
 
     def test_tissue_wider_than_a_slide_is_refused(self, slides, model, tmp_path, monkeypatch):
-        monkeypatch.setattr("workflows.jobs.MAX_TISSUE_MM", 0.3)
+        monkeypatch.setattr("noctile.workflows.jobs.entry.MAX_TISSUE_MM", 0.3)
         row = night(slides / "a.tif", tmp_path, settings_for(model)).rows[0]
         assert row.reason.startswith("mpp_implausible: ")
         assert "--mpp" in row.reason
@@ -329,7 +383,7 @@ class TestPlan:
 
 
 def test_an_output_folder_that_cannot_be_made_is_named(slides, model, tmp_path):
-    from pipeline.errors import UsageError
+    from noctile.pipeline.errors import UsageError
 
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UsageError, match="file"):
@@ -337,9 +391,11 @@ def test_an_output_folder_that_cannot_be_made_is_named(slides, model, tmp_path):
 
 
 def test_nothing_is_left_running_or_lying_around(slides, model, tmp_path):
-    from workflows.engines import process
+    from noctile.workflows.processes import control as process
 
-    before = sorted(process.home().iterdir())  # what this process has for itself; other runs have theirs beside it
+    before = sorted(
+        process.home().iterdir()
+    )  # what this process has for itself; other runs have theirs beside it
     night(slides, tmp_path, settings_for(model, engine="dask", workers=2))
     assert sorted(process.home().iterdir()) == before
     assert [p.name for p in tmp_path.rglob("*tmp*")] == []

@@ -1,4 +1,5 @@
-"""Real files of which some tiles do not decode: what is lost, what is said, and that no interruption changes it."""
+"""Real files of which some tiles do not decode: what is lost, what is said, and that no
+interruption changes it."""
 
 import json
 from pathlib import Path
@@ -10,22 +11,22 @@ import tifffile
 from PIL import Image
 from standins import small_slide
 
-from pipeline.errors import SlideReadError
-from pipeline.geometry import Box, Extent, Frame
-from pipeline.masks.store import MaskStore
-from pipeline.models.load import load_predictor
-from pipeline.plan import TilePlan
-from pipeline.segment import segment_block
-from pipeline.slides.find import find_slides
-from pipeline.slides.image import ImageSource
-from pipeline.slides.open import open_slide, read_with
-from pipeline.slides.openslide import OpenSlideSource
-from pipeline.slides.tiffslide import TiffSlideSource
-from pipeline.tissue import TissueMask
-from pipeline.trust import MAX_UNREADABLE
-from workflows.config import RunSettings
-from workflows.folders import SlideFolder
-from workflows.segment import NightResult, run_night
+from noctile.pipeline.errors import SlideReadError
+from noctile.pipeline.geometry import Box, Extent, Frame
+from noctile.pipeline.masks.store import MaskStore
+from noctile.pipeline.models.load import load_predictor
+from noctile.pipeline.plan import TilePlan
+from noctile.pipeline.quality import MAX_UNREADABLE
+from noctile.pipeline.segment import segment_block
+from noctile.pipeline.slides.discover import find_slides
+from noctile.pipeline.slides.image import ImageSource
+from noctile.pipeline.slides.open import open_slide, read_with
+from noctile.pipeline.slides.openslide import OpenSlideSource
+from noctile.pipeline.slides.tiffslide import TiffSlideSource
+from noctile.pipeline.tissue import TissueMask
+from noctile.workflows.results.layout import SlideFolder
+from noctile.workflows.run.run import RunResult, run_slides
+from noctile.workflows.settings import RunSettings
 
 TILE_PX, SHAPE = 128, (1300, 1700)
 
@@ -35,7 +36,10 @@ def corrupt(path: Path, places: list[tuple[int, int]]) -> None:
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages[0]
         across = -(-page.imagewidth // TILE_PX)
-        spans = [(page.dataoffsets[r * across + c], page.databytecounts[r * across + c]) for r, c in places]
+        spans = [
+            (page.dataoffsets[r * across + c], page.databytecounts[r * across + c])
+            for r, c in places
+        ]
     with path.open("r+b") as file:
         for offset, count in spans:
             file.seek(offset)
@@ -46,12 +50,17 @@ def lost_px(folder: SlideFolder, places: list[tuple[int, int]]) -> tuple[np.ndar
     """Tissue, and the part of it in cores of tiles that touch a place; bool, by the definition."""
     described = json.loads(folder.plan.read_text())
     plan, about = TilePlan.from_json(described["plan"]), described["tissue"]
-    frame = Frame(Extent(**about["frame"]["extent"]), about["frame"]["mpp_y"], about["frame"]["mpp_x"])
-    tissue = TissueMask(np.asarray(Image.open(folder.tissue)) > 0, frame, "", ()).on(plan.frame.box, plan.frame)
+    frame = Frame(
+        Extent(**about["frame"]["extent"]), about["frame"]["mpp_y"], about["frame"]["mpp_x"]
+    )
+    tissue = TissueMask(np.asarray(Image.open(folder.tissue)) > 0, frame, "", ()).on(
+        plan.frame.box, plan.frame
+    )
     lost = np.zeros_like(tissue)
     for tile in plan.tiles:
         if any(
-            plan.grid.tile(*tile).intersect(Box(r * TILE_PX, c * TILE_PX, TILE_PX, TILE_PX)).area for r, c in places
+            plan.grid.tile(*tile).intersect(Box(r * TILE_PX, c * TILE_PX, TILE_PX, TILE_PX)).area
+            for r, c in places
         ):
             lost[plan.grid.core(*tile).intersect(plan.frame.box).slices()] = True
     return tissue, tissue & lost
@@ -68,7 +77,8 @@ def sound(model, tmp_path_factory) -> tuple[Path, SlideFolder]:
 
 @pytest.fixture(scope="module")
 def edge(sound) -> tuple[int, int]:
-    """A tile at the edge of the tissue: without it, less than 2 % of the tissue is lost, but not nothing."""
+    """A tile at the edge of the tissue: without it, less than 2 % of the tissue is lost, but not
+    nothing."""
     rows, cols = (-(-n // TILE_PX) for n in SHAPE)
     for place in np.ndindex(rows, cols):
         tissue, lost = lost_px(sound[1], [place])
@@ -90,13 +100,21 @@ def damaged(sound, tmp_path):
     return make
 
 
-def night(slide: Path, out: Path, model: Path, observe=lambda progress, say: None, **more) -> NightResult:
-    settings = RunSettings(**{"model": str(model), "engine": "serial", "block_px": 480, "device": "cpu", **more})
-    return run_night(find_slides([slide], None, None), settings, out, observe)
+def night(
+    slide: Path, out: Path, model: Path, observe=lambda progress, say: None, **more
+) -> RunResult:
+    settings = RunSettings(
+        **{"model": str(model), "engine": "serial", "block_px": 480, "device": "cpu", **more}
+    )
+    return run_slides(find_slides([slide], None, None), settings, out, observe)
 
 
 def results(folder: SlideFolder) -> dict[str, bytes]:
-    return {str(p.relative_to(folder.path)): p.read_bytes() for p in sorted(folder.path.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder.path)): p.read_bytes()
+        for p in sorted(folder.path.rglob("*"))
+        if p.is_file()
+    }
 
 
 MIDDLE = [(r, c) for r in (4, 5, 6) for c in (5, 6, 7)]
@@ -116,12 +134,19 @@ class TestANight:
         assert row.summary["unreadable_fraction"] == lost.sum() / tissue.sum()
         labels = _labels(folder)
         np.testing.assert_array_equal(labels > 0, tissue & ~lost)
-        if window == "crop":  # the threshold model sees pixels alone: what is read has the labels of the sound slide
+        if (
+            window == "crop"
+        ):  # the threshold model sees pixels alone: what is read has the labels of the sound slide
             np.testing.assert_array_equal(labels, np.where(lost, 0, _labels(sound[1])))
         (table,) = pq.read_table(tmp_path / "out" / "slides.parquet").to_pylist()
-        assert (table["flags"], table["unreadable_fraction"]) == ("unreadable_tissue", lost.sum() / tissue.sum())
+        assert (table["flags"], table["unreadable_fraction"]) == (
+            "unreadable_tissue",
+            lost.sum() / tissue.sum(),
+        )
         assert table["tissue_area_mm2"] == pytest.approx((tissue & ~lost).sum() * 0.25e-6, abs=1e-6)
-        assert row.summary["mean_confidence"] == pytest.approx(_summary(sound[1])["mean_confidence"], abs=0.01)
+        assert row.summary["mean_confidence"] == pytest.approx(
+            _summary(sound[1])["mean_confidence"], abs=0.01
+        )
 
     def test_a_sound_slide_has_the_fraction_0_and_no_flag(self, sound):
         summary = _summary(sound[1])
@@ -143,22 +168,32 @@ class TestANight:
         slide = damaged(MIDDLE)
         whole = open_slide(sound[0], slide_id="a")
         night(slide, tmp_path / "out", model)
-        monkeypatch.setattr("workflows.jobs.segment_block", lambda _, *rest: segment_block(whole, *rest))
+        monkeypatch.setattr(
+            "noctile.workflows.jobs.entry.segment_block",
+            lambda _, *rest: segment_block(whole, *rest),
+        )
         assert night(slide, tmp_path / "out", model).rows[0].status == "failed"
         (row,) = night(slide, tmp_path / "out", model, retry_failed=True).rows
         whole.close()
         assert (row.status, row.summary["flags"]) == ("done", [])
 
-    def test_a_block_that_is_lost_altogether_is_not_a_missing_one(self, sound, damaged, model, tmp_path, monkeypatch):
-        monkeypatch.setattr("workflows.jobs.MAX_UNREADABLE", 1.0)
-        everywhere = [(r, c) for r in range(3, 9) for c in range(3, 9)]  # the block at (1, 1) is 480 to 960 px
+    def test_a_block_that_is_lost_altogether_is_not_a_missing_one(
+        self, sound, damaged, model, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr("noctile.workflows.jobs.entry.MAX_UNREADABLE", 1.0)
+        everywhere = [
+            (r, c) for r in range(3, 9) for c in range(3, 9)
+        ]  # the block at (1, 1) is 480 to 960 px
         (row,) = night(damaged(everywhere), tmp_path / "out", model).rows
         folder = SlideFolder(tmp_path / "out" / "slides" / "a")
         tissue, lost = lost_px(folder, everywhere)
         assert row.status == "done", row.reason
         assert row.summary["unreadable_fraction"] == lost.sum() / tissue.sum()
         stored = set(MaskStore.open(folder.mask).stored_blocks())
-        planned = {block.key for block in TilePlan.from_json(json.loads(folder.plan.read_text())["plan"]).blocks}
+        planned = {
+            block.key
+            for block in TilePlan.from_json(json.loads(folder.plan.read_text())["plan"]).blocks
+        }
         assert (1, 1) in planned - stored
 
     @pytest.mark.parametrize("after", [2, 4, 8])
@@ -185,14 +220,21 @@ class TestReaders:
     @pytest.mark.parametrize("source", [None, OpenSlideSource, TiffSlideSource])
     def test_only_the_tiles_that_touch_it_are_unread(self, sound, damaged, edge, model, source):
         slide = damaged([edge])
-        reader = read_with(source(slide, "a"), slide, "a") if source else open_slide(slide, slide_id="a")
+        reader = (
+            read_with(source(slide, "a"), slide, "a") if source else open_slide(slide, slide_id="a")
+        )
         plan = TilePlan.from_json(json.loads(sound[1].plan.read_text())["plan"])
         tissue = TissueMask(np.ones((1, 1), bool), plan.frame.coarser(10_000), "", ())
         predict = load_predictor(model, "cpu")
-        unread = [segment_block(reader, plan, block, tissue, predict, 1).facts.unread for block in plan.blocks]
+        unread = [
+            segment_block(reader, plan, block, tissue, predict, 1).facts.unread
+            for block in plan.blocks
+        ]
         reader.close()
         hole = Box(edge[0] * TILE_PX, edge[1] * TILE_PX, TILE_PX, TILE_PX)
-        assert sorted(sum(unread, ())) == [t for t in plan.tiles if plan.grid.tile(*t).intersect(hole).area]
+        assert sorted(sum(unread, ())) == [
+            t for t in plan.tiles if plan.grid.tile(*t).intersect(hole).area
+        ]
 
     def test_a_picture_that_ends_too_soon_is_an_error_each_time(self, shared_data, tmp_path):
         whole = (shared_data / "bcss" / "images" / "1015.jpg").read_bytes()

@@ -1,4 +1,5 @@
-"""A result that is done stands until a complete one replaces it, whatever is planned, begun or killed."""
+"""A result that is done stands until a complete one replaces it, whatever is planned, begun or
+killed."""
 
 import json
 import os
@@ -7,18 +8,18 @@ from pathlib import Path
 import pytest
 from standins import small_slide
 
-from pipeline.errors import SlideReadError
-from pipeline.segment import segment_block
-from pipeline.slides.find import find_slides
-from workflows import plan as plan_module
-from workflows.config import RunSettings
-from workflows.engines.base import attempt
-from workflows.engines.serial import SerialEngine
-from workflows.folders import SlideFolder
-from workflows.plan import NightPlan, plan_night
-from workflows.segment import NightResult, run_night
-from workflows.status import read_status
-from workflows.verify import verify_slide
+from noctile.pipeline.errors import SlideReadError
+from noctile.pipeline.segment import segment_block
+from noctile.pipeline.slides.discover import find_slides
+from noctile.workflows.commands import plan as plan_module
+from noctile.workflows.commands.plan import PlanResult, plan_slides
+from noctile.workflows.commands.status import read_status
+from noctile.workflows.commands.verify import verify_slide
+from noctile.workflows.engines.base import attempt
+from noctile.workflows.engines.serial import SerialEngine
+from noctile.workflows.results.layout import SlideFolder
+from noctile.workflows.run.run import RunResult, run_slides
+from noctile.workflows.settings import RunSettings
 
 OTHER = {"overlap_px": 0}
 """Another setting, under which every slide is done anew."""
@@ -46,16 +47,20 @@ def out(slides, model, tmp_path) -> Path:
 
 
 def settings(model: Path, **more) -> RunSettings:
-    return RunSettings(model=str(model), **{"engine": "serial", "block_px": 480, "device": "cpu", **more})
+    return RunSettings(
+        model=str(model), **{"engine": "serial", "block_px": 480, "device": "cpu", **more}
+    )
 
 
-def run(slides: Path, out: Path, model: Path, observe=lambda progress, say: None, **more) -> NightResult:
-    return run_night(find_slides([slides], None, None), settings(model, **more), out, observe)
+def run(
+    slides: Path, out: Path, model: Path, observe=lambda progress, say: None, **more
+) -> RunResult:
+    return run_slides(find_slides([slides], None, None), settings(model, **more), out, observe)
 
 
-def plan(slides: Path, out: Path, model: Path, **more) -> NightPlan:
+def plan(slides: Path, out: Path, model: Path, **more) -> PlanResult:
     entries = find_slides([slides], None, None)
-    return plan_night(entries, settings(model, **more), out, lambda progress, say: None)
+    return plan_slides(entries, settings(model, **more), out, lambda progress, say: None)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -66,12 +71,16 @@ def contents(out: Path) -> dict[str, bytes]:
 
 def results_of(out: Path, slide_id: str) -> dict[str, bytes]:
     """Every file of the result of one slide."""
-    return {name: data for name, data in contents(out).items() if name.startswith(f"slides/{slide_id}/")}
+    return {
+        name: data for name, data in contents(out).items() if name.startswith(f"slides/{slide_id}/")
+    }
 
 
 def keys(out: Path) -> dict[str, str]:
     """Key of the result of each slide."""
-    return {p.parent.name: json.loads(p.read_text())["key"] for p in out.glob("slides/*/summary.json")}
+    return {
+        p.parent.name: json.loads(p.read_text())["key"] for p in out.glob("slides/*/summary.json")
+    }
 
 
 def same_results(a: Path, b: Path) -> None:
@@ -98,7 +107,9 @@ class TestPlan:
         assert [slide.state for slide in plan(slides, out, model).slides] == ["ready", "done"]
         assert contents(out) == before
 
-    def test_a_run_goes_on_from_a_plan_with_another_setting_and_ends_as_a_fresh_one(self, slides, out, model, tmp_path):
+    def test_a_run_goes_on_from_a_plan_with_another_setting_and_ends_as_a_fresh_one(
+        self, slides, out, model, tmp_path
+    ):
         plan(slides, out, model, **OTHER)
         planned = (out / ".staging" / "a" / "plan.json").stat().st_mtime_ns
         run(slides, out, model, **OTHER)
@@ -106,7 +117,9 @@ class TestPlan:
         run(slides, tmp_path / "fresh", model, **OTHER)
         same_results(out, tmp_path / "fresh")
 
-    def test_after_a_plan_with_another_setting_the_first_run_is_still_done(self, slides, out, model):
+    def test_after_a_plan_with_another_setting_the_first_run_is_still_done(
+        self, slides, out, model
+    ):
         before = contents(out)
         plan(slides, out, model, **OTHER)
         assert read_status(out).done == 0
@@ -118,17 +131,24 @@ class TestPlan:
         assert contents(out).keys() == before.keys()
         assert not (out / ".staging").exists()
 
-    def test_a_result_that_lost_its_summary_is_planned_as_predicted_and_left_as_it_is(self, slides, out, model):
+    def test_a_result_that_lost_its_summary_is_planned_as_predicted_and_left_as_it_is(
+        self, slides, out, model
+    ):
         (out / "slides" / "a" / "summary.json").unlink()
         before = contents(out)
         night = plan(slides, out, model)
-        assert [(slide.state, slide.predictions_left) for slide in night.slides] == [("ready", 0), ("done", 0)]
+        assert [(slide.state, slide.predictions_left) for slide in night.slides] == [
+            ("ready", 0),
+            ("done", 0),
+        ]
         assert contents(out) == before
 
 
 class TestRun:
     @pytest.mark.parametrize("after", [1, 3, 5, 8])
-    def test_a_run_with_another_setting_that_is_stopped_leaves_whole_results(self, slides, out, model, tmp_path, after):
+    def test_a_run_with_another_setting_that_is_stopped_leaves_whole_results(
+        self, slides, out, model, tmp_path, after
+    ):
         before, old, calls = contents(out), keys(out), []
 
         def interrupt(progress, say):
@@ -141,8 +161,13 @@ class TestRun:
         replaced = {row.slide_id for row in stopped.rows if row.status == "done"}
         assert {name for name, key in keys(out).items() if key != old[name]} == replaced
         for slide_id in {"a", "b"} - replaced:
-            assert results_of(out, slide_id) == {name: before[name] for name in before if f"/{slide_id}/" in name}
-        assert [verify_slide(SlideFolder(out / "slides" / name), None).faults for name in "ab"] == [(), ()]
+            assert results_of(out, slide_id) == {
+                name: before[name] for name in before if f"/{slide_id}/" in name
+            }
+        assert [verify_slide(SlideFolder(out / "slides" / name), None).faults for name in "ab"] == [
+            (),
+            (),
+        ]
 
         assert run(slides, out, model, **OTHER).exit_code == 0
         run(slides, tmp_path / "fresh", model, **OTHER)
@@ -160,7 +185,9 @@ class TestRun:
         assert (out / "slides" / "a" / "my notes.txt").read_text() == "keep me"
         assert not (out / "slides" / "a" / ".replaced").exists()
 
-    def test_a_slide_that_fails_under_another_setting_keeps_its_result(self, slides, out, model, monkeypatch):
+    def test_a_slide_that_fails_under_another_setting_keeps_its_result(
+        self, slides, out, model, monkeypatch
+    ):
         def broken(reader, plan, block, *rest):
             if plan.slide_id == "a":
                 raise SlideReadError("slide a: planted fault")
@@ -168,7 +195,7 @@ class TestRun:
 
         before = results_of(out, "a")
         with monkeypatch.context() as patch:
-            patch.setattr("workflows.jobs.segment_block", broken)
+            patch.setattr("noctile.workflows.jobs.entry.segment_block", broken)
             assert run(slides, out, model, **OTHER).exit_code == 1
         assert results_of(out, "a") == before
         assert "planted fault" in (out / "failures" / "a.txt").read_text()
@@ -180,7 +207,13 @@ class TestRun:
         self, slides, out, model, tmp_path
     ):
         """Such a version worked in ``slides/``; its folder has a plan and blocks, and no summary."""
-        for name in ("summary.json", "checksums.json", "blocks.json", "tiles.parquet", "preview.jpg"):
+        for name in (
+            "summary.json",
+            "checksums.json",
+            "blocks.json",
+            "tiles.parquet",
+            "preview.jpg",
+        ):
             (out / "slides" / "a" / name).unlink()
         (out / "slides" / "a" / "blocks").mkdir()
         (out / "slides" / "a" / "blocks" / "0.0.json").write_text("{}")
@@ -203,7 +236,7 @@ class TestRun:
                 assert attempt(job).failure is None
             return job
 
-        monkeypatch.setattr("workflows.segment.SerialEngine", Twice)
+        monkeypatch.setattr("noctile.workflows.run.run.SerialEngine", Twice)
         assert run(slides, out, model, **OTHER).exit_code == 0
         monkeypatch.undo()
         run(slides, tmp_path / "fresh", model, **OTHER)
@@ -216,7 +249,8 @@ class KilledError(BaseException):
 
 @pytest.mark.parametrize("step", ["before", "between", "notes", "removal"])
 class TestKilledPromotion:
-    """One is killed when slide a is complete: before or between its two renames, or while the old result is removed."""
+    """One is killed when slide a is complete: before or between its two renames, or while the old
+    result is removed."""
 
     @pytest.fixture(autouse=True)
     def _killed(self, slides, out, model, monkeypatch, step):
@@ -246,11 +280,19 @@ class TestKilledPromotion:
         run(slides, tmp_path / "fresh", model, **OTHER)
         same_results(out, tmp_path / "fresh")
         assert (out / "slides" / "a" / "my notes.txt").read_text() == "keep me"
-        assert sorted(p.name for p in out.glob(".*")) == sorted(p.name for p in out.glob("slides/a/.*")) == []
-        predicted = [(line["slide_id"], line["key"], *line["block"]) for line in events(out, "segment")]
+        assert (
+            sorted(p.name for p in out.glob(".*"))
+            == sorted(p.name for p in out.glob("slides/a/.*"))
+            == []
+        )
+        predicted = [
+            (line["slide_id"], line["key"], *line["block"]) for line in events(out, "segment")
+        ]
         assert len(predicted) == len(set(predicted))
 
-    def test_any_other_command_ends_with_a_complete_result_too(self, slides, out, model, tmp_path, step):
+    def test_any_other_command_ends_with_a_complete_result_too(
+        self, slides, out, model, tmp_path, step
+    ):
         plan(slides, out, model, block_px=960)
         assert set(keys(out)) == {"a", "b"}
         assert verify_slide(SlideFolder(out / "slides" / "a"), None).faults == ()

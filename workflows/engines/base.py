@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pipeline.errors import NoctileError, SlideError, StoreError
+from noctile.pipeline.errors import NoctileError, SlideError, StoreError
 
 TIMEOUT = "timeout"
 """Reason code of a job that ran longer than its limit."""
@@ -26,14 +26,27 @@ ENGINE_LOST = "engine_lost"
 
 _OUTPUT_ERRORS = {
     getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE", "ENOTCONN", "ENODEV", "ENXIO", "EHOSTDOWN", "ETIMEDOUT")
+    for name in (
+        "ENOSPC",
+        "EDQUOT",
+        "EROFS",
+        "EIO",
+        "ESTALE",
+        "ENOTCONN",
+        "ENODEV",
+        "ENXIO",
+        "EHOSTDOWN",
+        "ETIMEDOUT",
+    )
     if hasattr(errno, name)
 }
 """Full, read-only or gone: what a file system says when nobody can write to it."""
 
 
 class EngineLostError(NoctileError):
-    """Nothing can run any more: the scheduler has gone, no worker comes back, or none that computes on the GPU."""
+    """Nothing can run any more: the scheduler has gone, no worker comes back, or none that computes
+    on the GPU.
+    """
 
 
 class Job(Protocol):
@@ -46,7 +59,9 @@ class Job(Protocol):
 
     @property
     def group(self) -> str:
-        """What fails together: once a job of a group has killed its process, its fellows are not tried again."""
+        """What fails together: once a job of a group has killed its process, its fellows are not
+        tried again.
+        """
         ...
 
     @property
@@ -59,7 +74,7 @@ class Job(Protocol):
         ...
 
 
-class Brake(Protocol):
+class StopSignal(Protocol):
     """What stops a run before its end; engines ask it at least once a second while they wait."""
 
     def asked(self) -> bool:
@@ -71,7 +86,7 @@ class Brake(Protocol):
         ...
 
 
-class _Unbraked:
+class _NeverStop:
     """Stops nothing."""
 
     def asked(self) -> bool:
@@ -83,7 +98,7 @@ class _Unbraked:
         return False
 
 
-UNBRAKED: Brake = _Unbraked()
+NEVER_STOP: StopSignal = _NeverStop()
 """For runs that go on to their end."""
 
 
@@ -121,11 +136,12 @@ class Engine(Protocol):
         """Jobs that can run at once."""
         ...
 
-    def run(self, next_job: Callable[[], Job | None], brake: Brake = ...) -> Iterator[Outcome]:
+    def run(self, next_job: Callable[[], Job | None], brake: StopSignal = ...) -> Iterator[Outcome]:
         """Start jobs and yield their outcomes as they end.
 
-        ``next_job`` is asked whenever there is room; None means that nothing can start before another outcome has been
-        consumed. The run is over when nothing is under way and ``next_job`` returns None, or when ``brake`` says so.
+        ``next_job`` is asked whenever there is room; None means that nothing can start before
+        another outcome has been consumed. The run is over when nothing is under way and
+        ``next_job`` returns None, or when ``brake`` says so.
 
         Raises:
             EngineLostError: if nothing can run any more.

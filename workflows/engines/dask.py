@@ -24,34 +24,36 @@ from distributed.client import Future
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.scheduler import KilledWorker
 
-from pipeline.errors import UsageError
-from workflows.engines import process
-from workflows.engines.base import (
+from noctile.pipeline.errors import UsageError
+from noctile.workflows.engines.base import (
+    NEVER_STOP,
     OUT_OF_MEMORY,
     TIMEOUT,
-    UNBRAKED,
     WORKER_DIED,
-    Brake,
     EngineLostError,
     Failure,
     Job,
     Outcome,
+    StopSignal,
     attempt,
 )
+from noctile.workflows.processes import control as process
 
 _START_TIMEOUT_S = 60
 _TICK_S = 0.25
-"""How often workers are looked at (s): one that eats 1 GB/s is a quarter of that over its budget when it is found."""
+"""How often workers are looked at (s): one that eats 1 GB/s is a quarter of that over its budget
+when it is found."""
 
 _FETCH_TIMEOUT_S = 30
-"""How long a worker may take to hand over an outcome of a few hundred bytes (s); later it is taken for dead."""
+"""How long a worker may take to hand over an outcome of a few hundred bytes (s); later it is taken
+for dead."""
 
 _NO_WORKERS_S = 120
 """Without any worker for so long (s), none comes back: a new one takes seconds."""
 
 _DEATHS = 3
-"""A job whose process dies so often is guilty, for it was alone at last; before that it is chance, as the kernel may
-err."""
+"""A job whose process dies so often is guilty, for it was alone at last; before that it is chance,
+as the kernel may err."""
 
 
 _CONFIG = {
@@ -87,22 +89,26 @@ class _Task:
 class DaskEngine:
     """Runs jobs on Dask workers; pixels and models never pass through the scheduler.
 
-    A job that runs past its limit fails at once and its process is killed; so is one that is over its memory budget.
-    When a worker dies, Dask cannot tell which of its jobs killed it. All of them are suspects: once nothing else is
-    under way, each runs again alone, and the one whose worker dies then is guilty. So a crash in a decoder fails its
-    own slide and no other. Where workers have one job each, the job of a dead one is known: it is first tried again
-    beside the others, and the run goes on at full width.
+    A job that runs past its limit fails at once and its process is killed; so is one that is over
+    its memory budget. When a worker dies, Dask cannot tell which of its jobs killed it. All of them
+    are suspects: once nothing else is under way, each runs again alone, and the one whose worker
+    dies then is guilty. So a crash in a decoder fails its own slide and no other. Where workers
+    have one job each, the job of a dead one is known: it is first tried again beside the others,
+    and the run goes on at full width.
 
     Args:
         processes: workers of a local cluster.
-        gpus: numbers of the GPUs that they are dealt out to; each sees one alone (``CUDA_VISIBLE_DEVICES``), as
-            ``cuda``.
+        gpus: numbers of the GPUs that they are dealt out to; each sees one alone
+            (``CUDA_VISIBLE_DEVICES``), as ``cuda``.
         env: further environment of the workers, e.g. ``OMP_NUM_THREADS``.
-        preload: modules that workers need; imported once and shared, where that is possible (`_fork_workers`).
-        begin: called in a thread of its own by each worker of a local cluster as soon as it is there, beside whatever
-            it is given to do; picklable, and what it raises is its own affair.
+        preload: modules that workers need; imported once and shared, where that is possible
+            (`_fork_workers`).
+        begin: called in a thread of its own by each worker of a local cluster as soon as it is
+            there, beside whatever it is given to do; picklable, and what it raises is its own
+            affair.
         memory_bytes: budget of each worker of a local cluster (B); None for none.
-        scheduler: address of a running scheduler, e.g. ``tcp://10.0.0.1:8786``; no cluster is started then.
+        scheduler: address of a running scheduler, e.g. ``tcp://10.0.0.1:8786``; no cluster is
+            started then.
 
     Raises:
         UsageError: if the scheduler does not answer or has no workers.
@@ -129,19 +135,25 @@ class DaskEngine:
         self._one_each = scheduler is None
         self._local: _LocalCluster | None = None
         self._slots, self._slots_seen = 0, time.monotonic()
-        for last in (True,) if scheduler else (False, False, True):  # a worker may be killed while it starts
+        for last in (
+            (True,) if scheduler else (False, False, True)
+        ):  # a worker may be killed while it starts
             try:
                 if scheduler is None:
                     self._local = _LocalCluster(processes, gpus, env or {}, preload, begin)
                 address: Any = self._local.cluster if self._local else scheduler
                 self._client = Client(address, timeout=_START_TIMEOUT_S, set_as_default=False)
-                self._client.wait_for_workers(processes if scheduler is None else 1, timeout=_START_TIMEOUT_S)
+                self._client.wait_for_workers(
+                    processes if scheduler is None else 1, timeout=_START_TIMEOUT_S
+                )
                 return
             except (OSError, TimeoutError, ValueError, RuntimeError) as error:
                 self.close()
                 if last:
                     where = f"scheduler {scheduler}" if scheduler else "the local cluster"
-                    raise UsageError(f"{where} does not answer or has no workers: {error}") from error
+                    raise UsageError(
+                        f"{where} does not answer or has no workers: {error}"
+                    ) from error
 
     @property
     def slots(self) -> int:
@@ -151,7 +163,9 @@ class DaskEngine:
         except (OSError, TimeoutError) as error:
             raise EngineLostError(f"the Dask scheduler has gone: {error!r}") from error
 
-    def run(self, next_job: Callable[[], Job | None], brake: Brake = UNBRAKED) -> Iterator[Outcome]:
+    def run(
+        self, next_job: Callable[[], Job | None], brake: StopSignal = NEVER_STOP
+    ) -> Iterator[Outcome]:
         """See `Engine.run`."""
         self._slots, looked = self.slots, time.monotonic()
         while not brake.over():
@@ -165,7 +179,9 @@ class DaskEngine:
             else:
                 if task := self._tasks.pop(str(future.key), None):
                     if not (self._suspects or brake.asked()):
-                        self._fill(next_job)  # before this outcome is fetched, so that no worker waits for that
+                        self._fill(
+                            next_job
+                        )  # before this outcome is fetched, so that no worker waits for that
                     yield from self._end(task)
             if time.monotonic() - looked > _TICK_S:
                 yield from self._watch()
@@ -174,7 +190,8 @@ class DaskEngine:
     def _fill(self, next_job: Callable[[], Job | None]) -> bool:
         """Start what there is room for. Whether there is nothing to start although there is room.
 
-        No job waits at a worker behind another: what was sent runs, so its time is its own, and so is a crash.
+        No job waits at a worker behind another: what was sent runs, so its time is its own, and so
+        is a crash.
         """
         if self._suspects:
             if not self._tasks:
@@ -212,14 +229,21 @@ class DaskEngine:
                 yield from self._sentence_fellows(task.job.group, outcome.failure)
 
     def _sentence(self, task: _Task) -> Outcome | None:
-        """The failure of a job whose process died; None if it may be innocent and is to be tried again."""
+        """The failure of a job whose process died; None if it may be innocent and is to be tried
+        again.
+        """
         seconds = time.monotonic() - task.start
         if task.verdict and task.deaths > 1:
             return Outcome(task.job.key, None, task.verdict, seconds)
         if task.deaths < _DEATHS:
             return None
         message = f"the process that did it died {task.deaths} times, alone at last (a crash in native code, or killed)"
-        return Outcome(task.job.key, None, Failure(WORKER_DIED, message, self._last_words(task.future)), seconds)
+        return Outcome(
+            task.job.key,
+            None,
+            Failure(WORKER_DIED, message, self._last_words(task.future)),
+            seconds,
+        )
 
     def _sentence_fellows(self, group: str, failure: Failure) -> Iterator[Outcome]:
         fellows = [task for task in (*self._again, *self._suspects) if task.job.group == group]
@@ -236,8 +260,12 @@ class DaskEngine:
             except (KilledWorker, CancelledError, TimeoutError, OSError):
                 return None
             return outcome
-        if task.future.status == "error" and not isinstance(error := task.future.exception(), KilledWorker):
-            return Outcome(task.job.key, None, Failure("engine", f"Dask could not run it: {error!r}"), 0.0)
+        if task.future.status == "error" and not isinstance(
+            error := task.future.exception(), KilledWorker
+        ):
+            return Outcome(
+                task.job.key, None, Failure("engine", f"Dask could not run it: {error!r}"), 0.0
+            )
         return None
 
     def _watch(self) -> Iterator[Outcome]:
@@ -262,13 +290,19 @@ class DaskEngine:
             "more (--max-memory), take fewer --workers or a smaller block_px"
         )
         verdict = Failure(OUT_OF_MEMORY, message)
-        guests = [self._tasks[key] for key in self._keys_at().get(address, ()) if key in self._tasks]
+        guests = [
+            self._tasks[key] for key in self._keys_at().get(address, ()) if key in self._tasks
+        ]
         process.kill(pid)
         for task in guests:
-            task.verdict = replace(verdict, traceback=self._local.last_words(address) if self._local else "")
+            task.verdict = replace(
+                verdict, traceback=self._local.last_words(address) if self._local else ""
+            )
 
     def _kill_late(self, key: str, task: _Task) -> Iterator[Outcome]:
-        """Fail a job that does not end, and kill its process; who was beside it there is tried again."""
+        """Fail a job that does not end, and kill its process; who was beside it there is tried
+        again.
+        """
         address = next((address for address, keys in self._keys_at().items() if key in keys), None)
         if address is None or task.future.done():  # it waits for a worker, or has just ended
             task.start = time.monotonic()
@@ -316,7 +350,9 @@ class DaskEngine:
 
 
 class _LocalCluster:
-    """Worker processes on this machine, reachable from this machine alone; stopped workers are replaced."""
+    """Worker processes on this machine, reachable from this machine alone; stopped workers are
+    replaced.
+    """
 
     def __init__(
         self,
@@ -327,7 +363,9 @@ class _LocalCluster:
         begin: Callable[[], object] | None,
     ) -> None:
         self._scratch = Path(tempfile.mkdtemp(prefix="cluster-", dir=process.home()))
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # silence_logs ends before its last messages come
+        logging.getLogger("distributed").setLevel(
+            logging.CRITICAL
+        )  # silence_logs ends before its last messages come
         if preload:
             _fork_workers(preload, env)
         workers = {
@@ -347,18 +385,26 @@ class _LocalCluster:
         }
         scheduler = {
             "cls": Scheduler,
-            "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0", "allowed_failures": 0},
+            "options": {
+                "host": "127.0.0.1",
+                "port": 0,
+                "dashboard_address": "127.0.0.1:0",
+                "allowed_failures": 0,
+            },
         }
         dask.config.set({**_CONFIG, "temporary-directory": str(self._scratch)})
-        # Dask's own environment makes glibc give memory back after every tile, costing more than the tile (RESULTS.md)
+        # Dask's own environment makes glibc give memory back after every tile, costing more than
+        # the tile (RESULTS.md)
         with dask.config.set({"distributed.nanny.pre-spawn-environ": env}):
-            self.cluster = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
+            self.cluster = SpecCluster(
+                workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL
+            )
 
     def pids(self) -> dict[str, int]:
         """Process number of the worker at each address.
 
-        A worker is given jobs before its nanny has heard of its address, and if the first holds the interpreter's lock,
-        the nanny never does: workers leave it in a file.
+        A worker is given jobs before its nanny has heard of its address, and if the first holds the
+        interpreter's lock, the nanny never does: workers leave it in a file.
         """
         found = {}
         for nanny in self.cluster.workers.values():
@@ -367,7 +413,9 @@ class _LocalCluster:
         return found
 
     def last_words(self, address: str) -> str:
-        """What the worker that was at an address wrote when it died: the stack of each thread; "" for nothing."""
+        """What the worker that was at an address wrote when it died: the stack of each thread; ""
+        for nothing.
+        """
         path = _last_words(self._scratch, address)
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
@@ -393,7 +441,8 @@ def _last_words(folder: Path, address: str) -> Path:
 
 
 class _Guard(WorkerPlugin):
-    """Makes each worker process deaf to Ctrl-C, not outlive the run, and say where it is, and was when it died.
+    """Makes each worker process deaf to Ctrl-C, not outlive the run, and say where it is, and was
+    when it died.
 
     Then it begins what the worker's first job would wait for.
     """
@@ -415,7 +464,9 @@ class _Guard(WorkerPlugin):
 
 
 def _fork_workers(modules: Sequence[str], env: Mapping[str, str]) -> None:
-    """Have workers forked from one process, also those that replace others; see `process.start_forkserver`."""
+    """Have workers forked from one process, also those that replace others; see
+    `process.start_forkserver`.
+    """
     if sys.platform == "linux":
         dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
         # or else Dask imports all that it would preload itself, pandas among it, which takes 0.2 s

@@ -2,19 +2,21 @@
 
 from collections.abc import Callable, Iterator
 
-from workflows.engines.base import UNBRAKED, Brake, Job, Outcome, attempt
+from noctile.workflows.engines.base import NEVER_STOP, Job, Outcome, StopSignal, attempt
 
 
 class SerialEngine:
     """The plain loop.
 
-    It cannot interrupt a job: one that hangs, hangs the run, one that crashes ends it, and its memory has no budget.
-    Time limits and brakes act between two jobs.
+    It cannot interrupt a job: one that hangs, hangs the run, one that crashes ends it, and its
+    memory has no budget. Time limits and brakes act between two jobs.
     """
 
     slots = 1
 
-    def run(self, next_job: Callable[[], Job | None], brake: Brake = UNBRAKED) -> Iterator[Outcome]:
+    def run(
+        self, next_job: Callable[[], Job | None], brake: StopSignal = NEVER_STOP
+    ) -> Iterator[Outcome]:
         """See `Engine.run`."""
         while not brake.asked() and (job := next_job()) is not None:
             yield attempt(job)

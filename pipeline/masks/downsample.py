@@ -1,0 +1,97 @@
+"""From one level of a pyramid to the next: 2 x 2 pixels become one."""
+
+import numpy as np
+import numpy.typing as npt
+
+UInt8 = npt.NDArray[np.uint8]
+UInt16 = npt.NDArray[np.uint16]
+
+_MANY = 0.3
+"""Above this share of mixed places it is quicker to vote everywhere than to pick them out."""
+
+_STRIP_ROWS = 128
+"""Rows that are halved at once: what they need stays in a core's cache. (benchmarks/RESULTS.md)"""
+
+
+def halve_labels(labels: UInt8) -> UInt8:
+    """The most frequent of each 2 x 2 labels.
+
+    Ties go to the smallest code that is not 0, so that what was analysed stays visible and a tumor
+    with the first code is not thinned out. At an odd edge only the pixels that exist vote:
+    repeating the edge doubles each of their votes.
+
+    Args:
+        labels: uint8 ``[h, w]``.
+
+    Returns:
+        uint8 ``[ceil(h / 2), ceil(w / 2)]``.
+    """
+    height, width = labels.shape
+    even = (
+        np.pad(labels, ((0, height % 2), (0, width % 2)), mode="edge")
+        if height % 2 or width % 2
+        else labels
+    )
+    pairs = np.ascontiguousarray(even).view(np.uint16)
+    halved = np.empty((pairs.shape[0] // 2, pairs.shape[1]), np.uint8)
+    for y in range(0, len(pairs), _STRIP_ROWS):
+        strip = pairs[y : y + _STRIP_ROWS]
+        halved[y // 2 : y // 2 + len(strip) // 2] = _halve_strip(strip[::2], strip[1::2])
+    return halved
+
+
+def _halve_strip(top: UInt16, bottom: UInt16) -> UInt8:
+    """As `halve_labels`; each number holds two labels, side by side."""
+    most = top.astype(np.uint8)
+    mixed = (top != bottom) | (top >> 8 != most)  # most places have one label, and need no vote
+    share = np.count_nonzero(mixed) / mixed.size
+    if share > _MANY:
+        return _vote(*_four(top, bottom))
+    if share:
+        places = np.flatnonzero(mixed)
+        np.put(most, places, _vote(*_four(np.take(top, places), np.take(bottom, places))))
+    return most
+
+
+def _four(top: UInt16, bottom: UInt16) -> tuple[UInt8, UInt8, UInt8, UInt8]:
+    upper, lower = ((pair.astype(np.uint8), (pair >> 8).astype(np.uint8)) for pair in (top, bottom))
+    return *upper, *lower
+
+
+def _vote(*labels: UInt8) -> UInt8:
+    """The most frequent of four labels, elementwise."""
+    one = np.uint8(1)  # uint8 wraps: 0 - 1 is 255, the last in any tie
+    a, b, c, d = _sorted(*(values - one for values in labels))
+    most = a.copy()
+    np.copyto(most, c, where=(c == d) & (a != b))
+    np.copyto(most, b, where=b == c)
+    return most + one
+
+
+def _sorted(a: UInt8, b: UInt8, c: UInt8, d: UInt8) -> tuple[UInt8, UInt8, UInt8, UInt8]:
+    """Four arrays, elementwise in ascending order: the network of five comparisons (Knuth, TAOCP 3,
+    5.3.4).
+    """
+    a, b = np.minimum(a, b), np.maximum(a, b)
+    c, d = np.minimum(c, d), np.maximum(c, d)
+    a, c = np.minimum(a, c), np.maximum(a, c)
+    b, d = np.minimum(b, d), np.maximum(b, d)
+    b, c = np.minimum(b, c), np.maximum(b, c)
+    return a, b, c, d
+
+
+def halve_image(pixels: UInt8) -> UInt8:
+    """Mean of 2 x 2 pixels, halves rounded up; at an odd edge, of those that exist.
+
+    Args:
+        pixels: uint8 ``[h, w, c]``.
+
+    Returns:
+        uint8 ``[ceil(h / 2), ceil(w / 2), c]``.
+    """
+    height, width, n = pixels.shape
+    even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    sums = np.full((even.shape[0] // 2, even.shape[1] // 2, n), 2, np.uint16)
+    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        sums += even[dy::2, dx::2]
+    return (sums // 4).astype(np.uint8)

@@ -1,0 +1,322 @@
+"""From what the call names to the slides of a run: files, folders, globs and a manifest."""
+
+import hashlib
+import os
+import re
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from noctile.pipeline.errors import UsageError
+from noctile.pipeline.slides.dicom import DicomHeader, read_header
+from noctile.pipeline.slides.image import IMAGE_SUFFIXES
+from noctile.pipeline.slides.manifest import (
+    MAX_ID_BYTES,
+    ManifestRow,
+    one_name,
+    read_manifest,
+    why_unsafe,
+    why_unspeakable,
+)
+from noctile.pipeline.slides.search import FileSearch, real
+
+_DICOM_SUFFIX = ".dcm"
+
+SLIDE_SUFFIXES = (
+    *(".svs", ".tif", ".tiff", ".btf", ".ndpi", ".mrxs", _DICOM_SUFFIX, ".scn"),
+    *(".vms", ".vmu", ".bif", ".svslide", ".czi", ".qptiff"),
+)
+"""What is a slide in a folder or a glob. (openslide.org/formats; OME-TIFF ends in .tif, .tiff or
+.btf)
+
+Plain images (.png, .jpg) are not: beside slides they are previews, thumbnails and masks.
+"""
+
+_HASH_CHARS = 8
+
+_MRXS_INDEX = "Slidedat.ini"
+"""File in the data folder of an .mrxs file without which the slide does not open."""
+
+_SHOWN_PROBLEMS = 5
+"""Most reasons that an error lists when no slide was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlideEntry:
+    """One slide of a run, not opened yet.
+
+    Attributes:
+        slide_id: unique in the run (whatever the case of letters), and safe as a folder name.
+        path: absolute; the file may be missing where a manifest names it.
+        mpp: size of a level-0 pixel that overrides the file's (um; y, x), or None.
+        patient_id: from the manifest, or None.
+        group: from the manifest, or None.
+        extra: the manifest's other columns, header and cell.
+    """
+
+    slide_id: str
+    path: Path
+    mpp: tuple[float, float] | None
+    patient_id: str | None
+    group: str | None
+    extra: tuple[tuple[str, str], ...]
+
+
+def find_slides(
+    arguments: Sequence[str | Path],
+    manifest: Path | None,
+    mpp: float | None,
+    *,
+    images: bool = False,
+    warn: Callable[[str], None] = warnings.warn,
+) -> list[SlideEntry]:
+    """The slides that a call names, each once, sorted by slide_id.
+
+    Without a manifest the slides are what the arguments name; without arguments they are the
+    manifest's rows, whether the files exist or not; with both, the manifest says more about slides
+    among the arguments.
+
+    Links to files and folders are followed. A slide that a link leads to is named after the link.
+    Several paths that lead to one file are one slide, named after the first path in sorted order.
+    A broken link, a link in a circle or an unreadable folder is left out with a warning, also
+    where it is an argument.
+
+    Args:
+        arguments: files (taken whatever their name), folders (searched with their subfolders;
+            hidden ones are not) and globs (``**`` for any depth), with ``~`` for the home folder.
+            Plain images in a folder are not taken; a glob that itself ends in .png, .jpg or .jpeg
+            takes them.
+        manifest: a CSV file, see `read_manifest`.
+        mpp: size of a level-0 pixel (um) for slides without one in the manifest; None leaves it to
+            the file.
+        images: take the plain images in folders too.
+        warn: called with a line for each path that is left out, or is another name of a slide.
+
+    Raises:
+        UsageError: if there is nothing to read, an argument matches no slide, or the manifest
+            cannot be used.
+    """
+    rows = read_manifest(manifest) if manifest else []
+    if not arguments and not rows:
+        raise UsageError("no slides: name files, folders or globs, or a manifest")
+    pairs = _annotated(_found(arguments, images, warn), rows) if arguments else _listed(rows)
+    given = None if mpp is None else (mpp, mpp)
+    entries = [
+        SlideEntry(
+            slide_id, _with_data(path), row.mpp or given, row.patient_id, row.group, row.extra
+        )
+        if row
+        else SlideEntry(slide_id, _with_data(path), given, None, None, ())
+        for slide_id, (path, row) in zip(_unique_ids(pairs), pairs, strict=True)
+    ]
+    return sorted(entries, key=lambda entry: entry.slide_id)
+
+
+_Pair = tuple[Path, ManifestRow | None]
+
+
+def _found(
+    arguments: Sequence[str | Path], images: bool, warn: Callable[[str], None]
+) -> list[Path]:
+    """The slide files that arguments name, absolute, sorted, each file and DICOM series once."""
+    matches: list[Path] = []
+    problems: dict[Path, str] = {}
+    for argument in arguments:
+        search = FileSearch((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES) if images else SLIDE_SUFFIXES)
+        matches += (path.absolute() for path in _match(str(argument), images, search))
+        problems |= search.problems
+    files, renamed = _once(sorted(matches))
+    if not files:
+        raise UsageError("no slides: " + "; ".join([*problems.values()][:_SHOWN_PROBLEMS]))
+    for line in (*problems.values(), *renamed):
+        warn(line)
+    return _one_per_series(files)
+
+
+def _once(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
+    """The first path to each file, and a line for each path that has another name than the first.
+
+    Raises:
+        UsageError: if a path cannot stand in a table.
+    """
+    files: dict[Path, Path] = {}
+    lines = []
+    for path in paths:
+        if reason := why_unspeakable(str(path)):
+            raise UsageError(
+                f"slide {str(path)!a}: its name {reason}; rename the file or its folder, or leave it out"
+            )
+        first = files.setdefault(real(path), path)
+        if first.stem != path.stem:
+            lines.append(
+                f"{path} is the same file as {first}. They are one slide, named after {first.name}"
+            )
+    return list(files.values()), lines
+
+
+def _match(argument: str, images: bool, search: FileSearch) -> list[Path]:
+    """The files that one argument names; none where the search has found a problem instead."""
+    if not argument:
+        raise UsageError(
+            "one of the slides is an empty name; a shell variable without a value, perhaps"
+        )
+    try:
+        path = Path(argument).expanduser()
+        if search.is_broken_link(path):
+            return []
+        if path.is_file():
+            return [path]
+    except (OSError, RuntimeError) as error:  # a name that is too long; ~ of nobody
+        raise UsageError(f"{argument!r:.200} cannot be looked for: {error}"[:400]) from error
+    own = (path.suffix.lower(),) if path.suffix.lower() in IMAGE_SUFFIXES else ()
+    paths = search.files(path, own)
+    if not paths and not search.problems:
+        ignored = [] if images else FileSearch(IMAGE_SUFFIXES).files(path)
+        raise UsageError(f"{argument!r} matches no slide: {_nothing(ignored)}")
+    return paths
+
+
+def _nothing(images: list[Path]) -> str:
+    """Why there is no slide where these plain images were found, or nothing."""
+    if images:
+        return (
+            f"only {len(images)} plain images such as {images[0]}. In a folder those may be previews or masks; if they "
+            "are what you mean, name the files or a glob that ends in their suffix, for instance 'regions/*.png'"
+        )
+    return f"nothing there, or nothing that ends in {' '.join(SLIDE_SUFFIXES)}"
+
+
+def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
+    return path.suffix.lower() in suffixes
+
+
+def _one_per_series(files: Iterable[Path]) -> list[Path]:
+    """DICOM files of one series in one folder are one slide: the file with the most pixels stands
+    for it.
+    """
+    slides, series = [], defaultdict(list)
+    for file in files:
+        header = _header(file)
+        if header:
+            series[file.parent, header.series].append((-header.pixels, file))
+        else:
+            slides.append(file)
+    return sorted([*slides, *(min(members)[1] for members in series.values())])
+
+
+def _header(file: Path) -> DicomHeader | None:
+    """The header of a DICOM file; None for all others, and for one that cannot be read: it fails
+    when it is opened.
+    """
+    if _ends(file, (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)) and file.suffix.lower() != _DICOM_SUFFIX:
+        return None
+    try:
+        return read_header(file)
+    except OSError:
+        return None
+
+
+def _listed(rows: list[ManifestRow]) -> list[_Pair]:
+    pairs: list[_Pair] = []
+    seen: dict[Path, ManifestRow] = {}
+    for row in rows:
+        if row.path is None:
+            raise UsageError(
+                f"{row.where}: no path; without slides in the call, the manifest needs a column path"
+            )
+        other = seen.setdefault(real(row.path), row)
+        if other is not row:
+            raise UsageError(
+                f"{row.where}: {row.path} was named before ({other.where}); keep one of the rows"
+            )
+        pairs.append((row.path, row))
+    return pairs
+
+
+def _annotated(paths: list[Path], rows: list[ManifestRow]) -> list[_Pair]:
+    """Each path with its row of the manifest, if it has one; each row must have its path."""
+    row_of: dict[Path, ManifestRow] = {}
+    for row in rows:
+        matches = _matches(row, paths)
+        if len(matches) != 1:
+            which = (
+                f"fits {len(matches)} slides ({', '.join(map(str, matches))})"
+                if matches
+                else "is not there"
+            )
+            raise UsageError(f"{row.where}: among the slides of the call, {row.name} {which}")
+        other = row_of.setdefault(matches[0], row)
+        if other is not row:
+            raise UsageError(
+                f"{row.where}: {matches[0]} has a row already ({other.where}); keep one of the rows"
+            )
+    return [(path, row_of.get(path)) for path in paths]
+
+
+def _matches(row: ManifestRow, paths: list[Path]) -> list[Path]:
+    """The slides that a row may mean: its file, or where there is no such file, those of its name,
+    stem or slide_id.
+    """
+    wanted = row.path
+    if wanted and wanted.is_file():
+        return [path for path in paths if real(path) == real(wanted)]
+    if wanted and (same_name := [path for path in paths if path.name == wanted.name]):
+        return same_name
+    names = {row.slide_id, *((wanted.name, wanted.stem) if wanted else ())}
+    return [path for path in paths if path.stem in names or path.name in names]
+
+
+def _unique_ids(pairs: list[_Pair]) -> list[str]:
+    """A slide_id for each: the manifest's, else the file's stem, with a hash of the path where
+    another has the same.
+    """
+    wanted = [row.slide_id if row and row.slide_id else _safe(path) for path, row in pairs]
+    count = Counter(map(one_name, wanted))
+    chosen = [
+        slide_id
+        if (row and row.slide_id) or count[one_name(slide_id)] == 1
+        else f"{slide_id}-{_path_hash(path)}"
+        for slide_id, (path, row) in zip(wanted, pairs, strict=True)
+    ]
+    seen: dict[str, Path] = {}
+    for slide_id, (path, _) in zip(chosen, pairs, strict=True):
+        if (other := seen.setdefault(one_name(slide_id), path)) is not path:
+            raise UsageError(
+                f"{other} and {path} would both be called {slide_id}; rename one of them"
+            )
+    return chosen
+
+
+def _safe(path: Path) -> str:
+    """The file's stem if it can name a folder; else what can be kept of it, with a hash of the
+    path.
+    """
+    if not why_unsafe(path.stem):
+        return path.stem
+    kept = re.sub(r"[^\w+=@ -]", "_", path.stem).strip(
+        "_ "
+    )  # no dots: nul.svs and nul.a.svs are devices on Windows
+    room = MAX_ID_BYTES - 2 * (_HASH_CHARS + 1)
+    kept = kept.encode()[:room].decode(errors="ignore")
+    return f"{kept or 'slide'}-{_path_hash(path)}"
+
+
+def _path_hash(path: Path) -> str:
+    return hashlib.sha1(os.fsencode(real(path)), usedforsecurity=False).hexdigest()[:_HASH_CHARS]
+
+
+def _with_data(path: Path) -> Path:
+    """The path at which a slide opens.
+
+    It is the target of a link to an .mrxs file without the slide's data beside the link, else the
+    path itself.
+    """
+    if path.suffix.lower() != ".mrxs" or not path.is_symlink():
+        return path
+    index = path.with_suffix("") / _MRXS_INDEX
+    if os.path.isfile(index):  # noqa: PTH113 - false where access is denied
+        return path
+    target = real(path)
+    return path if why_unspeakable(str(target)) else target

@@ -1,0 +1,1 @@
+"""Tiled TIFF slides, read without a slide library."""

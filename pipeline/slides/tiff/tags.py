@@ -1,0 +1,138 @@
+"""What a TIFF file says of itself: the codec of its largest image and the size of a pixel."""
+
+import logging
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import tifffile
+
+Rational = tuple[int, int]
+"""Numerator and denominator, as TIFF stores XResolution and YResolution."""
+
+_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of TIFF and BigTIFF, in both byte orders. (TIFF 6.0, section 2; BigTIFF, libtiff)"""
+
+_UM_PER_UNIT = {2: ("inch", 25_400.0), 3: ("centimeter", 10_000.0)}
+"""ResolutionUnit: 2 is inch (also where the tag is missing), 3 is centimeter; 1 is no unit. (TIFF
+6.0, page 38)"""
+
+_INCH = 2
+
+_CODECS = {
+    1: "none",
+    5: "lzw",
+    6: "jpeg",
+    7: "jpeg",
+    8: "deflate",
+    32946: "deflate",
+    32773: "packbits",
+    33003: "jpeg2000",
+    33004: "jpeg2000",
+    33005: "jpeg2000",
+    34712: "jpeg2000",
+    34925: "lzma",
+    22610: "jpegxr",
+    34934: "jpegxr",
+    50000: "zstd",
+    50001: "webp",
+    50002: "jpegxl",
+    52546: "jpegxl",
+}
+"""Names of Compression values; the 33003 to 33005 are Aperio's."""
+
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+"""tifffile writes a line for each tag that it does not understand, to the terminal if nobody
+listens: 69,000 for a folder of 1,000 damaged files. What they come to is said by the errors of this
+package."""
+
+NO_RESOLUTION = "no TIFF resolution tags"
+
+TIFF_ERRORS = (
+    tifffile.TiffFileError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,  # a tag that is said to take more than there is
+    RuntimeError,  # NotImplementedError: axes that tiffslide does not know; RecursionError
+    StopIteration,
+    SyntaxError,  # XML that does not parse
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What tifffile, tiffslide and their parsers raise on files that they do not understand, beside
+OSError."""
+
+
+@dataclass(frozen=True, slots=True)
+class TiffTags:
+    """Tags of the largest image of a TIFF file.
+
+    Attributes:
+        compression: name of its codec.
+        mpp: size of a pixel (um; y, x) by the resolution tags; None where they say nothing.
+        said: the resolution tags as they stand, for messages.
+    """
+
+    compression: str
+    mpp: tuple[float, float] | None
+    said: str
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether a file begins as TIFF or BigTIFF does.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(4) in _MAGIC
+
+
+def read_tags(path: Path) -> TiffTags:
+    """The tags of a file that is TIFF."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page = max(
+                (page.aspage() for page in tiff.pages),
+                key=lambda page: page.imagelength * page.imagewidth,
+            )
+            x, y = page.tags.valueof("XResolution"), page.tags.valueof("YResolution")
+            unit = int(page.tags.valueof("ResolutionUnit", _INCH))
+            code = int(page.compression)
+    except TIFF_ERRORS as error:
+        return TiffTags("unknown", None, f"TIFF tags that cannot be read ({error})")
+    codec = _CODECS.get(code, f"TIFF compression {code}")
+    if x is None or y is None:
+        return TiffTags(codec, None, NO_RESOLUTION)
+    if not all(
+        isinstance(side, tuple) and [type(part) for part in side] == [int, int] for side in (y, x)
+    ):
+        return TiffTags(
+            codec, None, f"TIFF resolution tags that are no rational numbers ({y!r:.40}, {x!r:.40})"
+        )
+    name = _UM_PER_UNIT.get(unit, ("none", 0.0))[0]
+    said = f"TIFF tags XResolution {x[0]}/{x[1]}, YResolution {y[0]}/{y[1]}, ResolutionUnit {name}"
+    return TiffTags(codec, mpp_from_resolution(y, x, unit), said)
+
+
+def mpp_from_resolution(y: Rational, x: Rational, unit: int) -> tuple[float, float] | None:
+    """Size of a pixel from the resolution tags.
+
+    Args:
+        y: YResolution, pixels per unit.
+        x: XResolution, likewise.
+        unit: ResolutionUnit; 1 (none) says nothing.
+
+    Returns:
+        um per pixel (y, x); None where a rational is 0, infinite or without a unit.
+    """
+    if unit not in _UM_PER_UNIT or not all(part > 0 for part in (*y, *x)):
+        return None
+    um = _UM_PER_UNIT[unit][1]
+    mpp = um * y[1] / y[0], um * x[1] / x[0]
+    return mpp if all(map(math.isfinite, mpp)) else None

@@ -1,0 +1,1 @@
+"""Tiles joined to the label map of a block."""

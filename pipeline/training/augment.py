@@ -1,0 +1,99 @@
+"""Variation of training crops, for stains and scanners that the model never saw: positions, size,
+stain, light, focus.
+
+Everything is drawn from the generator that is passed in, so that a crop is a function of its seed.
+"""
+
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import ndimage
+
+from noctile.pipeline.slides.channel_order import DENSITY
+from noctile.pipeline.stain_candidates import FROM_STAINS, TO_STAINS
+
+UInt8 = npt.NDArray[np.uint8]
+Share = Annotated[float, Field(ge=0, le=1)]
+Spread = Annotated[float, Field(ge=0)]
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Grey of R, G, B. (ITU-R BT.601)"""
+
+
+class Variation(BaseModel):
+    """How far training crops may stray from what was scanned; 0 (scale: 1) switches a part off.
+
+    Attributes:
+        scale: crops are enlarged or reduced by up to this factor.
+        stain: standard deviation of the logarithm of the amounts of haematoxylin and of eosin. (HED
+            jitter: Tellez et al. 2018, doi 10.1109/TMI.2018.2820199)
+        hue: standard deviation of the mixing of the colour channels in optical density.
+        grey: share of crops whose colours are partly or wholly taken out.
+        light: largest relative change of the lamp.
+        blur: share of crops out of focus.
+        blur_px: largest standard deviation of that blur (px).
+        noise: largest standard deviation of the added noise (grey levels of 255).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: Annotated[float, Field(ge=1, le=4)] = 1.3
+    stain: Spread = 0.3
+    hue: Spread = 0.08
+    grey: Share = 0.15
+    light: Share = 0.1
+    blur: Share = 0.4
+    blur_px: Spread = 1.3
+    noise: Spread = 4.0
+
+
+def turn(rng: np.random.Generator, rgb: UInt8, targets: UInt8) -> tuple[UInt8, UInt8]:
+    """One of the eight positions of a square, for pixels ``[n, n, 3]`` and targets ``[n, n]``."""
+    turns, mirror = int(rng.integers(4)), int(rng.choice((1, -1)))
+    return np.rot90(rgb, turns)[:, ::mirror], np.rot90(targets, turns)[:, ::mirror]
+
+
+def drawn_scale(rng: np.random.Generator, spec: Variation) -> float:
+    """A factor between ``1 / spec.scale`` and ``spec.scale``, even in its logarithm."""
+    return float(np.exp(rng.uniform(-1, 1) * np.log(spec.scale)))
+
+
+def resized(rgb: UInt8, targets: UInt8, side_px: int) -> tuple[UInt8, UInt8]:
+    """A crop at ``side_px``: pixels averaged or interpolated, targets of the nearest pixel."""
+    if rgb.shape[0] == side_px:
+        return rgb, targets
+    size = (side_px, side_px)
+    pixels = Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(pixels), np.asarray(
+        Image.fromarray(targets).resize(size, Image.Resampling.NEAREST)
+    )
+
+
+def restain(rng: np.random.Generator, rgb: UInt8, spec: Variation) -> UInt8:
+    """The crop as another laboratory and another scanner might show it.
+
+    In optical density, haematoxylin and eosin are scaled apart and the channels are mixed a little;
+    then light, colour, focus and noise change.
+
+    Args:
+        rng: what is drawn from.
+        rgb: uint8 ``[h, w, 3]``.
+        spec: how far.
+    """
+    amounts = np.diag(np.exp(rng.normal(0, np.array([1, 1, 0.4]) * spec.stain)))
+    mixing = TO_STAINS @ amounts @ FROM_STAINS @ (np.eye(3) + rng.normal(0, spec.hue, (3, 3)))
+    density = DENSITY[rgb] @ mixing.astype(np.float32)
+    lamp = np.float32(256 * rng.uniform(1 - spec.light, 1 + spec.light / 2))
+    light = lamp * np.exp(-np.maximum(density, 0))
+    if rng.random() < spec.grey:
+        grey = (light @ _LUMA)[..., None]
+        light = grey + (light - grey) * np.float32(rng.random())
+    if rng.random() < spec.blur:
+        sigma_px = rng.uniform(0, spec.blur_px)
+        light = ndimage.gaussian_filter(light, (sigma_px, sigma_px, 0), truncate=3)
+    light += rng.standard_normal(light.shape, np.float32) * np.float32(rng.uniform(0, spec.noise))
+    seen: UInt8 = np.clip(light, 0, 255).astype(np.uint8)
+    return seen

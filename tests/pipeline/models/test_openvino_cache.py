@@ -1,0 +1,188 @@
+"""Networks that are kept between runs: read as they were written, or not at all."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.common import trivial_model
+from noctile.pipeline.models import openvino_cache as converted
+from noctile.pipeline.models.load import load_predictor, modules_of, read_card, read_config
+
+openvino = pytest.importorskip(
+    "noctile.pipeline.models.openvino", reason="the extra noctile[cpu] is not installed"
+)
+
+SIDE, CLASSES = 512, 5
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("NOCTILE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    return trivial_model(tmp_path / "model", CLASSES)
+
+
+def tiles_of(n: int = 2) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def load(folder: Path):
+    return load_predictor(folder, "cpu", threads=1, backend="openvino")
+
+
+def conversions(monkeypatch) -> list[int]:
+    """Grows with each network that is converted."""
+    found: list[int] = []
+    convert = openvino.convert
+    monkeypatch.setattr(openvino, "convert", lambda *a: (found.append(1), convert(*a))[1])
+    return found
+
+
+def test_the_second_time_nothing_is_converted_and_the_answers_are_the_same_bits(
+    cache, model, monkeypatch
+):
+    done = conversions(monkeypatch)
+    first, second = (load(model)(tiles_of()) for _ in range(2))
+    assert len(done) == 1
+    np.testing.assert_array_equal(first, second)
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_each_kind_of_answer_is_compiled_once(cache, model, monkeypatch):
+    done = conversions(monkeypatch)
+    first = load(model)
+    probabilities, decision = first(tiles_of()), first.decide(tiles_of(), slice(None))
+    assert len(done) == 1
+    assert len(list(cache.iterdir())) == 2
+    monkeypatch.setattr(openvino.OpenVinoPredictor, "_compiled", None)
+    second = load(model)
+    np.testing.assert_array_equal(second(tiles_of()), probabilities)
+    again = second.decide(tiles_of(), slice(None))
+    for name in ("winner", "tumor", "confidence"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(decision, name))
+
+
+def test_of_a_network_that_was_kept_another_kind_of_answer_is_compiled_anew(
+    cache, model, monkeypatch
+):
+    probabilities = load(model)(tiles_of())
+    done = conversions(monkeypatch)
+    decision = load(model).decide(tiles_of(), slice(None))
+    np.testing.assert_array_equal(decision.winner, probabilities.argmax(axis=1))
+    assert len(done) == 1
+
+
+def test_what_was_compiled_on_another_cpu_is_left_to_it(cache, model, monkeypatch):
+    load(model)(tiles_of())
+    (file,) = cache.iterdir()
+    monkeypatch.setattr(openvino, "_cpu", lambda: "another")
+    done = conversions(monkeypatch)
+    load(model)(tiles_of())
+    assert len(done) == 1
+    assert file in cache.iterdir()
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_what_openvino_does_not_take_is_compiled_anew(cache, model, monkeypatch):
+    expected = load(model)(tiles_of())
+    (file,) = cache.iterdir()
+    converted.write(file.stem, b"compiled by another version")
+    done = conversions(monkeypatch)
+    np.testing.assert_array_equal(load(model)(tiles_of()), expected)
+    assert len(done) == 1
+
+
+def test_the_second_time_torch_is_not_imported(cache, model):
+    load(model)(tiles_of())
+    program = f"""
+import sys
+import numpy as np
+from pathlib import Path
+from noctile.pipeline.models.load import load_predictor
+load_predictor(Path({str(model)!r}), "cpu", threads=1, backend="openvino")(np.zeros((1, {SIDE}, {SIDE}, 3), "u1"))
+print([name for name in ("torch", "segmentation_models_pytorch") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+    assert modules_of(model, read_card(model), "openvino") == ("noctile.pipeline.models.openvino",)
+
+
+@pytest.mark.parametrize("change", ["flipped", "cut", "empty", "other key", "writable by others"])
+def test_a_file_that_is_not_what_was_written_is_converted_anew(cache, model, monkeypatch, change):
+    expected = load(model)(tiles_of())
+    (file,) = cache.iterdir()
+    content = bytearray(file.read_bytes())
+    if change == "flipped":
+        content[-1000] ^= 1
+    elif change == "cut":
+        del content[-1:]
+    elif change == "empty":
+        content.clear()
+    elif change == "other key":
+        converted.write("0" * 64, b"x")
+        content = (cache / ("0" * 64 + ".openvino")).read_bytes()
+    file.write_bytes(content)
+    if change == "writable by others":
+        file.chmod(0o666)
+    done = conversions(monkeypatch)
+    np.testing.assert_array_equal(load(model)(tiles_of()), expected)
+    assert len(done) == 1
+    assert len(load(model)(tiles_of())) == 2
+    assert len(done) == 1  # it has been replaced
+
+
+def test_the_key_changes_with_everything_that_a_network_is_made_from(model, monkeypatch):
+    card, config = read_card(model), read_config(model)
+    tissue = card.classes[0].model_copy(update={"role": "tissue"})  # it was tumor
+    keys = [
+        converted.key_of(card, config),
+        converted.key_of(card.model_copy(update={"sha256": "1" * 64}), config),
+        converted.key_of(card.model_copy(update={"tile_px": 2 * SIDE}), config),
+        converted.key_of(card.model_copy(update={"mean": (0.1, 0.2, 0.3)}), config),
+        converted.key_of(card.model_copy(update={"classes": card.classes[:2]}), config),
+        converted.key_of(card.model_copy(update={"classes": (tissue, *card.classes[1:])}), config),
+        converted.key_of(card, {**config, "classes": 6}),
+    ]
+    monkeypatch.setattr(converted, "version", lambda _: "1")
+    keys.append(converted.key_of(card, config))
+    assert len(set(keys)) == len(keys)
+
+
+def test_only_the_files_written_last_are_kept(cache, monkeypatch):
+    monkeypatch.setattr(converted, "_KEPT", 2)
+    for k in range(4):
+        converted.write(str(k), b"x")
+        os.utime(cache / f"{k}.openvino", (k, k))
+    assert converted.read("3") == b"x"
+    assert sorted(p.name for p in cache.iterdir()) == ["2.openvino", "3.openvino"]
+
+
+def test_where_nothing_can_be_kept_a_network_is_converted_every_time(tmp_path, model, monkeypatch):
+    (tmp_path / "file").write_text(json.dumps({}))
+    monkeypatch.setenv("NOCTILE_CACHE", str(tmp_path / "file"))
+    done = conversions(monkeypatch)
+    for _ in range(2):
+        load(model)
+    assert len(done) == 2
+
+
+@pytest.mark.parametrize(
+    ("own", "xdg", "folder"),
+    [("a", "b", "a"), ("", "b", "b/noctile"), ("", "", "home/.cache/noctile")],
+)
+def test_where_networks_are_kept(own, xdg, folder, monkeypatch):
+    monkeypatch.setenv("NOCTILE_CACHE", own)
+    monkeypatch.setenv("XDG_CACHE_HOME", xdg)
+    monkeypatch.setenv("HOME", "home")
+    assert converted._folder() == Path(folder)

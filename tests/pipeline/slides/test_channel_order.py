@@ -1,0 +1,123 @@
+"""The order of colour channels: what is exchanged is put right and said, what only looks strange is
+left alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from noctile.pipeline.slides.channel_order import red_blue_exchanged
+from noctile.pipeline.slides.open import open_slide
+
+HAEMATOXYLIN, EOSIN, DAB = (0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776)
+"""Ruifrok & Johnston 2001, table 1."""
+
+
+@pytest.fixture(scope="module")
+def tissue(repo: Path) -> np.ndarray:
+    """A sample slide, uint8 [h, w, 3]."""
+    reader = open_slide(repo / "sample_slides" / "generic.tiff")
+    pixels = reader.read(reader.info.frame.box, reader.info.frame.mpp)
+    reader.close()
+    return pixels
+
+
+def stained(
+    amounts: dict[tuple[float, float, float], float], nuclei: tuple[float, float, float]
+) -> np.ndarray:
+    """A square of 256 px with the given background and round nuclei of twice the natural density of
+    their stain."""
+    y, x = np.mgrid[:256, :256]
+    density = np.zeros((256, 256, 3)) + sum(
+        np.array(stain) * amount for stain, amount in amounts.items()
+    )
+    density[(y % 32 - 16) ** 2 + (x % 32 - 16) ** 2 < 50] += 2 * np.array(nuclei)
+    noisy = density + np.random.default_rng(0).normal(0, 0.03, density.shape)
+    return np.clip(256 * np.exp(-noisy) - 1, 0, 255).astype(np.uint8)
+
+
+def write(path: Path, pixels: np.ndarray) -> Path:
+    if path.suffix == ".png":
+        Image.fromarray(pixels).save(path)
+    elif path.suffix == ".jpg":
+        Image.fromarray(pixels).save(path, quality=90)
+    else:
+        tifffile.imwrite(path, pixels, tile=(256, 256), photometric="rgb", compression="zlib")
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tiff"])
+def test_exchanged_channels_are_put_right(tissue: np.ndarray, name: str, tmp_path: Path) -> None:
+    reader = open_slide(write(tmp_path / name, tissue[..., ::-1].copy()), mpp=0.5)
+    assert reader.exchanged
+    assert np.array_equal(reader.read(reader.info.frame.box, 0.5), tissue)
+    coarse = open_slide(write(tmp_path / f"right-{name}", tissue), mpp=0.5)
+    assert not coarse.exchanged
+    assert np.array_equal(
+        reader.read(reader.info.frame.at(4.0).box, 4.0),
+        coarse.read(coarse.info.frame.at(4.0).box, 4.0),
+    )
+    reader.close()
+    coarse.close()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_an_earlier_reader_found_is_not_looked_for_again(
+    tissue: np.ndarray, known: bool, tmp_path: Path
+) -> None:
+    reader = open_slide(write(tmp_path / "a.png", tissue), mpp=0.5, exchanged=known)
+    assert reader.exchanged == known
+    assert np.array_equal(
+        reader.read(reader.info.frame.box, 0.5), tissue[..., ::-1] if known else tissue
+    )
+    reader.close()
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_jpeg_keeps_the_evidence(tissue: np.ndarray, order: slice, tmp_path: Path) -> None:
+    reader = open_slide(write(tmp_path / "a.jpg", tissue[..., order].copy()), mpp=0.5)
+    assert reader.exchanged == (order.step == -1)
+    reader.close()
+
+
+def test_a_scanner_is_believed(repo: Path) -> None:
+    """Nothing of an Aperio file is read to ask for the order of its channels."""
+    reader = open_slide(repo / "sample_slides" / "tumor-nests-20x.svs")
+    reader.close()  # reading is an error from here on
+    assert not reader.exchanged
+
+
+@pytest.mark.parametrize(
+    ("background", "nuclei", "exchanged"),
+    [
+        ({EOSIN: 0.5}, HAEMATOXYLIN, False),
+        ({EOSIN[::-1]: 0.5}, HAEMATOXYLIN[::-1], True),
+        ({HAEMATOXYLIN: 0.3}, DAB, False),  # immunohistochemistry
+        ({EOSIN: 0.4}, EOSIN, False),  # muscle without nuclei
+        ({}, (0.15, 0.8, 0.75), False),  # blood
+        ({}, (0.6, 0.6, 0.6), False),  # black ink
+    ],
+)
+def test_other_stains_are_left_alone(background: dict, nuclei: tuple, exchanged: bool) -> None:
+    assert red_blue_exchanged([stained(background, nuclei)]) == exchanged
+
+
+def test_nothing_is_said_of_glass() -> None:
+    assert not red_blue_exchanged([])
+    assert not red_blue_exchanged([np.full((256, 256, 3), 243, np.uint8)])
+
+
+def test_real_regions_and_tiles_are_exchanged_and_a_converted_slide_is_not(
+    shared_data: Path,
+) -> None:
+    images = [
+        *sorted((shared_data / "bcss" / "images").iterdir()),
+        *sorted((shared_data / "camelyon" / "images").iterdir()),
+    ]
+    assert len(images) == 34
+    for path in (*images, shared_data / "slides" / "CMU-1-Small-Region.wrong-mpp.tiff"):
+        reader = open_slide(path, mpp=0.5)
+        assert reader.exchanged == (path in images), path.name
+        reader.close()

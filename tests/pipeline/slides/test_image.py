@@ -1,0 +1,172 @@
+"""Plain images as slides: what opens, what is refused, where the pixel size comes from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_slides import picture
+
+from noctile.pipeline.errors import MppMissingError, SlideOpenError, SlideReadError
+from noctile.pipeline.geometry import Box
+from noctile.pipeline.slides import image as image_module
+from noctile.pipeline.slides.image import mpp_from_name
+from noctile.pipeline.slides.open import open_slide
+
+BOX = Box(0, 0, 40, 60)
+
+
+def save(path: Path, mode: str = "RGB", **options: object) -> Image.Image:
+    """A picture of 60 x 40 pixels, written and returned."""
+    image = Image.fromarray(picture(40, 60)).convert(mode)
+    image.save(path, **options)
+    return image
+
+
+def shown(path: Path) -> np.ndarray:
+    return open_slide(path, mpp=0.25).read(BOX, 0.25)
+
+
+def test_an_image_is_a_slide_of_one_level(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    info = open_slide(tmp_path / "a.png", mpp=0.3).info
+    assert (info.slide_id, info.reader, info.vendor, info.compression) == (
+        "a",
+        "pillow",
+        "png",
+        "deflate",
+    )
+    assert (info.frame.extent.height, info.frame.extent.width, info.frame.mpp) == (
+        40,
+        60,
+        pytest.approx(0.3),
+    )
+    assert info.levels == (info.frame,)
+    assert info.mpp_source == "user"
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+def test_greys_and_palettes_show_as_colours(tmp_path: Path, mode: str) -> None:
+    image = save(tmp_path / "a.png", mode)
+    assert np.array_equal(shown(tmp_path / "a.png"), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_what_is_transparent_is_white(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(picture(40, 60)).convert(mode)
+    image.putalpha(
+        Image.fromarray(
+            np.where(np.arange(60) < 30, 0, 255).astype(np.uint8)[None].repeat(40, axis=0)
+        )
+    )
+    image.save(tmp_path / "a.png")
+    pixels = shown(tmp_path / "a.png")
+    assert (pixels[:, :30] == 255).all()
+    assert np.array_equal(pixels[:, 30:], np.asarray(image.convert("RGB"))[:, 30:])
+
+
+def test_a_transparent_entry_of_a_palette_is_white(tmp_path: Path) -> None:
+    image = Image.fromarray(picture(40, 60)).convert("P")
+    clear = np.asarray(image) == np.asarray(image)[0, 0]
+    image.save(tmp_path / "a.png", transparency=int(np.asarray(image)[0, 0]))
+    pixels = shown(tmp_path / "a.png")
+    assert (pixels[clear] == 255).all()
+    assert np.array_equal(pixels[~clear], np.asarray(image.convert("RGB"))[~clear])
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "found"), [("a.png", "I;16", "I;16"), ("a.jpg", "CMYK", "CMYK")]
+)
+def test_other_pixels_are_refused_by_name(tmp_path: Path, name: str, mode: str, found: str) -> None:
+    save(tmp_path / name, "L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        Image.fromarray(np.zeros((40, 60), np.uint16)).save(tmp_path / name)
+    with pytest.raises(
+        SlideOpenError, match=rf"a: the pixels .* mode {found}; 8-bit grey or RGB is needed"
+    ):
+        open_slide(tmp_path / name, mpp=0.25)
+
+
+def test_an_image_that_is_too_large_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch
+) -> None:
+    save(tmp_path / "a.png")
+    monkeypatch.setattr(image_module, "MAX_PIXELS", 40 * 60)
+    open_slide(tmp_path / "a.png", mpp=0.25)
+    monkeypatch.setattr(image_module, "MAX_PIXELS", 40 * 60 - 1)
+    with pytest.raises(
+        SlideOpenError, match=r"60 x 40 pixels, more than are decoded at once.*tiled TIFF"
+    ):
+        open_slide(tmp_path / "a.png", mpp=0.25)
+
+
+def test_the_limit_is_ours_and_pillows_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "a.png")
+    limit = 10 * BOX.area // 11  # Image.open would warn, and warnings are errors
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    open_slide(tmp_path / "a.png", mpp=0.25)
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_file_that_is_cut_short_opens_and_each_read_is_an_error(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    reader = open_slide(path, mpp=0.25)
+    for _ in range(2):
+        with pytest.raises(SlideReadError, match=r"slide a: .* cannot be decoded"):
+            reader.read(BOX, 0.25)
+
+
+def test_a_header_that_is_damaged_is_unopenable(tmp_path: Path) -> None:
+    for magic in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"):
+        (tmp_path / "a.svs").write_bytes(magic + bytes(100))
+        with pytest.raises(SlideOpenError, match=r"begins as (PNG|JPEG) but cannot be opened"):
+            open_slide(tmp_path / "a.svs")
+
+
+def test_a_photograph_is_not_turned(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    save(tmp_path / "a.jpg", exif=exif)
+    assert open_slide(tmp_path / "a.jpg", mpp=0.25).info.frame.extent.width == 60
+
+
+def test_dots_per_inch_are_no_pixel_size(tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg"):
+        save(tmp_path / name, dpi=(25_400 / 0.25, 25_400 / 0.25))
+        with pytest.raises(
+            MppMissingError, match=r"nothing says how large a pixel is.*_MPP-.*--mpp 0\.25"
+        ):
+            open_slide(tmp_path / name)
+
+
+def test_the_name_of_a_bcss_region_says_its_pixel_size(tmp_path: Path) -> None:
+    path = tmp_path / "TCGA-A2-A0CM-DX1_xmin18562_ymin56852_MPP-0.2500.png"
+    save(path)
+    info = open_slide(path).info
+    assert (info.frame.mpp_y, info.frame.mpp_x, info.mpp_source) == (0.25, 0.25, "file name")
+    assert info.slide_id == path.stem
+    assert open_slide(path, mpp=0.5).info.mpp_source == "user"
+
+
+@pytest.mark.parametrize(
+    ("name", "mpp"),
+    [
+        ("a_MPP-0.2500.png", 0.25),
+        ("a_MPP-0.2500_mask.png", 0.25),
+        ("a_MPP-1.png", 1.0),
+        ("a_mpp-0.5.jpg", 0.5),
+        ("a_MPP-0.0.png", None),
+        ("a_MPP-.png", None),
+        ("a_MPP-0.2.5.png", None),
+        ("a_0.25.png", None),
+    ],
+)
+def test_only_a_whole_number_behind_mpp_is_one(name: str, mpp: float | None) -> None:
+    assert mpp_from_name(name) == mpp

@@ -1,0 +1,134 @@
+"""Crops are functions of their number; variation keeps what it should."""
+
+import numpy as np
+import pytest
+
+from noctile.pipeline.training.augment import Variation, resized, restain, turn
+from noctile.pipeline.training.crops import CropSampler, RegionCache, region_shares
+from noctile.pipeline.truth.region import LabelledPixels, Region
+from noctile.pipeline.truth.scheme import IGNORED
+
+STILL = Variation(scale=1, stain=0, hue=0, grey=0, light=0, blur=0, noise=0)
+
+
+def pixels(height: int, width: int, seed: int = 0) -> LabelledPixels:
+    rng = np.random.default_rng(seed)
+    rgb = rng.integers(0, 2, (height, width, 3), np.uint8) * 200 + rng.integers(
+        0, 50, (height, width, 3), np.uint8
+    )
+    return LabelledPixels(rgb, (rgb[..., 0] > 125).astype(np.uint8), 0.5)
+
+
+def sampler(regions, variation=STILL, seed=0, crop_px=32) -> CropSampler:
+    return CropSampler(regions, [1] * len(regions), crop_px, variation, seed)
+
+
+def test_a_crop_depends_on_the_seed_and_its_number_alone():
+    regions = [pixels(80, 90), pixels(64, 64, 1)]
+    one, other = sampler(regions, Variation()), sampler(regions, Variation())
+    forwards = [one(i) for i in range(6)]
+    backwards = [other(i) for i in reversed(range(6))][::-1]
+    for a, b in zip(forwards, backwards, strict=True):
+        np.testing.assert_array_equal(a[0], b[0])
+        np.testing.assert_array_equal(a[1], b[1])
+    assert any(
+        (a[0] != b[0]).any()
+        for a, b in zip(forwards, map(sampler(regions, seed=1), range(6)), strict=True)
+    )
+
+
+def test_targets_stay_with_their_pixels_in_every_position():
+    region = pixels(70, 70)
+    for i in range(16):
+        rgb, targets = sampler([region])(i)
+        np.testing.assert_array_equal(targets, (rgb[..., 0].astype(int) > 125).astype(np.uint8))
+
+
+def test_without_variation_a_crop_keeps_its_colors_up_to_rounding():
+    rgb = np.random.default_rng(0).integers(0, 250, (16, 16, 3), np.uint8)
+    found = restain(np.random.default_rng(0), rgb, STILL)
+    assert np.abs(found.astype(int) - rgb).max() <= 2  # optical density is taken of grey + 1
+
+
+def test_a_region_smaller_than_a_crop_is_white_and_ignored_around():
+    rgb, targets = sampler([pixels(20, 24)], crop_px=32)(3)
+    assert (targets == IGNORED).sum() == 32 * 32 - 20 * 24
+    assert (rgb[targets == IGNORED] >= 253).all()
+
+
+def test_crops_come_from_where_something_has_a_class():
+    region = pixels(200, 200)
+    region.targets[:] = IGNORED
+    region.targets[60:140, 60:140] = 1
+    draw = sampler([region])
+    assert all((draw(i)[1] != IGNORED).any() for i in range(20))
+
+
+def test_all_eight_positions_occur():
+    rgb = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    rng = np.random.default_rng(0)
+    assert len({turn(rng, rgb, rgb[..., 0])[0].tobytes() for _ in range(100)}) == 8
+
+
+def test_resizing_invents_no_class():
+    region = pixels(50, 50)
+    assert set(np.unique(resized(region.rgb, region.targets, 32)[1])) <= {0, 1}
+
+
+@pytest.mark.parametrize("part", ["stain", "hue", "light", "noise"])
+def test_each_part_of_the_variation_changes_pixels(part):
+    rgb = pixels(32, 32).rgb
+    spec = STILL.model_copy(update={part: 0.2 if part != "noise" else 8})
+    assert (
+        restain(np.random.default_rng(1), rgb, spec)
+        != restain(np.random.default_rng(1), rgb, STILL)
+    ).any()
+
+
+def regions(tmp_path, n=3) -> list[Region]:
+    return [
+        Region(
+            f"r{k}", f"p{k}", "", "a" if k else "b", tmp_path / "image.png", tmp_path / "mask.png"
+        )
+        for k in range(n)
+    ]
+
+
+class TestCache:
+    def test_holds_every_region_as_it_was_loaded(self, tmp_path):
+        held = [pixels(10, 20), pixels(7, 5, 1), pixels(30, 3, 2)]
+        some = regions(tmp_path)
+        cache = RegionCache.build(tmp_path / "cache", "k", some, lambda r: held[some.index(r)])
+        for view, expected in zip(cache.open(), held, strict=True):
+            np.testing.assert_array_equal(view.rgb, expected.rgb)
+            np.testing.assert_array_equal(view.targets, expected.targets)
+
+    def test_is_built_once_for_a_key_and_anew_for_another(self, tmp_path):
+        calls: list[str] = []
+
+        def load(region):
+            calls.append(region.region_id)
+            return pixels(4, 4)
+
+        for key in ("k", "k", "other"):
+            RegionCache.build(tmp_path / "cache", key, regions(tmp_path), load)
+        assert calls == ["r0", "r1", "r2"] * 2
+
+    def test_a_half_built_one_is_not_believed(self, tmp_path):
+        def fails(_):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            RegionCache.build(tmp_path / "cache", "k", regions(tmp_path), fails)
+        cache = RegionCache.build(
+            tmp_path / "cache", "k", regions(tmp_path), lambda _: pixels(4, 4)
+        )
+        assert len(cache.open()) == 3
+
+    def test_sources_are_cut_by_share_and_their_regions_by_area(self, tmp_path):
+        some = regions(tmp_path)
+        sizes = {"r0": (10, 10), "r1": (10, 10), "r2": (10, 30)}
+        cache = RegionCache.build(
+            tmp_path / "cache", "k", some, lambda r: pixels(*sizes[r.region_id])
+        )
+        assert region_shares(some, cache, {"b": 1.0, "a": 2.0}) == pytest.approx([1, 0.5, 1.5])

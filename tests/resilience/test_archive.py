@@ -1,0 +1,136 @@
+"""An archive of thousands of slides, without their pixels, on a real scheduler: what a night costs
+does not grow."""
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+import pytest
+from nightmare import Program, World, events, is_open, outcomes
+
+pytestmark = pytest.mark.timeout(3600)
+
+SETTINGS = """
+engine = "dask"
+workers = 2
+device = "cpu"
+min_free_disk_bytes = 0
+"""
+
+WARM = 30
+"""After so many slides everything is imported, and every buffer is there."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a run held at some moment.
+
+    Attributes:
+        planned: slides that were looked at.
+        client_bytes: memory of the process in which client, scheduler and nannies live.
+        worker_bytes: of the largest worker.
+        handles: open files and sockets of all processes.
+    """
+
+    planned: int
+    client_bytes: int
+    worker_bytes: int
+    handles: int
+
+
+def watch(program: Program, out: Path) -> tuple[list[Look], set[int]]:
+    """Look at a run some times a second until it ends. Also the ports on which it listened."""
+    looks, ports, planned = [], set(), 0
+    while not (out / "ledger.jsonl").exists():
+        time.sleep(0.05)
+    with (out / "ledger.jsonl").open("rb") as ledger:
+        while not program.ended:
+            planned += ledger.read().count(b'"event": "look"')
+            client = sum(memory(p) for p in program.processes() if p.pid == program.process.pid)
+            worker = max((memory(p) for p in program.children("worker")), default=0)
+            handles = sum(handles_of(p) for p in program.processes())
+            looks.append(Look(planned, client, worker, handles))
+            ports |= {port for _, port in program.listening()}
+            time.sleep(0.25)
+    return looks, ports
+
+
+def memory(process: psutil.Process) -> int:
+    try:
+        return process.memory_info().rss
+    except psutil.Error:
+        return 0
+
+
+def handles_of(process: psutil.Process) -> int:
+    try:
+        return process.num_fds()
+    except psutil.Error:
+        return 0
+
+
+def growth(out: Path) -> list[tuple[float, int]]:
+    """When a slide was done, in seconds of the clock, and how many bytes the ledger had by then;
+    slide after slide."""
+    steps, size = [], 0
+    for line in (out / "ledger.jsonl").read_bytes().splitlines(keepends=True):
+        size += len(line)
+        if b'"event": "finish"' in line:
+            steps.append((datetime.fromisoformat(json.loads(line)["time"]).timestamp(), size))
+    return steps
+
+
+@pytest.mark.parametrize("slides", [300, pytest.param(5000, marks=pytest.mark.long)])
+def test_memory_time_and_ledger_of_a_slide_do_not_grow_with_the_archive(tmp_path, slides):
+    part = slides // 5
+    with World.of(tmp_path, {}, SETTINGS) as world:
+        out = tmp_path / "out"
+        names = [f"s{n:04}" for n in range(slides)]
+        for name in names:
+            (tmp_path / "slides" / f"{name}.tif").touch()
+        lines = [f"{name},{tmp_path / 'slides' / name}.tif" for name in names]
+        world.manifest.write_text("\n".join(["slide_id,path", *lines]) + "\n")
+        program = world.start(out, NIGHTMARE_SIMULATED=1, NIGHTMARE_RENAME_S=0)
+        looks, ports = watch(program, out)
+        code, said = program.wait()
+        assert code == 0, said
+        assert set(outcomes(out).values()) == {("done", "")}
+        assert events(out, "finish") == slides
+        assert program.left_over() == []
+        assert world.left_in_temporary() == []
+        assert ports
+        assert not any(map(is_open, ports))
+
+    warm = next(look for look in looks if look.planned >= WARM)
+    steps = growth(out)
+    (begun_s, begun_bytes), (early_s, early_bytes) = steps[WARM], steps[part]
+    (late_s, late_bytes), (last_s, last_bytes) = steps[slides - part], steps[-1]
+    early, late = part - WARM, part - 1
+    figures = {
+        "slides": slides,
+        "seconds": round(last_s - steps[0][0]),
+        "client_growth_mb": (max(look.client_bytes for look in looks) - warm.client_bytes) / 1e6,
+        "worker_growth_mb": (max(look.worker_bytes for look in looks) - warm.worker_bytes) / 1e6,
+        "client_mb": warm.client_bytes / 1e6,
+        "worker_mb": warm.worker_bytes / 1e6,
+        "client_mb_over_time": [
+            round(look.client_bytes / 1e6) for look in looks[:: max(1, len(looks) // 20)]
+        ],
+        "handles": (warm.handles, max(look.handles for look in looks)),
+        "ms_a_slide": [1e3 * (early_s - begun_s) / early, 1e3 * (last_s - late_s) / late],
+        "ledger_bytes_a_slide": [
+            (early_bytes - begun_bytes) / early,
+            (last_bytes - late_bytes) / late,
+        ],
+    }
+    print(figures)  # noqa: T201 - for benchmarks/RESULTS.md
+    assert figures["client_growth_mb"] < 200
+    assert figures["worker_growth_mb"] < 50
+    assert max(look.handles for look in looks) <= warm.handles + 20
+    early_bytes, late_bytes = figures["ledger_bytes_a_slide"]
+    assert late_bytes == pytest.approx(early_bytes, rel=0.1)
+    early_ms, late_ms = figures["ms_a_slide"]
+    assert late_ms < 2 * early_ms

@@ -1,0 +1,260 @@
+"""The preflight: what it finds before the night, and that the night goes on from it."""
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from standins import small_slide
+
+from noctile.cli import main
+from noctile.pipeline.errors import UsageError
+from noctile.pipeline.slides.discover import SlideEntry, find_slides
+from noctile.workflows.commands import plan as plan_module
+from noctile.workflows.commands.plan import PlannedSlide, PlanResult, plan_slides
+from noctile.workflows.results.layout import SlideFolder
+from noctile.workflows.results.lease import Lease
+from noctile.workflows.results.ledger import Ledger
+from noctile.workflows.run.run import run_slides
+from noctile.workflows.settings import RunSettings
+
+
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch):
+    monkeypatch.setattr(plan_module, "CALIBRATION_S", 0.05)
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory) -> Path:
+    """An archive with what an archive has: two good slides, one of them three times, blank,
+    unreadable, without mpp."""
+    folder = tmp_path_factory.mktemp("slides")
+    for seed, name in enumerate("ab"):
+        small_slide(folder / f"{name}.tif", seed=seed, height=1300, width=1500)
+    small_slide(folder / "glass.tif", seed=None, height=900, width=900)
+    small_slide(folder / "nompp.tif", seed=1, height=900, width=900, mpp=None)
+    aperio = "Aperio Image Library v1|AppMag = 20"
+    small_slide(folder / "power.svs", seed=2, height=900, width=900, mpp=None, description=aperio)
+    (folder / "broken.tif").write_bytes(b"II*\0 this is no slide")
+    shutil.copy(folder / "a.tif", folder / "copy of a.tif")
+    os.link(folder / "b.tif", folder / "link to b.tif")
+    return folder
+
+
+def settings(model: Path, **more) -> RunSettings:
+    return RunSettings(
+        model=str(model), **{"engine": "serial", "block_px": 480, "device": "cpu", **more}
+    )
+
+
+def planned(
+    entries: list[SlideEntry], out: Path, model: Path, **more
+) -> tuple[PlanResult, dict[str, PlannedSlide]]:
+    night = plan_slides(entries, settings(model, **more), out, lambda progress, say: None)
+    return night, {slide.slide_id: slide for slide in night.slides}
+
+
+def found(folder: Path, *names: str) -> list[SlideEntry]:
+    return find_slides([folder / name for name in names] or [folder], None, None)
+
+
+def ledger(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
+
+
+class TestWhatItFinds:
+    @pytest.fixture
+    def night(self, slides, model, tmp_path):
+        return planned(found(slides), tmp_path, model)
+
+    def test_every_slide_is_named_with_what_will_become_of_it(self, night):
+        states = {
+            name: (s.state, s.reason.partition(":")[0], *s.flags) for name, s in night[1].items()
+        }
+        assert states == {
+            "a": ("ready", ""),
+            "b": ("ready", ""),
+            "broken": ("failed", "unopenable"),
+            "copy of a": ("ready", ""),
+            "glass": ("ready", "", "no_tissue"),
+            "link to b": ("ready", ""),
+            "nompp": ("failed", "mpp_missing"),
+            "power": ("ready", "", "mpp_estimated"),
+        }
+        assert night[0].exit_code == 1
+
+    def test_duplicates_are_named_as_copies_or_as_one_file(self, night):
+        twins = {
+            name: (s.same_file, s.same_content)
+            for name, s in night[1].items()
+            if s.same_file or s.same_content
+        }
+        assert twins == {"copy of a": ("", "a"), "link to b": ("b", "b")}
+
+    def test_pixel_size_and_its_source_stand_there(self, night):
+        assert (night[1]["a"].mpp, night[1]["a"].mpp_source) == ((0.5, 0.5), "tiff tags")
+        assert night[1]["power"].mpp_source == "objective power"
+
+    def test_the_totals_are_those_of_the_slides(self, night, tmp_path):
+        slides = night[0].slides
+        assert night[0].left == sum(s.predictions or 0 for s in slides) > 0
+        text = "\n".join(night[0].totals())
+        assert "8 slides: 6 ready, 2 failed; 1 without tissue, 2 duplicates" in text
+        assert f"tissue {sum(s.tissue_area_mm2 or 0 for s in slides):.2f} mm2" in text
+        assert night[0].free_bytes == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.2)
+
+    def test_the_speed_was_measured_on_real_tiles(self, night):
+        calibration = night[0].calibration
+        assert calibration is not None
+        assert calibration.tiles > 0
+        assert calibration.slides == ("a",)
+        assert night[0].seconds == pytest.approx(night[0].left / calibration.tiles_per_s)
+
+    def test_the_table_has_a_row_for_each_slide(self, night, tmp_path):
+        with (tmp_path / "plan.csv").open(newline="") as file:
+            rows = {row["slide_id"]: row for row in csv.DictReader(file)}
+        assert rows.keys() == night[1].keys()
+        assert rows["copy of a"]["same_content_as"] == "a"
+        assert int(rows["a"]["predictions"]) == night[1]["a"].predictions
+        assert rows["nompp"]["predictions"] == ""
+
+    def test_nothing_is_predicted_or_counted(self, night, tmp_path):
+        assert {line["event"] for line in ledger(tmp_path)} == {"start", "prepare", "failed"}
+        assert not (tmp_path / "slides.csv").exists()
+        for name in ("a", "b"):
+            assert not (tmp_path / "slides" / name).exists()
+            folder = SlideFolder(tmp_path / ".staging" / name)
+            assert folder.mask.exists()
+            assert not folder.summary.exists()
+            assert not list(folder.mask.glob("labels/classes/*/c/**/*"))
+
+
+class TestExitCode:
+    def test_all_fine_is_0_and_blank_or_double_slides_are_fine(self, slides, model, tmp_path):
+        assert (
+            planned(found(slides, "a.tif", "copy of a.tif", "glass.tif"), tmp_path, model)[
+                0
+            ].exit_code
+            == 0
+        )
+
+    def test_nothing_to_do_at_all_is_2(self, slides, model, tmp_path):
+        night, _ = planned(found(slides, "broken.tif", "nompp.tif"), tmp_path, model)
+        assert (night.exit_code, night.calibration) == (2, None)
+        assert "time: nothing to predict" in night.totals()
+
+    def test_stopped_before_its_end_is_3_and_says_which_slides_nobody_looked_at(
+        self, slides, model, tmp_path
+    ):
+        night, by_id = planned(
+            found(slides, "a.tif", "b.tif"), tmp_path, model, min_free_disk_bytes=2**60
+        )
+        assert night.exit_code == 3
+        assert {slide.state for slide in by_id.values()} == {"skipped"}
+        assert "disk low" in by_id["a"].reason
+        assert "time: unknown, the speed was not measured" in night.totals()
+
+
+class TestRunUsesThePlan:
+    def test_the_night_plans_no_slide_again_and_ends_as_without_a_plan(
+        self, slides, model, tmp_path
+    ):
+        entries = found(slides, "a.tif", "glass.tif", "nompp.tif")
+        planned(entries, tmp_path / "planned", model)
+        before = (tmp_path / "planned" / ".staging" / "a" / "plan.json").stat().st_mtime_ns
+        for out in ("planned", "fresh"):
+            run_slides(entries, settings(model), tmp_path / out, lambda progress, say: None)
+        assert (tmp_path / "planned" / "slides" / "a" / "plan.json").stat().st_mtime_ns == before
+        assert [
+            line["fresh"] for line in ledger(tmp_path / "planned") if line["event"] == "prepare"
+        ] == [
+            *(True, True),
+            *(False, False),
+        ]
+        files = [
+            p.relative_to(tmp_path / "fresh")
+            for p in (tmp_path / "fresh" / "slides").rglob("*")
+            if p.is_file()
+        ]
+        assert len(files) > 20
+        for file in files:
+            assert (tmp_path / "planned" / file).read_bytes() == (
+                tmp_path / "fresh" / file
+            ).read_bytes()
+
+    def test_what_fails_in_the_preflight_has_failed_until_it_is_retried(
+        self, slides, model, tmp_path
+    ):
+        entries = found(slides, "a.tif", "nompp.tif")
+        planned(entries, tmp_path, model)
+        result = run_slides(entries, settings(model), tmp_path, lambda progress, say: None)
+        assert [row.reason.partition(":")[0] for row in result.rows] == ["", "mpp_missing"]
+        assert Ledger(tmp_path / "ledger.jsonl").attempts("nompp") == 1
+        planned(entries, tmp_path, model, retry_failed=True)
+        assert Ledger(tmp_path / "ledger.jsonl").attempts("nompp") == 2
+
+    def test_what_an_earlier_run_has_done_is_not_to_do(self, slides, model, tmp_path):
+        entries = found(slides, "a.tif", "b.tif")
+        run_slides(entries[:1], settings(model), tmp_path, lambda progress, say: None)
+        night, by_id = planned(entries, tmp_path, model)
+        assert (by_id["a"].state, by_id["a"].predictions_left, by_id["a"].disk_bytes) == (
+            "done",
+            0,
+            0,
+        )
+        assert night.left == by_id["b"].predictions == by_id["b"].predictions_left
+        assert SlideFolder(tmp_path / "slides" / "a").complete
+
+    def test_a_slide_whose_folder_was_deleted_is_done_again_from_nothing(
+        self, slides, model, tmp_path
+    ):
+        """The ledger knows its blocks; the preflight must tell it that they are gone."""
+        entries = found(slides, "a.tif")
+        run_slides(entries, settings(model), tmp_path, lambda progress, say: None)
+        summary = (tmp_path / "slides" / "a" / "summary.json").read_bytes()
+        shutil.rmtree(tmp_path / "slides" / "a")
+        _, by_id = planned(entries, tmp_path, model)
+        assert by_id["a"].predictions_left == by_id["a"].predictions
+        run_slides(entries, settings(model), tmp_path, lambda progress, say: None)
+        assert (tmp_path / "slides" / "a" / "summary.json").read_bytes() == summary
+
+    def test_a_folder_in_which_a_run_is_at_work_is_refused(self, slides, model, tmp_path):
+        lease = Lease(tmp_path, lambda reason: None)
+        try:
+            with pytest.raises(UsageError, match="another run"):
+                planned(found(slides, "a.tif"), tmp_path, model)
+        finally:
+            lease.close()
+
+
+class TestCommand:
+    def test_it_takes_what_run_takes_and_ends_with_table_and_totals(self, slides, model, tmp_path):
+        (tmp_path / "m.csv").write_text(
+            f"slide_id,path\ncase 7,{slides / 'a.tif'}\ncase 8,{slides / 'nompp.tif'}\n"
+        )
+        words = [
+            "--manifest",
+            tmp_path / "m.csv",
+            "--out",
+            tmp_path / "out",
+            "--model",
+            model,
+            "--engine",
+            "serial",
+        ]
+        done = CliRunner().invoke(main, ["plan", *map(str, words), "--device", "cpu"])
+        assert done.exit_code == 1, done.output
+        assert "│ case 7 " in done.output
+        assert "mpp_missing" in done.output
+        for total in (
+            "2 slides: 1 ready, 1 failed",
+            "tissue 0.",
+            "time: about",
+            "disk: masks at most",
+            "memory: a task",
+        ):
+            assert total in done.output
+        assert (tmp_path / "out" / "plan.csv").exists()

@@ -1,0 +1,46 @@
+"""Modules and environment of the processes that workers are forked from."""
+
+import subprocess
+import sys
+
+import pytest
+
+from noctile.pipeline.models.load import find_model, read_card
+from noctile.workflows.processes import preload as warm
+
+
+@pytest.mark.parametrize(
+    ("backend", "served", "modules"),
+    [
+        (
+            "torch",
+            False,
+            ("noctile.workflows.jobs.entry", "noctile.pipeline.models.torch_predictor"),
+        ),
+        ("torch", True, ("noctile.workflows.jobs.entry",)),
+    ],
+)
+def test_workers_that_ask_a_server_need_no_torch(backend, served, modules):
+    model = find_model("tumor")
+    assert warm.worker_modules(model, read_card(model), backend, served=served) == modules
+
+
+def test_workers_on_a_gpu_keep_the_systems_rules_for_memory():
+    threads = {"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "1"}
+    assert warm.worker_env(3, gpus=True) == threads
+    assert warm.worker_env(3, gpus=False) == {**threads, **warm.MALLOC}
+
+
+def test_a_runs_own_process_imports_nothing_that_only_jobs_need():
+    jobs = ("noctile.workflows.jobs.entry", "scipy.ndimage", "zarr", "openslide", "tifffile")
+    program = f"""
+import sys
+import noctile.cli, noctile.workflows.engines.dask, noctile.workflows.run.run
+print([name for name in {jobs} if name in sys.modules])
+import noctile.workflows.jobs.entry
+print([name for name in {jobs} if name not in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n[]\n"

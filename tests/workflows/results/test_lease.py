@@ -1,0 +1,190 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from noctile.pipeline.errors import UsageError
+from noctile.workflows.processes.identity import ProcessIdentity
+from noctile.workflows.results import lease as module
+from noctile.workflows.results.lease import Lease, read_lease
+
+
+def nothing(_: str) -> None:
+    pass
+
+
+def leave(out: Path, owner: ProcessIdentity, silent_s: float = 0.0, run: str = "other") -> None:
+    """A lease as another run would have written it."""
+    path = out / "lease.json"
+    path.write_text(json.dumps({**asdict(owner), "run": run, "since": "2026-11-22T20:00:00+01:00"}))
+    os.utime(path, (time.time() - silent_s,) * 2)
+
+
+def a_process_that_ended() -> ProcessIdentity:
+    code = "from noctile.workflows.processes.identity import ProcessIdentity; print(ProcessIdentity.me().to_json())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    owner = ProcessIdentity.from_json(done.stdout)
+    assert owner is not None
+    return owner
+
+
+class TestOwner:
+    def test_this_process_is_here_and_alive(self):
+        me = ProcessIdentity.me()
+        assert me.is_here
+        assert not me.is_gone
+        assert ProcessIdentity.from_json(me.to_json()) == me
+
+    def test_a_process_that_ended_is_gone(self):
+        assert a_process_that_ended().is_gone
+
+    def test_a_number_that_was_given_away_again_is_another_process(self):
+        assert replace(ProcessIdentity.me(), start_s=1.0).is_gone
+
+    def test_of_another_machine_nobody_can_say(self):
+        assert not replace(a_process_that_ended(), host="elsewhere").is_gone
+        assert not replace(a_process_that_ended(), place="another boot").is_gone
+
+    def test_what_is_no_owner_is_none(self):
+        assert [
+            ProcessIdentity.from_json(text)
+            for text in ("", "{}", "[]", '{"host": 1, "place": 2, "pid": "x"}')
+        ] == [None] * 4
+
+
+class TestLease:
+    def test_it_says_who_and_is_gone_afterwards(self, tmp_path):
+        lease = Lease(tmp_path, nothing)
+        assert lease.held
+        holder = read_lease(tmp_path)
+        assert holder is not None
+        assert holder.owner == ProcessIdentity.me()
+        lease.close()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_second_run_is_refused_and_told_who_and_since_when(self, tmp_path):
+        lease = Lease(tmp_path, nothing)
+        with pytest.raises(UsageError, match=rf"process {os.getpid()} on .*, since 20\d\d-"):
+            Lease(tmp_path, nothing)
+        assert lease.held
+        lease.close()
+        Lease(tmp_path, nothing).close()
+
+    def test_a_run_that_died_here_is_followed_at_once(self, tmp_path):
+        leave(tmp_path, a_process_that_ended())
+        lease = Lease(tmp_path, nothing)
+        assert lease.held
+        assert lease.taken_from is not None
+        assert lease.taken_from.run == "other"
+        lease.close()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_run_on_another_machine_is_followed_when_it_has_been_silent_for_five_minutes(
+        self, tmp_path
+    ):
+        elsewhere = replace(a_process_that_ended(), host="elsewhere")
+        leave(tmp_path, elsewhere, silent_s=290)
+        with pytest.raises(UsageError, match="on elsewhere"):
+            Lease(tmp_path, nothing)
+        leave(tmp_path, elsewhere, silent_s=310)
+        Lease(tmp_path, nothing).close()
+
+    def test_a_lease_that_cannot_be_read_is_a_run_until_it_has_been_silent(self, tmp_path):
+        (tmp_path / "lease.json").write_text("{")
+        with pytest.raises(UsageError, match="cannot be read"):
+            Lease(tmp_path, nothing)
+        os.utime(tmp_path / "lease.json", (time.time() - 310,) * 2)
+        Lease(tmp_path, nothing).close()
+
+    def test_its_heartbeat_is_the_time_of_the_file(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
+        lease = Lease(tmp_path, nothing)
+        os.utime(tmp_path / "lease.json", (1e9, 1e9))
+        deadline = time.monotonic() + 10
+        while (tmp_path / "lease.json").stat().st_mtime == 1e9 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert time.time() - (tmp_path / "lease.json").stat().st_mtime < 10
+        lease.close()
+
+    @pytest.mark.parametrize("how", ["taken over", "gone"])
+    def test_whoever_loses_it_is_told_and_leaves_the_other_alone(self, tmp_path, monkeypatch, how):
+        monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
+        told, heard = [], threading.Event()
+        lease = Lease(tmp_path, lambda why: (told.append(why), heard.set()))
+        if how == "gone":
+            (tmp_path / "lease.json").unlink()
+        else:
+            leave(tmp_path, ProcessIdentity.me(), run="the one after")
+        assert heard.wait(10)
+        assert not lease.held
+        lease.close()
+        assert len(told) == 1
+        assert (tmp_path / "lease.json").exists() == (how == "taken over")
+
+    def test_of_many_that_try_one_has_it(self, tmp_path):
+        """Twenty at once, on a folder whose run has died."""
+        leave(tmp_path, a_process_that_ended())
+        held: list[Lease] = []
+        start = threading.Barrier(20)
+
+        def attempt() -> None:
+            start.wait()
+            with suppress(UsageError):
+                held.append(Lease(tmp_path, nothing))
+
+        threads = [threading.Thread(target=attempt) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(held) == 1
+        assert held[0].held
+        held[0].close()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_claim_that_is_let_go_while_another_looks_at_it_harms_nobody(
+        self, tmp_path, monkeypatch
+    ):
+        leave(tmp_path, a_process_that_ended())
+        create, claims = module._create, []
+
+        def beaten_once(source: Path, path: Path) -> bool:
+            if path.suffix == ".claim" and not claims:
+                claims.append(path)
+                return False
+            return create(source, path)
+
+        monkeypatch.setattr(module, "_create", beaten_once)
+        Lease(tmp_path, nothing).close()
+        assert claims
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_file_system_without_links_will_do(self, tmp_path, monkeypatch):
+        def no_links(*_):
+            raise OSError(95, "Operation not supported")
+
+        monkeypatch.setattr("noctile.workflows.results.lease.os.link", no_links)
+        lease = Lease(tmp_path, nothing)
+        with pytest.raises(UsageError):
+            Lease(tmp_path, nothing)
+        lease.close()
+        leave(tmp_path, a_process_that_ended())
+        Lease(tmp_path, nothing).close()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_whoever_died_while_taking_over_stops_nobody_for_long(self, tmp_path):
+        leave(tmp_path, a_process_that_ended())
+        claim = tmp_path / ".lease.other.claim"
+        claim.touch()
+        with pytest.raises(UsageError, match="just taking"):
+            Lease(tmp_path, nothing)
+        os.utime(claim, (time.time() - 61,) * 2)
+        Lease(tmp_path, nothing).close()
+        assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,155 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noctile.pipeline.errors import StoreError
+from noctile.workflows.engines.base import Failure
+from noctile.workflows.results.ledger import Failed, Ledger
+
+
+def write(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.prepared("a", "k1", 1.0, fresh=True)
+    ledger.segmented("a", "k1", 2.0, (0, 1))
+    ledger.segmented("a", "k1", 3.0, (4, 5))
+    ledger.failed(
+        "prepare", "b", "k9", Failure("unreadable", "it does not decode", "Traceback ..."), 0.5
+    )
+    ledger.close()
+
+
+def test_a_later_run_finds_the_blocks_and_the_time_of_an_earlier_one(tmp_path):
+    write(tmp_path / "ledger.jsonl")
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert ledger.blocks_done("a", "k1") == {(0, 1), (4, 5)}
+    assert ledger.seconds("a", "k1") == 6.0
+    ledger.close()
+
+
+def test_another_key_finds_nothing(tmp_path):
+    write(tmp_path / "ledger.jsonl")
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert ledger.blocks_done("a", "k2") == set()
+    ledger.close()
+
+
+def test_two_slides_with_the_same_content_have_blocks_and_time_of_their_own(tmp_path):
+    """Their keys are the same; one that is planned anew, or done, must not forget or vouch for the
+    other's blocks."""
+    write(tmp_path / "ledger.jsonl")
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert ledger.blocks_done("copy of a", "k1") == set()
+    ledger.prepared("copy of a", "k1", 1.0, fresh=True)
+    ledger.segmented("copy of a", "k1", 2.0, (0, 0))
+    ledger.finished("copy of a", "k1", 4.0)
+    ledger.close()
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert ledger.blocks_done("a", "k1") == {(0, 1), (4, 5)}
+    assert (ledger.seconds("a", "k1"), ledger.seconds("copy of a", "k1")) == (6.0, 7.0)
+    ledger.close()
+
+
+def test_a_slide_planned_afresh_has_no_block_that_stands(tmp_path):
+    write(tmp_path / "ledger.jsonl")
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.prepared("a", "k1", 1.0, fresh=True)
+    ledger.close()
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert ledger.blocks_done("a", "k1") == set()
+    assert ledger.seconds("a", "k1") == 1.0
+    ledger.close()
+
+
+def test_a_failure_keeps_reason_message_and_traceback(tmp_path):
+    write(tmp_path / "ledger.jsonl")
+    line = json.loads((tmp_path / "ledger.jsonl").read_text().splitlines()[-1])
+    assert (line["reason"], line["message"], line["traceback"]) == (
+        "unreadable",
+        "it does not decode",
+        "Traceback ...",
+    )
+
+
+def test_the_last_word_on_a_slide_counts(tmp_path):
+    write(tmp_path / "ledger.jsonl")
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert ledger.failure("b") == Failed("k9", "unreadable", "it does not decode")
+    assert (ledger.failure("a"), ledger.attempts("a"), ledger.attempts("b")) == (None, 0, 1)
+    ledger.prepared("b", "k3", 1.0, fresh=True)
+    assert ledger.failure("b") is None
+    ledger.failed("segment", "b", "k9", Failure("timeout", "too long"), 9.0)
+    ledger.failed("segment", "b", "k9", Failure("store", "after that"), 9.0, first=False)
+    ledger.close()
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert ledger.failure("b") == Failed("k9", "timeout", "too long")
+    assert ledger.attempts("b") == 2
+    ledger.close()
+
+
+def test_a_slide_that_is_done_takes_no_room_for_its_blocks(tmp_path):
+    write(tmp_path / "ledger.jsonl")
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.finished("a", "k1", 1.0)
+    assert ledger._blocks == {}
+    ledger.close()
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert (ledger._blocks, ledger.seconds("a", "k1")) == ({}, 7.0)
+    ledger.close()
+
+
+def test_lines_that_are_none_are_passed_over(tmp_path):
+    write(tmp_path / "ledger.jsonl")
+    with (tmp_path / "ledger.jsonl").open("ab") as file:
+        file.write(b'null\n17\n{}\n\x00\x00\x00\x00\n{"event": "segment"}\n[1, 2]\n\xff\xfe\n')
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert ledger.blocks_done("a", "k1") == {(0, 1), (4, 5)}
+    ledger.close()
+
+
+def test_a_disk_that_is_full_is_a_store_error_and_what_stood_stands(tmp_path, monkeypatch):
+    write(tmp_path / "ledger.jsonl")
+    before = (tmp_path / "ledger.jsonl").read_bytes()
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("noctile.workflows.results.ledger.os.write", full)
+        with pytest.raises(StoreError, match="No space left"):
+            ledger.segmented("a", "k1", 1.0, (9, 9))
+    assert ledger.blocks_done("a", "k1") == {(0, 1), (4, 5)}
+    ledger.close()
+    assert (tmp_path / "ledger.jsonl").read_bytes() == before
+
+
+@given(cut=st.integers(0, 600))
+def test_cut_anywhere_it_still_opens_and_takes_new_lines(tmp_path_factory, cut):
+    path = tmp_path_factory.mktemp("ledger") / "ledger.jsonl"
+    write(path)
+    path.write_bytes(path.read_bytes()[:cut])
+    ledger = Ledger(path)
+    before = ledger.blocks_done("a", "k1")
+    ledger.segmented("a", "k1", 2.0, (7, 7))
+    ledger.close()
+    ledger = Ledger(path)
+    assert ledger.blocks_done("a", "k1") == before | {(7, 7)}
+    ledger.close()
+
+
+def test_a_slide_is_done_under_the_key_under_which_it_was_finished_until_it_is_planned_under_another(
+    tmp_path,
+):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.finished("a", "k1", 1.0)
+    assert (ledger.is_done("a", "k1"), ledger.is_done("a", "k2"), ledger.is_done("b", "k1")) == (
+        True,
+        False,
+        False,
+    )
+    ledger.prepared("a", "k2", 1.0, fresh=True)
+    assert not ledger.is_done("a", "k1")
+    ledger.close()

@@ -1,0 +1,91 @@
+"""Whose fault it is when a slide fails: its own, the disk's that it is on, or the one's that
+results go to."""
+
+import os
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from nightmare import mounted
+
+from noctile.pipeline.slides.discover import SlideEntry
+from noctile.workflows.engines.base import OUTPUT_LOST, Failure
+from noctile.workflows.results.lease import Lease
+from noctile.workflows.run.fault_origin import FaultOrigin
+
+UNOPENABLE = Failure("unopenable", "no such file")
+
+
+def never(reason: str) -> None:
+    raise AssertionError(reason)
+
+
+@pytest.fixture
+def lease(tmp_path):
+    (tmp_path / "out").mkdir()
+    with closing(Lease(tmp_path / "out", never)) as lease:
+        yield lease
+
+
+def places(lease: Lease, out: Path, *slides: Path) -> FaultOrigin:
+    for slide in slides:
+        slide.parent.mkdir(parents=True, exist_ok=True)
+        slide.touch()
+    return FaultOrigin(
+        [SlideEntry(slide.stem, slide, None, None, None, ()) for slide in slides], out, lease
+    )
+
+
+def test_a_slide_that_has_gone_alone_or_with_its_folder_fails_itself(lease, tmp_path):
+    a, b, c = tmp_path / "in" / "a.tif", tmp_path / "in" / "b.tif", tmp_path / "in" / "c" / "c.tif"
+    known = places(lease, tmp_path / "out", a, b, c)
+    a.unlink()
+    assert known.why_not_its_fault(UNOPENABLE, a) is None
+    shutil.rmtree(c.parent)
+    assert known.why_not_its_fault(UNOPENABLE, c) is None
+
+
+@pytest.mark.parametrize("left", ["an empty folder", "nothing"])
+def test_the_folder_of_all_slides_that_has_gone_fails_none(lease, tmp_path, left):
+    a, b = tmp_path / "in" / "a.tif", tmp_path / "in" / "b.tif"
+    known = places(lease, tmp_path / "out", a, b)
+    shutil.rmtree(tmp_path / "in")
+    if left != "nothing":
+        (tmp_path / "in").mkdir()
+    assert (
+        known.why_not_its_fault(UNOPENABLE, a)
+        == f"the folder of the slides has gone: {tmp_path}/in; mount it again"
+    )
+
+
+def test_one_of_several_disks_that_has_gone_fails_none_of_its_slides(lease, tmp_path):
+    if not mounted(tmp_path / "disk", "1m"):
+        pytest.skip("no disk can be mounted here: needs root")
+    try:
+        here, there, deeper = (
+            tmp_path / "in" / "a.tif",
+            tmp_path / "disk" / "b.tif",
+            tmp_path / "disk" / "c" / "c.tif",
+        )
+        known = places(lease, tmp_path / "out", here, there, deeper)
+        assert known.why_not_its_fault(UNOPENABLE, there) is None
+    finally:
+        os.system(f"umount {tmp_path / 'disk'}")
+    for slide in (there, deeper):
+        assert (
+            known.why_not_its_fault(UNOPENABLE, slide)
+            == f"the disk with {slide} has gone; mount it again"
+        )
+    here.unlink()
+    (here.parent / "other.tif").touch()
+    assert known.why_not_its_fault(UNOPENABLE, here) is None
+
+
+def test_results_that_cannot_be_written_fail_no_slide(lease, tmp_path):
+    a = tmp_path / "in" / "a.tif"
+    known = places(lease, tmp_path / "out", a)
+    assert known.why_not_its_fault(Failure(OUTPUT_LOST, "a disk is full"), a) == "a disk is full"
+    assert known.why_not_its_fault(Failure("store", "a shard is damaged"), a) is None
+    shutil.rmtree(tmp_path / "out")
+    assert "has gone" in (known.why_not_its_fault(UNOPENABLE, a) or "")

@@ -1,0 +1,167 @@
+"""The first minutes of a run: what is wrong with an archive is said before the first block is
+begun."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from standins import small_slide
+
+from noctile.pipeline.errors import NoctileError
+from noctile.pipeline.slides.discover import find_slides
+from noctile.workflows.commands.plan import plan_slides
+from noctile.workflows.engines.base import attempt
+from noctile.workflows.engines.serial import SerialEngine
+from noctile.workflows.run import run as segment
+from noctile.workflows.run.run import RunResult, run_slides
+from noctile.workflows.settings import RunSettings
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory) -> Path:
+    """More slides than a run has in flight; what is wrong with them comes last."""
+    folder = tmp_path_factory.mktemp("slides")
+    for n in range(10):
+        small_slide(folder / f"a{n}.tif", seed=0, height=600 + n, width=700)
+    shutil.copy(folder / "a3.tif", folder / "x-copy.tif")
+    small_slide(folder / "x-glass.tif", seed=None, height=600, width=700)
+    small_slide(folder / "x-nompp.tif", seed=0, height=600, width=700, mpp=None)
+    (folder / "x-broken.tif").write_bytes(b"II*\0 this is no slide")
+    return folder
+
+
+def night(slides: Path, out: Path, model: Path, **more) -> tuple[RunResult, list[str]]:
+    """A run, and what it said."""
+    settings = RunSettings(model=str(model), **{"engine": "serial", "device": "cpu", **more})
+    said: list[str] = []
+    result = run_slides(
+        find_slides([slides], None, None), settings, out, lambda progress, say: said.append(say)
+    )
+    return result, [say for say in said if say]
+
+
+def events(out: Path, *kinds: str) -> list[tuple[str, str]]:
+    lines = map(json.loads, (out / "ledger.jsonl").read_text().splitlines())
+    return [
+        (line["event"], line.get("slide_id", line.get("command")))
+        for line in lines
+        if line["event"] in kinds
+    ]
+
+
+FOUND = "looked at 14 of 14 slides: 12 ready, 2 failed; 1 without tissue, 1 duplicates"
+
+
+def test_every_slide_is_looked_at_before_the_first_block(slides, model, tmp_path):
+    result, said = night(slides, tmp_path, model)
+    assert result.exit_code == 1
+    before = said[: said.index(FOUND)]
+    assert [say.partition(": slide")[0] for say in before] == [
+        "x-broken: failed, unopenable",
+        "x-copy: same content as a3",
+        "x-glass: no tissue",
+        "x-nompp: failed, mpp_missing",
+    ]
+    first_block = events(tmp_path, "look", "failed", "segment").index(("segment", "a0"))
+    looked_at = {
+        slide_id for _, slide_id in events(tmp_path, "look", "failed", "segment")[:first_block]
+    }
+    assert looked_at == {path.stem for path in slides.iterdir()}
+    assert not any("earlier run" in say for say in said)
+    assert [event for event in events(tmp_path, "failed") if event[1] == "x-broken"] == [
+        ("failed", "x-broken")
+    ]
+
+
+def test_what_was_looked_at_once_is_not_looked_at_again(slides, model, tmp_path):
+    night(slides, tmp_path, model)
+    _, said = night(slides, tmp_path, model)
+    assert not any(say.startswith("looked at") for say in said)
+    assert len(events(tmp_path, "look")) == 12
+    _, said = night(slides, tmp_path, model, retry_failed=True)
+    assert "looked at 2 of 2 slides: 0 ready, 2 failed; 0 without tissue, 0 duplicates" in said
+    assert len(events(tmp_path, "failed")) == 4
+
+
+def test_after_a_preflight_there_is_nothing_to_look_at(slides, model, tmp_path):
+    settings = RunSettings(model=str(model), engine="serial", device="cpu")
+    plan_slides(find_slides([slides], None, None), settings, tmp_path, lambda progress, say: None)
+    _, said = night(slides, tmp_path, model)
+    assert not any(say.startswith("looked at") for say in said)
+
+
+def test_it_takes_some_minutes_and_no_more(slides, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(segment, "FIRST_LOOK_S", 0.0)
+    result, said = night(slides, tmp_path / "late", model)
+    nothing = "looked at 0 of 14 slides: 0 ready, 0 failed; 0 without tissue, 0 duplicates"
+    assert f"{nothing}; the others are looked at in their turn" in said
+    assert events(tmp_path / "late", "look") == []
+    monkeypatch.undo()
+    other, _ = night(slides, tmp_path / "soon", model)
+    assert [(r.slide_id, r.status, r.reason) for r in result.rows] == [
+        (r.slide_id, r.status, r.reason) for r in other.rows
+    ]
+    tables = [
+        pq.read_table(tmp_path / out / "slides.parquet").drop_columns("seconds")
+        for out in ("late", "soon")
+    ]
+    assert tables[0].equals(tables[1])
+
+
+class OneHangs(SerialEngine):
+    """The first look at slide a0 ends when nothing else is left to do."""
+
+    def run(self, next_job, brake):
+        held, met = None, False
+        while (job := next_job()) or held:
+            if job and job.key == "prepare/a0" and not met:
+                held, met = job, True
+            elif job:
+                yield attempt(job)
+            else:
+                yield attempt(held)
+                held = None
+
+
+def test_a_slide_that_hangs_while_it_is_looked_at_holds_up_no_other(
+    slides, model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(segment, "start_engine", lambda settings, run: (OneHangs(), run))
+    result, said = night(slides, tmp_path, model)
+    assert result.count("done") == 12
+    order = events(tmp_path, "look", "finish")
+    before = order[: order.index(("look", "a0"))]
+    assert len([event for event in before if event[0] == "finish"]) == 11
+    assert said.index(FOUND) > said.index("x-glass: done, tumor 0.000 of 0.000 mm2")
+
+
+def test_a_stop_while_it_looks_stops_the_night(slides, model, tmp_path):
+    result, said = night(slides, tmp_path, model, min_free_disk_bytes=2**60)
+    assert result.exit_code == 3
+    assert {row.status for row in result.rows} == {"skipped"}
+    assert events(tmp_path, "look", "prepare", "segment") == []
+    assert sum(say.startswith("stopping") for say in said) == 1
+
+
+def test_a_slide_without_an_outcome_is_an_error_and_stands_in_the_table(
+    slides, model, tmp_path, monkeypatch
+):
+    run = SerialEngine.run
+
+    def forgetful(engine, next_job, brake):
+        """Loses what came of finishing one slide."""
+        for outcome in run(engine, next_job, brake):
+            if outcome.key != "finish/a4":
+                yield outcome
+
+    monkeypatch.setattr(SerialEngine, "run", forgetful)
+    with pytest.raises(NoctileError, match="1 slides have no outcome, a4 among them"):
+        night(slides, tmp_path, model)
+    rows = {
+        row["slide_id"]: row["status"]
+        for row in pq.read_table(tmp_path / "slides.parquet").to_pylist()
+    }
+    assert len(rows) == 14
+    assert rows["a4"] == "skipped"

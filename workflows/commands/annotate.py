@@ -1,0 +1,272 @@
+"""Automatic masks where nobody has drawn any: tumor candidates by stain; pipeline/stain.py says how
+good they are.
+
+    for each slide      find its tissue, read it block by block, divide it by its evidence, write
+    what was found
+
+Plain images get a mask of codes as large as themselves, slides an annotation that QuPath opens.
+What stands already is left as it is: it may be somebody's work.
+"""
+
+import csv
+import itertools
+import json
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from noctile.pipeline.errors import SlideError, UsageError
+from noctile.pipeline.geometry import Box, Frame
+from noctile.pipeline.polygons import outlines
+from noctile.pipeline.slides.base import SlideInfo, SlideReader
+from noctile.pipeline.slides.discover import SlideEntry, find_slides
+from noctile.pipeline.slides.open import open_slide
+from noctile.pipeline.slides.thumbnail import read_thumbnail
+from noctile.pipeline.stain_candidates import (
+    COARSE,
+    MARGIN_UM,
+    MPP,
+    Candidates,
+    coarse,
+    evidence,
+    find_candidates,
+)
+from noctile.pipeline.tissue import TissueMask, TissueSpec, find_tissue
+from noctile.pipeline.truth.scheme import OTHER, OUTSIDE, TUMOR
+from noctile.pipeline.untrusted import escape_cell
+from noctile.workflows.results.layout import write_atomic
+
+_COLORS = {"Tumor": (200, 0, 0), "Other": (160, 160, 160)}
+"""Names that QuPath knows, with colours, without which it does not read a class. (GsonTools,
+PathClassTypeAdapter)"""
+
+_BLOCK_PX = 2048
+"""Side of what is read at once (px of about 1 um): some 150 MB with all that is computed from it.
+"""
+
+_PLAIN = {"png", "jpeg", "generic-tiff"}
+"""Vendors of files that are plain images where they have one level only."""
+
+Status = Literal["done", "no_tissue", "kept", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedSlide:
+    """What became of one slide; a row of ``annotated.csv``.
+
+    Attributes:
+        slide_id: unique in the call.
+        status: done; no_tissue, so that nothing was written; kept, because there was an annotation;
+            or failed.
+        file: the mask or annotation, or "".
+        reason: why it failed, or "".
+        mpp_source: where the pixel size comes from, or "".
+        tissue_mm2: area of its tissue (mm2), or None.
+        candidate_mm2: area of the tumor candidates in it (mm2), or None.
+        threshold: Otsu's threshold of the evidence (optical density), or None.
+        flags: of its tissue.
+    """
+
+    slide_id: str
+    status: Status
+    file: str = ""
+    reason: str = ""
+    mpp_source: str = ""
+    tissue_mm2: float | None = None
+    candidate_mm2: float | None = None
+    threshold: float | None = None
+    flags: str = ""
+
+
+def annotate(
+    slides: Sequence[str | Path],
+    out: Path,
+    mpp: float | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[AnnotatedSlide]:
+    """Mark tumor candidates on slides and images, each on its own: what fails harms no other.
+
+    Written are ``<slide_id>.png`` for a plain image (1 candidate, 21 other tissue, 0 glass),
+    ``<slide_id>.geojson`` for a slide, and ``annotated.csv`` with a row for each.
+
+    Args:
+        slides: files, folders (plain images in them are taken) and globs, see `find_slides`.
+        out: folder, made where it is missing; ``masks`` beside ``images`` is what training reads.
+        mpp: size of a level-0 pixel (um) that overrides what the files say.
+        say: called with a line after each slide.
+
+    Raises:
+        UsageError: if there is nothing to read, or ``out`` cannot be written or would overwrite
+            what is read.
+    """
+    entries = find_slides(slides, None, mpp, images=True, warn=say)
+    _check_out(out, entries)
+    rows = []
+    for entry in entries:
+        row = _annotate_one(entry, out)
+        say(_line(row))
+        rows.append(row)
+    write_atomic(out / "annotated.csv", lambda path: _write_rows(path, rows))
+    return rows
+
+
+def find_in(reader: SlideReader) -> tuple[Candidates, TissueMask]:
+    """The tumor candidates of an open slide, and its tissue.
+
+    Held are one block of about 1 um a pixel and, at about 4 um, the slide's evidence with what is
+    made of it: some 20 bytes for each 16 um2. A slide of 100,000 x 80,000 pixels of 0.25 um took
+    673 MB at most, with all libraries.
+
+    Raises:
+        SlideReadError: if its pixels cannot be decoded.
+    """
+    frame = reader.info.frame
+    spec = TissueSpec()
+    tissue = find_tissue(*read_thumbnail(reader, spec.mpp), spec)
+    fine = frame.at(MPP)
+    rough = fine.coarser(COARSE)
+    values = np.zeros((rough.extent.height, rough.extent.width), np.float32)
+    for block in _blocks(fine):
+        place = fine.project(block, rough)
+        if tissue.on(place, rough).any():
+            values[place.slices()] = _evidence_of(reader, block, fine)
+    return find_candidates(values, rough, tissue.on(rough.box, rough)), tissue
+
+
+def _check_out(out: Path, entries: Sequence[SlideEntry]) -> None:
+    inputs = {entry.path.resolve(): entry.path for entry in entries}
+    for entry in entries:
+        if found := inputs.get((out / f"{entry.slide_id}.png").resolve()):
+            raise UsageError(
+                f"--out {out}: the mask of {entry.path} would stand where {found} is; use another folder"
+            )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error
+
+
+def _annotate_one(entry: SlideEntry, out: Path) -> AnnotatedSlide:
+    slide_id = entry.slide_id
+    for name in (f"{slide_id}.png", f"{slide_id}.geojson"):
+        if (out / name).exists():
+            return AnnotatedSlide(slide_id, "kept", name)
+    try:
+        with closing(open_slide(entry.path, slide_id=slide_id, mpp=entry.mpp)) as reader:
+            info = reader.info
+            found, tissue = find_in(reader)
+        name = _write(found, tissue, info, out) if tissue.mask.any() else ""
+    except SlideError as error:
+        return AnnotatedSlide(slide_id, "failed", reason=f"{error.reason}: {error}")
+    areas, flags = (round(tissue.area_mm2, 4), round(found.area_mm2, 4)), " ".join(tissue.flags)
+    status: Status = "done" if name else "no_tissue"
+    return AnnotatedSlide(
+        slide_id, status, name, "", info.mpp_source, *areas, found.threshold, flags
+    )
+
+
+def _write(found: Candidates, tissue: TissueMask, info: SlideInfo, out: Path) -> str:
+    if info.vendor in _PLAIN and len(info.levels) == 1:
+        codes = codes_of(found, tissue, info.frame)
+        name = f"{info.slide_id}.png"
+        write_atomic(out / name, lambda path: Image.fromarray(codes).save(path))
+        return name
+    name = f"{info.slide_id}.geojson"
+    write_atomic(out / name, lambda path: _write_features(path, found, info))
+    return name
+
+
+def codes_of(found: Candidates, tissue: TissueMask, frame: Frame) -> npt.NDArray[np.uint8]:
+    """The mask of an image, uint8 ``[h, w]`` in the image's own pixels: `TUMOR`, `OTHER` or
+    `OUTSIDE`.
+    """
+    codes = np.empty((frame.extent.height, frame.extent.width), np.uint8)
+    for y in range(0, frame.extent.height, _BLOCK_PX):
+        strip = Box(y, 0, _BLOCK_PX, frame.extent.width).intersect(frame.box)
+        inside = tissue.on(strip, frame)
+        codes[strip.slices()] = np.where(
+            inside, np.where(found.on(strip, frame), TUMOR, OTHER), OUTSIDE
+        )
+    return codes
+
+
+def features(found: Candidates, info: SlideInfo) -> Iterator[dict[str, Any]]:
+    """GeoJSON features, one for each piece: the candidates, then the other tissue; no two overlap.
+
+    Points are in pixels of level 0, cut to the slide's bounds as QuPath does. ``objectType`` stands
+    in the properties, where QuPath reads it. Ids are UUIDs made from the slide's fingerprint.
+    (qupath-core, QuPathTypeAdapters)
+    """
+    number = itertools.count()
+    for name, field in (("Tumor", found.field), ("Other", found.rest)):
+        for rings in outlines(field, found.frame, info.frame):
+            yield {
+                "type": "Feature",
+                "id": str(
+                    uuid.uuid5(uuid.NAMESPACE_URL, f"noctile:{info.fingerprint}:{next(number)}")
+                ),
+                "geometry": {
+                    "type": "Polygon",
+                    "coordinates": [np.round(ring, 1).tolist() for ring in rings],
+                },
+                "properties": {
+                    "objectType": "annotation",
+                    "classification": {"name": name, "color": list(_COLORS[name])},
+                    "metadata": {
+                        "made by": "noctile annotate: tumor candidates by stain, seen by nobody"
+                    },
+                },
+            }
+
+
+def _write_features(path: Path, found: Candidates, info: SlideInfo) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write('{"type": "FeatureCollection", "features": [')
+        for k, feature in enumerate(features(found, info)):
+            file.write(("," if k else "") + "\n" + json.dumps(feature))
+        file.write("\n]}\n")
+
+
+def _blocks(frame: Frame) -> Iterator[Box]:
+    for y in range(0, frame.extent.height, _BLOCK_PX):
+        for x in range(0, frame.extent.width, _BLOCK_PX):
+            yield Box(y, x, _BLOCK_PX, _BLOCK_PX).intersect(frame.box)
+
+
+def _evidence_of(reader: SlideReader, block: Box, frame: Frame) -> npt.NDArray[np.float32]:
+    """Coarse evidence of a block, read with the margin that it depends on; the same for any size of
+    blocks.
+    """
+    wide = block.grow(int(np.ceil(MARGIN_UM / frame.mpp))).intersect(frame.box)
+    return coarse(evidence(reader.read(wide, MPP), frame)[block.slices(wide)])
+
+
+def _line(row: AnnotatedSlide) -> str:
+    if row.status == "failed":
+        return f"{row.slide_id}: failed, {row.reason}"
+    if row.status == "kept":
+        return f"{row.slide_id}: {row.file} stands already and is left as it is"
+    if row.status == "no_tissue":
+        return f"{row.slide_id}: nothing to mark ({row.flags})"
+    flags = f" ({row.flags})" if row.flags else ""
+    return f"{row.slide_id}: {row.file}, candidates {row.candidate_mm2:.3f} of {row.tissue_mm2:.3f} mm2{flags}"
+
+
+def _write_rows(path: Path, rows: Sequence[AnnotatedSlide]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(AnnotatedSlide)])
+        writer.writeheader()
+        writer.writerows(
+            {
+                name: escape_cell(value) if isinstance(value, str) else value
+                for name, value in asdict(row).items()
+            }
+            for row in rows
+        )

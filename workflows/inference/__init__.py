@@ -1,0 +1,1 @@
+"""Inference servers: one process computes on each GPU for all workers."""

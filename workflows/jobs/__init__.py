@@ -1,0 +1,1 @@
+"""Jobs: the work on one slide or one block, done in any process."""

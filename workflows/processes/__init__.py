@@ -1,0 +1,1 @@
+"""Processes of a run: start, signals, scratch folder, identity."""

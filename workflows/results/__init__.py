@@ -1,0 +1,1 @@
+"""The folder of results: layout, atomic files, ledger, lease, checksums."""

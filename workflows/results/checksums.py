@@ -1,0 +1,64 @@
+"""The sha256 of every file of a finished slide, so that a bit that flips later on is found
+(`noctile verify`).
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from noctile.pipeline.errors import StoreError
+from noctile.pipeline.masks.shard import PARTIAL
+from noctile.pipeline.models.load import sha256_of
+from noctile.workflows.results.layout import SlideFolder, json_text, read_json, write_json
+
+
+def write_with_checksums(folder: SlideFolder, summary: dict[str, Any]) -> None:
+    """Write ``checksums.json``, then ``summary.json``, which stands in it like every other file.
+
+    The summary still comes last: a slide that has one is done, and all of it has a checksum.
+
+    Raises:
+        StoreError: if a file cannot be read or written.
+    """
+    try:
+        sums = {name: sha256_of(path) for name, path in kept_files(folder).items()}
+    except OSError as error:
+        raise StoreError(
+            f"{folder.path} cannot be read back: {error}; delete it and run again"
+        ) from error
+    sums[folder.summary.name] = hashlib.sha256(json_text(summary).encode()).hexdigest()
+    write_json(folder.checksums, {"algorithm": "sha256", "files": dict(sorted(sums.items()))})
+    write_json(folder.summary, summary)
+
+
+def read_checksums(folder: SlideFolder) -> dict[str, str] | None:
+    """sha256 of each file by its name in the folder; None where there is no record.
+
+    Raises:
+        StoreError: if the record itself is damaged.
+    """
+    recorded = read_json(folder.checksums)
+    if recorded is None:
+        return None
+    files = recorded.get("files") if isinstance(recorded, dict) else None
+    if not isinstance(files, dict) or recorded.get("algorithm") != "sha256":
+        raise StoreError(f"{folder.checksums} is damaged: no sha256 of any file stands in it")
+    return files
+
+
+def kept_files(folder: SlideFolder) -> dict[str, Path]:
+    """The files that Noctile keeps of a slide, by their name in its folder, summary and checksums
+    aside.
+
+    Neither what a killed writer left nor what somebody else put beside them is among them.
+    """
+    single = (folder.plan, folder.tissue, folder.facts, folder.tiles, folder.preview)
+    deep = (
+        path
+        for root in (folder.mask, folder.heat)
+        for path in root.rglob("*")
+        if path.suffix != PARTIAL
+    )
+    return {
+        p.relative_to(folder.path).as_posix(): p for p in sorted([*single, *deep]) if p.is_file()
+    }

@@ -1,0 +1,1 @@
+"""The run: slides in, masks and tables out."""
