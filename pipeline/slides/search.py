@@ -67,9 +67,7 @@ class FileSearch:
         for folder, entries in self._folders(top, hidden=False):
             for entry in entries:
                 path = folder / entry.name
-                ends = self._ends(path)
-                mode = self._mode(path) if ends or entry.is_symlink() else 0
-                if ends and stat.S_ISREG(mode):
+                if self._ends(path) and stat.S_ISREG(self._mode(path)):
                     yield path
 
     def _folders(self, top: Path, hidden: bool) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
@@ -87,12 +85,13 @@ class FileSearch:
     def _new_folders(
         self, folder: Path, target: Path, entries: list[os.DirEntry[str]], seen: set[Path]
     ) -> Iterator[tuple[Path, Path]]:
-        """Paths and targets of the subfolders to search next. Folders come before links to them."""
-        for entry in sorted(filter(_is_folder, entries), key=lambda entry: entry.is_symlink()):
+        """Paths and targets of the subfolders to search next."""
+        for entry in entries:
             path = folder / entry.name
-            end = real(path) if entry.is_symlink() else target / entry.name
-            if _is_companion(path):
+            broken = entry.is_symlink() and self.is_broken_link(path)
+            if broken or not entry.is_dir() or _is_companion(path):
                 continue
+            end = real(path) if entry.is_symlink() else target / entry.name
             if target.is_relative_to(end):
                 self.problems[path] = (
                     f"{_shown(path)} is not followed: the link leads back to {_shown(end)}, a folder "
@@ -103,19 +102,19 @@ class FileSearch:
                 yield path, end
 
     def _entries(self, folder: Path, hidden: bool) -> list[os.DirEntry[str]]:
-        """The entries of a folder, sorted by name; none where there is no such folder."""
+        """The entries of a folder by name, links last; none where there is no such folder."""
         try:
             with os.scandir(folder) as found:
                 entries = [entry for entry in found if hidden or not entry.name.startswith(".")]
+                return sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
         except (FileNotFoundError, NotADirectoryError):
-            return []
+            pass
         except OSError as error:
             self.problems[folder] = (
                 f"folder {_shown(folder)} is left out, it cannot be searched: {error.strerror}. "
                 "Fix its permissions and run again"
             )
-            return []
-        return sorted(entries, key=lambda entry: entry.name)
+        return []
 
     def _glob(self, pattern: Path) -> Iterator[Path]:
         """The paths that a glob matches, some of them more than once."""
@@ -185,13 +184,6 @@ def _why_broken(path: Path, error: OSError) -> str:
 def _shown(path: Path) -> str:
     """A path for a message, without characters that break lines or steer a terminal."""
     return ascii(str(path)) if why_unspeakable(str(path)) else str(path)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a broken link
-        return False
 
 
 def _is_companion(folder: Path) -> bool:
