@@ -1,8 +1,8 @@
 """Every code block of the README and of the documentation is run.
 
 The blocks of a page run from top to bottom in one folder. It holds ``sample_slides/``, the
-``results/`` of a finished run and what earlier blocks of the page wrote. A block that cannot run
-follows a comment ``<!-- not run: reason -->``.
+``results/`` of a finished run, and what earlier blocks of the page wrote. A block with a title is
+written to the file of that name. A block that cannot run follows ``<!-- not run: reason -->``.
 """
 
 import doctest
@@ -70,7 +70,7 @@ def shell(tmp_path_factory) -> dict[str, str]:
     """An environment in which ``noctile`` and ``python`` are this checkout and this interpreter."""
     folder = tmp_path_factory.mktemp("bin")
     for name, call in (
-        ("noctile", f"'{sys.executable}' -m cli"),
+        ("noctile", f"'{sys.executable}' -m noctile"),
         ("python", f"'{sys.executable}'"),
     ):
         (folder / name).write_text(f'#!/bin/sh\nexec {call} "$@"\n', encoding="utf-8")
@@ -130,9 +130,8 @@ def run_doctest(block: CodeBlock, names: dict[str, Any]) -> None:
     assert not results.failed, "".join(said)
 
 
-def parse_toml(block: CodeBlock) -> None:
-    values = tomllib.loads(block.text)
-    checked(SETTINGS[block.title], values)
+def check_settings(block: CodeBlock) -> None:
+    checked(SETTINGS[block.title], tomllib.loads(block.text))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -145,13 +144,15 @@ def test_blocks_of_a_page_run(page, workplace, shell):
         "pycon": lambda block: run_doctest(block, names),
         "python": lambda block: exec(compile(block.text, block.where, "exec"), names),
         "text": lambda block: None,  # a folder tree or a formula
-        "toml": parse_toml,
+        "toml": check_settings,
     }
     for block in code_blocks(page):
         assert block.not_run or block.language in runners, (
             f"{block.where}: nothing runs {block.language!r}"
         )
         if not block.not_run:
+            if block.title:
+                (workplace / block.title).write_text(block.text, encoding="utf-8")
             try:
                 runners[block.language](block)
             except Exception as error:
