@@ -68,7 +68,7 @@ class Case:
     path: Path
     factor: int  # level-0 pixels in one that is read
     plan: TilePlan
-    exchanged: bool  # as `SlideReader.exchanged`, which a run finds out once a slide
+    bgr: bool  # `SlideReader.bgr`, which a run finds once a slide
 
     @property
     def boxes(self) -> list[Box]:
@@ -83,9 +83,9 @@ def plan_case(name: str, path: Path, factor: int, overlap_px: int) -> Case:
         native = reader.info.frame
         spec = TissueSpec()
         tissue = find_tissue(*read_thumbnail(reader, spec.mpp), spec)
-        exchanged = reader.exchanged
+        bgr = reader.bgr
     tiling = Tiling(native.mpp * factor, TILE_PX, overlap_px, "crop", BLOCK_PX, 2)
-    return Case(name, path, factor, plan_tiles(path.stem, native, tissue, tiling), exchanged)
+    return Case(name, path, factor, plan_tiles(path.stem, native, tissue, tiling), bgr)
 
 
 Steps = Iterator[None]
@@ -94,7 +94,7 @@ Steps = Iterator[None]
 
 def tiled(case: Case) -> Steps:
     """Noctile's reader of tiled TIFF, as `segment_block` uses it."""
-    with closing(open_slide(case.path, exchanged=case.exchanged)) as reader:
+    with closing(open_slide(case.path, bgr=case.bgr)) as reader:
         assert reader.info.reader == "tiled-tiff", f"{case.path} is read by {reader.info.reader}"
         yield from _blocks(case, reader)
 
@@ -102,7 +102,7 @@ def tiled(case: Case) -> Steps:
 def through_openslide(case: Case) -> Steps:
     """Noctile over OpenSlide, likewise: what serves other formats."""
     source = OpenSlideSource(case.path, "slide")
-    with closing(read_with(source, case.path, "slide", exchanged=case.exchanged)) as reader:
+    with closing(read_with(source, case.path, "slide", bgr=case.bgr)) as reader:
         yield from _blocks(case, reader)
 
 

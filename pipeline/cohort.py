@@ -9,8 +9,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.csv as pc
 
+from noctile.pipeline.csv_cells import escape_cell
 from noctile.pipeline.models.card import ClassInfo
-from noctile.pipeline.untrusted import escape_cell
 
 Status = Literal["done", "failed", "skipped"]
 

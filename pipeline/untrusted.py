@@ -4,7 +4,6 @@ or all stack.
 
 import errno
 import json
-import re
 import tomllib
 from itertools import takewhile
 from pathlib import Path
@@ -21,32 +20,7 @@ SETTINGS_BYTES, CARD_BYTES = 2**20, 2**24
 """Largest settings and class schemes (B), and largest card and config of a model, which say how it
 was trained."""
 
-
 _PIECE_BYTES = 2**20
-
-_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\0]")
-"""What a cell begins with that a spreadsheet may take for a formula: an operator, also in full
-width, or what some skip before one. (OWASP, CSV Injection)"""
-
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-
-
-def escape_cell(text: str) -> str:
-    """A cell of a CSV file that is no formula to a spreadsheet: an apostrophe in front of what may
-    be one.
-
-    What has such apostrophes already gets one more, so that `unescape_cell` finds every text again.
-    """
-    return f"'{text}" if _is_formula(text.lstrip("'")) else text
-
-
-def unescape_cell(cell: str) -> str:
-    """The text of which `escape_cell` made a cell."""
-    return cell[1:] if cell.startswith("'") and _is_formula(cell.lstrip("'")) else cell
-
-
-def _is_formula(text: str) -> bool:
-    return _FORMULA.match(text) is not None and not _NUMBER.fullmatch(text)
 
 
 def read_text(path: Path, most_bytes: int, encoding: str = "utf-8") -> str:

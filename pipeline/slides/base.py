@@ -61,7 +61,7 @@ class SlideReader(Protocol):
         ...
 
     @property
-    def exchanged(self) -> bool:
+    def bgr(self) -> bool:
         """Whether the file holds blue where red belongs; ``read`` has put it right."""
         ...
 

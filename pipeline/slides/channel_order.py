@@ -16,7 +16,7 @@ UInt8 = npt.NDArray[np.uint8]
 DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 """Natural optical density of each grey level, float32 ``[256]``."""
 
-EXCHANGED = "red_blue_exchanged"
+BGR_FLAG = "red_blue_exchanged"
 """The flag of a slide whose channels are exchanged."""
 
 UNSURE_VENDORS = frozenset({"generic-tiff", "jpeg", "png"})
@@ -46,7 +46,7 @@ _MOST_IN_ORDER = 0.1
 """Of nuclei whose channels are exchanged at most this share is denser in red than in blue."""
 
 
-def red_blue_exchanged(pixels: Iterable[UInt8]) -> bool:
+def is_bgr(pixels: Iterable[UInt8]) -> bool:
     """Whether the first channel holds blue and the third red, judged by nuclei; in doubt it says
     no.
 

@@ -33,7 +33,7 @@ def open_slide(
     *,
     slide_id: str | None = None,
     mpp: float | tuple[float, float] | None = None,
-    exchanged: bool | None = None,
+    bgr: bool | None = None,
 ) -> SlideReader:
     """Open a slide: through OpenSlide if it knows the format, else tiffslide if it is TIFF, Pillow
     if PNG or JPEG.
@@ -45,7 +45,7 @@ def open_slide(
         path: the file; for MRXS the .mrxs file, for DICOM any file of the series.
         slide_id: name of the slide; None: the file's stem.
         mpp: size of a level-0 pixel (um), or of its two sides (y, x); overrides what the file says.
-        exchanged: `SlideReader.exchanged`, where an earlier reader of the slide found it; None:
+        bgr: `SlideReader.bgr`, where an earlier reader of the slide found it; None:
             pixels are looked at.
 
     Raises:
@@ -60,7 +60,7 @@ def open_slide(
             raise SlideOpenError(
                 f"slide {slide_id}: {path} is no file but a pipe or a device. Name a file"
             )
-        return read_with(_source(path, slide_id), path, slide_id, mpp, exchanged)
+        return read_with(_source(path, slide_id), path, slide_id, mpp, bgr)
     except OSError as error:
         raise SlideOpenError(
             f"slide {slide_id}: {path} cannot be read: {error.strerror or error}. Check the path and its permissions"
@@ -72,7 +72,7 @@ def read_with(
     path: Path,
     slide_id: str,
     mpp: float | tuple[float, float] | None = None,
-    exchanged: bool | None = None,
+    bgr: bool | None = None,
 ) -> PyramidReader:
     """The reader over an open source, which is closed if that fails.
 
@@ -83,7 +83,7 @@ def read_with(
     """
     with ExitStack() as cleanup:
         cleanup.callback(source.close)
-        reader = PyramidReader(source, _describe(source, path, slide_id, mpp), exchanged)
+        reader = PyramidReader(source, _describe(source, path, slide_id, mpp), bgr)
         cleanup.pop_all()
     return reader
 

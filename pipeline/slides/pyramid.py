@@ -16,7 +16,7 @@ from PIL import Image
 from noctile.pipeline.errors import SlideReadError
 from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.slides.base import SlideInfo, UInt8
-from noctile.pipeline.slides.channel_order import UNSURE_VENDORS, red_blue_exchanged
+from noctile.pipeline.slides.channel_order import UNSURE_VENDORS, is_bgr
 from noctile.pipeline.slides.resample import combine, taps
 
 WHITE = 255
@@ -169,12 +169,12 @@ class PyramidReader:
     Args:
         source: the open file; closed with the reader.
         info: what the slide is; its levels come from `level_frames`.
-        exchanged: whether the file holds blue where red belongs, as an earlier reader found; None:
+        bgr: whether the file holds blue where red belongs, as an earlier reader found; None:
             look for oneself.
     """
 
-    def __init__(self, source: PixelSource, info: SlideInfo, exchanged: bool | None = None) -> None:
-        self._source, self._info, self._known = source, info, exchanged
+    def __init__(self, source: PixelSource, info: SlideInfo, bgr: bool | None = None) -> None:
+        self._source, self._info, self._known = source, info, bgr
         self._levels = _levels(source.facts, info.frame.mpp_y, info.frame.mpp_x)
         self._closed = False
 
@@ -184,15 +184,15 @@ class PyramidReader:
         return self._info
 
     @cached_property
-    def exchanged(self) -> bool:
+    def bgr(self) -> bool:
         """Whether the file holds blue where red belongs; ``read`` has put it right."""
         if self._known is not None:
             return self._known
         if self._info.vendor not in UNSURE_VENDORS:
             return False
-        exchanged = red_blue_exchanged(self._looks())
+        bgr = is_bgr(self._looks())
         self._source.forget()
-        return exchanged
+        return bgr
 
     def read(self, box: Box, mpp: float) -> UInt8:
         """The pixels of ``box``, given in pixels of ``info.frame.at(mpp)``; see `SlideReader.read`.
@@ -257,7 +257,7 @@ class PyramidReader:
     def _fetch_rgb(self, level: int, box: Box) -> UInt8:
         """Pixels of a level, red first."""
         pixels = self._source.fetch(level, box)
-        return np.ascontiguousarray(pixels[..., ::-1]) if self.exchanged else pixels
+        return np.ascontiguousarray(pixels[..., ::-1]) if self.bgr else pixels
 
     def _looks(self) -> Iterator[UInt8]:
         """Squares of level 0, as the file has them; those that cannot be decoded are left out."""

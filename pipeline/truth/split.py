@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from noctile.pipeline.csv_cells import escape_cell, unescape_cell
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.manifest import MAX_BYTES
 from noctile.pipeline.truth.region import Region, load_targets
 from noctile.pipeline.truth.scheme import IGNORED, ClassScheme
-from noctile.pipeline.untrusted import escape_cell, read_text, unescape_cell
+from noctile.pipeline.untrusted import read_text
 
 Side = Literal["train", "val", "test"]
 SIDES: Final[tuple[Side, ...]] = get_args(Side)

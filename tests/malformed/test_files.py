@@ -18,6 +18,7 @@ from malformed.looks import FRAME, boxes_of, ids, read_and_draw, read_store, sli
 from tiny_slides import picture, write_tiff
 
 from noctile.pipeline.cohort import SlideRow, cohort_table, write_csv
+from noctile.pipeline.csv_cells import escape_cell, unescape_cell
 from noctile.pipeline.errors import ModelError, NoctileError, UsageError
 from noctile.pipeline.masks.store import MaskLayout, MaskStore
 from noctile.pipeline.models.card import ClassInfo
@@ -34,7 +35,6 @@ from noctile.pipeline.slides.manifest import read_manifest
 from noctile.pipeline.truth.region import LabelledPixels, Region
 from noctile.pipeline.truth.scheme import load_scheme
 from noctile.pipeline.truth.split import Split, read_split, write_split
-from noctile.pipeline.untrusted import escape_cell, unescape_cell
 from noctile.workflows.commands.annotate import annotate
 from noctile.workflows.results.layout import read_json
 from noctile.workflows.settings import load_settings

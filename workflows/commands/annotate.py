@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from noctile.pipeline.csv_cells import escape_cell
 from noctile.pipeline.errors import SlideError, UsageError
 from noctile.pipeline.geometry import Box, Frame
 from noctile.pipeline.polygons import outlines
@@ -40,7 +41,6 @@ from noctile.pipeline.stain_candidates import (
 )
 from noctile.pipeline.tissue import TissueMask, TissueSpec, find_tissue
 from noctile.pipeline.truth.scheme import OTHER, OUTSIDE, TUMOR
-from noctile.pipeline.untrusted import escape_cell
 from noctile.workflows.results.layout import write_atomic
 
 _COLORS = {"Tumor": (200, 0, 0), "Other": (160, 160, 160)}

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from noctile.pipeline.csv_cells import escape_cell
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.metrics import (
     FEWEST_UNITS,
@@ -41,7 +42,6 @@ from noctile.pipeline.truth.find import DataSource, find_regions
 from noctile.pipeline.truth.region import LabelledPixels, Region, load_region
 from noctile.pipeline.truth.scheme import BUILT_IN, IGNORED, ClassScheme, load_scheme
 from noctile.pipeline.truth.split import BCSS_TEST_INSTITUTES, Split, check_names, read_split
-from noctile.pipeline.untrusted import escape_cell
 from noctile.workflows.results.layout import write_atomic, write_json
 
 Choice = Literal["train", "val", "test", "all"]

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from noctile.pipeline.models.load import find_model, read_card
 from noctile.pipeline.plan import plan_tiles
-from noctile.pipeline.slides.channel_order import EXCHANGED
+from noctile.pipeline.slides.channel_order import BGR_FLAG
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.slides.thumbnail import read_thumbnail
 from noctile.pipeline.tissue import TissueMask, find_tissue
@@ -39,7 +39,7 @@ def inspect_slide(
     try:
         info = reader.info
         overview, frame = read_thumbnail(reader, settings.tissue.mpp)
-        exchanged = [EXCHANGED] if reader.exchanged else []
+        bgr = [BGR_FLAG] if reader.bgr else []
     finally:
         reader.close()
     tissue = find_tissue(overview, frame, settings.tissue)
@@ -58,7 +58,7 @@ def inspect_slide(
         "compression": info.compression,
         "bounds": f"x {info.bounds.x}, y {info.bounds.y} of the file's level 0",
         "tissue": f"{tissue.area_mm2:.2f} mm2, {tissue.area_mm2 / frame.area_mm2:.1%} of the slide ({tissue.rule})",
-        "flags": ", ".join([*tissue.flags, *exchanged]) or "none",
+        "flags": ", ".join([*tissue.flags, *bgr]) or "none",
         "tiles": f"{len(plan.tiles)} of {plan.grid.tile_px} px at {plan.frame.mpp:.4g} um/px in {len(plan.blocks)} "
         f"blocks ({plan.predictions} predictions) for model {card.name}",
         "at most": f"{plan.disk_bytes / 1e6:.1f} MB on disk, "

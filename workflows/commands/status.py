@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from noctile.pipeline.csv_cells import unescape_cell
 from noctile.pipeline.errors import UsageError
-from noctile.pipeline.untrusted import unescape_cell
 from noctile.workflows.results.layout import SLIDES, STAGING, SlideFolder, read_json
 from noctile.workflows.results.lease import NAME, STALE_S, Holder, read_lease
 

@@ -38,7 +38,7 @@ from noctile.pipeline.preview import preview_of
 from noctile.pipeline.quality import MAX_UNREADABLE, BlockStats, SlideQuality
 from noctile.pipeline.segment import read_tiles, segment_block
 from noctile.pipeline.slides.base import SlideInfo, SlideReader
-from noctile.pipeline.slides.channel_order import EXCHANGED
+from noctile.pipeline.slides.channel_order import BGR_FLAG
 from noctile.pipeline.slides.discover import SlideEntry
 from noctile.pipeline.slides.fingerprint import modified
 from noctile.pipeline.slides.open import open_slide
@@ -156,7 +156,7 @@ def _plan_slide(reader: SlideReader, key: str, written: str, run: RunContext) ->
         "tissue": {
             "frame": asdict(tissue.frame),
             "rule": tissue.rule,
-            "flags": [*tissue.flags, *([EXCHANGED] if reader.exchanged else [])],
+            "flags": [*tissue.flags, *([BGR_FLAG] if reader.bgr else [])],
             "area_mm2": round(tissue.area_mm2, 6),
         },
         "stain": stain,
@@ -185,7 +185,7 @@ def segment_block_job(job: StepJob) -> int:
     planned_ns = folder.plan.stat().st_mtime_ns
     plan, tissue, stain, store = _open_results(folder, planned_ns)
     block = plan.block(step.block)
-    reader = _SLIDES.get(job.entry, planned_ns, exchanged=EXCHANGED in tissue.flags)
+    reader = _SLIDES.get(job.entry, planned_ns, bgr=BGR_FLAG in tissue.flags)
     predict = normalized(predictor(run), stain)
     mask = segment_block(
         reader, plan, block, tissue, predict, run.settings.batch_size or predict.batch_size
@@ -453,14 +453,14 @@ class _OpenSlides:
         self._readers: OrderedDict[tuple[SlideEntry, int], SlideReader] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, entry: SlideEntry, planned_ns: int, *, exchanged: bool) -> SlideReader:
+    def get(self, entry: SlideEntry, planned_ns: int, *, bgr: bool) -> SlideReader:
         """A slide's reader.
 
         Args:
             entry: of the slide.
             planned_ns: when it was planned; a file that was replaced is planned again, and opened
                 again.
-            exchanged: `SlideReader.exchanged`, as it was found then.
+            bgr: `SlideReader.bgr`, as it was found then.
 
         Raises:
             SlideError: if it cannot be opened.
@@ -469,7 +469,7 @@ class _OpenSlides:
             if reader := self._readers.get((entry, planned_ns)):
                 self._readers.move_to_end((entry, planned_ns))
                 return reader
-        reader = open_slide(entry.path, slide_id=entry.slide_id, mpp=entry.mpp, exchanged=exchanged)
+        reader = open_slide(entry.path, slide_id=entry.slide_id, mpp=entry.mpp, bgr=bgr)
         with self._lock:
             kept = self._readers.setdefault((entry, planned_ns), reader)
             too_many = (

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from noctile.pipeline.slides.channel_order import red_blue_exchanged
+from noctile.pipeline.slides.channel_order import is_bgr
 from noctile.pipeline.slides.open import open_slide
 
 HAEMATOXYLIN, EOSIN, DAB = (0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776)
@@ -51,10 +51,10 @@ def write(path: Path, pixels: np.ndarray) -> Path:
 @pytest.mark.parametrize("name", ["a.png", "a.tiff"])
 def test_exchanged_channels_are_put_right(tissue: np.ndarray, name: str, tmp_path: Path) -> None:
     reader = open_slide(write(tmp_path / name, tissue[..., ::-1].copy()), mpp=0.5)
-    assert reader.exchanged
+    assert reader.bgr
     assert np.array_equal(reader.read(reader.info.frame.box, 0.5), tissue)
     coarse = open_slide(write(tmp_path / f"right-{name}", tissue), mpp=0.5)
-    assert not coarse.exchanged
+    assert not coarse.bgr
     assert np.array_equal(
         reader.read(reader.info.frame.at(4.0).box, 4.0),
         coarse.read(coarse.info.frame.at(4.0).box, 4.0),
@@ -67,8 +67,8 @@ def test_exchanged_channels_are_put_right(tissue: np.ndarray, name: str, tmp_pat
 def test_what_an_earlier_reader_found_is_not_looked_for_again(
     tissue: np.ndarray, known: bool, tmp_path: Path
 ) -> None:
-    reader = open_slide(write(tmp_path / "a.png", tissue), mpp=0.5, exchanged=known)
-    assert reader.exchanged == known
+    reader = open_slide(write(tmp_path / "a.png", tissue), mpp=0.5, bgr=known)
+    assert reader.bgr == known
     assert np.array_equal(
         reader.read(reader.info.frame.box, 0.5), tissue[..., ::-1] if known else tissue
     )
@@ -78,7 +78,7 @@ def test_what_an_earlier_reader_found_is_not_looked_for_again(
 @pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
 def test_jpeg_keeps_the_evidence(tissue: np.ndarray, order: slice, tmp_path: Path) -> None:
     reader = open_slide(write(tmp_path / "a.jpg", tissue[..., order].copy()), mpp=0.5)
-    assert reader.exchanged == (order.step == -1)
+    assert reader.bgr == (order.step == -1)
     reader.close()
 
 
@@ -86,11 +86,11 @@ def test_a_scanner_is_believed(repo: Path) -> None:
     """Nothing of an Aperio file is read to ask for the order of its channels."""
     reader = open_slide(repo / "sample_slides" / "tumor-nests-20x.svs")
     reader.close()  # reading is an error from here on
-    assert not reader.exchanged
+    assert not reader.bgr
 
 
 @pytest.mark.parametrize(
-    ("background", "nuclei", "exchanged"),
+    ("background", "nuclei", "bgr"),
     [
         ({EOSIN: 0.5}, HAEMATOXYLIN, False),
         ({EOSIN[::-1]: 0.5}, HAEMATOXYLIN[::-1], True),
@@ -100,13 +100,13 @@ def test_a_scanner_is_believed(repo: Path) -> None:
         ({}, (0.6, 0.6, 0.6), False),  # black ink
     ],
 )
-def test_other_stains_are_left_alone(background: dict, nuclei: tuple, exchanged: bool) -> None:
-    assert red_blue_exchanged([stained(background, nuclei)]) == exchanged
+def test_other_stains_are_left_alone(background: dict, nuclei: tuple, bgr: bool) -> None:
+    assert is_bgr([stained(background, nuclei)]) == bgr
 
 
 def test_nothing_is_said_of_glass() -> None:
-    assert not red_blue_exchanged([])
-    assert not red_blue_exchanged([np.full((256, 256, 3), 243, np.uint8)])
+    assert not is_bgr([])
+    assert not is_bgr([np.full((256, 256, 3), 243, np.uint8)])
 
 
 def test_real_regions_and_tiles_are_exchanged_and_a_converted_slide_is_not(
@@ -119,5 +119,5 @@ def test_real_regions_and_tiles_are_exchanged_and_a_converted_slide_is_not(
     assert len(images) == 34
     for path in (*images, shared_data / "slides" / "CMU-1-Small-Region.wrong-mpp.tiff"):
         reader = open_slide(path, mpp=0.5)
-        assert reader.exchanged == (path in images), path.name
+        assert reader.bgr == (path in images), path.name
         reader.close()

@@ -503,7 +503,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[bytes]:
 
 def looked_at(reader: SlideReader, decoded: Counter[bytes]) -> None:
     """The order of its channels is known, which leaves no trace."""
-    assert not reader.exchanged
+    assert not reader.bgr
     decoded.clear()
 
 
