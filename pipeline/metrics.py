@@ -23,15 +23,12 @@ import numpy.typing as npt
 import torch
 from segmentation_models_pytorch import metrics
 
+from noctile.pipeline.arrays import Float32, Float64, Int64, UInt8
 from noctile.pipeline.geometry import Box, Extent
-from noctile.pipeline.models.card import ClassInfo, Predictor, UInt8
+from noctile.pipeline.models.card import ClassInfo, Predictor
 from noctile.pipeline.plan import TileGrid
 from noctile.pipeline.truth.region import NEAR_WHITE, LabelledPixels, Region
 from noctile.pipeline.truth.scheme import IGNORED, ClassScheme
-
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
-Float32 = npt.NDArray[np.float32]
 
 N_BINS: Final = 15
 """Bins of confidence in the calibration error. (Guo et al. 2017, arXiv 1706.04599)"""

@@ -13,15 +13,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from noctile.pipeline.arrays import Float32, UInt8
 from noctile.pipeline.models.card import ModelCard, Predictor
 from noctile.pipeline.models.pixel_labels import PixelLabels, decide
 from noctile.pipeline.slides.channel_order import DENSITY
 from noctile.pipeline.stain_candidates import FROM_STAINS, TO_STAINS
-
-UInt8 = npt.NDArray[np.uint8]
-Float32 = npt.NDArray[np.float32]
 
 Amounts = tuple[float, float]
 """Of haematoxylin and of eosin: natural optical density."""

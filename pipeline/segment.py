@@ -8,8 +8,8 @@ from dataclasses import replace
 from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 
+from noctile.pipeline.arrays import Bool, UInt8
 from noctile.pipeline.errors import SlideReadError
 from noctile.pipeline.geometry import Box
 from noctile.pipeline.measure import count_cores
@@ -20,9 +20,6 @@ from noctile.pipeline.quality import MIN_SHARPNESS, Position, sharpness
 from noctile.pipeline.slides.base import SlideReader
 from noctile.pipeline.stitch.canvas import BlockMask, Canvas
 from noctile.pipeline.tissue import TissueMask
-
-UInt8 = npt.NDArray[np.uint8]
-Bool = npt.NDArray[np.bool_]
 
 _FOCUS_TILES = 32
 """Focus is judged on at least about so many tiles of a slide, evenly spread: its cost does not grow

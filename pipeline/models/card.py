@@ -2,11 +2,9 @@
 
 from typing import Annotated, Any, Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-UInt8 = npt.NDArray[np.uint8]
+from noctile.pipeline.arrays import UInt8
 
 Role = Literal["tumor", "tissue", "ignore"]
 """What a class counts for: tumour area, other tissue, or neither (it is masked, but enters no sum).

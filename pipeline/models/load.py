@@ -10,9 +10,10 @@ from typing import Any, Final, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import ModelError, UsageError
 from noctile.pipeline.models import openvino_cache as converted
-from noctile.pipeline.models.card import ModelCard, Predictor, UInt8
+from noctile.pipeline.models.card import ModelCard, Predictor
 from noctile.pipeline.models.device import resolve_device
 from noctile.pipeline.untrusted import CARD_BYTES, MAX_VALUES, parse_json, read_text
 

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from noctile.pipeline.arrays import Float32, UInt8
 from noctile.pipeline.errors import ModelError
 from noctile.pipeline.models import openvino_cache as converted
-from noctile.pipeline.models.card import ModelCard, UInt8
+from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.models.load import check_tiles, read_config
 from noctile.pipeline.models.pixel_labels import PixelLabels, empty_pixel_labels, tumor_channels
 
@@ -34,8 +35,6 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # OpenVINO
 
 import openvino  # noqa: E402 - after the line above
 from openvino import opset13 as op  # noqa: E402 - likewise
-
-Float32 = npt.NDArray[np.float32]
 
 Ending = Callable[[openvino.Model, ModelCard], Iterator[openvino.Model]]
 """Makes of a network's graph, whose answer are logits, such with another answer; the first that

@@ -13,11 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import array_api_compat
 import numpy as np
-import numpy.typing as npt
 
-from noctile.pipeline.models.card import ModelCard, Predictor, UInt8
-
-Float32 = npt.NDArray[np.float32]
+from noctile.pipeline.arrays import Float32, UInt8
+from noctile.pipeline.models.card import ModelCard, Predictor
 
 _STRIP_BYTES = 2**19
 """Of logits that are looked at together: they, and what is compared, fit the second-level cache of

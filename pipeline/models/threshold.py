@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from noctile.pipeline.arrays import Float32, UInt8
 from noctile.pipeline.errors import ModelError
-from noctile.pipeline.models.card import ModelCard, UInt8
+from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.models.load import (
     CONFIG,
     THRESHOLD,
@@ -23,8 +24,6 @@ from noctile.pipeline.models.load import (
     write_card,
     write_config,
 )
-
-Float32 = npt.NDArray[np.float32]
 
 OD_STEP = 1e-3
 """Optical density is counted in steps of this size, so that every sum is a whole number and exact.

@@ -19,8 +19,9 @@ import segmentation_models_pytorch as smp
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import ModelError
-from noctile.pipeline.models.card import ModelCard, UInt8
+from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.models.cuda_labels import LabelsOnGpu, labels_on_gpu
 from noctile.pipeline.models.load import (
     CONFIG,

@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from noctile.pipeline.models.card import ClassInfo, UInt8
+from noctile.pipeline.arrays import UInt8
+from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.truth.region import LabelledPixels
 from noctile.pipeline.truth.scheme import IGNORED
 

@@ -12,6 +12,7 @@ import array_api_compat
 import numpy as np
 import numpy.typing as npt
 
+from noctile.pipeline.arrays import Bool, Float32, UInt8
 from noctile.pipeline.geometry import Box
 from noctile.pipeline.models.pixel_labels import PixelLabels, is_host, labels_from_probabilities
 from noctile.pipeline.plan import HEAT_FACTOR, TileGrid, Window, cells_under
@@ -20,10 +21,6 @@ from noctile.pipeline.quality import BlockStats
 _SEAM_STEP_PX = 16
 """Every so many pixels along a seam are compared: about the size of a cell, within which tiles
 differ together."""
-
-UInt8 = npt.NDArray[np.uint8]
-Bool = npt.NDArray[np.bool_]
-Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,8 +13,9 @@ from typing import Annotated, Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import UsageError
-from noctile.pipeline.models.card import ClassInfo, UInt8
+from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.models.load import MAX_FAULTS
 from noctile.pipeline.untrusted import SETTINGS_BYTES, parse_toml, read_text
 

@@ -30,8 +30,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import NoctileError
-from noctile.pipeline.models.card import ModelCard, Predictor, UInt8
+from noctile.pipeline.models.card import ModelCard, Predictor
 from noctile.pipeline.models.load import check_tiles
 from noctile.pipeline.models.pinned_memory import bring, is_broken, pin, unpin
 from noctile.pipeline.models.pixel_labels import PixelLabels, decide
