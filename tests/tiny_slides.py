@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from noctile.pipeline.geometry import Box, Extent
-from noctile.pipeline.slides.pyramid import Facts, Reduction
+from noctile.pipeline.slides.source import Reduction, SourceInfo
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -142,7 +142,9 @@ class ArraySource:
         ]
         self._levels = [*levels, *reduced]
         extents = tuple(Extent(*level.shape[:2]) for level in levels)
-        self.facts = Facts("array", "array", extents, (0.5, 0.5), None, bounds, None, reductions)
+        self.info = SourceInfo(
+            "array", "array", extents, (0.5, 0.5), None, bounds, None, reductions
+        )
         self.largest_px = 0
         self.levels_read: set[int] = set()
 

@@ -12,15 +12,9 @@ from pathlib import Path
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.dicom import DicomHeader, read_header
 from noctile.pipeline.slides.image import IMAGE_SUFFIXES
-from noctile.pipeline.slides.manifest import (
-    MAX_ID_BYTES,
-    ManifestRow,
-    one_name,
-    read_manifest,
-    why_unsafe,
-    why_unspeakable,
-)
-from noctile.pipeline.slides.search import FileSearch, real
+from noctile.pipeline.slides.manifest import ManifestRow, read_manifest
+from noctile.pipeline.slides.names import MAX_ID_BYTES, fold_name, path_problem, slide_id_problem
+from noctile.pipeline.slides.search import FileSearch, real_path
 
 _DICOM_SUFFIX = ".dcm"
 
@@ -144,11 +138,11 @@ def _once(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     files: dict[Path, Path] = {}
     lines = []
     for path in paths:
-        if reason := why_unspeakable(str(path)):
+        if reason := path_problem(str(path)):
             raise UsageError(
                 f"slide {str(path)!a}: its name {reason}; rename the file or its folder, or leave it out"
             )
-        first = files.setdefault(real(path), path)
+        first = files.setdefault(real_path(path), path)
         if first.stem != path.stem:
             lines.append(
                 f"{path} is the same file as {first}. They are one slide, named after {first.name}"
@@ -226,7 +220,7 @@ def _listed(rows: list[ManifestRow]) -> list[_Pair]:
             raise UsageError(
                 f"{row.where}: no path; without slides in the call, the manifest needs a column path"
             )
-        other = seen.setdefault(real(row.path), row)
+        other = seen.setdefault(real_path(row.path), row)
         if other is not row:
             raise UsageError(
                 f"{row.where}: {row.path} was named before ({other.where}); keep one of the rows"
@@ -261,7 +255,7 @@ def _matches(row: ManifestRow, paths: list[Path]) -> list[Path]:
     """
     wanted = row.path
     if wanted and wanted.is_file():
-        return [path for path in paths if real(path) == real(wanted)]
+        return [path for path in paths if real_path(path) == real_path(wanted)]
     if wanted and (same_name := [path for path in paths if path.name == wanted.name]):
         return same_name
     names = {row.slide_id, *((wanted.name, wanted.stem) if wanted else ())}
@@ -273,16 +267,16 @@ def _unique_ids(pairs: list[_Pair]) -> list[str]:
     another has the same.
     """
     wanted = [row.slide_id if row and row.slide_id else _safe(path) for path, row in pairs]
-    count = Counter(map(one_name, wanted))
+    count = Counter(map(fold_name, wanted))
     chosen = [
         slide_id
-        if (row and row.slide_id) or count[one_name(slide_id)] == 1
+        if (row and row.slide_id) or count[fold_name(slide_id)] == 1
         else f"{slide_id}-{_path_hash(path)}"
         for slide_id, (path, row) in zip(wanted, pairs, strict=True)
     ]
     seen: dict[str, Path] = {}
     for slide_id, (path, _) in zip(chosen, pairs, strict=True):
-        if (other := seen.setdefault(one_name(slide_id), path)) is not path:
+        if (other := seen.setdefault(fold_name(slide_id), path)) is not path:
             raise UsageError(
                 f"{other} and {path} would both be called {slide_id}; rename one of them"
             )
@@ -293,7 +287,7 @@ def _safe(path: Path) -> str:
     """The file's stem if it can name a folder; else what can be kept of it, with a hash of the
     path.
     """
-    if not why_unsafe(path.stem):
+    if not slide_id_problem(path.stem):
         return path.stem
     kept = re.sub(r"[^\w+=@ -]", "_", path.stem).strip(
         "_ "
@@ -304,7 +298,9 @@ def _safe(path: Path) -> str:
 
 
 def _path_hash(path: Path) -> str:
-    return hashlib.sha1(os.fsencode(real(path)), usedforsecurity=False).hexdigest()[:_HASH_CHARS]
+    return hashlib.sha1(os.fsencode(real_path(path)), usedforsecurity=False).hexdigest()[
+        :_HASH_CHARS
+    ]
 
 
 def _with_data(path: Path) -> Path:
@@ -318,5 +314,5 @@ def _with_data(path: Path) -> Path:
     index = path.with_suffix("") / _MRXS_INDEX
     if os.path.isfile(index):  # noqa: PTH113 - false where access is denied
         return path
-    target = real(path)
-    return path if why_unspeakable(str(target)) else target
+    target = real_path(path)
+    return path if path_problem(str(target)) else target

@@ -30,7 +30,7 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def modified(path: Path) -> str:
+def mtime_fingerprint(path: Path) -> str:
     """16 hexadecimal digits over the times at which all files that make up a slide were last
     written.
 

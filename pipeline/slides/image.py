@@ -22,7 +22,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from noctile.pipeline.errors import SlideOpenError, SlideReadError
 from noctile.pipeline.geometry import Box, Extent
 from noctile.pipeline.slides.base import UInt8
-from noctile.pipeline.slides.pyramid import Facts, on_white
+from noctile.pipeline.slides.source import SourceInfo, on_white
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """What names a plain image where nobody looks inside."""
@@ -121,7 +121,7 @@ class ImageSource:
         self._path, self._slide_id = path, slide_id
         self._lock = threading.Lock()
         self._image: Image.Image | None = None
-        self.facts = _facts(path, slide_id)
+        self.info = _source_info(path, slide_id)
 
     def fetch(self, level: int, box: Box) -> UInt8:  # noqa: ARG002 - there is one level
         """Pixels, uint8 ``[box.height, box.width, 3]``, RGB on white.
@@ -146,7 +146,7 @@ class ImageSource:
             return self._image
 
 
-def _facts(path: Path, slide_id: str) -> Facts:
+def _source_info(path: Path, slide_id: str) -> SourceInfo:
     found = _opener(path)
     if found is None:
         raise SlideOpenError(
@@ -171,7 +171,7 @@ def _facts(path: Path, slide_id: str) -> Facts:
             f"slide {slide_id}: the pixels of {path} are of mode {mode}; 8-bit grey or RGB is needed. Save it as such"
         )
     extents = (Extent(height, width),)
-    return Facts("pillow", format_name, extents, None, None, None, _CODECS[format_name])
+    return SourceInfo("pillow", format_name, extents, None, None, None, _CODECS[format_name])
 
 
 def _decode(path: Path, slide_id: str) -> Image.Image:

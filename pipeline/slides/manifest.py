@@ -4,13 +4,13 @@ import csv
 import io
 import math
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Never
 
 from noctile.pipeline.errors import UsageError
+from noctile.pipeline.slides.names import fold_name, path_problem, slide_id_problem
 from noctile.pipeline.untrusted import read_text
 
 _ALIASES = {
@@ -27,23 +27,9 @@ _ALIASES = {
 
 _DELIMITERS = ",;\t"
 
-MAX_ID_BYTES = 128
-"""Longest slide_id (UTF-8): file systems allow 255 bytes, and results append to it."""
-
-
 MAX_BYTES, MAX_COLUMNS = 256 * 2**20, 1_000
 """Largest manifest: a million slides of 256 characters; and its columns, each of which is one of
 the cohort's table."""
-
-_RESERVED = {
-    "CON",
-    "PRN",
-    "AUX",
-    "NUL",
-    *(f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789\u00b9\u00b2\u00b3"),
-}
-"""Devices on Windows, whatever follows behind a dot. (learn.microsoft.com, Naming Files, Paths, and
-Namespaces)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,40 +97,6 @@ def read_manifest(file: Path) -> list[ManifestRow]:
     return rows
 
 
-def why_unsafe(slide_id: str) -> str | None:
-    """Why a slide_id cannot name a folder, or None if it can."""
-    if slide_id.startswith("."):
-        return "it begins with a dot"
-    if re.search(r'[/\\<>:"|?*\x00-\x1f\x7f]', slide_id):
-        return 'it has a control character or one of / \\ < > : " | ? *'
-    if not slide_id.isprintable():
-        return "it has a character that cannot be printed"
-    if len(slide_id.encode()) > MAX_ID_BYTES:
-        return f"it is longer than {MAX_ID_BYTES} bytes"
-    if slide_id.endswith(".") or slide_id.partition(".")[0].rstrip().upper() in _RESERVED:
-        return "Windows does not take it: it ends with a dot, or is a device there"
-    return (
-        None
-        if slide_id.strip() == slide_id != ""
-        else "it is empty, or begins or ends with a space"
-    )
-
-
-def why_unspeakable(path: str) -> str | None:
-    """Why a path cannot stand in tables and on terminals, or None if it can."""
-    kinds = {unicodedata.category(char) for char in path if char != "\t"}
-    if "Cs" in kinds:
-        return "is not UTF-8"
-    return "has a control character or a line break" if kinds & {"Cc", "Zl", "Zp"} else None
-
-
-def one_name(slide_id: str) -> str:
-    """What is the same for names that some file system takes for one: upper and lower case,
-    composed or not.
-    """
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", slide_id).casefold())
-
-
 def _rows(file: Path, table: list[list[str]]) -> Iterator[ManifestRow]:
     columns = _columns(file, table[0] if table else [])
     for number, cells in enumerate(table[1:], start=2):
@@ -202,9 +154,9 @@ def _row(
         _refuse(where, "the path is empty")
     if not slide_id and not path:
         _refuse(where, "the slide_id is empty")
-    if slide_id and (reason := why_unsafe(slide_id)):
+    if slide_id and (reason := slide_id_problem(slide_id)):
         _refuse(where, f"slide_id {slide_id!r:.200} cannot name a folder: {reason}")
-    if path and (reason := why_unspeakable(path)):
+    if path and (reason := path_problem(path)):
         _refuse(where, f"the path {path!a:.200} {reason}")
     return ManifestRow(
         where,
@@ -253,7 +205,7 @@ def _check_unique(file: Path, rows: list[ManifestRow]) -> None:
         raise UsageError(f"manifest {file} has no rows")
     seen: dict[str, ManifestRow] = {}
     for row in rows:
-        if row.slide_id and (other := seen.setdefault(one_name(row.slide_id), row)) is not row:
+        if row.slide_id and (other := seen.setdefault(fold_name(row.slide_id), row)) is not row:
             _refuse(
                 row.where,
                 f"slide_id {row.slide_id!r} was used before ({other.where}); upper and lower case are one",

@@ -11,9 +11,10 @@ from noctile.pipeline.slides.base import SlideInfo, SlideReader
 from noctile.pipeline.slides.fingerprint import fingerprint
 from noctile.pipeline.slides.image import ImageSource, is_image, mpp_from_name
 from noctile.pipeline.slides.openslide import OpenSlideSource
-from noctile.pipeline.slides.pixel_size import Statements, resolve_mpp
-from noctile.pipeline.slides.pyramid import Facts, PixelSource, PyramidReader, level_frames
-from noctile.pipeline.slides.tiff.layout import Unsuited, tile_grids
+from noctile.pipeline.slides.pixel_size import MppCandidates, resolve_mpp
+from noctile.pipeline.slides.pyramid import PyramidReader, level_frames
+from noctile.pipeline.slides.source import PixelSource, SourceInfo
+from noctile.pipeline.slides.tiff.layout import LibraryOnly, tile_layouts
 from noctile.pipeline.slides.tiff.limits import MAX_SIDE_PX, check_directories, check_tile_bytes
 from noctile.pipeline.slides.tiff.reader import TiledTiffSource
 from noctile.pipeline.slides.tiff.tags import NO_RESOLUTION, TiffTags, is_tiff, read_tags
@@ -38,7 +39,7 @@ def open_slide(
     """Open a slide: through OpenSlide if it knows the format, else tiffslide if it is TIFF, Pillow
     if PNG or JPEG.
 
-    From TIFF whose tiles can be read without them (`tile_grids` holds the rule) OpenSlide and
+    From TIFF whose tiles can be read without them (`tile_layouts` holds the rule) OpenSlide and
     tiffslide only say what the slide is.
 
     Args:
@@ -101,12 +102,12 @@ def _source(path: Path, slide_id: str) -> PixelSource:
     library = _library(path, slide_id)
     with ExitStack() as cleanup:
         cleanup.callback(library.close)
-        grids = tile_grids(path, library.facts)
-        if isinstance(grids, Unsuited):
+        grids = tile_layouts(path, library.info)
+        if isinstance(grids, LibraryOnly):
             check_tile_bytes(path, slide_id)
             cleanup.pop_all()
             return library
-        return TiledTiffSource(path, slide_id, library.facts, grids)
+        return TiledTiffSource(path, slide_id, library.info, grids)
 
 
 def _library(path: Path, slide_id: str) -> PixelSource:
@@ -135,7 +136,7 @@ def _library(path: Path, slide_id: str) -> PixelSource:
 def _describe(
     source: PixelSource, path: Path, slide_id: str, mpp: float | tuple[float, float] | None
 ) -> SlideInfo:
-    facts = source.facts
+    facts = source.info
     _check_levels(facts, path, slide_id)
     tags = (
         read_tags(path)
@@ -143,7 +144,7 @@ def _describe(
         else TiffTags(facts.compression or "unknown", None, NO_RESOLUTION)
     )
     user = (mpp, mpp) if isinstance(mpp, int | float) else mpp
-    said = Statements(
+    said = MppCandidates(
         user, facts.mpp, mpp_from_name(path.name), tags.mpp, tags.said, facts.objective_power
     )
     mpp_y, mpp_x, mpp_source = resolve_mpp(slide_id, said)
@@ -170,7 +171,7 @@ def _describe(
     )
 
 
-def _check_levels(facts: Facts, path: Path, slide_id: str) -> None:
+def _check_levels(facts: SourceInfo, path: Path, slide_id: str) -> None:
     """Nothing, if the levels can be those of a slide.
 
     Raises:

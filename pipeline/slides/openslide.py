@@ -10,7 +10,13 @@ from openslide import OpenSlide, OpenSlideError
 from noctile.pipeline.errors import SlideOpenError
 from noctile.pipeline.geometry import Box, Extent
 from noctile.pipeline.slides.base import UInt8
-from noctile.pipeline.slides.pyramid import Facts, bounds_from, on_white, positive, undecodable
+from noctile.pipeline.slides.source import (
+    SourceInfo,
+    bounds_from,
+    decode_error,
+    on_white,
+    positive_number,
+)
 
 _CELL_PX = 512
 """Side of the cells that a level with a fractional downsample is read in (px of the level)."""
@@ -46,7 +52,7 @@ class OpenSlideSource:
         self._path, self._slide_id = path, slide_id
         self._lock = threading.Lock()
         self._slide = self._open()
-        self.facts = _facts(self._slide)
+        self.info = _source_info(self._slide)
         self._downsamples = self._slide.level_downsamples
 
     def fetch(self, level: int, box: Box) -> UInt8:
@@ -58,7 +64,7 @@ class OpenSlideSource:
         if self._downsamples[level].is_integer():
             return self._read(level, box)
         out = np.empty((box.height, box.width, 3), np.uint8)
-        for cell in _cells(box, self.facts.extents[level]):
+        for cell in _cells(box, self.info.extents[level]):
             part = cell.intersect(box)
             out[part.slices(box)] = self._read(level, cell)[part.slices(cell)]
         return out
@@ -78,7 +84,7 @@ class OpenSlideSource:
             )
         except OpenSlideError as error:
             self._replace(slide)
-            raise undecodable(self._slide_id, level, box, error) from error
+            raise decode_error(self._slide_id, level, box, error) from error
         return on_white(image)
 
     def _replace(self, failed: OpenSlide) -> None:
@@ -99,15 +105,18 @@ class OpenSlideSource:
             ) from error
 
 
-def _facts(slide: OpenSlide) -> Facts:
+def _source_info(slide: OpenSlide) -> SourceInfo:
     said = slide.properties  # not all of it: names that are not text cannot be looked up
-    mpp_y, mpp_x = positive(said.get("openslide.mpp-y")), positive(said.get("openslide.mpp-x"))
-    return Facts(
+    mpp_y, mpp_x = (
+        positive_number(said.get("openslide.mpp-y")),
+        positive_number(said.get("openslide.mpp-x")),
+    )
+    return SourceInfo(
         reader="openslide",
         vendor=said.get("openslide.vendor", "unknown"),
         extents=tuple(Extent(height, width) for width, height in slide.level_dimensions),
         mpp=(mpp_y, mpp_x) if mpp_y and mpp_x else None,
-        objective_power=positive(said.get("openslide.objective-power")),
+        objective_power=positive_number(said.get("openslide.objective-power")),
         bounds=bounds_from(said, "openslide"),
         compression=_DICOM_CODECS.get(said.get("dicom.TransferSyntaxUID", "")),
     )

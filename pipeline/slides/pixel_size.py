@@ -20,7 +20,7 @@ _SAME = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Statements:
+class MppCandidates:
     """What each source says of the size of a level-0 pixel.
 
     Attributes:
@@ -28,7 +28,7 @@ class Statements:
         metadata: the reader library (um; y, x), or None.
         file_name: the file's name (um), or None.
         tags: the TIFF resolution tags (um; y, x), or None.
-        tags_said: those tags as they stand, for messages.
+        tags_text: those tags as they stand, for messages.
         objective_power: nominal magnification, or None.
     """
 
@@ -36,11 +36,11 @@ class Statements:
     metadata: tuple[float, float] | None = None
     file_name: float | None = None
     tags: tuple[float, float] | None = None
-    tags_said: str = NO_RESOLUTION
+    tags_text: str = NO_RESOLUTION
     objective_power: float | None = None
 
 
-def resolve_mpp(slide_id: str, said: Statements) -> tuple[float, float, MppSource]:
+def resolve_mpp(slide_id: str, said: MppCandidates) -> tuple[float, float, MppSource]:
     """The size of a level-0 pixel and where it comes from: the first source that says something.
 
     Readers hand on what the TIFF tags say as if it were the scanner's metadata; where both are
@@ -61,7 +61,7 @@ def resolve_mpp(slide_id: str, said: Statements) -> tuple[float, float, MppSourc
     if mpp is None:
         raise MppMissingError(
             f"slide {slide_id}: nothing says how large a pixel is. The reader finds no pixel size, no objective "
-            f"power is stated, its name has no _MPP-, and the file has {said.tags_said}. {_WHAT_TO_DO}"
+            f"power is stated, its name has no _MPP-, and the file has {said.tags_text}. {_WHAT_TO_DO}"
         )
     low, high = PLAUSIBLE_UM
     if not all(low <= side <= high for side in mpp):
@@ -78,7 +78,7 @@ _WHAT_TO_DO = (
 )
 
 
-def _first(said: Statements) -> tuple[tuple[float, float] | None, MppSource]:
+def _first(said: MppCandidates) -> tuple[tuple[float, float] | None, MppSource]:
     if said.user:
         return said.user, "user"
     if said.metadata and not _equal(said.metadata, said.tags):
@@ -97,12 +97,12 @@ def _equal(one: tuple[float, float], other: tuple[float, float] | None) -> bool:
     )
 
 
-def _who(source: MppSource, said: Statements) -> str:
+def _who(source: MppSource, said: MppCandidates) -> str:
     return {
         "user": "the call or the manifest",
         "metadata": "the file's metadata",
         "file name": "the file's name",
-        "tiff tags": f"the {said.tags_said}",
+        "tiff tags": f"the {said.tags_text}",
         "objective power": f"the objective power of {said.objective_power} (10 / power, an estimate)",
     }[source]
 

@@ -4,22 +4,19 @@ is nothing.
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
 from noctile.pipeline.errors import SlideReadError
 from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.slides.base import SlideInfo, UInt8
 from noctile.pipeline.slides.channel_order import UNSURE_VENDORS, is_bgr
-from noctile.pipeline.slides.resample import combine, taps
-
-WHITE = 255
+from noctile.pipeline.slides.resample import average, make_taps
+from noctile.pipeline.slides.source import WHITE, PixelSource, SourceInfo
 
 _COARSER = 1e-3
 """How much (relative) coarser than wanted a level may be and still be taken: scanners round what
@@ -33,84 +30,6 @@ box. (peak: tests/slides)"""
 _LOOKS, _LOOK_PX = 8, 256
 """The order of the channels is judged on a grid of at most 8 x 8 squares of 256 px, spread over
 level 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reduction:
-    """A level that the file does not hold, but that a source yields for less work than the level it
-    is made from.
-
-    Attributes:
-        level: index of the level of the file.
-        factor: how many of its pixels make one, along each axis; those that do not fill one are
-            left out.
-    """
-
-    level: int
-    factor: int
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a reader library says of a file.
-
-    Attributes:
-        reader: which library.
-        vendor: scanner or format family.
-        extents: of all levels (px), finest first.
-        mpp: of level 0 (um; y, x), or None.
-        objective_power: nominal magnification, or None.
-        bounds: the part of level 0 that was scanned (px), or None.
-        compression: codec of level 0, or None.
-        reductions: further levels to fetch from, counted on from those of the file.
-    """
-
-    reader: str
-    vendor: str
-    extents: tuple[Extent, ...]
-    mpp: tuple[float, float] | None
-    objective_power: float | None
-    bounds: Box | None
-    compression: str | None
-    reductions: tuple[Reduction, ...] = ()
-
-    @property
-    def scanned(self) -> Box:
-        """The bounds, cut to level 0; all of level 0 where the file has none, or none that touch
-        it.
-        """
-        whole = Box.of(self.extents[0])
-        cut = (self.bounds or whole).intersect(whole)
-        return cut if cut.area else whole
-
-
-class PixelSource(Protocol):
-    """One open file of one reader library. Safe to call from several threads."""
-
-    @property
-    def facts(self) -> Facts:
-        """What the library says of the file."""
-        ...
-
-    def fetch(self, level: int, box: Box) -> UInt8:
-        """Pixels of a level, uint8 ``[box.height, box.width, 3]``, RGB on white.
-
-        Args:
-            level: its index; those behind the levels of the file are ``facts.reductions``.
-            box: in the level's own pixels, inside the level, not empty.
-
-        Raises:
-            SlideReadError: if they cannot be decoded.
-        """
-        ...
-
-    def forget(self) -> None:
-        """Forget which pixels were fetched so far: those that come have nothing to do with them."""
-        ...
-
-    def close(self) -> None:
-        """Release the file."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +75,7 @@ def downsample(native: int, length: int, other_native: int, other_length: int) -
     return native / length
 
 
-def level_frames(facts: Facts, mpp_y: float, mpp_x: float) -> tuple[Frame, ...]:
+def level_frames(facts: SourceInfo, mpp_y: float, mpp_x: float) -> tuple[Frame, ...]:
     """The frames of all levels, cut to the bounds; ``mpp_y`` and ``mpp_x`` are those of level 0
     (um).
     """
@@ -174,8 +93,8 @@ class PyramidReader:
     """
 
     def __init__(self, source: PixelSource, info: SlideInfo, bgr: bool | None = None) -> None:
-        self._source, self._info, self._known = source, info, bgr
-        self._levels = _levels(source.facts, info.frame.mpp_y, info.frame.mpp_x)
+        self._source, self._info, self._known_bgr = source, info, bgr
+        self._levels = _levels(source.info, info.frame.mpp_y, info.frame.mpp_x)
         self._closed = False
 
     @property
@@ -186,8 +105,8 @@ class PyramidReader:
     @cached_property
     def bgr(self) -> bool:
         """Whether the file holds blue where red belongs; ``read`` has put it right."""
-        if self._known is not None:
-            return self._known
+        if self._known_bgr is not None:
+            return self._known_bgr
         if self._info.vendor not in UNSURE_VENDORS:
             return False
         bgr = is_bgr(self._looks())
@@ -239,10 +158,10 @@ class PyramidReader:
 
     def _resampled(self, level: _Level, box: Box, ratio_y: float, ratio_x: float) -> UInt8:
         """A box of the target, one pixel of which is ``ratio_y`` x ``ratio_x`` pixels of the level."""
-        rows = taps(box.y, box.y_stop, ratio_y, level.y, level.extent.height)
-        cols = taps(box.x, box.x_stop, ratio_x, level.x, level.extent.width)
+        rows = make_taps(box.y, box.y_stop, ratio_y, level.y, level.extent.height)
+        cols = make_taps(box.x, box.x_stop, ratio_x, level.x, level.extent.width)
         cover = Box(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
-        return combine(self._fetch(level, cover), rows, cols)
+        return average(self._fetch(level, cover), rows, cols)
 
     def _fetch(self, level: _Level, box: Box) -> UInt8:
         """Pixels of a box that may reach outside the level, where it is white."""
@@ -261,7 +180,7 @@ class PyramidReader:
 
     def _looks(self) -> Iterator[UInt8]:
         """Squares of level 0, as the file has them; those that cannot be decoded are left out."""
-        native = self._source.facts.scanned
+        native = self._source.info.scanned
         height, width = min(_LOOK_PX, native.height), min(_LOOK_PX, native.width)
         for y, x in itertools.product(_spread(native.height), _spread(native.width)):
             with suppress(SlideReadError):
@@ -276,42 +195,7 @@ def _spread(side: int) -> Iterator[int]:
     return map(round, places.tolist())
 
 
-def on_white(image: Image.Image) -> UInt8:
-    """An image of mode L, RGB or RGBA as uint8 ``[h, w, 3]``; what is transparent shows white."""
-    if image.mode == "RGBA" and image.getchannel("A").getextrema() != (WHITE, WHITE):
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
-
-
-def positive(value: object) -> float | None:
-    """A property as a number; None unless it is one, finite and above 0."""
-    try:
-        number = float(str(value))
-    except ValueError:
-        return None
-    return number if 0 < number < math.inf else None
-
-
-def bounds_from(said: Mapping[str, object], prefix: str) -> Box | None:
-    """The bounds that a reader's properties state, or None if they do not state all four of them as
-    whole numbers.
-    """
-    values = [str(said.get(f"{prefix}.bounds-{name}")) for name in ("y", "x", "height", "width")]
-    if not all(value.isdecimal() and len(value) < 16 for value in values):
-        return None
-    return Box(*map(int, values))
-
-
-def undecodable(slide_id: str, level: int, box: Box, error: Exception) -> SlideReadError:
-    """The error for pixels that a library cannot decode."""
-    return SlideReadError(
-        f"slide {slide_id}: level {level}, rows {box.y} to {box.y_stop}, columns {box.x} to {box.x_stop} cannot be "
-        f"decoded: {error or type(error).__name__}. The file is damaged or cut short there: copy it again from where "
-        "it was scanned or archived, or leave it out"
-    )
-
-
-def _levels(facts: Facts, mpp_y: float, mpp_x: float) -> tuple[_Level, ...]:
+def _levels(facts: SourceInfo, mpp_y: float, mpp_x: float) -> tuple[_Level, ...]:
     """The levels of the file, then its reductions."""
     native, levels = facts.extents[0], []
     for index, (level, factor) in enumerate(_sources(facts)):
@@ -323,7 +207,7 @@ def _levels(facts: Facts, mpp_y: float, mpp_x: float) -> tuple[_Level, ...]:
     return tuple(levels)
 
 
-def _sources(facts: Facts) -> Iterator[tuple[int, int]]:
+def _sources(facts: SourceInfo) -> Iterator[tuple[int, int]]:
     """Level of the file and factor of everything that can be fetched."""
     yield from ((level, 1) for level in range(len(facts.extents)))
     yield from ((reduction.level, reduction.factor) for reduction in facts.reductions)

@@ -46,7 +46,7 @@ class Taps:
     weights: "scipy.sparse.csr_array | None"
 
 
-def taps(start: int, stop: int, ratio: float, origin: float, length: int) -> Taps:
+def make_taps(start: int, stop: int, ratio: float, origin: float, length: int) -> Taps:
     """How target pixels ``start..stop`` of one axis are made.
 
     Args:
@@ -71,16 +71,16 @@ def taps(start: int, stop: int, ratio: float, origin: float, length: int) -> Tap
         edge = origin + place * ratio
         index = np.floor(edge).astype(np.int64) + np.arange(math.ceil(ratio) + 2)
         covered = np.rint(np.clip((index - edge) / ratio, 0, 1) * _ONE).astype(np.int64)
-        return _taps(index[:, :-1], np.diff(covered, axis=1))
+        return _make_taps(index[:, :-1], np.diff(covered, axis=1))
     centre = origin + (place + 0.5) * ratio - 0.5
     lower = np.floor(centre).astype(np.int64)
     share = np.rint((centre - lower) * _ONE).astype(np.int64)
-    return _taps(
+    return _make_taps(
         np.clip(np.hstack([lower, lower + 1]), 0, length - 1), np.hstack([_ONE - share, share])
     )
 
 
-def combine(pixels: UInt8, rows: Taps, cols: Taps) -> UInt8:
+def average(pixels: UInt8, rows: Taps, cols: Taps) -> UInt8:
     """Weighted averages, rounded half up.
 
     Args:
@@ -104,7 +104,7 @@ def combine(pixels: UInt8, rows: Taps, cols: Taps) -> UInt8:
     return mean
 
 
-def _taps(index: npt.NDArray[np.int64], weight: npt.NDArray[np.int64]) -> Taps:
+def _make_taps(index: npt.NDArray[np.int64], weight: npt.NDArray[np.int64]) -> Taps:
     """Taps from source pixels and weights, both ``[target pixels, taps]``; weights of 0 need no
     source pixel.
     """

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from noctile.pipeline.errors import UsageError
-from noctile.pipeline.slides.manifest import why_unspeakable
+from noctile.pipeline.slides.names import path_problem
 
 
 class FileSearch:
@@ -74,8 +74,8 @@ class FileSearch:
         """A folder and its subfolders with their entries, each real folder once."""
         if not stat.S_ISDIR(self._mode(top)):
             return
-        seen = {real(top)}
-        waiting = [(top, real(top))]
+        seen = {real_path(top)}
+        waiting = [(top, real_path(top))]
         while waiting:
             folder, target = waiting.pop()
             entries = self._entries(folder, hidden)
@@ -91,7 +91,7 @@ class FileSearch:
             broken = entry.is_symlink() and self.is_broken_link(path)
             if broken or not entry.is_dir() or _is_companion(path):
                 continue
-            end = real(path) if entry.is_symlink() else target / entry.name
+            end = real_path(path) if entry.is_symlink() else target / entry.name
             if target.is_relative_to(end):
                 self.problems[path] = (
                     f"{_shown(path)} is not followed: the link leads back to {_shown(end)}, a folder "
@@ -166,7 +166,7 @@ class FileSearch:
             return 0
 
 
-def real(path: Path) -> Path:
+def real_path(path: Path) -> Path:
     """The file that a path leads to; the path itself where its links run in a circle."""
     return Path(os.path.realpath(path))
 
@@ -176,19 +176,19 @@ def _why_broken(path: Path, error: OSError) -> str:
     if error.errno == errno.ELOOP:
         return "the link leads back to itself. Correct or remove the link"
     if path.is_symlink() and error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        target = _shown(real(path))
+        target = _shown(real_path(path))
         return f"the link leads to {target}, which does not exist. Correct or remove the link"
     return f"{error.strerror}. Make the file readable, or move it elsewhere"
 
 
 def _shown(path: Path) -> str:
     """A path for a message, without characters that break lines or steer a terminal."""
-    return ascii(str(path)) if why_unspeakable(str(path)) else str(path)
+    return ascii(str(path)) if path_problem(str(path)) else str(path)
 
 
 def _is_companion(folder: Path) -> bool:
     """Test for a folder, or a link to one, that holds the data of the .mrxs file beside it."""
-    folders = [folder, real(folder)] if folder.is_symlink() else [folder]
+    folders = [folder, real_path(folder)] if folder.is_symlink() else [folder]
     return any(
         os.path.isfile(f"{folder}{suffix}")  # noqa: PTH113 - false where access is denied
         for folder in folders

@@ -14,7 +14,13 @@ from noctile.pipeline.errors import SlideOpenError
 from noctile.pipeline.geometry import Box, Extent
 from noctile.pipeline.slides.base import UInt8
 from noctile.pipeline.slides.image import MAX_PIXELS, claimed_pixels
-from noctile.pipeline.slides.pyramid import Facts, bounds_from, on_white, positive, undecodable
+from noctile.pipeline.slides.source import (
+    SourceInfo,
+    bounds_from,
+    decode_error,
+    on_white,
+    positive_number,
+)
 from noctile.pipeline.slides.tiff.tags import TIFF_ERRORS
 
 _COLOURS = (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR, PHOTOMETRIC.MINISBLACK)
@@ -40,7 +46,7 @@ class TiffSlideSource:
         except (OSError, *TIFF_ERRORS) as error:
             raise _unopenable(path, slide_id, error) from error
         try:
-            self.facts = _facts(self._slide)
+            self.info = _source_info(self._slide)
             _check_pixels(self._slide)
         except (OSError, *TIFF_ERRORS) as error:
             self._slide.close()
@@ -58,7 +64,7 @@ class TiffSlideSource:
                     (box.x, box.y), level, (box.width, box.height), as_array=True
                 )
         except (OSError, *TIFF_ERRORS) as error:
-            raise undecodable(self._slide_id, level, box, error) from error
+            raise decode_error(self._slide_id, level, box, error) from error
         pixels = np.ascontiguousarray(pixels)
         return on_white(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
@@ -79,18 +85,21 @@ class _LevelSlide(TiffSlide):
         return location
 
 
-def _facts(slide: TiffSlide) -> Facts:
+def _source_info(slide: TiffSlide) -> SourceInfo:
     with warnings.catch_warnings(
         action="ignore"
     ):  # that it parses some vendors' metadata only in part
         said = slide.properties
-    mpp_y, mpp_x = positive(said.get("tiffslide.mpp-y")), positive(said.get("tiffslide.mpp-x"))
-    return Facts(
+    mpp_y, mpp_x = (
+        positive_number(said.get("tiffslide.mpp-y")),
+        positive_number(said.get("tiffslide.mpp-x")),
+    )
+    return SourceInfo(
         reader="tiffslide",
         vendor=said.get("tiffslide.vendor") or "generic-tiff",
         extents=tuple(Extent(height, width) for width, height in slide.level_dimensions),
         mpp=(mpp_y, mpp_x) if mpp_y and mpp_x else None,
-        objective_power=positive(said.get("tiffslide.objective-power")),
+        objective_power=positive_number(said.get("tiffslide.objective-power")),
         bounds=bounds_from(said, "tiffslide"),
         compression=None,
     )

@@ -18,7 +18,7 @@ from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.models.load import find_model, read_card, read_config
 from noctile.pipeline.models.threshold import ThresholdConfig
 from noctile.pipeline.slides.discover import find_slides
-from noctile.pipeline.slides.manifest import why_unsafe
+from noctile.pipeline.slides.names import slide_id_problem
 from noctile.pipeline.truth.geojson import read_annotations, region_boxes
 from noctile.pipeline.truth.scheme import BUILT_IN, ClassScheme, load_scheme
 from noctile.workflows.settings import RunSettings, load_settings
@@ -80,7 +80,7 @@ class TestManifests:
     @staticmethod
     def check(file: Path) -> None:
         for entry in either(lambda: find_slides((), file, None), UsageError) or ():
-            assert why_unsafe(entry.slide_id) is None
+            assert slide_id_problem(entry.slide_id) is None
             assert entry.path.is_absolute()
             assert entry.mpp is None or min(entry.mpp) > 0
 

@@ -40,7 +40,7 @@ from noctile.pipeline.segment import read_tiles, segment_block
 from noctile.pipeline.slides.base import SlideInfo, SlideReader
 from noctile.pipeline.slides.channel_order import BGR_FLAG
 from noctile.pipeline.slides.discover import SlideEntry
-from noctile.pipeline.slides.fingerprint import modified
+from noctile.pipeline.slides.fingerprint import mtime_fingerprint
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.slides.thumbnail import read_thumbnail
 from noctile.pipeline.stitch.canvas import Canvas
@@ -89,7 +89,7 @@ def prepare_slide(job: StepJob) -> Prepared:
     run, folder = job.run, job.run.folder(job.step.slide_id)
     reader = open_slide(job.entry.path, slide_id=job.step.slide_id, mpp=job.entry.mpp)
     try:
-        written = modified(reader.info.path)
+        written = mtime_fingerprint(reader.info.path)
         content = reader.info.fingerprint
         key = run.key(content, written, job.entry.mpp)
         if (read_json(folder.summary) or {}).get("key") == key and folder.complete:

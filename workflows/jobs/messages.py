@@ -66,7 +66,7 @@ class RunContext:
 
         Args:
             fingerprint: of its file.
-            modified: when that was written (`noctile.pipeline.slides.fingerprint.modified`).
+            modified: when that was written (`noctile.pipeline.slides.fingerprint.mtime_fingerprint`).
             mpp: pixel size that overrides the file's (um), or None.
         """
         return short_hash([fingerprint, modified, mpp, self.pixels_key])

@@ -16,7 +16,7 @@ from PIL import Image
 
 from noctile.pipeline.geometry import Extent
 from noctile.pipeline.slides.base import UInt8
-from noctile.pipeline.slides.pyramid import on_white
+from noctile.pipeline.slides.source import on_white
 
 DECODE_ERRORS = (
     ValueError,  # simplejpeg's only error, and ours
@@ -28,13 +28,13 @@ DECODE_ERRORS = (
     imagecodecs.LzwError,
     imagecodecs.PackbitsError,
 )
-"""What a `Codec` raises on bytes that it cannot decode."""
+"""What a `TileCodec` raises on bytes that it cannot decode."""
 
 _SIZ = b"\xff\x4f\xff\x51"
 """What a JPEG 2000 codestream begins with: SOC, SIZ. (ITU-T T.800, annex A)"""
 
 
-class Codec(Protocol):
+class TileCodec(Protocol):
     """Decodes the tiles of one level."""
 
     def reductions(self, stream: bytes) -> tuple[int, ...]:
@@ -83,12 +83,12 @@ class Jpeg2000:
     tile: Extent
 
     def reductions(self, stream: bytes) -> tuple[int, ...]:
-        """See `Codec`."""
+        """See `TileCodec`."""
         self._check_size(stream)
         return ()
 
     def decode(self, stream: bytes, factor: int, into: UInt8) -> UInt8:  # noqa: ARG002 - 1
-        """See `Codec`."""
+        """See `TileCodec`."""
         self._check_size(stream)
         pixels: UInt8 = imagecodecs.jpeg2k_decode(stream, numthreads=1, out=into)
         return pixels
@@ -97,7 +97,7 @@ class Jpeg2000:
         if not stream.startswith(_SIZ):
             raise ValueError("no JPEG 2000 codestream begins here")
         x1, y1, x0, y0 = struct.unpack_from(">4I", stream, 8)
-        _check(self.tile, y1 - y0, x1 - x0)
+        check_stream_size(self.tile, y1 - y0, x1 - x0)
         components = struct.unpack_from(
             ">H9B", stream, 40
         )  # how many, then depth - 1, spacing in x and in y of each
@@ -118,11 +118,11 @@ class Webp:
     tile: Extent
 
     def reductions(self, stream: bytes) -> tuple[int, ...]:  # noqa: ARG002 - whatever it is
-        """See `Codec`."""
+        """See `TileCodec`."""
         return ()
 
     def decode(self, stream: bytes, factor: int, into: UInt8) -> UInt8:  # noqa: ARG002 - 1
-        """See `Codec`."""
+        """See `TileCodec`."""
         pixels: UInt8 = imagecodecs.webp_decode(stream, hasalpha=False, out=into)
         return pixels
 
@@ -145,11 +145,11 @@ class Packed:
     differences: bool
 
     def reductions(self, stream: bytes) -> tuple[int, ...]:  # noqa: ARG002 - whatever it is
-        """See `Codec`."""
+        """See `TileCodec`."""
         return ()
 
     def decode(self, stream: bytes, factor: int, into: UInt8) -> UInt8:  # noqa: ARG002 - 1
-        """See `Codec`."""
+        """See `TileCodec`."""
         count = self.tile.area * self.samples
         plain = self.unpack(stream, count)
         if len(plain) < count:
@@ -175,7 +175,17 @@ UNPACK: dict[int, Callable[[bytes, int], bytes | bytearray]] = {
 """By the value of the tag Compression: none, LZW, deflate (two numbers for it), PackBits, zstd."""
 
 
-def _check(expected: Extent, height: int, width: int) -> None:
+def check_stream_size(expected: Extent, height: int, width: int) -> None:
+    """Compare the size that a stream states with the size of its tile.
+
+    Args:
+        expected: extent of the tile (px).
+        height: stated height (px).
+        width: stated width (px).
+
+    Raises:
+        ValueError: if the sizes differ.
+    """
     if (height, width) != (expected.height, expected.width):
         raise ValueError(
             f"the stream holds {height} x {width} px, not {expected.height} x {expected.width}"

@@ -29,6 +29,7 @@ import simplejpeg
 
 from noctile.pipeline.geometry import Extent
 from noctile.pipeline.slides.base import UInt8
+from noctile.pipeline.slides.tiff.codecs import check_stream_size
 
 REDUCTIONS = {"Gray": (2, 4, 8), "444": (2, 4, 8), "420": (2, 4, 8)}
 """Factors to reduce by, by chroma subsampling: at least 47 dB from the means of full pixels on BCSS
@@ -63,7 +64,7 @@ luma: JFIF 1.02)"""
 
 @dataclass(frozen=True, slots=True)
 class Jpeg:
-    """The `Codec` of JPEG streams, whole ones or such whose tables stand in the tag JPEGTables.
+    """The `TileCodec` of JPEG streams, whole ones or such whose tables stand in the tag JPEGTables.
 
     Attributes:
         tile: extent of a tile (px).
@@ -77,20 +78,20 @@ class Jpeg:
     ycbcr: bool
 
     def reductions(self, stream: bytes) -> tuple[int, ...]:
-        """See `Codec`."""
+        """See `TileCodec`."""
         height, width, _, subsampling = simplejpeg.decode_jpeg_header(
             self._prepared(stream, soft=False)[0]
         )
-        _check(self.tile, height, width)
+        check_stream_size(self.tile, height, width)
         return () if height % 16 or width % 16 else REDUCTIONS.get(subsampling, ())
 
     def decode(self, stream: bytes, factor: int, into: UInt8) -> UInt8:
-        """See `Codec`."""
+        """See `TileCodec`."""
         height, width, _ = into.shape
         prepared, softened = self._prepared(stream, soft=factor > 1)
         size = {"min_height": height, "min_width": width, "min_factor": factor}
         pixels: UInt8 = simplejpeg.decode_jpeg(prepared, "RGB", **size, buffer=into)
-        _check(Extent(height, width), *pixels.shape[:2])
+        check_stream_size(Extent(height, width), *pixels.shape[:2])
         if softened and factor == 2:
             _mend(pixels)
         return pixels
@@ -239,10 +240,3 @@ def _limits(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.int16], npt.NDArray[
     array and a number.
     """
     return np.zeros(shape, np.int16), np.full(shape, 255, np.int16)
-
-
-def _check(expected: Extent, height: int, width: int) -> None:
-    if (height, width) != (expected.height, expected.width):
-        raise ValueError(
-            f"the stream holds {height} x {width} px, not {expected.height} x {expected.width}"
-        )

@@ -14,8 +14,15 @@ import numpy.typing as npt
 from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 
 from noctile.pipeline.geometry import Extent
-from noctile.pipeline.slides.pyramid import Facts
-from noctile.pipeline.slides.tiff.codecs import DECODE_ERRORS, UNPACK, Codec, Jpeg2000, Packed, Webp
+from noctile.pipeline.slides.source import SourceInfo
+from noctile.pipeline.slides.tiff.codecs import (
+    DECODE_ERRORS,
+    UNPACK,
+    Jpeg2000,
+    Packed,
+    TileCodec,
+    Webp,
+)
 from noctile.pipeline.slides.tiff.jpeg import Jpeg
 from noctile.pipeline.slides.tiff.tags import TIFF_ERRORS
 
@@ -50,7 +57,7 @@ _UPRIGHT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class TileGrid:
+class TileLayout:
     """The tiles of one level.
 
     Attributes:
@@ -66,7 +73,7 @@ class TileGrid:
     across: int
     offsets: npt.NDArray[np.uint64]
     counts: npt.NDArray[np.uint64]
-    codec: Codec
+    codec: TileCodec
     reductions: tuple[int, ...]
 
     @property
@@ -76,7 +83,7 @@ class TileGrid:
 
 
 @dataclass(frozen=True, slots=True)
-class Unsuited:
+class LibraryOnly:
     """A file that stays with the slide library.
 
     Attributes:
@@ -86,7 +93,7 @@ class Unsuited:
     reason: str
 
 
-def tile_grids(path: Path, facts: Facts) -> tuple[TileGrid, ...] | Unsuited:
+def tile_layouts(path: Path, facts: SourceInfo) -> tuple[TileLayout, ...] | LibraryOnly:
     """The tiles of all levels of a TIFF file, or why it is not read tile by tile.
 
     That depends on what the slide library says of the file, on the tags of each level's page and on
@@ -96,26 +103,26 @@ def tile_grids(path: Path, facts: Facts) -> tuple[TileGrid, ...] | Unsuited:
         OSError: if the file cannot be read.
     """
     try:
-        return _tile_grids(path, facts)
+        return _tile_layouts(path, facts)
     except TIFF_ERRORS as error:
-        return Unsuited(f"has tags that are not understood: {error!r}")
+        return LibraryOnly(f"has tags that are not understood: {error!r}")
 
 
-def _tile_grids(path: Path, facts: Facts) -> tuple[TileGrid, ...] | Unsuited:
+def _tile_layouts(path: Path, facts: SourceInfo) -> tuple[TileLayout, ...] | LibraryOnly:
     with TiffFile(path) as tiff:
         pages = _pages(tiff, facts)
-        if isinstance(pages, Unsuited):
+        if isinstance(pages, LibraryOnly):
             return pages
         grids = []
         for level, page in enumerate(pages):
             grid = _grid(tiff, page, facts)
-            if isinstance(grid, Unsuited):
-                return Unsuited(f"{grid.reason} (level {level})")
+            if isinstance(grid, LibraryOnly):
+                return LibraryOnly(f"{grid.reason} (level {level})")
             grids.append(grid)
     return tuple(grids)
 
 
-def _pages(tiff: TiffFile, facts: Facts) -> list[TiffPage] | Unsuited:
+def _pages(tiff: TiffFile, facts: SourceInfo) -> list[TiffPage] | LibraryOnly:
     """The page of each level, chosen as the slide library does.
 
     (OpenSlide 4.0.1: openslide-vendor-aperio.c, openslide-vendor-generic-tiff.c; tiffslide 3.0:
@@ -131,13 +138,13 @@ def _pages(tiff: TiffFile, facts: Facts) -> list[TiffPage] | Unsuited:
         case "tiffslide", "generic-tiff":
             pages = _series_pages(tiff.series[0])
         case reader, vendor:
-            return Unsuited(
+            return LibraryOnly(
                 f"is of vendor {vendor!r}, whose levels {reader} puts together in its own way"
             )
     if [Extent(page.imagelength, page.imagewidth) for page in pages] != list(facts.extents):
-        return Unsuited("has levels that are not a page each")
+        return LibraryOnly("has levels that are not a page each")
     if len(set(facts.extents)) < len(pages):
-        return Unsuited("has levels of the same size")
+        return LibraryOnly("has levels of the same size")
     return pages
 
 
@@ -149,17 +156,17 @@ def _series_pages(series: TiffPageSeries) -> list[TiffPage]:
     )
 
 
-def _grid(tiff: TiffFile, page: TiffPage, facts: Facts) -> TileGrid | Unsuited:
+def _grid(tiff: TiffFile, page: TiffPage, facts: SourceInfo) -> TileLayout | LibraryOnly:
     reason = _objection(page, facts)
     if reason:
-        return Unsuited(reason)
+        return LibraryOnly(reason)
     tile = Extent(page.tilelength, page.tilewidth)
     codec = _codec(page, tile, facts)
     offsets, counts = (
         np.array(page.dataoffsets, np.uint64),
         np.array(page.databytecounts, np.uint64),
     )
-    grid = TileGrid(tile, -(-page.imagewidth // tile.width), offsets, counts, codec, ())
+    grid = TileLayout(tile, -(-page.imagewidth // tile.width), offsets, counts, codec, ())
     if not counts.any():
         return grid
     size = tiff.filehandle.size
@@ -179,10 +186,10 @@ def _grid(tiff: TiffFile, page: TiffPage, facts: Facts) -> TileGrid | Unsuited:
     except DECODE_ERRORS as error:
         if (counts > size).any():
             return grid  # likewise
-        return Unsuited(f"has tiles that are not understood: {error}")
+        return LibraryOnly(f"has tiles that are not understood: {error}")
 
 
-def _objection(page: TiffPage, facts: Facts) -> str | None:
+def _objection(page: TiffPage, facts: SourceInfo) -> str | None:
     """Why a level's page is not read tile by tile, by its tags."""
     count = -(-page.imagelength // max(1, page.tilelength)) * -(
         -page.imagewidth // max(1, page.tilewidth)
@@ -225,7 +232,7 @@ def _objection(page: TiffPage, facts: Facts) -> str | None:
     return next((words for holds, words in checks if not holds), None)
 
 
-def _codec(page: TiffPage, tile: Extent, facts: Facts) -> Codec:
+def _codec(page: TiffPage, tile: Extent, facts: SourceInfo) -> TileCodec:
     """The codec of a page that nothing is said against."""
     match page.compression:
         case 7:

@@ -15,9 +15,9 @@ import numpy as np
 
 from noctile.pipeline.geometry import Box
 from noctile.pipeline.slides.base import UInt8
-from noctile.pipeline.slides.pyramid import WHITE, Facts, Reduction, undecodable
+from noctile.pipeline.slides.source import WHITE, Reduction, SourceInfo, decode_error
 from noctile.pipeline.slides.tiff.codecs import DECODE_ERRORS
-from noctile.pipeline.slides.tiff.layout import TileGrid
+from noctile.pipeline.slides.tiff.layout import TileLayout
 
 CACHE_BYTES = 64 * 2**20
 """Decoded tiles that are kept: rows of overlapping strips of a block, 10 MB each at 4,096 x 768 px,
@@ -47,7 +47,7 @@ class TiledTiffSource:
     """
 
     def __init__(
-        self, path: Path, slide_id: str, facts: Facts, grids: tuple[TileGrid, ...]
+        self, path: Path, slide_id: str, facts: SourceInfo, grids: tuple[TileLayout, ...]
     ) -> None:
         self._slide_id = slide_id
         reductions = tuple(
@@ -55,7 +55,7 @@ class TiledTiffSource:
             for level, grid in enumerate(grids)
             for factor in grid.reductions
         )
-        self.facts = replace(facts, reader="tiled-tiff", reductions=reductions)
+        self.info = replace(facts, reader="tiled-tiff", reductions=reductions)
         whole = [(grid, level, 1) for level, grid in enumerate(grids)]
         self._levels = [*whole, *((grids[r.level], r.level, r.factor) for r in reductions)]
         self._cache, self._scratch = _TileCache(CACHE_BYTES), _Scratch()
@@ -75,7 +75,7 @@ class TiledTiffSource:
                 out[to] = self._tile((level, number))[of] if grid.counts[number] else WHITE
         except (OSError, *DECODE_ERRORS) as error:
             native = Box(box.y * factor, box.x * factor, box.height * factor, box.width * factor)
-            raise undecodable(self._slide_id, of_level, native, error) from error
+            raise decode_error(self._slide_id, of_level, native, error) from error
         return out
 
     def forget(self) -> None:
@@ -99,7 +99,7 @@ class TiledTiffSource:
         self._cache.put(key, tile.nbytes, tile if keep else None)
         return tile
 
-    def _stream(self, grid: TileGrid, number: int) -> bytes:
+    def _stream(self, grid: TileLayout, number: int) -> bytes:
         """The bytes of a tile.
 
         Raises:
@@ -188,7 +188,7 @@ def _room(shape: tuple[int, int, int]) -> UInt8:
     return memory[start : start + size].reshape(shape)
 
 
-def _pieces(grid: TileGrid, factor: int, box: Box) -> Iterator[_Piece]:
+def _pieces(grid: TileLayout, factor: int, box: Box) -> Iterator[_Piece]:
     """The tiles that a box touches, in pixels of the level reduced by ``factor``."""
     rows = _spans(box.y, box.y_stop, grid.tile.height // factor)
     cols = _spans(box.x, box.x_stop, grid.tile.width // factor)

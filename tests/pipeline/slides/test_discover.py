@@ -10,7 +10,7 @@ import pytest
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.discover import SlideEntry, find_slides
-from noctile.pipeline.slides.manifest import why_unsafe
+from noctile.pipeline.slides.names import slide_id_problem
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ class TestArguments:
         path = tmp_path / f"{stem}.svs"
         path.write_bytes(b"")
         (slide_id,) = ids(find_slides([path], None, None))
-        assert why_unsafe(slide_id) is None
+        assert slide_id_problem(slide_id) is None
         assert ids(find_slides([path], None, None)) == [slide_id]
 
     def test_dicom_files_of_one_series_are_one_slide(

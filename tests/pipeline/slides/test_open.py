@@ -10,7 +10,7 @@ from tiny_slides import picture, pyramid, write_tiff
 
 from noctile.pipeline.errors import MppMissingError, SlideOpenError
 from noctile.pipeline.slides.dicom import series_files
-from noctile.pipeline.slides.fingerprint import fingerprint, modified
+from noctile.pipeline.slides.fingerprint import fingerprint, mtime_fingerprint
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.slides.tiffslide import TiffSlideSource
 
@@ -126,12 +126,12 @@ def test_when_it_was_written_is_known_of_every_file_of_a_slide(tmp_path: Path) -
     slide.write_bytes(b"header")
     folder.mkdir()
     (folder / "Data0000.dat").write_bytes(b"pixels")
-    before = modified(slide)
-    assert modified(slide) == before
+    before = mtime_fingerprint(slide)
+    assert mtime_fingerprint(slide) == before
     os.utime(folder / "Data0000.dat", ns=(1, 1))
-    changed = modified(slide)
+    changed = mtime_fingerprint(slide)
     os.utime(slide, ns=(1, 1))
-    assert len({before, changed, modified(slide)}) == 3
+    assert len({before, changed, mtime_fingerprint(slide)}) == 3
 
 
 def dicom_file(path: Path, series: str, side: int = 64) -> Path:

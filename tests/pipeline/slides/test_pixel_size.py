@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from noctile.pipeline.errors import MppImplausibleError, MppMissingError
-from noctile.pipeline.slides.pixel_size import Statements, resolve_mpp
+from noctile.pipeline.slides.pixel_size import MppCandidates, resolve_mpp
 from noctile.pipeline.slides.tiff.tags import mpp_from_resolution, read_tags
 
 INCH, CENTIMETER, NO_UNIT = 2, 3, 1
@@ -17,25 +17,25 @@ INCH, CENTIMETER, NO_UNIT = 2, 3, 1
     ("said", "resolved"),
     [
         (
-            Statements(user=(0.3, 0.31), metadata=(0.5, 0.5), objective_power=40),
+            MppCandidates(user=(0.3, 0.31), metadata=(0.5, 0.5), objective_power=40),
             (0.3, 0.31, "user"),
         ),
         (
-            Statements(metadata=(0.5, 0.51), tags=(0.25, 0.25), objective_power=40),
+            MppCandidates(metadata=(0.5, 0.51), tags=(0.25, 0.25), objective_power=40),
             (0.5, 0.51, "metadata"),
         ),
-        (Statements(metadata=(0.25, 0.25), tags=(0.25, 0.25)), (0.25, 0.25, "tiff tags")),
-        (Statements(metadata=(0.5, 0.51), file_name=0.25), (0.5, 0.51, "metadata")),
+        (MppCandidates(metadata=(0.25, 0.25), tags=(0.25, 0.25)), (0.25, 0.25, "tiff tags")),
+        (MppCandidates(metadata=(0.5, 0.51), file_name=0.25), (0.5, 0.51, "metadata")),
         (
-            Statements(file_name=0.25, metadata=(352.8, 352.8), tags=(352.8, 352.8)),
+            MppCandidates(file_name=0.25, metadata=(352.8, 352.8), tags=(352.8, 352.8)),
             (0.25, 0.25, "file name"),
         ),
-        (Statements(tags=(0.25, 0.26), objective_power=20), (0.25, 0.26, "tiff tags")),
-        (Statements(objective_power=20), (0.5, 0.5, "objective power")),
+        (MppCandidates(tags=(0.25, 0.26), objective_power=20), (0.25, 0.26, "tiff tags")),
+        (MppCandidates(objective_power=20), (0.5, 0.5, "objective power")),
     ],
 )
 def test_the_first_source_that_says_something_decides(
-    said: Statements, resolved: tuple[float, float, str]
+    said: MppCandidates, resolved: tuple[float, float, str]
 ) -> None:
     assert resolve_mpp("a", said) == resolved
 
@@ -45,27 +45,27 @@ def test_without_any_source_the_message_says_what_to_pass() -> None:
         MppMissingError,
         match=r"slide a: .* no _MPP-.* no TIFF resolution.* --mpp 0\.25.*column mpp",
     ):
-        resolve_mpp("a", Statements())
+        resolve_mpp("a", MppCandidates())
 
 
 @pytest.mark.parametrize(
     ("said", "who"),
     [
-        (Statements(user=(25.0, 25.0)), "25 um according to the call"),
-        (Statements(metadata=(28.968, 28.969)), "28.97 um according to the file's metadata"),
+        (MppCandidates(user=(25.0, 25.0)), "25 um according to the call"),
+        (MppCandidates(metadata=(28.968, 28.969)), "28.97 um according to the file's metadata"),
         (
-            Statements(metadata=(0.25, 0.0025)),
+            MppCandidates(metadata=(0.25, 0.0025)),
             "0.25 um high and 0.0025 um wide according to the file's metadata",
         ),
         (
-            Statements(tags=(352.8, 352.8), tags_said="TIFF tags X 72/1"),
+            MppCandidates(tags=(352.8, 352.8), tags_text="TIFF tags X 72/1"),
             "352.8 um according to the TIFF tags X 72/1",
         ),
-        (Statements(file_name=25.0), "25 um according to the file's name"),
-        (Statements(objective_power=1.25), "8 um according to the objective power of 1.25"),
+        (MppCandidates(file_name=25.0), "25 um according to the file's name"),
+        (MppCandidates(objective_power=1.25), "8 um according to the objective power of 1.25"),
     ],
 )
-def test_what_cannot_be_true_is_refused_with_its_source(said: Statements, who: str) -> None:
+def test_what_cannot_be_true_is_refused_with_its_source(said: MppCandidates, who: str) -> None:
     with pytest.raises(MppImplausibleError) as refused:
         resolve_mpp("a", said)
     assert who in str(refused.value)
@@ -74,7 +74,7 @@ def test_what_cannot_be_true_is_refused_with_its_source(said: Statements, who: s
 
 @pytest.mark.parametrize("mpp", [0.1, 0.12, 0.234, 0.2527, 0.499, 1.0, 1.5])
 def test_the_pixel_sizes_of_real_scanners_pass(mpp: float) -> None:
-    assert resolve_mpp("a", Statements(metadata=(mpp, mpp))) == (mpp, mpp, "metadata")
+    assert resolve_mpp("a", MppCandidates(metadata=(mpp, mpp))) == (mpp, mpp, "metadata")
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ from tiny_slides import ArraySource, picture, pyramid
 
 from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.slides.base import SlideInfo
-from noctile.pipeline.slides.pyramid import Facts, PyramidReader, downsample, level_frames
-from noctile.pipeline.slides.resample import combine, taps
+from noctile.pipeline.slides.pyramid import PyramidReader, downsample, level_frames
+from noctile.pipeline.slides.resample import average, make_taps
+from noctile.pipeline.slides.source import SourceInfo
 
 
 def reader_of(source: ArraySource) -> PyramidReader:
-    facts = source.facts
+    facts = source.info
     levels = level_frames(facts, *facts.mpp)
     frame = Frame(facts.scanned.extent, *facts.mpp)
     info = SlideInfo(
@@ -50,8 +51,8 @@ def test_fractional_ratios_are_the_mean_over_the_area(
 ) -> None:
     pixels = picture(200, 210)
     n_y, n_x = int(198 / ratio_y), int(208 / ratio_x)
-    rows, cols = taps(0, n_y, ratio_y, origin, 200), taps(0, n_x, ratio_x, origin, 210)
-    found = combine(pixels[rows.start : rows.stop, cols.start : cols.stop], rows, cols)
+    rows, cols = make_taps(0, n_y, ratio_y, origin, 200), make_taps(0, n_x, ratio_x, origin, 210)
+    found = average(pixels[rows.start : rows.stop, cols.start : cols.stop], rows, cols)
     by_rows = area_mean(pixels, 0, n_y, ratio_y, origin)
     wanted = area_mean(by_rows.transpose(1, 0, 2), 0, n_x, ratio_x, origin).transpose(1, 0, 2)
     assert np.abs(found - wanted).max() < 0.55  # rounding, and weights of 12 bits
@@ -60,18 +61,18 @@ def test_fractional_ratios_are_the_mean_over_the_area(
 @pytest.mark.parametrize(("k_y", "k_x"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 7), (6, 6), (32, 32)])
 def test_whole_ratios_are_the_exact_mean_rounded_half_up(k_y: int, k_x: int) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (k_y * 9, k_x * 8, 3), dtype=np.uint8)
-    rows, cols = taps(0, 9, k_y, 0, k_y * 9), taps(0, 8, k_x, 0, k_x * 8)
+    rows, cols = make_taps(0, 9, k_y, 0, k_y * 9), make_taps(0, 8, k_x, 0, k_x * 8)
     sums = pixels.reshape(9, k_y, 8, k_x, 3).sum(axis=(1, 3), dtype=np.int64)
-    assert np.array_equal(combine(pixels, rows, cols), (2 * sums + k_y * k_x) // (2 * k_y * k_x))
+    assert np.array_equal(average(pixels, rows, cols), (2 * sums + k_y * k_x) // (2 * k_y * k_x))
 
 
 @given(st.integers(0, 255), st.floats(0.2, 40), st.floats(0.2, 40), st.floats(0, 3))
 def test_a_constant_stays_that_constant(
     value: int, ratio_y: float, ratio_x: float, origin: float
 ) -> None:
-    rows, cols = taps(3, 9, ratio_y, origin, 1000), taps(2, 7, ratio_x, origin, 1000)
+    rows, cols = make_taps(3, 9, ratio_y, origin, 1000), make_taps(2, 7, ratio_x, origin, 1000)
     pixels = np.full((rows.stop - rows.start, cols.stop - cols.start, 3), value, np.uint8)
-    assert (combine(pixels, rows, cols) == value).all()
+    assert (average(pixels, rows, cols) == value).all()
 
 
 def test_finer_than_the_file_is_linear_between_pixel_centres() -> None:
@@ -137,7 +138,7 @@ def test_bounds_move_the_origin_to_where_the_file_says(y: int, x: int, mpp: floa
     ],
 )
 def test_bounds_are_cut_to_the_file(bounds: Box | None, scanned: Box) -> None:
-    facts = Facts("a", "a", (Extent(200, 200),), None, None, bounds, None)
+    facts = SourceInfo("a", "a", (Extent(200, 200),), None, None, bounds, None)
     assert facts.scanned == scanned
 
 
@@ -146,7 +147,7 @@ class _Endless(ArraySource):
 
     def __init__(self) -> None:
         super().__init__([np.zeros((1, 1, 3), np.uint8)])
-        self.facts = Facts(
+        self.info = SourceInfo(
             "array", "array", (Extent(40_000, 50_000),), (0.25, 0.25), None, None, None
         )
 

@@ -21,10 +21,11 @@ from noctile.pipeline.models.load import find_model, load_predictor
 from noctile.pipeline.slides.base import SlideInfo, SlideReader
 from noctile.pipeline.slides.open import open_slide, read_with
 from noctile.pipeline.slides.openslide import OpenSlideSource
-from noctile.pipeline.slides.pyramid import PyramidReader, Reduction, level_frames
+from noctile.pipeline.slides.pyramid import PyramidReader, level_frames
+from noctile.pipeline.slides.source import Reduction
 from noctile.pipeline.slides.tiff import reader as tiled_module
 from noctile.pipeline.slides.tiff.jpeg import Jpeg
-from noctile.pipeline.slides.tiff.layout import Unsuited, tile_grids
+from noctile.pipeline.slides.tiff.layout import LibraryOnly, tile_layouts
 from noctile.pipeline.slides.tiffslide import TiffSlideSource
 
 Pixels = np.ndarray
@@ -123,8 +124,8 @@ def reason_of(path: Path) -> str:
         assert reader.info.reader in {"openslide", "tiffslide"}
         library = OpenSlideSource if reader.info.reader == "openslide" else TiffSlideSource
     with closing(library(path, "a")) as source:
-        found = tile_grids(path, source.facts)
-    assert isinstance(found, Unsuited)
+        found = tile_layouts(path, source.info)
+    assert isinstance(found, LibraryOnly)
     return found.reason
 
 
@@ -219,7 +220,7 @@ def test_what_stays_below_40_db_is_not_offered(tmp_path: Path) -> None:
     ):
         path = write_tiff(tmp_path / "a.tif", LEVELS[:1], 0.25, 0.25, subsampling=subsampling)
         with closing(OpenSlideSource(path, "a")) as source:
-            (grid,) = tile_grids(path, source.facts)
+            (grid,) = tile_layouts(path, source.info)
         assert list(grid.reductions) == factors
 
 
@@ -419,7 +420,7 @@ def test_tiles_of_many_megapixels_stay_with_the_library(
 
 
 def reader_of(source: ArraySource) -> PyramidReader:
-    facts = source.facts
+    facts = source.info
     frame = Frame(facts.scanned.extent, *facts.mpp)
     levels = level_frames(facts, *facts.mpp)
     return PyramidReader(
