@@ -4,12 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.geometry import Box, Frame
-
-UInt8 = npt.NDArray[np.uint8]
 
 MppSource = Literal["user", "metadata", "file name", "tiff tags", "objective power"]
 """Where a pixel size comes from; the last is an estimate (10 / power) and is flagged as such."""

@@ -9,9 +9,8 @@ network, a stain normalizer and a reader of previews all see another tissue then
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
-UInt8 = npt.NDArray[np.uint8]
+from noctile.pipeline.arrays import Float32, UInt8
 
 DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 """Natural optical density of each grey level, float32 ``[256]``."""
@@ -71,7 +70,7 @@ def is_bgr(pixels: Iterable[UInt8]) -> bool:
     return bool(nuclei and _BALANCE[0] <= balance <= _BALANCE[1] and in_order <= _MOST_IN_ORDER)
 
 
-def _tissue(rgb: UInt8) -> npt.NDArray[np.float32]:
+def _tissue(rgb: UInt8) -> Float32:
     """Densities of one pixel in four that is no glass, float32 ``[n, 3]``."""
     density = DENSITY[rgb[::2, ::2].reshape(-1, 3)]
     r, g, b = density.T  # to sum along so short an axis takes longer than all else here

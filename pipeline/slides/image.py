@@ -19,9 +19,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import SlideOpenError, SlideReadError
 from noctile.pipeline.geometry import Box, Extent
-from noctile.pipeline.slides.base import UInt8
 from noctile.pipeline.slides.source import SourceInfo, on_white
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from openslide import OpenSlide, OpenSlideError
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import SlideOpenError
 from noctile.pipeline.geometry import Box, Extent
-from noctile.pipeline.slides.base import UInt8
 from noctile.pipeline.slides.source import (
     SourceInfo,
     bounds_from,

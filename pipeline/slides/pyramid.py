@@ -11,9 +11,10 @@ from functools import cached_property
 
 import numpy as np
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import SlideReadError
 from noctile.pipeline.geometry import Box, Extent, Frame
-from noctile.pipeline.slides.base import SlideInfo, UInt8
+from noctile.pipeline.slides.base import SlideInfo
 from noctile.pipeline.slides.channel_order import UNSURE_VENDORS, is_bgr
 from noctile.pipeline.slides.resample import average, make_taps
 from noctile.pipeline.slides.source import WHITE, PixelSource, SourceInfo

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import scipy  # it imports its parts when they are used: to name slides takes none of them
 from PIL import Image
 
-from noctile.pipeline.slides.base import UInt8
+from noctile.pipeline.arrays import Int64, UInt8
 
 WHOLE_TOLERANCE = 1e-9
 """Ratios and offsets closer than this to a whole number are that number: the rounding of a
@@ -104,7 +104,7 @@ def average(pixels: UInt8, rows: Taps, cols: Taps) -> UInt8:
     return mean
 
 
-def _make_taps(index: npt.NDArray[np.int64], weight: npt.NDArray[np.int64]) -> Taps:
+def _make_taps(index: Int64, weight: Int64) -> Taps:
     """Taps from source pixels and weights, both ``[target pixels, taps]``; weights of 0 need no
     source pixel.
     """

@@ -8,9 +8,9 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import SlideReadError
 from noctile.pipeline.geometry import Box, Extent
-from noctile.pipeline.slides.base import UInt8
 
 WHITE = 255
 """Grey level outside the slide and under transparent pixels."""

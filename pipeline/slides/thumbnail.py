@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.geometry import Box, Frame
-from noctile.pipeline.slides.base import SlideReader, UInt8
+from noctile.pipeline.slides.base import SlideReader
 
 
 def read_thumbnail(reader: SlideReader, mpp: float) -> tuple[UInt8, Frame]:

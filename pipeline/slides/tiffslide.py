@@ -10,9 +10,9 @@ from PIL import Image
 from tifffile import PHOTOMETRIC, TiffPage
 from tiffslide import TiffSlide
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import SlideOpenError
 from noctile.pipeline.geometry import Box, Extent
-from noctile.pipeline.slides.base import UInt8
 from noctile.pipeline.slides.image import MAX_PIXELS, claimed_pixels
 from noctile.pipeline.slides.source import (
     SourceInfo,

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.geometry import Box, Frame
-from noctile.pipeline.slides.base import UInt8
 from noctile.pipeline.slides.tiff.limits import MAX_SIDE_PX
 from noctile.pipeline.truth.scheme import BCSS_CODES, OTHER, OUTSIDE, STROMA, TUMOR, ClassScheme
 from noctile.pipeline.untrusted import parse_json, read_bytes

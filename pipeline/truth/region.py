@@ -14,9 +14,10 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import SlideError, UsageError
 from noctile.pipeline.geometry import Box, Extent, Frame
-from noctile.pipeline.slides.base import SlideReader, UInt8
+from noctile.pipeline.slides.base import SlideReader
 from noctile.pipeline.slides.image import MAX_PIXELS
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.truth.geojson import draw, is_geojson, read_annotations

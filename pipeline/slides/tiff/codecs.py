@@ -14,8 +14,8 @@ import imagecodecs
 import numpy as np
 from PIL import Image
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.geometry import Extent
-from noctile.pipeline.slides.base import UInt8
 from noctile.pipeline.slides.source import on_white
 
 DECODE_ERRORS = (

@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from noctile.pipeline.arrays import Float64, UInt8, UInt16
 from noctile.pipeline.geometry import Extent
-from noctile.pipeline.slides.base import UInt8
 from noctile.pipeline.slides.tiff.codecs import check_stream_size
 
 REDUCTIONS = {"Gray": (2, 4, 8), "444": (2, 4, 8), "420": (2, 4, 8)}
@@ -190,7 +190,7 @@ def _softened(segments: list[bytes]) -> list[bytes]:
     return [*segments[:at], *added, bytes(frame), *segments[at + 1 :]]
 
 
-def _whole(values: npt.NDArray[np.float64]) -> list[int]:
+def _whole(values: Float64) -> list[int]:
     """Whole numbers from 1 up, near positive ones. What one is too large (relative) the next ones
     make up for.
 
@@ -204,7 +204,7 @@ def _whole(values: npt.NDArray[np.float64]) -> list[int]:
     return whole
 
 
-def _tables(segment: bytes) -> Iterator[tuple[int, npt.NDArray[np.uint16]]]:
+def _tables(segment: bytes) -> Iterator[tuple[int, UInt16]]:
     """Number and values, in zigzag order, of each table of a segment DQT."""
     place = 4
     while place < len(segment):

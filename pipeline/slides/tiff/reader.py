@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.geometry import Box
-from noctile.pipeline.slides.base import UInt8
 from noctile.pipeline.slides.source import WHITE, Reduction, SourceInfo, decode_error
 from noctile.pipeline.slides.tiff.codecs import DECODE_ERRORS
 from noctile.pipeline.slides.tiff.layout import TileLayout
