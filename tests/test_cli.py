@@ -61,7 +61,7 @@ class TestStart:
     @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["--version"]])
     def test_help_loads_nothing_heavy(self, words):
         code = (
-            "import sys\nfrom cli import main\n"
+            "import sys\nfrom noctile.cli import main\n"
             f"try:\n    main({words!r})\nexcept SystemExit:\n    pass\n"
             "print(sorted({'torch', 'distributed', 'dask', 'zarr', 'numpy', 'pyarrow', 'scipy'} & set(sys.modules)))"
         )

@@ -74,7 +74,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SlideCheck:
     """What came of one slide.
 
     Attributes:
@@ -91,20 +91,20 @@ class Verification:
     """What came of a folder of results.
 
     Attributes:
-        slides: a verdict on each slide that is done, by id.
+        slides: a check on each slide that is done, by id.
         tables: what is wrong with the cohort's tables.
         unlisted: slides that are done and not in the tables; another call on the same folder did
             them.
     """
 
-    slides: tuple[Verdict, ...]
+    slides: tuple[SlideCheck, ...]
     tables: tuple[Fault, ...]
     unlisted: tuple[str, ...]
 
     @property
-    def wrong(self) -> list[Verdict]:
+    def wrong(self) -> list[SlideCheck]:
         """The slides that have a fault."""
-        return [verdict for verdict in self.slides if verdict.faults]
+        return [check for check in self.slides if check.faults]
 
     @property
     def exit_code(self) -> int:
@@ -113,7 +113,7 @@ class Verification:
 
 
 def verify(
-    out: Path, slide_ids: Sequence[str], workers: int | None, observe: Callable[[Verdict], None]
+    out: Path, slide_ids: Sequence[str], workers: int | None, observe: Callable[[SlideCheck], None]
 ) -> Verification:
     """Read a folder of results again.
 
@@ -121,7 +121,7 @@ def verify(
         out: the folder.
         slide_ids: the slides to look at; none means all that are done, and the tables.
         workers: processes; None: one per core.
-        observe: sees each verdict as soon as it stands.
+        observe: sees each check as soon as it stands.
 
     Raises:
         UsageError: if there are no results, or a slide is named that is not done.
@@ -137,10 +137,10 @@ def verify(
         )
     chosen = sorted(set(slide_ids) or done)
     jobs = iter([_Job(str(out), slide_id, rows.get(slide_id)) for slide_id in chosen])
-    verdicts = []
+    checks = []
     with closing(_engine(min(workers or cores(), len(chosen)))) as engine:
         for outcome in engine.run(lambda: next(jobs, None)):
-            verdict = outcome.value
+            check = outcome.value
             if outcome.failure:
                 folder = f"slides/{outcome.key}"
                 unchecked = Fault(
@@ -148,11 +148,11 @@ def verify(
                     f"cannot be checked: {outcome.failure.message}",
                     _DO_AGAIN.format(folder=folder),
                 )
-                verdict = Verdict(outcome.key, (unchecked,))
-            verdicts.append(verdict)
-            observe(verdict)
+                check = SlideCheck(outcome.key, (unchecked,))
+            checks.append(check)
+            observe(check)
     unlisted = sorted(done - listed) if rows else []
-    by_id = tuple(sorted(verdicts, key=lambda v: v.slide_id))
+    by_id = tuple(sorted(checks, key=lambda v: v.slide_id))
     return Verification(by_id, () if slide_ids else tuple(tables), tuple(unlisted))
 
 
@@ -179,11 +179,11 @@ class _Job:
     def group(self) -> str:
         return self.key
 
-    def __call__(self) -> Verdict:
+    def __call__(self) -> SlideCheck:
         return verify_slide(SlideFolder(Path(self.out) / "slides" / self.key), self.row)
 
 
-def verify_slide(folder: SlideFolder, row: Row | None) -> Verdict:
+def verify_slide(folder: SlideFolder, row: Row | None) -> SlideCheck:
     """Look at one slide that is done.
 
     Figures are counted only from masks that are what was written: others would merely be wrong once
@@ -196,7 +196,7 @@ def verify_slide(folder: SlideFolder, row: Row | None) -> Verdict:
     slide_id = folder.path.name
     if not folder.path.is_dir():
         missing = Fault(f"slides/{slide_id}", "is missing", "run the same command again")
-        return Verdict(slide_id, (missing,))
+        return SlideCheck(slide_id, (missing,))
     faults = [_fault(folder, path, "is missing") for path in folder.everything if not path.exists()]
     if not faults:
         faults = list(_files(folder))
@@ -205,7 +205,7 @@ def verify_slide(folder: SlideFolder, row: Row | None) -> Verdict:
                 faults.extend(_contents(folder, row))
             except _DamagedError as damaged:
                 faults.append(damaged.fault)
-    return Verdict(slide_id, tuple(faults))
+    return SlideCheck(slide_id, tuple(faults))
 
 
 class _DamagedError(Exception):

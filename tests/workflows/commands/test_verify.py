@@ -52,13 +52,13 @@ def out(results, tmp_path) -> Path:
 
 
 def look(out: Path, *slide_ids: str, workers: int = 1) -> Verification:
-    return verify(out, slide_ids, workers, lambda verdict: None)
+    return verify(out, slide_ids, workers, lambda check: None)
 
 
 def found(out: Path) -> list[tuple[str, str]]:
     """(file, what) of every fault."""
     seen = look(out)
-    faults = [*seen.tables, *(fault for verdict in seen.slides for fault in verdict.faults)]
+    faults = [*seen.tables, *(fault for check in seen.slides for fault in check.faults)]
     assert seen.exit_code == (1 if faults else 0)
     return [(fault.file, fault.what) for fault in faults]
 
@@ -162,7 +162,7 @@ class TestFiles:
         path = random.Random(seed).choice(everything)
         flip_a_bit(path, seed)
         seen = look(out)
-        assert [verdict.slide_id for verdict in seen.wrong] == ["a"]
+        assert [check.slide_id for check in seen.wrong] == ["a"]
         assert path.relative_to(out).as_posix() in [fault.file for fault in seen.wrong[0].faults]
 
     def test_a_flipped_bit_in_the_record_itself_is_found(self, out):
@@ -225,7 +225,7 @@ class TestFiles:
         """Doing what each fault says, and nothing else, makes the results what they were."""
         (out / first_shard(out)).unlink()
         (out / "slides" / "b" / "tiles.parquet").write_bytes(b"PAR1")
-        remedies = {verdict.slide_id: verdict.faults[0].remedy for verdict in look(out).wrong}
+        remedies = {check.slide_id: check.faults[0].remedy for check in look(out).wrong}
         assert remedies["a"].startswith("delete slides/a and run")
         assert remedies["b"].startswith("delete slides/b/summary.json and run")
         shutil.rmtree(out / "slides" / "a")
@@ -340,7 +340,7 @@ class TestContents:
         forget_checksums(out)
         (out / "slides" / "a" / name).write_text(text)
         seen = look(out)
-        assert [verdict.slide_id for verdict in seen.wrong] == ["a"]
+        assert [check.slide_id for check in seen.wrong] == ["a"]
         assert seen.wrong[0].faults[-1].file.split("/")[2] == name.split("/")[0]
         assert "cannot be read" in seen.wrong[0].faults[-1].what
 

@@ -1,0 +1,137 @@
+"""Terminal output: the live line of a run, tables, and an output that may be closed at any time."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Column
+
+    from noctile.workflows.run.run import Progress
+
+_NAMES_CHARS = 200
+"""Longest list of names that is shown (characters)."""
+
+
+def warn(line: str) -> None:
+    """Print a warning to standard error."""
+    click.echo(f"noctile: warning: {line}", err=True)
+
+
+def open_console() -> "Console":
+    """The terminal, or the file or pipe, that standard output leads to."""
+    from rich.console import Console
+
+    return Console(file=cast("TextIO", _Output(sys.stdout)))
+
+
+def print_line(console: "Console", line: str) -> None:
+    """Print one line as it is, neither coloured nor wrapped."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def whole(header: str) -> "Column":
+    """A column whose cells are wrapped where space is short and never cut, so that ids stay apart."""
+    from rich.table import Column
+
+    return Column(header, overflow="fold")
+
+
+def shortened(names: str) -> str:
+    """A list of names, cut after a comma where it is too long for a line."""
+    if len(names) <= _NAMES_CHARS:
+        return names
+    return f"{names[:_NAMES_CHARS].rpartition(',')[0]}, ..."
+
+
+def duration(seconds: float) -> str:
+    """A duration in hours and minutes, minutes and seconds, or seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+class _Output:
+    """Standard output; after it was closed (a closed terminal, ``| head``) text is discarded."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        with self._discarding():
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._discarding():
+            self._file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    @contextmanager
+    def _discarding(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
+
+
+class Display:
+    """Progress of a run: one live line on a terminal, a line for each event elsewhere.
+
+    Args:
+        console: the terminal.
+        slides: number of slides that were submitted.
+    """
+
+    def __init__(self, console: "Console", slides: int) -> None:
+        self._console, self._slides, self._start = console, slides, time.monotonic()
+        self._status = console.status("starting") if console.is_terminal else None
+
+    def __enter__(self) -> "Callable[[Progress, str], None]":
+        if self._status:
+            self._status.start()
+        else:
+            self._console.print(f"{self._slides} slides", highlight=False)
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def _show(self, progress: "Progress", message: str) -> None:
+        if message:
+            ended = progress.done + len(progress.failures)
+            print_line(self._console, f"[{ended}/{progress.slides}] {message}")
+        if self._status:
+            self._status.update(self._line(progress))
+
+    def _line(self, progress: "Progress") -> str:
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        ended = progress.done + len(progress.failures)
+        speed = progress.predictions / seconds
+        parts = [f"{ended} of {progress.slides} slides", f"{speed:.1f} tiles/s"]
+        if progress.failures:
+            parts.append(f"{len(progress.failures)} failed")
+        if (left_s := _seconds_left(progress, seconds)) is not None:
+            parts.append(f"about {duration(left_s)} left")
+        return ", ".join(parts)
+
+
+def _seconds_left(progress: "Progress", seconds: float) -> float | None:
+    """Expected time to the end of a run (s); None while there is nothing to reckon it from."""
+    ended = progress.done + len(progress.failures)
+    if progress.done and ended < progress.slides:  # slides that fail, fail soon: they do not count
+        return seconds / progress.done * (progress.slides - ended)
+    if progress.predictions and progress.planned > progress.predictions:
+        return seconds / progress.predictions * (progress.planned - progress.predictions)
+    return None

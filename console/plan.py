@@ -1,0 +1,77 @@
+"""``noctile plan``."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from noctile.console.display import Display, open_console, print_line, warn, whole
+from noctile.console.options import run_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from noctile.workflows.commands.plan import PlannedSlide, PlanResult
+
+
+@click.command("plan")
+@run_options
+def command(
+    slides: tuple[str, ...], out: Path, manifest: Path | None, config: Path | None, **options: Any
+) -> None:
+    """Check SLIDES before a run.
+
+    Names slides that will fail and the reasons; reckons tissue, predictions, hours, disk and memory.
+    Predicts nothing. Takes the options of `noctile run`, which then goes on from here.
+    """
+    from noctile.pipeline.slides.discover import find_slides
+    from noctile.workflows.commands.plan import plan_slides
+    from noctile.workflows.run.fault_origin import check_manifest
+    from noctile.workflows.settings import load_settings
+
+    settings = load_settings(config, **options)
+    entries = find_slides(slides, manifest, settings.mpp, warn=warn)
+    check_manifest(manifest, out)
+    console = open_console()
+    with Display(console, len(entries)) as display:
+        result = plan_slides(entries, settings, out, display)
+    _print_result(console, result, out)
+    sys.exit(result.exit_code)
+
+
+def _print_result(console: "Console", result: "PlanResult", out: Path) -> None:
+    console.print(_table(result))
+    if result.stopped:
+        print_line(console, f"stopped: {result.stopped}; the same command goes on")
+    for line in result.totals():
+        print_line(console, line)
+    print_line(console, f"all columns: {out / 'plan.csv'}")
+
+
+def _table(result: "PlanResult") -> "Table":
+    from rich.markup import escape
+    from rich.table import Table
+
+    columns = ("um/px", "from", "tissue mm2", "predictions", whole("flags / reason"))
+    table = Table(whole("slide"), *columns)
+    for slide in result.slides:
+        mpp = f"{slide.mpp[1]:.4g}" if slide.mpp else ""
+        known = slide.tissue_area_mm2 is not None
+        cells = [f"{slide.tissue_area_mm2:.2f}", str(slide.predictions)] if known else ["", ""]
+        notes = escape(", ".join(_notes(slide)))
+        table.add_row(escape(slide.slide_id), mpp, slide.mpp_source, *cells, notes)
+    return table
+
+
+def _notes(slide: "PlannedSlide") -> list[str]:
+    """Code of the failure, flags, an equal slide, and a result that is done already."""
+    notes = [slide.reason.partition(":")[0], *slide.flags]
+    if slide.same_file:
+        notes.append(f"same file as {slide.same_file}")
+    elif slide.same_content:
+        notes.append(f"same content as {slide.same_content}")
+    if slide.state == "done":
+        notes.append("done already")
+    return [note for note in notes if note]
