@@ -39,9 +39,10 @@ def test_where_there_is_no_terminal_each_event_is_a_line():
     )
 
 
-def test_the_live_line_tells_the_pace_and_the_time_left():
+def test_the_live_line_tells_the_pace_and_the_time_left(monkeypatch):
+    monkeypatch.setattr("noctile.console.display.time.monotonic", lambda: 0.0)
     display = Display(Console(file=io.StringIO(), force_terminal=True), 4)
-    display._start -= 100
+    monkeypatch.setattr("noctile.console.display.time.monotonic", lambda: 100.0)
     line = display._line(Progress(4, done=1, predictions=500, planned=1000))
     assert line == "1 of 4 slides, 5.0 tiles/s, about 5 min 00 s left"
 
