@@ -51,7 +51,7 @@ from tifffile import TiffFile
 from benchmarks.common import BUILD, slide
 from noctile.pipeline.geometry import Box, Extent
 from noctile.pipeline.models.load import find_model, load_predictor, read_card
-from noctile.pipeline.models.pixel_labels import decide
+from noctile.pipeline.models.pixel_labels import predict_labels
 from noctile.pipeline.models.torch_predictor import UNetPredictor, save_model
 from noctile.pipeline.plan import TileGrid, TilePlan
 from noctile.pipeline.slides.discover import find_slides
@@ -138,7 +138,9 @@ def agreement(report: Report, device: str, n_tiles: int) -> None:
     tiles, model = tissue_tiles(n_tiles), find_model("tumor")
     truth = np.asarray(load_predictor(model, "cpu")(tiles)).argmax(axis=1)
     for compiled in (False, True) if device != "cpu" else (False,):
-        winner = decide(load_predictor(model, device, compiled=compiled), tiles, slice(None)).winner
+        winner = predict_labels(
+            load_predictor(model, device, compiled=compiled), tiles, slice(None)
+        ).label
         found = np.asarray(winner.cpu() if device != "cpu" else winner)
         how = "compiled" if compiled else "eager"
         report(
@@ -181,7 +183,7 @@ def from_memory(report: Report, device: str, study: Path) -> None:
     def block() -> None:
         canvas = Canvas(box, grid, "crop", list(range(1, 22)), [0], inside.copy())
         canvas.add_labels(
-            [(0, k) for k in range(n)], decide(predict, tiles, Canvas.labelled_part(grid))
+            [(0, k) for k in range(n)], predict_labels(predict, tiles, Canvas.labelled_part(grid))
         )
         canvas.finish()
 
@@ -191,10 +193,10 @@ def from_memory(report: Report, device: str, study: Path) -> None:
 def _ask(address: str, n: int, seconds: float) -> float:
     """Ask a server for batches of tiles for so long; tiles per second that one worker had answered."""
     predict, tiles = ServedPredictor(address), np.tile(tissue_tiles(1), (n, 1, 1, 1))
-    predict.decide(tiles, slice(None))
+    predict.predict_labels(tiles, slice(None))
     start, rounds = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
-        predict.decide(tiles, slice(None))
+        predict.predict_labels(tiles, slice(None))
         rounds += 1
     return n * rounds / (time.perf_counter() - start)
 
@@ -202,7 +204,7 @@ def _ask(address: str, n: int, seconds: float) -> float:
 def server_alone(report: Report, device: str, study: Path, workers: int) -> None:
     """What an inference server answers to workers that read nothing: the whole path without slides."""
     with closing(
-        InferenceServers(["0"], partial(load_predictor, study, device, sharers=LOOKS))
+        InferenceServers(["0"], partial(load_predictor, study, device, processes_per_gpu=LOOKS))
     ) as servers:
         (address,) = servers.addresses.values()
         n = ServedPredictor(address).batch_size

@@ -122,11 +122,13 @@ def _look(model: Path, backend: str, times: int) -> float:
     import numpy as np
 
     from noctile.pipeline.models.load import load_predictor
-    from noctile.pipeline.models.pixel_labels import decide
+    from noctile.pipeline.models.pixel_labels import predict_labels
 
     predict = load_predictor(model, "cpu", threads=1, backend=backend)
     tile = np.random.default_rng(0).integers(0, 256, (1, 512, 512, 3), np.uint8)
-    return side_by_side({"model": lambda: decide(predict, tile, slice(None))}, times)["model"][0]
+    return side_by_side({"model": lambda: predict_labels(predict, tile, slice(None))}, times)[
+        "model"
+    ][0]
 
 
 def compare(runs: int, peers: list[str], envs: Path, backend: str) -> None:

@@ -23,7 +23,7 @@ from benchmarks.common import machine, slide, trivial_model
 from noctile.pipeline.masks.store import MaskLayout, MaskStore
 from noctile.pipeline.models.card import Predictor
 from noctile.pipeline.models.load import load_predictor
-from noctile.pipeline.models.pixel_labels import decide
+from noctile.pipeline.models.pixel_labels import predict_labels
 from noctile.pipeline.plan import Block, TilePlan, Tiling, plan_tiles
 from noctile.pipeline.segment import read_tiles
 from noctile.pipeline.slides.base import SlideReader
@@ -104,7 +104,9 @@ def _row(path: Path, model: Path, n_blocks: int, scratch: Path, backend: str) ->
             with clock("read"):
                 position, pixels = next(tiles)
             with clock("decide"):
-                decision = decide(predict, np.stack([pixels]), Canvas.labelled_part(plan.grid))
+                decision = predict_labels(
+                    predict, np.stack([pixels]), Canvas.labelled_part(plan.grid)
+                )
             with clock("join"):
                 canvas.add_labels([position], decision)
             n += 1

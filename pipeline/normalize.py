@@ -16,7 +16,7 @@ import numpy as np
 
 from noctile.pipeline.arrays import Float32, UInt8
 from noctile.pipeline.models.card import ModelCard, Predictor
-from noctile.pipeline.models.pixel_labels import PixelLabels, decide
+from noctile.pipeline.models.pixel_labels import PixelLabels, predict_labels
 from noctile.pipeline.slides.channel_order import DENSITY
 from noctile.pipeline.stain_candidates import FROM_STAINS, TO_STAINS
 
@@ -127,9 +127,9 @@ class NormalizedPredictor:
         """As the model's own, see `Predictor`."""
         return self.predict(self.normalize(tiles))
 
-    def decide(self, tiles: UInt8, part: slice) -> PixelLabels:
-        """As the model's own, see `decide`."""
-        return decide(self.predict, self.normalize(tiles), part)
+    def predict_labels(self, tiles: UInt8, part: slice) -> PixelLabels:
+        """As the model's own, see `predict_labels`."""
+        return predict_labels(self.predict, self.normalize(tiles), part)
 
 
 def normalized(predict: Predictor, found: Amounts | None) -> Predictor:

@@ -14,7 +14,7 @@ from noctile.pipeline.errors import SlideReadError
 from noctile.pipeline.geometry import Box
 from noctile.pipeline.measure import count_cores
 from noctile.pipeline.models.card import Predictor
-from noctile.pipeline.models.pixel_labels import decide, tumor_channels
+from noctile.pipeline.models.pixel_labels import predict_labels, tumor_channels
 from noctile.pipeline.plan import Block, TilePlan
 from noctile.pipeline.quality import MIN_SHARPNESS, Position, sharpness
 from noctile.pipeline.slides.base import SlideReader
@@ -72,22 +72,24 @@ def segment_block(
             np.stack([pixels for _, pixels in batch]),
         )
         if plan.window == "crop":
-            canvas.add_labels(positions, decide(predict, pixels, Canvas.labelled_part(plan.grid)))
+            canvas.add_labels(
+                positions, predict_labels(predict, pixels, Canvas.labelled_part(plan.grid))
+            )
         else:
             canvas.add(positions, predict(pixels))
         focus.extend(_focus(plan, block, inside, batch))
     mask = canvas.finish()
-    facts = replace(
-        mask.facts,
+    stats = replace(
+        mask.stats,
         unread=tuple(
             position for position in unread if plan.grid.core(*position).intersect(block.box).area
         ),
-        unread_px=tissue_px - mask.facts.analysed_px,
+        unread_px=tissue_px - mask.stats.analysed_px,
         focus_tiles=len(focus),
         blurred_tiles=sum(value < MIN_SHARPNESS for value in focus),
         cores=tuple(count_cores(plan, block, codes, mask.labels, mask.analysed, mask.confidence)),
     )
-    return replace(mask, facts=facts)
+    return replace(mask, stats=stats)
 
 
 def read_tiles(

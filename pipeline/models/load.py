@@ -157,7 +157,7 @@ def load_predictor(
     *,
     compiled: bool = False,
     backend: str = "torch",
-    sharers: int = 1,
+    processes_per_gpu: int = 1,
 ) -> Predictor:
     """A model ready to look at tiles, its weights checked against its card.
 
@@ -168,7 +168,7 @@ def load_predictor(
             threads.
         compiled: let ``torch.compile`` fuse the network's steps; on a GPU only.
         backend: auto or a `Backend`: what computes the network.
-        sharers: processes that load it on one GPU, this one among them.
+        processes_per_gpu: processes that load it on one GPU, this one among them.
 
     Raises:
         ModelError: if the folder is incomplete or altered, its files contradict each other, or the
@@ -188,7 +188,9 @@ def load_predictor(
         return OpenVinoPredictor(card, folder, threads)
     from noctile.pipeline.models.torch_predictor import load_unet  # noqa: PLC0415 - imports torch, which takes seconds
 
-    return load_unet(folder, card, device, threads, compiled=compiled, sharers=sharers)
+    return load_unet(
+        folder, card, device, threads, compiled=compiled, processes_per_gpu=processes_per_gpu
+    )
 
 
 def modules_of(folder: Path, card: ModelCard, backend: Backend) -> tuple[str, ...]:

@@ -117,8 +117,8 @@ class OpenVinoPredictor:
         self._infer(_with_softmax, tiles, [probabilities])
         return probabilities
 
-    def decide(self, tiles: UInt8, part: slice) -> PixelLabels:
-        """See `noctile.pipeline.models.pixel_labels.decide`; logits and shares stay OpenVINO's,
+    def predict_labels(self, tiles: UInt8, part: slice) -> PixelLabels:
+        """See `noctile.pipeline.models.pixel_labels.predict_labels`; logits and shares stay OpenVINO's,
         three bytes a pixel come out.
 
         Raises:
@@ -127,7 +127,7 @@ class OpenVinoPredictor:
             ModelError: if OpenVINO cannot compute the network.
         """
         whole = empty_pixel_labels(len(tiles), self._card.tile_px)
-        winner, likely, confidence = whole.winner, whole.tumor, whole.confidence
+        winner, likely, confidence = whole.label, whole.tumor, whole.confidence
         if tumor_channels(self._card):
             self._infer(_with_decision, tiles, [winner, confidence, likely])
         else:

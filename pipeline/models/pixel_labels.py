@@ -28,13 +28,13 @@ class PixelLabels:
     device.
 
     Attributes:
-        winner: number of the most probable channel; the first of equals.
+        label: number of the most probable channel; the first of equals.
         tumor: probability of all tumor classes together x 255, rounded.
         confidence: probability of the winner x 255, rounded; 0 says that the model's answer is not
             a number.
     """
 
-    winner: Any
+    label: Any
     tumor: Any
     confidence: Any
 
@@ -43,12 +43,12 @@ class PixelLabels:
 class LabelPredictor(Protocol):
     """A `Predictor` with a quick way to decisions."""
 
-    def decide(self, tiles: UInt8, part: slice) -> PixelLabels:
-        """See `decide`."""
+    def predict_labels(self, tiles: UInt8, part: slice) -> PixelLabels:
+        """See `predict_labels`."""
         ...
 
 
-def decide(predict: Predictor, tiles: UInt8, part: slice) -> PixelLabels:
+def predict_labels(predict: Predictor, tiles: UInt8, part: slice) -> PixelLabels:
     """What a model decides of a batch of tiles; by its own quick way if it is a `LabelPredictor`.
 
     Args:
@@ -57,7 +57,7 @@ def decide(predict: Predictor, tiles: UInt8, part: slice) -> PixelLabels:
         part: rows, and columns, of each tile that are asked for.
     """
     if isinstance(predict, LabelPredictor):
-        return predict.decide(tiles, part)
+        return predict.predict_labels(tiles, part)
     return labels_from_probabilities(predict(tiles)[:, :, part, part], tumor_channels(predict.card))
 
 
@@ -115,7 +115,7 @@ def labels_from_logits(logits: Float32, tumor: Sequence[int], into: PixelLabels,
     channels = len(logits)
     rank = (channels - np.arange(channels)).astype(np.uint8)[:, None]
     winner, likely, confidence = (
-        values[tile].reshape(-1) for values in (into.winner, into.tumor, into.confidence)
+        values[tile].reshape(-1) for values in (into.label, into.tumor, into.confidence)
     )
     for pixels, strip in _strips(logits):
         share = (

@@ -148,7 +148,7 @@ class UNetPredictor:
         compiled: let ``torch.compile`` fuse the network's steps, which takes a minute at the first
             batch; batches are filled up to ``batch_size``, since each size would be compiled anew.
             On a GPU only.
-        sharers: processes or threads that do the same on one GPU, and share its memory.
+        processes_per_gpu: processes or threads that do the same on one GPU, and share its memory.
 
     Raises:
         ModelError: if what comes out does not fit the card.
@@ -162,7 +162,7 @@ class UNetPredictor:
         threads: int | None = None,
         *,
         compiled: bool = False,
-        sharers: int = 1,
+        processes_per_gpu: int = 1,
     ) -> None:
         check_output(network, card)
         self._card, self._device = card, torch.device(device)
@@ -190,7 +190,7 @@ class UNetPredictor:
             threading.Lock() if compiled else nullcontext()
         )  # torch compiles in one thread at a time
         self._kernel = labels_on_gpu(len(card.classes), tumor_channels(card), self._device)
-        self._batch_size = self._fitting_batch(sharers)
+        self._batch_size = self._fitting_batch(processes_per_gpu)
         if compiled:
             self._logits = torch.compile(self._logits, dynamic=False)  # type: ignore[method-assign]
 
@@ -220,8 +220,8 @@ class UNetPredictor:
             torch.cat(done) if len(done) > 1 else done[0]
         )  # to copy 21 classes of a tile takes 11 ms
 
-    def decide(self, tiles: UInt8, part: slice) -> PixelLabels:
-        """See `decide`; on the CPU each tile's logits are gone before the next tile's are there.
+    def predict_labels(self, tiles: UInt8, part: slice) -> PixelLabels:
+        """See `predict_labels`; on the CPU each tile's logits are gone before the next tile's are there.
 
         Raises:
             ValueError: if the tiles are not what the card says.
@@ -295,7 +295,7 @@ class UNetPredictor:
             logits = torch.cat([logits, torch.zeros_like(logits)], dim=1)
         return logits
 
-    def _fitting_batch(self, sharers: int) -> int:
+    def _fitting_batch(self, processes_per_gpu: int) -> int:
         """The largest of `_BATCHES` whose forward passes fit into half of the GPU's free memory."""
         side = self._card.tile_px
         free, _ = torch.cuda.mem_get_info(self._device)
@@ -309,7 +309,7 @@ class UNetPredictor:
         torch.cuda.synchronize(
             self._device
         )  # the weights are there before another stream looks for them
-        return largest_batch(tile_bytes * sharers, free)
+        return largest_batch(tile_bytes * processes_per_gpu, free)
 
 
 class TilesToLogits(torch.nn.Module):
@@ -356,7 +356,7 @@ def load_unet(
     threads: int | None = None,
     *,
     compiled: bool = False,
-    sharers: int = 1,
+    processes_per_gpu: int = 1,
 ) -> UNetPredictor:
     """The model of a folder, in float32 whatever its weights are stored in. Nothing is downloaded,
     nothing unpickled.
@@ -365,7 +365,12 @@ def load_unet(
         ModelError: if config, weights and card do not fit each other; the message says where.
     """
     return UNetPredictor(
-        card, load_network(folder), device, threads, compiled=compiled, sharers=sharers
+        card,
+        load_network(folder),
+        device,
+        threads,
+        compiled=compiled,
+        processes_per_gpu=processes_per_gpu,
     )
 
 

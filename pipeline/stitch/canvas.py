@@ -34,7 +34,7 @@ class BlockMask:
             pixels under each cell.
         confidence: like ``heat``, for the probability of the winning class.
         analysed: like ``heat``, how many tissue pixels are under each cell, 0..64.
-        facts: what to know before trusting them.
+        stats: what to know before trusting them.
     """
 
     box: Box
@@ -42,7 +42,7 @@ class BlockMask:
     heat: UInt8
     confidence: UInt8
     analysed: UInt8
-    facts: BlockStats
+    stats: BlockStats
 
 
 def window_weights(window: Window, grid: TileGrid) -> Float32:
@@ -149,12 +149,12 @@ class Canvas:
             decision: on `labelled_part` of each.
         """
         if self._xp is None:
-            self._start(decision.winner)
-        self._seams.add_labels(positions, decision.winner)
+            self._start(decision.label)
+        self._seams.add_labels(positions, decision.label)
         core = slice(self._grid.stride_px)
         fields = (
             values[:, core, core]
-            for values in (decision.winner, decision.tumor, decision.confidence)
+            for values in (decision.label, decision.tumor, decision.confidence)
         )
         self._settle([self._grid.core(*position) for position in positions], PixelLabels(*fields))
 
@@ -193,9 +193,9 @@ class Canvas:
         heat, confidence = (_to_host(xp.astype(xp.floor(q / cells + 0.5), xp.uint8)) for q in sums)
         analysed = _to_host(xp.astype(count, xp.uint8))
         tissue = self._tissue[: box.height, : box.width]
-        facts = BlockStats(int(np.count_nonzero(tissue)), *self._seams.count(tissue, box))
+        stats = BlockStats(int(np.count_nonzero(tissue)), *self._seams.count(tissue, box))
         labels = _to_host(self._labels[: box.height, : box.width])
-        return BlockMask(box, labels, heat, confidence, analysed, facts)
+        return BlockMask(box, labels, heat, confidence, analysed, stats)
 
     def _start(self, first: Any) -> None:
         xp = self._xp = array_api_compat.array_namespace(first)
@@ -254,7 +254,7 @@ class Canvas:
         """Write what was decided of parts of the block, all of one size and of whole cells: labels,
         and pooled maps.
         """
-        xp, winner = self._xp, decision.winner
+        xp, winner = self._xp, decision.label
         places = [part.slices(self._whole) for part in parts]
         inside = xp.stack([self._inside[place] for place in places])
         labels = self._labels_of(winner) * inside

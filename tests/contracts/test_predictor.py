@@ -12,7 +12,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 from noctile.pipeline.models.load import card_of, load_predictor
-from noctile.pipeline.models.pixel_labels import decide
+from noctile.pipeline.models.pixel_labels import predict_labels
 from noctile.pipeline.models.threshold import ThresholdConfig, ThresholdPredictor
 from noctile.pipeline.models.torch_predictor import UNetPredictor, save_model
 from noctile.workflows.inference.server import InferenceServers, ServedPredictor
@@ -73,9 +73,9 @@ class PredictorContract:
 
     def test_its_decisions_are_those_of_its_probabilities(self, predict, tiles):
         part = slice(16, 81)
-        decision, p = decide(predict, tiles, part), host(predict(tiles))[:, :, part, part]
+        decision, p = predict_labels(predict, tiles, part), host(predict(tiles))[:, :, part, part]
         winner, tumor, confidence = (
-            host(v) for v in (decision.winner, decision.tumor, decision.confidence)
+            host(v) for v in (decision.label, decision.tumor, decision.confidence)
         )
         assert {v.dtype.name for v in (winner, tumor, confidence)} == {"uint8"}
         assert winner.shape == (4, 65, 65)
@@ -229,6 +229,6 @@ class TestUNetCompiledForTheGpu(PredictorContract):
         )
         with ThreadPoolExecutor(2) as pool:
             first, second = pool.map(
-                lambda _: host(decide(fresh, tiles, slice(16, 81)).winner), range(2)
+                lambda _: host(predict_labels(fresh, tiles, slice(16, 81)).label), range(2)
             )
         assert np.array_equal(first, second)

@@ -222,12 +222,12 @@ class TestSeams:
         shape = (plan.frame.extent.height, plan.frame.extent.width, 3)
         slide = standins.ArraySlide(np.random.default_rng(2).integers(0, 256, shape, np.uint8))
         for block in plan.blocks:
-            facts = segment_block(slide, plan, block, tissue, net, batch).facts
+            stats = segment_block(slide, plan, block, tissue, net, batch).stats
             inside = tissue.on(block.box, plan.frame)
-            assert (facts.seam_px, facts.seam_differing_px) == _seams(
+            assert (stats.seam_px, stats.seam_differing_px) == _seams(
                 slide, plan, block, inside, net
             )
-            assert facts.analysed_px == inside.sum()
+            assert stats.analysed_px == inside.sum()
 
     def test_tiles_that_agree_have_none(self):
         net = standins.ConstantNet(standins.card(), [0.2, 0.5, 0.3])
@@ -236,8 +236,8 @@ class TestSeams:
             "s", Frame(Extent(300, 300), 1.0, 1.0), tissue, Tiling(1.0, 64, 16, "crop", 4096, 3)
         )
         slide = standins.ArraySlide(np.zeros((300, 300, 3), np.uint8))
-        facts = segment_block(slide, plan, plan.blocks[0], tissue, net, 4).facts
-        assert (facts.seam_px, facts.seam_differing_px) == (
+        stats = segment_block(slide, plan, plan.blocks[0], tissue, net, 4).stats
+        assert (stats.seam_px, stats.seam_differing_px) == (
             2 * 6 * 19,
             0,
         )  # 6 edges of 300 px each way
@@ -268,9 +268,9 @@ class TestUnread:
             for tile in unread:
                 kept[plan.grid.core(*tile).intersect(block.box).slices(block.box)] = False
             np.testing.assert_array_equal(rest.labels, whole.labels * kept)
-            assert rest.facts.unread == tuple(unread)
-            assert rest.facts.unread_px == np.count_nonzero(whole.labels[~kept])
-            assert rest.facts.analysed_px == np.count_nonzero(rest.labels)
+            assert rest.stats.unread == tuple(unread)
+            assert rest.stats.unread_px == np.count_nonzero(whole.labels[~kept])
+            assert rest.stats.analysed_px == np.count_nonzero(rest.labels)
             cells = np.add.reduceat(
                 np.add.reduceat(kept, range(0, kept.shape[0], 8), axis=0),
                 range(0, kept.shape[1], 8),
@@ -292,7 +292,7 @@ class TestUnread:
         for block in plan.blocks:
             mask = segment_block(slide, plan, block, tissue, net, 4)
             labels[block.box.slices()] = mask.labels
-            unread += mask.facts.unread
+            unread += mask.stats.unread
         expected = np.full((300, 300), 3, np.uint8)
         expected[plan.grid.core(3, 3).slices()] = 0
         np.testing.assert_array_equal(labels, expected)
@@ -307,8 +307,8 @@ class TestUnread:
         slide = standins.TornSlide(np.zeros((300, 300, 3), np.uint8), Box(0, 0, 300, 300))
         mask = segment_block(slide, plan, plan.blocks[0], tissue, net, 4)
         assert not any(array.any() for array in (mask.labels, mask.heat, mask.confidence))
-        assert mask.facts.unread == plan.blocks[0].tiles
-        assert (mask.facts.analysed_px, mask.facts.unread_px) == (0, plan.blocks[0].box.area)
+        assert mask.stats.unread == plan.blocks[0].tiles
+        assert (mask.stats.analysed_px, mask.stats.unread_px) == (0, plan.blocks[0].box.area)
         assert net.batches == []
 
     def test_a_strip_that_is_sound_is_read_once_and_one_that_is_not_tile_by_tile(self):

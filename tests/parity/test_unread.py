@@ -227,7 +227,7 @@ class TestReaders:
         tissue = TissueMask(np.ones((1, 1), bool), plan.frame.coarser(10_000), "", ())
         predict = load_predictor(model, "cpu")
         unread = [
-            segment_block(reader, plan, block, tissue, predict, 1).facts.unread
+            segment_block(reader, plan, block, tissue, predict, 1).stats.unread
             for block in plan.blocks
         ]
         reader.close()

@@ -108,7 +108,7 @@ def segmented(
     )
     plan = plan_tiles("s", slide.info.frame, tissue, tiling)
     return [
-        segment_block(slide, plan, block, tissue, predict, batch).facts for block in plan.blocks
+        segment_block(slide, plan, block, tissue, predict, batch).stats for block in plan.blocks
     ]
 
 

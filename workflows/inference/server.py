@@ -35,7 +35,7 @@ from noctile.pipeline.errors import NoctileError
 from noctile.pipeline.models.card import ModelCard, Predictor
 from noctile.pipeline.models.load import check_tiles
 from noctile.pipeline.models.pinned_memory import bring, is_broken, pin, unpin
-from noctile.pipeline.models.pixel_labels import PixelLabels, decide
+from noctile.pipeline.models.pixel_labels import PixelLabels, predict_labels
 from noctile.workflows.engines.base import EngineLostError
 from noctile.workflows.processes import control as process
 
@@ -141,8 +141,8 @@ class ServedPredictor:
         (probabilities,) = self._asked(tiles, None)
         return probabilities
 
-    def decide(self, tiles: UInt8, part: slice) -> PixelLabels:
-        """See `noctile.pipeline.models.pixel_labels.decide`.
+    def predict_labels(self, tiles: UInt8, part: slice) -> PixelLabels:
+        """See `noctile.pipeline.models.pixel_labels.predict_labels`.
 
         Raises:
             ValueError: if the tiles are not what the card says.
@@ -313,8 +313,8 @@ class _Server:
             if batch.part is None:
                 fields = [self.predict(tiles)]
             else:
-                said = decide(self.predict, tiles, slice(*batch.part))
-                fields = [said.winner, said.tumor, said.confidence]
+                said = predict_labels(self.predict, tiles, slice(*batch.part))
+                fields = [said.label, said.tumor, said.confidence]
             bring(fields, places)
         except Exception as error:  # noqa: BLE001 - it is the worker's
             if is_broken():

@@ -31,7 +31,7 @@ from noctile.pipeline.masks.store import MaskLayout, MaskStore
 from noctile.pipeline.measure import TileRow, measure
 from noctile.pipeline.models.card import Predictor
 from noctile.pipeline.models.load import Backend, load_predictor
-from noctile.pipeline.models.pixel_labels import decide
+from noctile.pipeline.models.pixel_labels import predict_labels
 from noctile.pipeline.normalize import Amounts, normalized, stain_amounts
 from noctile.pipeline.plan import TileGrid, TilePlan, plan_tiles
 from noctile.pipeline.preview import preview_of
@@ -190,7 +190,7 @@ def segment_block_job(job: StepJob) -> int:
     mask = segment_block(
         reader, plan, block, tissue, predict, run.settings.batch_size or predict.batch_size
     )
-    write_json(folder.block_stats(block.key), mask.facts.to_json(), compact=True)
+    write_json(folder.block_stats(block.key), mask.stats.to_json(), compact=True)
     store.write(mask.box, mask.labels, mask.heat, mask.confidence)
     return len(block.tiles)
 
@@ -382,7 +382,13 @@ def predictor(run: RunContext) -> Predictor:
                 run.pixels_key
             )  # workers that outlive a run may see another model in the same folder
             predict = _loaded(
-                key, run.model, run.device, run.backend, run.threads, run.sharers, run.settings
+                key,
+                run.model,
+                run.device,
+                run.backend,
+                run.threads,
+                run.processes_per_gpu,
+                run.settings,
             )
     if predict.card != run.card:
         raise ModelError(
@@ -414,7 +420,7 @@ def ready(run: RunContext) -> Predictor:
     tile = np.zeros((1, side, side, 3), np.uint8)
     if run.settings.window == "crop":
         grid = TileGrid(side, run.settings.tiling(run.card).overlap_px, Extent(side, side))
-        decide(predict, tile, Canvas.labelled_part(grid))
+        predict_labels(predict, tile, Canvas.labelled_part(grid))
     else:
         predict(tile)
     return predict
@@ -432,11 +438,16 @@ def _loaded(
     device: str,
     backend: Backend,
     threads: int,
-    sharers: int,
+    processes_per_gpu: int,
     settings: RunSettings,
 ) -> Predictor:
     return load_predictor(
-        Path(model), device, threads, compiled=settings.compile, backend=backend, sharers=sharers
+        Path(model),
+        device,
+        threads,
+        compiled=settings.compile,
+        backend=backend,
+        processes_per_gpu=processes_per_gpu,
     )
 
 

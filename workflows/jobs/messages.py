@@ -28,7 +28,7 @@ class RunContext:
         device: where the model runs.
         backend: what computes its network.
         threads: torch threads in a process.
-        sharers: processes that share a GPU.
+        processes_per_gpu: processes that share a GPU.
         pixels_key: hash of all that a mask depends on beside its slide.
         servers: address of each GPU's inference server; empty where each process computes itself.
     """
@@ -40,7 +40,7 @@ class RunContext:
     device: str
     backend: Backend
     threads: int
-    sharers: int
+    processes_per_gpu: int
     pixels_key: str
     servers: Mapping[str, str] = field(default_factory=dict)
 

@@ -548,7 +548,7 @@ def run_context(settings: RunSettings, out: Path) -> RunContext:
         raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error
     gpus = len(gpus_of(device))
     processes = 1 if settings.engine == "serial" else settings.processes(gpus)
-    sharers = -(-processes // gpus) if gpus and not settings.scheduler else 1
+    processes_per_gpu = -(-processes // gpus) if gpus and not settings.scheduler else 1
     _check_memory(settings, card, processes)
     threads = settings.torch_threads(processes)
     key = settings.pixels_key(card, read_config(model), device, backend)
@@ -560,7 +560,7 @@ def run_context(settings: RunSettings, out: Path) -> RunContext:
         device,
         backend,
         threads,
-        sharers,
+        processes_per_gpu,
         key,
     )
 
@@ -591,7 +591,7 @@ def with_servers(run: RunContext, stack: ExitStack) -> RunContext:
         return run
     from noctile.workflows.inference.server import LOOKS, InferenceServers  # noqa: PLC0415 - only where there is a GPU
 
-    there = replace(run, device="cuda", sharers=LOOKS)
+    there = replace(run, device="cuda", processes_per_gpu=LOOKS)
     servers = stack.enter_context(closing(InferenceServers(gpus_of(run.device), there.ready)))
     return replace(run, servers=servers.addresses)
 

@@ -156,12 +156,12 @@ class TestAnswers:
     def test_bits_of_decisions_do_not_depend_on_them_either(self):
         net, tiles, card = network(classes=21), tiles_of(4), model_card(21)
         one = openvino.OpenVinoPredictor(card, net, threads=1)
-        alone = [one.decide(tile[None], slice(8, 57)) for tile in tiles]
+        alone = [one.predict_labels(tile[None], slice(8, 57)) for tile in tiles]
         for threads in (1, 3):
-            decision = openvino.OpenVinoPredictor(card, net, threads=threads).decide(
+            decision = openvino.OpenVinoPredictor(card, net, threads=threads).predict_labels(
                 tiles, slice(8, 57)
             )
-            for name in ("winner", "tumor", "confidence"):
+            for name in ("label", "tumor", "confidence"):
                 np.testing.assert_array_equal(
                     getattr(decision, name), np.concatenate([getattr(d, name) for d in alone])
                 )

@@ -60,14 +60,14 @@ def test_the_second_time_nothing_is_converted_and_the_answers_are_the_same_bits(
 def test_each_kind_of_answer_is_compiled_once(cache, model, monkeypatch):
     done = conversions(monkeypatch)
     first = load(model)
-    probabilities, decision = first(tiles_of()), first.decide(tiles_of(), slice(None))
+    probabilities, decision = first(tiles_of()), first.predict_labels(tiles_of(), slice(None))
     assert len(done) == 1
     assert len(list(cache.iterdir())) == 2
     monkeypatch.setattr(openvino.OpenVinoPredictor, "_compiled", None)
     second = load(model)
     np.testing.assert_array_equal(second(tiles_of()), probabilities)
-    again = second.decide(tiles_of(), slice(None))
-    for name in ("winner", "tumor", "confidence"):
+    again = second.predict_labels(tiles_of(), slice(None))
+    for name in ("label", "tumor", "confidence"):
         np.testing.assert_array_equal(getattr(again, name), getattr(decision, name))
 
 
@@ -76,8 +76,8 @@ def test_of_a_network_that_was_kept_another_kind_of_answer_is_compiled_anew(
 ):
     probabilities = load(model)(tiles_of())
     done = conversions(monkeypatch)
-    decision = load(model).decide(tiles_of(), slice(None))
-    np.testing.assert_array_equal(decision.winner, probabilities.argmax(axis=1))
+    decision = load(model).predict_labels(tiles_of(), slice(None))
+    np.testing.assert_array_equal(decision.label, probabilities.argmax(axis=1))
     assert len(done) == 1
 
 

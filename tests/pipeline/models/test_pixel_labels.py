@@ -11,10 +11,10 @@ from noctile.pipeline.models import pixel_labels as module
 from noctile.pipeline.models.load import card_of
 from noctile.pipeline.models.pixel_labels import (
     LabelPredictor,
-    decide,
     empty_pixel_labels,
     labels_from_logits,
     labels_from_probabilities,
+    predict_labels,
 )
 
 SIDE = 64
@@ -30,7 +30,7 @@ def decided(logits: np.ndarray, tumor: list[int]):
     """Winner, tumor and confidence of one tile, as numpy decides."""
     decision = empty_pixel_labels(1, logits.shape[1])
     labels_from_logits(logits, tumor, decision, 0)
-    return decision.winner[0], decision.tumor[0], decision.confidence[0]
+    return decision.label[0], decision.tumor[0], decision.confidence[0]
 
 
 class Fixed(torch.nn.Module):
@@ -76,8 +76,8 @@ def decided_by_openvino(logits: np.ndarray, tumor: list[int], network: type[Fixe
     about = {"name": "fixed", "description": "", "classes": kinds, "licence": "CC0-1.0", "mpp": 0.5}
     fixed = card_of({**about, "tile_px": SIDE, "overlap_px": 16}, "0" * 64)
     predict = openvino.OpenVinoPredictor(fixed, network(logits), threads=1)
-    decision = predict.decide(np.zeros((1, SIDE, SIDE, 3), np.uint8), slice(None))
-    return decision.winner[0], decision.tumor[0], decision.confidence[0]
+    decision = predict.predict_labels(np.zeros((1, SIDE, SIDE, 3), np.uint8), slice(None))
+    return decision.label[0], decision.tumor[0], decision.confidence[0]
 
 
 def decided_class_by_class(logits: np.ndarray, tumor: list[int]):
@@ -184,9 +184,9 @@ class TestLogits:
 def test_a_model_without_a_quick_way_is_asked_for_probabilities():
     net = ConstantNet(card(), [0.2, 0.5, 0.3])
     assert not isinstance(net, LabelPredictor)
-    decision = decide(net, np.zeros((2, 64, 64, 3), np.uint8), slice(8, 57))
-    assert decision.winner.shape == (2, 49, 49)
-    assert (decision.winner == 1).all()
+    decision = predict_labels(net, np.zeros((2, 64, 64, 3), np.uint8), slice(8, 57))
+    assert decision.label.shape == (2, 49, 49)
+    assert (decision.label == 1).all()
     assert (decision.confidence == 128).all()  # 127.5, rounded to even
 
 
@@ -195,5 +195,5 @@ def test_weights_that_sum_to_nothing_decide_nothing():
         np.zeros((1, 2, 4, 4), np.float32), [0], np.zeros((4, 4), np.float32)
     )
     assert not any(
-        np.asarray(v).any() for v in (decision.winner, decision.tumor, decision.confidence)
+        np.asarray(v).any() for v in (decision.label, decision.tumor, decision.confidence)
     )
