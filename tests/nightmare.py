@@ -32,6 +32,7 @@ from PIL import Image
 from standins import small_slide, threshold_model
 
 import noctile.workflows.run.run
+from noctile.workflows.jobs.entry import do
 from noctile.workflows.jobs.messages import Prepared, StepJob
 from noctile.workflows.results.layout import write_json
 
@@ -43,46 +44,38 @@ VOLATILE = {
 }  # times, host and pid; the table stands in the parquet file too
 
 
-class FaultyJob(StepJob):
-    """A step that does what the first word of its slide's name says: ``stuck`` hangs at once,
-    others at a block."""
+def do_with_faults(job: StepJob) -> Any:
+    """Do a step with the fault that the first word of its slide's name names.
 
-    __slots__ = ()
-
-    def __call__(self) -> Any:
-        if self.step.kind == "segment":
-            if log := os.environ.get("NIGHTMARE_LOG"):
-                with Path(log).open("a") as file:
-                    file.write(f"{self.step.key}\n")
-            _FAULTS.get(self.step.slide_id.partition("-")[0], lambda _: None)(self)
-        elif self.step.slide_id.startswith("stuck-"):
-            _hang(self)
-        return StepJob.__call__(self)
+    ``stuck`` hangs at once, the others at a block.
+    """
+    if job.step.kind == "segment":
+        if log := os.environ.get("NIGHTMARE_LOG"):
+            with Path(log).open("a") as file:
+                file.write(f"{job.step.key}\n")
+        _FAULTS.get(job.step.slide_id.partition("-")[0], lambda _: None)(job)
+    elif job.step.slide_id.startswith("stuck-"):
+        _hang(job)
+    return do(job)
 
 
-class SimulatedJob(StepJob):
-    """A step of a slide that needs no work."""
-
-    __slots__ = ()
-
-    def __call__(self) -> Any:
-        slide_id = self.step.slide_id
-        key = self.run.key(slide_id, "", None)
-        if self.step.kind == "prepare":
-            return Prepared(key, True, False, ((0, 0), (0, 1)), (9, 9), slide_id)
-        if self.step.kind == "segment":
-            write_json(self.run.staging(slide_id).block_stats(self.step.block), {})
-            return 9
-        figures = {
-            "tumor_area_mm2": 0.25,
-            "tissue_area_mm2": 1.0,
-            "flags": [],
-            "versions": {"numpy": "2"},
-        }
-        write_json(
-            self.run.folder(slide_id).summary, {"key": key, "fingerprint": slide_id, **figures}
-        )
-        return None
+def simulate(job: StepJob) -> Any:
+    """Write what a step leaves, without its work."""
+    slide_id = job.step.slide_id
+    key = job.run.key(slide_id, "", None)
+    if job.step.kind == "prepare":
+        return Prepared(key, True, False, ((0, 0), (0, 1)), (9, 9), slide_id)
+    if job.step.kind == "segment":
+        write_json(job.run.staging(slide_id).block_stats(job.step.block), {})
+        return 9
+    figures = {
+        "tumor_area_mm2": 0.25,
+        "tissue_area_mm2": 1.0,
+        "flags": [],
+        "versions": {"numpy": "2"},
+    }
+    write_json(job.run.folder(slide_id).summary, {"key": key, "fingerprint": slide_id, **figures})
+    return None
 
 
 def _hang(_: StepJob) -> None:
@@ -457,7 +450,7 @@ if (
 def main() -> None:
     """The command line with faulty steps."""
     simulated = "NIGHTMARE_SIMULATED" in os.environ
-    noctile.workflows.run.run.StepJob = SimulatedJob if simulated else FaultyJob  # type: ignore[misc]
+    noctile.workflows.run.run.do = simulate if simulated else do_with_faults  # type: ignore[assignment]
     from noctile.cli import main as cli
 
     cli()

@@ -82,7 +82,7 @@ def test_no_module_is_imported_by_the_name_of_its_folder(hostile, tmp_path):
     folders = {"cli", "console", "pipeline", "workflows"}
     program = f"""
 import sys
-import noctile.cli, noctile.workflows.run.run, noctile.workflows.jobs.entry
+import noctile.cli, noctile.workflows.run.run, noctile.workflows.jobs.finish
 import noctile.workflows.engines.dask
 print({{name.partition(".")[0] for name in sys.modules}} & {folders})
 """

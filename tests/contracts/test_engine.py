@@ -35,25 +35,29 @@ class Square:
     def key(self) -> str:
         return f"square/{self.n}"
 
-    def __call__(self) -> int:
+    def work(self) -> int:
         return self.n**2
+
+
+def do(job: Square) -> object:
+    return job.work()
 
 
 @dataclass(frozen=True)
 class Broken(Square):
-    def __call__(self) -> int:
+    def work(self) -> int:
         raise SlideReadError("slide 'x' does not decode")
 
 
 @dataclass(frozen=True)
 class Bug(Square):
-    def __call__(self) -> int:
+    def work(self) -> int:
         return 1 // 0
 
 
 @dataclass(frozen=True)
 class Crash(Square):
-    def __call__(self) -> int:
+    def work(self) -> int:
         os._exit(11)
 
 
@@ -61,7 +65,7 @@ class Crash(Square):
 class Full(Square):
     """Its results do not fit on the disk any more."""
 
-    def __call__(self) -> int:
+    def work(self) -> int:
         try:
             raise OSError(28, "No space left on device")
         except OSError as error:
@@ -72,7 +76,7 @@ class Full(Square):
 class Greedy(Square):
     """Asks numpy for more memory than there is."""
 
-    def __call__(self) -> int:
+    def work(self) -> int:
         return np.empty(2**62, np.uint8).size
 
 
@@ -80,7 +84,7 @@ class Greedy(Square):
 class Sleep(Square):
     seconds: float = 0.0
 
-    def __call__(self) -> int:
+    def work(self) -> int:
         time.sleep(self.seconds)
         return self.n
 
@@ -91,14 +95,14 @@ class Hang(Square):
 
     deaf: bool = False
 
-    def __call__(self) -> int:
+    def work(self) -> int:
         library = ctypes.PyDLL(None) if self.deaf else ctypes.CDLL(None)
         return int(library.pause())
 
 
 @dataclass(frozen=True)
 class Segfault(Square):
-    def __call__(self) -> int:
+    def work(self) -> int:
         return int(ctypes.string_at(0)[0])
 
 
@@ -106,7 +110,7 @@ class Segfault(Square):
 class Hog(Square):
     """Takes memory until somebody stops it."""
 
-    def __call__(self) -> int:
+    def work(self) -> int:
         held = []
         while True:
             held.append(np.ones(1 << 24, np.uint8))
@@ -119,7 +123,7 @@ class KilledOnce(Square):
 
     mark: str = ""
 
-    def __call__(self) -> int:
+    def work(self) -> int:
         path = Path(self.mark)
         if not path.exists():
             path.touch()
@@ -134,7 +138,7 @@ class DiesThenHangs(Square):
 
     mark: str = ""
 
-    def __call__(self) -> int:
+    def work(self) -> int:
         died = Path(f"{self.mark}.died")
         if not died.exists():
             died.touch()
@@ -149,7 +153,7 @@ class Await(Square):
 
     mark: str = ""
 
-    def __call__(self) -> int:
+    def work(self) -> int:
         deadline = time.monotonic() + 30
         while not Path(self.mark).exists():
             if time.monotonic() > deadline:
@@ -162,13 +166,13 @@ class Await(Square):
 class Variable(Square):
     name: str = ""
 
-    def __call__(self) -> str:
+    def work(self) -> str:
         time.sleep(0.05)  # long enough that every worker gets some
         return os.environ.get(self.name, "")
 
 
 class After:
-    """A brake that is pulled when so many outcomes have come, and lets what runs have `grace_s`."""
+    """A stop signal that is pulled by hand, and lets what runs have `grace_s`."""
 
     def __init__(self, grace_s: float) -> None:
         self.grace_s, self.since = grace_s, inf
@@ -183,9 +187,9 @@ class After:
         return time.monotonic() - self.since > self.grace_s
 
 
-def play(engine: Engine, jobs: list[Square], brake: StopSignal = NEVER_STOP) -> dict[str, Outcome]:
+def play(engine: Engine, jobs: list[Square], stop: StopSignal = NEVER_STOP) -> dict[str, Outcome]:
     waiting = list(reversed(jobs))
-    outcomes = list(engine.run(lambda: waiting.pop() if waiting else None, brake))
+    outcomes = list(engine.run(do, lambda: waiting.pop() if waiting else None, stop))
     assert len({o.key for o in outcomes}) == len(outcomes)
     return {o.key: o for o in outcomes}
 
@@ -225,8 +229,8 @@ class EngineContract:
         assert failure is not None
         assert failure.reason == "out_of_memory"
 
-    def test_after_the_brake_no_job_starts_and_those_that_run_may_end(self, engine):
-        brake = After(20)
+    def test_after_the_stop_signal_no_job_starts_and_those_that_run_may_end(self, engine):
+        stop = After(20)
         asked = []
 
         def next_job():
@@ -234,10 +238,10 @@ class EngineContract:
             return Sleep(len(asked), seconds=0.2)
 
         outcomes = []
-        for outcome in engine.run(next_job, brake):
+        for outcome in engine.run(do, next_job, stop):
             outcomes.append(outcome)
             if len(outcomes) == 3:
-                brake.pull()
+                stop.pull()
         assert len(outcomes) == len(asked) <= 3 + 2
         assert all(o.failure is None for o in outcomes)
 
@@ -245,7 +249,7 @@ class EngineContract:
         """A job that can start only after another one's outcome was consumed is asked for again."""
         allowed = [Square(1)]
         seen = []
-        for outcome in engine.run(lambda: allowed.pop() if allowed else None):
+        for outcome in engine.run(do, lambda: allowed.pop() if allowed else None):
             seen.append(outcome.value)
             if len(seen) < 5:
                 allowed.append(Square(outcome.value + 1))
@@ -300,7 +304,7 @@ class TestDaskEngine(EngineContract):
             "square/0": "timeout"
         }
         assert 2.0 <= outcomes["square/0"].seconds < 10
-        assert "__call__" in outcomes["square/0"].failure.traceback
+        assert "in work" in outcomes["square/0"].failure.traceback
         assert len(outcomes) == 21
 
     def test_a_worker_that_hangs_with_its_first_job_is_killed(self, monkeypatch):
@@ -334,7 +338,7 @@ class TestDaskEngine(EngineContract):
         ]
         start, ended = time.monotonic(), {}
         waiting = iter(jobs)
-        for outcome in engine.run(lambda: next(waiting, None)):
+        for outcome in engine.run(do, lambda: next(waiting, None)):
             ended[outcome.key] = (outcome, time.monotonic() - start)
         assert {key: o.failure.reason for key, (o, _) in ended.items() if o.failure} == {
             "square/0": "timeout"
@@ -359,13 +363,13 @@ class TestDaskEngine(EngineContract):
         assert len(outcomes) == 50
         assert time.monotonic() - start < 6
 
-    def test_over_the_brake_what_runs_is_left_and_its_process_goes(self):
+    def test_over_the_stop_signal_what_runs_is_left_and_its_process_goes(self):
         engine = DaskEngine(1)
-        brake = After(0.5)
+        stop = After(0.5)
         jobs = [Hang(0), Square(1)]
-        brake.pull()
-        brake.since = inf
-        run = engine.run(lambda: brake.pull() or jobs.pop(0), brake)
+        stop.pull()
+        stop.since = inf
+        run = engine.run(do, lambda: stop.pull() or jobs.pop(0), stop)
         assert list(run) == []
         pids = list(engine._local.pids().values())
         start = time.monotonic()
@@ -467,7 +471,7 @@ def test_a_scheduler_that_goes_away_ends_the_run_with_a_name(cluster_of_its_own,
     address, process = cluster_of_its_own
     engine = DaskEngine(1, scheduler=address)
     jobs = [Square(1), Sleep(2, seconds=60), Sleep(3, seconds=60)]
-    run = engine.run(lambda: jobs.pop(0) if jobs else None)
+    run = engine.run(do, lambda: jobs.pop(0) if jobs else None)
     next(run)
     process.kill()
     with pytest.raises(EngineLostError):

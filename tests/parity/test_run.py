@@ -22,7 +22,7 @@ from noctile.pipeline.plan import TilePlan
 from noctile.pipeline.segment import segment_block
 from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.engines.base import attempt
-from noctile.workflows.jobs.entry import _SLIDES
+from noctile.workflows.jobs.worker import OPEN_SLIDES
 from noctile.workflows.run.run import RunResult, run_slides
 from noctile.workflows.settings import RunSettings
 
@@ -198,7 +198,7 @@ class TestResume:
             small_slide(tmp_path / "new.tif", seed=seed, height=1300, width=1700)
             (tmp_path / "new.tif").replace(folder / "a.tif")
             night(folder, tmp_path / "out", settings_for(model))
-        _SLIDES.close()
+        OPEN_SLIDES.close()
         night(folder, tmp_path / "fresh", settings_for(model))
         one, other = (
             MaskStore.open(tmp_path / out / "slides" / "a" / "mask.ome.zarr").read_level(0)
@@ -317,14 +317,14 @@ class WideEngine:
 
     slots = 100
 
-    def run(self, next_job, brake):
+    def run(self, do, next_job, stop):
         under_way = []
         while True:
             while (job := next_job()) is not None:
                 under_way.append(job)
             if not under_way:
                 return
-            yield attempt(under_way.pop())
+            yield attempt(do, under_way.pop())
 
     def close(self):
         pass
@@ -339,7 +339,7 @@ class TestFailureInTheMiddle:
                 raise SlideReadError("slide a: planted fault")
             return segment_block(reader, plan, block, *rest)
 
-        monkeypatch.setattr("noctile.workflows.jobs.entry.segment_block", broken)
+        monkeypatch.setattr("noctile.workflows.jobs.segment_block.segment_block", broken)
         monkeypatch.setattr("noctile.workflows.run.run.SerialEngine", WideEngine)
         result = night(slides, tmp_path, settings_for(model))
         assert {r.slide_id: r.status for r in result.rows if r.status == "failed"} == {
@@ -366,7 +366,7 @@ class TestPixelSize:
         assert row.summary["flags"] == ["mpp_estimated"]
 
     def test_tissue_wider_than_a_slide_is_refused(self, slides, model, tmp_path, monkeypatch):
-        monkeypatch.setattr("noctile.workflows.jobs.entry.MAX_TISSUE_MM", 0.3)
+        monkeypatch.setattr("noctile.workflows.jobs.prepare.MAX_TISSUE_MM", 0.3)
         row = night(slides / "a.tif", tmp_path, settings_for(model)).rows[0]
         assert row.reason.startswith("mpp_implausible: ")
         assert "--mpp" in row.reason

@@ -169,7 +169,7 @@ class TestANight:
         whole = open_slide(sound[0], slide_id="a")
         night(slide, tmp_path / "out", model)
         monkeypatch.setattr(
-            "noctile.workflows.jobs.entry.segment_block",
+            "noctile.workflows.jobs.segment_block.segment_block",
             lambda _, *rest: segment_block(whole, *rest),
         )
         assert night(slide, tmp_path / "out", model).rows[0].status == "failed"
@@ -180,7 +180,7 @@ class TestANight:
     def test_a_block_that_is_lost_altogether_is_not_a_missing_one(
         self, sound, damaged, model, tmp_path, monkeypatch
     ):
-        monkeypatch.setattr("noctile.workflows.jobs.entry.MAX_UNREADABLE", 1.0)
+        monkeypatch.setattr("noctile.workflows.jobs.finish.MAX_UNREADABLE", 1.0)
         everywhere = [
             (r, c) for r in range(3, 9) for c in range(3, 9)
         ]  # the block at (1, 1) is 480 to 960 px

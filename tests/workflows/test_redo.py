@@ -195,7 +195,7 @@ class TestRun:
 
         before = results_of(out, "a")
         with monkeypatch.context() as patch:
-            patch.setattr("noctile.workflows.jobs.entry.segment_block", broken)
+            patch.setattr("noctile.workflows.jobs.segment_block.segment_block", broken)
             assert run(slides, out, model, **OTHER).exit_code == 1
         assert results_of(out, "a") == before
         assert "planted fault" in (out / "failures" / "a.txt").read_text()
@@ -228,13 +228,14 @@ class TestRun:
         """As when a worker dies before it could say that it has ended."""
 
         class Twice(SerialEngine):
-            def run(self, next_job, stop):
-                return super().run(lambda: repeated(next_job()), stop)
+            def run(self, do, next_job, stop):
+                def repeated():
+                    job = next_job()
+                    if job and job.step.kind == "finish":
+                        assert attempt(do, job).failure is None
+                    return job
 
-        def repeated(job):
-            if job and job.step.kind == "finish":
-                assert attempt(job).failure is None
-            return job
+                return super().run(do, repeated, stop)
 
         monkeypatch.setattr("noctile.workflows.run.run.SerialEngine", Twice)
         assert run(slides, out, model, **OTHER).exit_code == 0

@@ -30,8 +30,8 @@ from noctile.pipeline.slides.discover import SlideEntry
 from noctile.pipeline.slides.open import open_slide
 from noctile.workflows.commands.status import PLAN_TABLE
 from noctile.workflows.engines.base import Engine
-from noctile.workflows.jobs.entry import predictor, read_plan
 from noctile.workflows.jobs.messages import Prepared, RunContext
+from noctile.workflows.jobs.worker import predictor, read_plan
 from noctile.workflows.results.layout import read_json, write_atomic
 from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.run.fault_origin import FaultOrigin
@@ -316,29 +316,28 @@ class _Look:
     def group(self) -> str:
         return self.key
 
-    def __call__(self) -> tuple[int, float]:
-        run = self.run
-        plan, _, stain = read_plan(run.under_way(self.entry.slide_id))
-        predict = normalized(predictor(run), stain)
-        batch_size = run.settings.batch_size or predict.batch_size
-        middle = plan.blocks[len(plan.blocks) // 2].tiles
-        reader = open_slide(self.entry.path, slide_id=self.entry.slide_id, mpp=self.entry.mpp)
-        n, start = 0, 0.0
-        try:
-            tiles = read_tiles(reader, plan, cycle(middle))
-            while batch := list(islice(tiles, batch_size)):
-                float(
-                    predict(np.stack([pixels for _, pixels in batch]))[0, 0, 0, 0]
-                )  # waits for a GPU
-                if not start:  # the first batch warms up
-                    start = time.perf_counter()
-                    continue
-                n += len(batch)
-                if time.perf_counter() - start > CALIBRATION_S:
-                    break
-        finally:
-            reader.close()
-        return n, time.perf_counter() - start
+
+def _look(job: _Look) -> tuple[int, float]:
+    run = job.run
+    plan, _, stain = read_plan(run.under_way(job.entry.slide_id))
+    predict = normalized(predictor(run), stain)
+    batch_size = run.settings.batch_size or predict.batch_size
+    middle = plan.blocks[len(plan.blocks) // 2].tiles
+    reader = open_slide(job.entry.path, slide_id=job.entry.slide_id, mpp=job.entry.mpp)
+    n, start = 0, 0.0
+    try:
+        tiles = read_tiles(reader, plan, cycle(middle))
+        while batch := list(islice(tiles, batch_size)):
+            float(predict(np.stack([pixels for _, pixels in batch]))[0, 0, 0, 0])  # waits for a GPU
+            if not start:  # the first batch warms up
+                start = time.perf_counter()
+                continue
+            n += len(batch)
+            if time.perf_counter() - start > CALIBRATION_S:
+                break
+    finally:
+        reader.close()
+    return n, time.perf_counter() - start
 
 
 def _calibrate(
@@ -358,7 +357,7 @@ def _calibrate(
     )
     done = [
         outcome.value
-        for outcome in engine.run(lambda: next(looks, None), stop)
+        for outcome in engine.run(_look, lambda: next(looks, None), stop)
         if outcome.failure is None
     ]
     if not done:

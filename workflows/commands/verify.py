@@ -37,7 +37,8 @@ from noctile.pipeline.stitch.canvas import pool_sums
 from noctile.pipeline.tissue import TissueMask
 from noctile.workflows.engines.base import Engine
 from noctile.workflows.engines.serial import SerialEngine
-from noctile.workflows.jobs.entry import read_plan, tile_table
+from noctile.workflows.jobs.finish import tile_table
+from noctile.workflows.jobs.worker import read_plan
 from noctile.workflows.results.checksums import kept_files, read_checksums
 from noctile.workflows.results.layout import SlideFolder, is_temporary, read_json
 from noctile.workflows.settings import cores
@@ -139,7 +140,7 @@ def verify(
     jobs = iter([_Job(str(out), slide_id, rows.get(slide_id)) for slide_id in chosen])
     checks = []
     with closing(_engine(min(workers or cores(), len(chosen)))) as engine:
-        for outcome in engine.run(lambda: next(jobs, None)):
+        for outcome in engine.run(_verify, lambda: next(jobs, None)):
             check = outcome.value
             if outcome.failure:
                 folder = f"slides/{outcome.key}"
@@ -179,8 +180,9 @@ class _Job:
     def group(self) -> str:
         return self.key
 
-    def __call__(self) -> SlideCheck:
-        return verify_slide(SlideFolder(Path(self.out) / "slides" / self.key), self.row)
+
+def _verify(job: _Job) -> SlideCheck:
+    return verify_slide(SlideFolder(Path(job.out) / "slides" / job.key), job.row)
 
 
 def verify_slide(folder: SlideFolder, row: Row | None) -> SlideCheck:

@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from noctile.pipeline.errors import NoctileError, SlideError, StoreError
 
@@ -50,7 +50,7 @@ class EngineLostError(NoctileError):
 
 
 class Job(Protocol):
-    """Something to do, picklable and small: names and numbers, never pixels."""
+    """Description of one piece of work: picklable, small, names and numbers, never pixels."""
 
     @property
     def key(self) -> str:
@@ -69,9 +69,8 @@ class Job(Protocol):
         """How long it may run (s); ``inf`` for as long as it takes."""
         ...
 
-    def __call__(self) -> Any:
-        """Do it."""
-        ...
+
+AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 class StopSignal(Protocol):
@@ -136,12 +135,20 @@ class Engine(Protocol):
         """Jobs that can run at once."""
         ...
 
-    def run(self, next_job: Callable[[], Job | None], brake: StopSignal = ...) -> Iterator[Outcome]:
+    def run(
+        self,
+        do: Callable[[AnyJob], Any],
+        next_job: Callable[[], AnyJob | None],
+        stop: StopSignal = ...,
+    ) -> Iterator[Outcome]:
         """Start jobs and yield their outcomes as they end.
 
-        ``next_job`` is asked whenever there is room; None means that nothing can start before
-        another outcome has been consumed. The run is over when nothing is under way and
-        ``next_job`` returns None, or when ``brake`` says so.
+        Args:
+            do: does a job and returns its value; picklable.
+            next_job: returns the next job whenever one can start; None means that nothing can start
+                before another outcome has been consumed. The run is over when it returns None and
+                no job is under way.
+            stop: ends the run earlier.
 
         Raises:
             EngineLostError: if nothing can run any more.
@@ -153,11 +160,11 @@ class Engine(Protocol):
         ...
 
 
-def attempt(job: Job) -> Outcome:
+def attempt(do: Callable[[AnyJob], Any], job: AnyJob) -> Outcome:
     """Do a job and say how it ended; the one place where any exception becomes a result."""
     start = time.perf_counter()
     try:
-        value, failure = job(), None
+        value, failure = do(job), None
     except Exception as error:  # noqa: BLE001 - one slide must never harm the others: whatever it was, it becomes a row
         value, failure = None, _failure(error)
     return Outcome(job.key, value, failure, time.perf_counter() - start)

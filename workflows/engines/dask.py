@@ -30,6 +30,7 @@ from noctile.workflows.engines.base import (
     OUT_OF_MEMORY,
     TIMEOUT,
     WORKER_DIED,
+    AnyJob,
     EngineLostError,
     Failure,
     Job,
@@ -125,6 +126,7 @@ class DaskEngine:
         memory_bytes: int | None = None,
         scheduler: str | None = None,
     ) -> None:
+        self._do: Callable[[Any], Any]  # of the run that is under way
         self._prefix = f"noctile-{uuid4().hex[:8]}"  # two runs on one scheduler have different keys
         self._number = count()  # a job that is tried twice has two keys
         self._memory_bytes = memory_bytes or inf
@@ -164,12 +166,16 @@ class DaskEngine:
             raise EngineLostError(f"the Dask scheduler has gone: {error!r}") from error
 
     def run(
-        self, next_job: Callable[[], Job | None], brake: StopSignal = NEVER_STOP
+        self,
+        do: Callable[[AnyJob], Any],
+        next_job: Callable[[], AnyJob | None],
+        stop: StopSignal = NEVER_STOP,
     ) -> Iterator[Outcome]:
         """See `Engine.run`."""
+        self._do = do
         self._slots, looked = self.slots, time.monotonic()
-        while not brake.over():
-            nothing_to_start = brake.asked() or self._fill(next_job)
+        while not stop.over():
+            nothing_to_start = stop.asked() or self._fill(next_job)
             if nothing_to_start and not self._tasks:
                 break
             try:
@@ -178,7 +184,7 @@ class DaskEngine:
                 pass
             else:
                 if task := self._tasks.pop(str(future.key), None):
-                    if not (self._suspects or brake.asked()):
+                    if not (self._suspects or stop.asked()):
                         self._fill(
                             next_job
                         )  # before this outcome is fetched, so that no worker waits for that
@@ -209,7 +215,7 @@ class DaskEngine:
 
     def _start(self, job: Job, deaths: int = 0) -> None:
         key = f"{self._prefix}/{next(self._number)}/{job.key}"
-        future = self._client.submit(attempt, job, key=key, pure=False)
+        future = self._client.submit(attempt, self._do, job, key=key, pure=False)
         self._tasks[key] = _Task(job, future, time.monotonic(), deaths)
         future.add_done_callback(self._ended.put)
 

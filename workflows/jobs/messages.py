@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any
 
-from noctile.pipeline.models.card import ModelCard, Predictor
+from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.models.load import Backend
 from noctile.pipeline.slides.discover import SlideEntry
 from noctile.workflows.results.layout import SLIDES, STAGING, SlideFolder
@@ -71,18 +70,6 @@ class RunContext:
         """
         return short_hash([fingerprint, modified, mpp, self.pixels_key])
 
-    def load_ahead(self) -> None:
-        """See `noctile.workflows.jobs.entry.load_ahead`."""
-        from noctile.workflows.jobs.entry import load_ahead  # noqa: PLC0415 - the run's own process needs none of what jobs import
-
-        load_ahead(self)
-
-    def ready(self) -> Predictor:
-        """See `noctile.workflows.jobs.entry.ready`."""
-        from noctile.workflows.jobs.entry import ready  # noqa: PLC0415 - as above
-
-        return ready(self)
-
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -131,9 +118,3 @@ class StepJob:
     def group(self) -> str:
         """The slide: its steps fail together."""
         return self.step.slide_id
-
-    def __call__(self) -> Any:
-        """Do it."""
-        from noctile.workflows.jobs.entry import DO  # noqa: PLC0415 - as above
-
-        return DO[self.step.kind](self)

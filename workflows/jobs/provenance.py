@@ -1,25 +1,62 @@
-"""Versions of what touches pixels."""
+"""Record of the slide, the model, the settings and the versions that made a result."""
 
 import platform
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
+from typing import Any
+
+from noctile.pipeline.slides.base import SlideInfo
+from noctile.workflows.jobs.messages import RunContext
+from noctile.workflows.settings import PIXEL_SETTINGS
+
+_PACKAGES = (
+    "noctile",
+    "torch",
+    "segmentation-models-pytorch",
+    "openslide-python",
+    "tiffslide",
+    "zarr",
+    "numpy",
+)
+"""Packages that pixels may depend on."""
 
 
 @cache
 def versions() -> dict[str, str]:
-    """By name, Python's among them."""
-    names = (
-        "noctile",
-        "torch",
-        "segmentation-models-pytorch",
-        "openslide-python",
-        "tiffslide",
-        "zarr",
-        "numpy",
-    )
+    """Versions of Python and of the packages that pixels may depend on, by name."""
     extras = (name for name in ("openvino",) if find_spec(name))
     return {
         "python": platform.python_version(),
-        **{name: version(name) for name in (*names, *extras)},
+        **{name: version(name) for name in (*_PACKAGES, *extras)},
+    }
+
+
+def describe(info: SlideInfo) -> dict[str, Any]:
+    """Properties of a slide as plain values; lengths in um and in px of level 0."""
+    return {
+        "slide_id": info.slide_id,
+        "path": str(info.path),
+        "fingerprint": info.fingerprint,
+        "vendor": info.vendor,
+        "reader": info.reader,
+        "compression": info.compression,
+        "objective_power": info.objective_power,
+        "mpp": [info.frame.mpp_y, info.frame.mpp_x],
+        "mpp_source": info.mpp_source,
+        "extent_px": [info.frame.extent.height, info.frame.extent.width],
+        "bounds_px": [info.bounds.y, info.bounds.x, info.bounds.height, info.bounds.width],
+        "levels_mpp": [[level.mpp_y, level.mpp_x] for level in info.levels],
+    }
+
+
+def provenance(info: SlideInfo, run: RunContext) -> dict[str, Any]:
+    """Metadata of a mask, so that the file explains itself."""
+    return {
+        "slide": describe(info),
+        "model": {"name": run.card.name, "sha256": run.card.sha256, "licence": run.card.licence},
+        "device": run.device,
+        "backend": run.backend,
+        "settings": run.settings.model_dump(mode="json", include=PIXEL_SETTINGS),
+        "versions": versions(),
     }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.models.load import CONFIG, Backend, modules_of, weights_path
+from noctile.workflows.jobs.entry import JOB_MODULES
 from noctile.workflows.settings import RunSettings
 
 MALLOC = {
@@ -38,7 +39,7 @@ def worker_modules(
     model: Path, card: ModelCard, backend: Backend, *, served: bool
 ) -> tuple[str, ...]:
     """What workers import."""
-    return ("noctile.workflows.jobs.entry", *(() if served else modules_of(model, card, backend)))
+    return (*JOB_MODULES, *(() if served else modules_of(model, card, backend)))
 
 
 def worker_env(threads: int, *, gpus: bool) -> dict[str, str]:

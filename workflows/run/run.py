@@ -1,9 +1,9 @@
 """READ THIS FIRST: the night's run. Slides in, masks and tables out, on two screens.
 
-    for each slide      prepare:  open, find tissue, plan tiles          (jobs.prepare_slide), all
+    for each slide      prepare:  open, find tissue, plan tiles          (jobs.prepare), all
         in the first minutes
-    for each block      segment:  read, predict, join, write its shard   (jobs.segment_block_job)
-    for each slide      finish:   pyramid, figures, preview, summary     (jobs.finish_slide)
+    for each block      segment:  read, predict, join, write its shard   (jobs.segment_block)
+    for each slide      finish:   pyramid, figures, preview, summary     (jobs.finish)
 
 `Schedule` says what may run next, an `Engine` runs it somewhere, the `Ledger` remembers what came
 of it. The answer does not depend on the engine, on the number of workers or on the order of
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from noctile.pipeline.slides.discover import SlideEntry
 from noctile.pipeline.tissue import TissueMask
 from noctile.workflows.engines.base import TIMEOUT, Engine, EngineLostError, Failure, Outcome
 from noctile.workflows.engines.serial import SerialEngine
+from noctile.workflows.jobs.entry import do, load_ahead, ready_predictor
 from noctile.workflows.jobs.messages import Prepared, RunContext, StepJob
 from noctile.workflows.jobs.provenance import versions
 from noctile.workflows.processes.gpu_usage import GpuUsage
@@ -319,7 +321,7 @@ class Night:
         self._schedule = Schedule(known, in_flight=max(8, 2 * engine.slots))
         try:
             self._ledger.started(self.command, self._entries, self._run.pixels_key)
-            for outcome in engine.run(self._next_job, self._stop):
+            for outcome in engine.run(do, self._next_job, self._stop):
                 self._take(self._steps.pop(outcome.key), outcome)
         except (StoreError, OSError, EngineLostError) as error:
             self._stop.ask(str(error), at_once=True)
@@ -592,7 +594,9 @@ def with_servers(run: RunContext, stack: ExitStack) -> RunContext:
     from noctile.workflows.inference.server import LOOKS, InferenceServers  # noqa: PLC0415 - only where there is a GPU
 
     there = replace(run, device="cuda", processes_per_gpu=LOOKS)
-    servers = stack.enter_context(closing(InferenceServers(gpus_of(run.device), there.ready)))
+    servers = stack.enter_context(
+        closing(InferenceServers(gpus_of(run.device), partial(ready_predictor, there)))
+    )
     return replace(run, servers=servers.addresses)
 
 
@@ -610,7 +614,7 @@ def start_engine(settings: RunSettings, run: RunContext) -> tuple[Engine, RunCon
         gpus=gpus,
         env=worker_env(run.threads, gpus=bool(gpus) and not run.servers),
         preload=worker_modules(Path(run.model), run.card, run.backend, served=bool(run.servers)),
-        begin=there.load_ahead,
+        begin=partial(load_ahead, there),
         memory_bytes=settings.worker_bytes(processes),
         scheduler=settings.scheduler,
     )

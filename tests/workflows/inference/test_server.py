@@ -21,6 +21,7 @@ from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.engines.base import ENGINE_LOST, EngineLostError, attempt
 from noctile.workflows.inference import server as inference
 from noctile.workflows.inference.server import InferenceServers, ServedPredictor
+from noctile.workflows.jobs.entry import ready_predictor
 from noctile.workflows.processes.preload import is_served
 from noctile.workflows.run import run as segment
 from noctile.workflows.run.run import run_slides
@@ -138,10 +139,7 @@ def test_a_job_without_a_server_is_no_slides_fault(model, tmp_path, monkeypatch)
     class Job:
         key, group, limit_s = "a", "a", 1.0
 
-        def __call__(self):
-            ServedPredictor(str(tmp_path / "nobody"))
-
-    outcome = attempt(Job())
+    outcome = attempt(lambda job: ServedPredictor(str(tmp_path / "nobody")), Job())
     assert outcome.failure
     assert outcome.failure.reason == ENGINE_LOST
 
@@ -164,7 +162,7 @@ def test_who_is_served(repo, model, changed, served):
 
 def served_run(run, stack):
     """As on a machine with a GPU, but that the server computes on the CPU."""
-    servers = stack.enter_context(closing(InferenceServers(["0"], run.ready)))
+    servers = stack.enter_context(closing(InferenceServers(["0"], partial(ready_predictor, run))))
     return replace(run, servers=servers.addresses)
 
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from noctile.pipeline.models.load import find_model, read_card
+from noctile.workflows.jobs.entry import JOB_MODULES
 from noctile.workflows.processes import preload as warm
 
 
@@ -15,9 +16,9 @@ from noctile.workflows.processes import preload as warm
         (
             "torch",
             False,
-            ("noctile.workflows.jobs.entry", "noctile.pipeline.models.torch_predictor"),
+            (*JOB_MODULES, "noctile.pipeline.models.torch_predictor"),
         ),
-        ("torch", True, ("noctile.workflows.jobs.entry",)),
+        ("torch", True, JOB_MODULES),
     ],
 )
 def test_workers_that_ask_a_server_need_no_torch(backend, served, modules):
@@ -32,12 +33,12 @@ def test_workers_on_a_gpu_keep_the_systems_rules_for_memory():
 
 
 def test_a_runs_own_process_imports_nothing_that_only_jobs_need():
-    jobs = ("noctile.workflows.jobs.entry", "scipy.ndimage", "zarr", "openslide", "tifffile")
+    jobs = ("noctile.workflows.jobs.worker", "scipy.ndimage", "zarr", "openslide", "tifffile")
     program = f"""
 import sys
 import noctile.cli, noctile.workflows.engines.dask, noctile.workflows.run.run
 print([name for name in {jobs} if name in sys.modules])
-import noctile.workflows.jobs.entry
+import noctile.workflows.jobs.segment_block
 print([name for name in {jobs} if name not in sys.modules])
 """
     done = subprocess.run(

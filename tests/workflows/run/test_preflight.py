@@ -113,15 +113,15 @@ def test_it_takes_some_minutes_and_no_more(slides, model, tmp_path, monkeypatch)
 class OneHangs(SerialEngine):
     """The first look at slide a0 ends when nothing else is left to do."""
 
-    def run(self, next_job, brake):
+    def run(self, do, next_job, stop):
         held, met = None, False
         while (job := next_job()) or held:
             if job and job.key == "prepare/a0" and not met:
                 held, met = job, True
             elif job:
-                yield attempt(job)
+                yield attempt(do, job)
             else:
-                yield attempt(held)
+                yield attempt(do, held)
                 held = None
 
 
@@ -150,9 +150,9 @@ def test_a_slide_without_an_outcome_is_an_error_and_stands_in_the_table(
 ):
     run = SerialEngine.run
 
-    def forgetful(engine, next_job, brake):
+    def forgetful(engine, do, next_job, stop):
         """Loses what came of finishing one slide."""
-        for outcome in run(engine, next_job, brake):
+        for outcome in run(engine, do, next_job, stop):
             if outcome.key != "finish/a4":
                 yield outcome
 

@@ -10,8 +10,9 @@ from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.models import load
 from noctile.pipeline.plan import Block, TileGrid, TilePlan
 from noctile.pipeline.quality import BlockStats
-from noctile.workflows.jobs import entry as jobs
-from noctile.workflows.jobs.entry import load_ahead, predictor
+from noctile.workflows.jobs import worker as jobs
+from noctile.workflows.jobs.finish import collect_block_stats
+from noctile.workflows.jobs.worker import load_ahead, predictor
 from noctile.workflows.results.layout import SlideFolder, write_json
 from noctile.workflows.run.run import run_context
 from noctile.workflows.settings import RunSettings
@@ -87,4 +88,4 @@ def test_a_temporary_file_of_a_killed_writer_is_not_read_as_the_result_of_a_bloc
     for key, values in facts.items():
         write_json(folder.block_stats(key), values.to_json(), compact=True)
     (folder.blocks / ".0.1.4711.tmp.json").touch()
-    assert jobs._block_facts(folder, plan) == facts
+    assert collect_block_stats(folder, plan) == facts

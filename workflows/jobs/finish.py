@@ -1,0 +1,182 @@
+"""The last step of a slide: build the pyramid, measure, and move the result to its place."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from noctile.pipeline.errors import StoreError, UnreadableTissueError
+from noctile.pipeline.geometry import Extent, Frame
+from noctile.pipeline.masks.pyramid import build_pyramid
+from noctile.pipeline.masks.store import MaskStore
+from noctile.pipeline.measure import SlideSummary, TileRow, measure
+from noctile.pipeline.plan import TilePlan
+from noctile.pipeline.preview import preview_of
+from noctile.pipeline.quality import MAX_UNREADABLE, BlockStats, SlideQuality
+from noctile.workflows.jobs.messages import RunContext, StepJob
+from noctile.workflows.jobs.provenance import versions
+from noctile.workflows.results.checksums import write_with_checksums
+from noctile.workflows.results.layout import (
+    SlideFolder,
+    is_temporary,
+    promote,
+    read_json,
+    write_atomic,
+    write_json,
+)
+
+_MAX_NAMED_REGIONS = 3
+"""Largest number of regions that a message names; ``blocks.json`` lists all of them."""
+
+_Stats = Mapping[tuple[int, int], BlockStats]
+"""Statistics of each block, by its (row, col)."""
+
+
+def finish_slide(job: StepJob) -> None:
+    """Measure a slide whose blocks are done, and move its result to its place.
+
+    The step may be repeated after its end: a process can die between the move and its report.
+
+    Raises:
+        UnreadableTissueError: if too much of the tissue could not be read.
+        StoreError: if the masks cannot be read or written.
+    """
+    final = job.run.folder(job.step.slide_id)
+    folder = job.run.under_way(job.step.slide_id)
+    if not folder.complete:
+        _complete(job.run, folder)
+    if folder != final:
+        promote(folder, final)
+
+
+def _complete(run: RunContext, folder: SlideFolder) -> None:
+    """Write every file that a finished slide has, ``summary.json`` last: it makes the slide done."""
+    described = read_json(folder.plan)
+    if described is None:
+        raise StoreError(
+            f"{folder.plan} has gone while the run was using it; run the same command again"
+        )
+    plan = TilePlan.from_json(described["plan"])
+    stats = collect_block_stats(folder, plan)
+    quality = SlideQuality.of(stats.values())
+    if quality.unreadable_fraction > MAX_UNREADABLE:
+        folder.plan.unlink()  # so that a retry reads everything again
+        raise _unreadable(described["slide"], plan, stats, quality)
+    store = MaskStore.open(folder.mask)
+    classes = run.card.classes
+    build_pyramid(store, run.threads)
+    _check_shards(store, stats, folder)
+    summary, tiles = measure(
+        store, plan, classes, (core for s in stats.values() for core in s.cores)
+    )
+    table = tile_table(tiles, [c.name for c in classes])
+    write_atomic(folder.tiles, lambda p: pq.write_table(table, p, compression="zstd"))
+    preview = preview_of(store, plan.slide_id, summary.class_area_mm2)
+    write_atomic(folder.preview, lambda p: preview.save(p, format="JPEG", quality=90))
+    write_with_checksums(folder, _summary(described, plan, summary, quality, run))
+
+
+def _check_shards(store: MaskStore, stats: _Stats, folder: SlideFolder) -> None:
+    """Check that every block with analysed pixels has its shard.
+
+    Raises:
+        StoreError: if a shard is missing.
+    """
+    analysed = {key for key, s in stats.items() if s.analysed_px}
+    if missing := sorted(analysed - set(store.stored_blocks())):
+        raise StoreError(
+            f"{folder.mask}: the shards of blocks {missing} have gone; delete {folder.path} and "
+            "run again"
+        )
+
+
+def _summary(
+    described: Mapping[str, Any],
+    plan: TilePlan,
+    summary: SlideSummary,
+    quality: SlideQuality,
+    run: RunContext,
+) -> dict[str, Any]:
+    """Contents of ``summary.json``."""
+    flags = [
+        *described["tissue"]["flags"],
+        *(["mpp_estimated"] if described["slide"]["mpp_source"] == "objective power" else []),
+        *quality.flags(summary.mean_confidence, len(run.card.classes)),
+    ]
+    return {
+        "key": described["key"],
+        **described["slide"],
+        **asdict(summary),
+        **asdict(quality),
+        "label_map_mpp": [plan.frame.mpp_y, plan.frame.mpp_x],
+        "tissue_rule": described["tissue"]["rule"],
+        "flags": sorted(flags),
+        "model": run.card.name,
+        "model_sha256": run.card.sha256,
+        "backend": run.backend,
+        "versions": versions(),
+    }
+
+
+def collect_block_stats(folder: SlideFolder, plan: TilePlan) -> dict[tuple[int, int], BlockStats]:
+    """Gather the statistics of all blocks of a plan into one file, and remove the single files.
+
+    Returns:
+        the statistics of each block, by its (row, col).
+
+    Raises:
+        StoreError: if those of a block are missing, or if a file cannot be read or written.
+    """
+    before = read_json(folder.facts) or {}
+    written = (path for path in folder.blocks.glob("*.json") if not is_temporary(path))
+    found = {path.stem: read_json(path) for path in sorted(written)}
+    names = {f"{row}.{col}": (row, col) for row, col in (block.key for block in plan.blocks)}
+    known = {name: found.get(name) or before.get(name) for name in names}
+    stats = {
+        key: BlockStats.from_json(values) for name, key in names.items() if (values := known[name])
+    }
+    if len(stats) < len(names):
+        missing = sorted(set(names.values()) - stats.keys())
+        raise StoreError(
+            f"{folder.blocks}: the files of blocks {missing} have gone; delete {folder.path} and "
+            "run again"
+        )
+    write_json(folder.facts, known, compact=True)
+    shutil.rmtree(folder.blocks, ignore_errors=True)
+    return stats
+
+
+def _unreadable(
+    slide: Mapping[str, Any], plan: TilePlan, stats: _Stats, quality: SlideQuality
+) -> UnreadableTissueError:
+    """Error that names the first unreadable regions, in pixels of level 0."""
+    native = Frame(Extent(*slide["extent_px"]), *slide["mpp"])
+    unread = sorted(position for s in stats.values() for position in s.unread)
+    boxes = [
+        plan.frame.project(plan.grid.core(*p).intersect(plan.frame.box), native)
+        for p in unread[:_MAX_NAMED_REGIONS]
+    ]
+    regions = "; ".join(f"rows {b.y} to {b.y_stop}, columns {b.x} to {b.x_stop}" for b in boxes)
+    more = f"; and {len(unread) - len(boxes)} more" if len(unread) > len(boxes) else ""
+    return UnreadableTissueError(
+        f"slide {slide['slide_id']}: {quality.unreadable_fraction:.1%} of its tissue cannot be "
+        f"decoded, more than {MAX_UNREADABLE:.0%}: level 0, {regions}{more}. The file is damaged "
+        "or cut short there: copy it again from where it was scanned or archived, then run with "
+        "--retry-failed"
+    )
+
+
+def tile_table(tiles: list[TileRow], class_names: list[str]) -> pa.Table:
+    """Rows of ``tiles.parquet``, with one column ``fraction_<class>`` for each class."""
+    names = ("row", "col", "y_um", "x_um", "height_um", "width_um", "tissue_fraction")
+    columns: dict[str, Any] = {}
+    for name in names:
+        kind = pa.int32() if name in ("row", "col") else pa.float64()
+        columns[name] = pa.array([getattr(t, name) for t in tiles], kind)
+    for k, name in enumerate(class_names):
+        columns[f"fraction_{name}"] = pa.array([t.class_fractions[k] for t in tiles], pa.float64())
+    columns["mean_confidence"] = pa.array([t.mean_confidence for t in tiles], pa.float64())
+    return pa.table(columns)

@@ -1,0 +1,208 @@
+"""Caches of a worker process: its predictor, the slides it has open, the plans it has read."""
+
+import atexit
+import os
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from noctile.pipeline.errors import ModelError, StoreError
+from noctile.pipeline.geometry import Extent, Frame
+from noctile.pipeline.masks.store import MaskStore
+from noctile.pipeline.models.card import Predictor
+from noctile.pipeline.models.load import Backend, load_predictor
+from noctile.pipeline.models.pixel_labels import predict_labels
+from noctile.pipeline.normalize import Amounts
+from noctile.pipeline.plan import TileGrid, TilePlan
+from noctile.pipeline.slides.base import SlideReader
+from noctile.pipeline.slides.discover import SlideEntry
+from noctile.pipeline.slides.open import open_slide
+from noctile.pipeline.stitch.canvas import Canvas
+from noctile.pipeline.tissue import TissueMask
+from noctile.workflows.inference.server import ServedPredictor
+from noctile.workflows.jobs.messages import RunContext
+from noctile.workflows.results.layout import SlideFolder, read_json
+
+_MAX_OPEN = 4
+"""Largest number of slides that a process keeps open. The slides whose blocks are under way fit,
+and the number of file handles does not grow."""
+
+_LOADING = threading.Lock()
+"""Held while a model is loaded, ahead of the first job or by one of several jobs of a process."""
+
+
+def predictor(run: RunContext) -> Predictor:
+    """Return the predictor of this process, or of its inference server.
+
+    It is loaded once, and its weights are checked against the card of the run.
+
+    Raises:
+        ModelError: if it cannot be loaded, or is not the model of the run.
+        EngineLostError: if the inference server has gone.
+    """
+    with _LOADING:
+        if run.servers:
+            predict: Predictor = _served(run.servers[os.environ["CUDA_VISIBLE_DEVICES"]])
+        else:
+            predict = _loaded(
+                run.pixels_key,
+                run.model,
+                run.device,
+                run.backend,
+                run.threads,
+                run.processes_per_gpu,
+                run.settings.compile,
+            )
+    if predict.card != run.card:
+        raise ModelError(
+            f"the model in {run.model} is not the one that the run began with: the folder was "
+            "changed since, or another model has this path on this machine; restore the model and "
+            "run the same command with --retry-failed"
+        )
+    return predict
+
+
+@lru_cache(maxsize=1)
+def _served(address: str) -> ServedPredictor:
+    return ServedPredictor(address)
+
+
+@lru_cache(maxsize=1)
+def _loaded(
+    _pixels_key: str,  # a worker that outlives a run may find another model in the same folder
+    model: str,
+    device: str,
+    backend: Backend,
+    threads: int,
+    processes_per_gpu: int,
+    compiled: bool,
+) -> Predictor:
+    return load_predictor(
+        Path(model),
+        device,
+        threads,
+        compiled=compiled,
+        backend=backend,
+        processes_per_gpu=processes_per_gpu,
+    )
+
+
+def load_ahead(run: RunContext) -> None:
+    """Load the model while slides are being prepared, and compile it with one blank tile.
+
+    Errors are ignored here: the first job meets the same error and reports it.
+    """
+    with suppress(Exception):
+        ready_predictor(run)
+
+
+def ready_predictor(run: RunContext) -> Predictor:
+    """Return the `predictor` after one prediction: a network is compiled when it is first used.
+
+    Raises:
+        ModelError: if it cannot be loaded, or is not the model of the run.
+    """
+    predict = predictor(run)
+    side = run.card.tile_px
+    tile = np.zeros((1, side, side, 3), np.uint8)
+    if run.settings.window == "crop":
+        grid = TileGrid(side, run.settings.tiling(run.card).overlap_px, Extent(side, side))
+        predict_labels(predict, tile, Canvas.labelled_part(grid))
+    else:
+        predict(tile)
+    return predict
+
+
+class _OpenSlides:
+    """Cache of open slides; the one unused for longest is closed first.
+
+    Args:
+        size: largest number of open slides; more than the jobs that run here at once, so that no
+            job is using the slide that is closed.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._readers: OrderedDict[tuple[SlideEntry, int], SlideReader] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, entry: SlideEntry, planned_ns: int, *, bgr: bool) -> SlideReader:
+        """Return the reader of a slide.
+
+        Args:
+            entry: slide that is read.
+            planned_ns: time when the slide was planned (ns); a file that was replaced is planned
+                again, and then opened again.
+            bgr: True if the slide stores its channels in the order blue, green, red, as found when it
+                was planned.
+
+        Raises:
+            SlideError: if the slide cannot be opened.
+        """
+        with self._lock:
+            if reader := self._readers.get((entry, planned_ns)):
+                self._readers.move_to_end((entry, planned_ns))
+                return reader
+        reader = open_slide(entry.path, slide_id=entry.slide_id, mpp=entry.mpp, bgr=bgr)
+        return self._add((entry, planned_ns), reader)
+
+    def _add(self, key: tuple[SlideEntry, int], reader: SlideReader) -> SlideReader:
+        """Keep a reader, or close it if another thread has opened the same slide meanwhile."""
+        spare = []
+        with self._lock:
+            cached = self._readers.setdefault(key, reader)
+            if cached is not reader:
+                spare.append(reader)
+            if len(self._readers) > self._size:
+                spare.append(self._readers.popitem(last=False)[1])
+        for unused in spare:
+            unused.close()
+        return cached
+
+    def close(self) -> None:
+        """Close all of them."""
+        while self._readers:
+            self._readers.popitem()[1].close()
+
+
+OPEN_SLIDES = _OpenSlides(_MAX_OPEN)
+atexit.register(OPEN_SLIDES.close)
+
+
+@lru_cache(maxsize=_MAX_OPEN)
+def open_results(
+    folder: SlideFolder, _planned_ns: int
+) -> tuple[TilePlan, TissueMask, Amounts | None, MaskStore]:
+    """Read a slide's plan and open its masks; see `read_plan`. The last few are cached.
+
+    Args:
+        folder: staging folder of the slide.
+        _planned_ns: time when the plan was written (ns); another time makes another cache entry.
+    """
+    return *read_plan(folder), MaskStore.open(folder.mask)
+
+
+def read_plan(folder: SlideFolder) -> tuple[TilePlan, TissueMask, Amounts | None]:
+    """Read a slide's tile plan, its tissue mask, and its stain amounts if the model uses them.
+
+    Raises:
+        StoreError: if there is no plan.
+    """
+    described = read_json(folder.plan)
+    if described is None:
+        raise StoreError(
+            f"{folder.plan} has gone while the run was using it; run the same command again"
+        )
+    with Image.open(folder.tissue) as image:
+        mask = np.asarray(image) > 0
+    about = described["tissue"]
+    frame = Frame(
+        Extent(**about["frame"]["extent"]), about["frame"]["mpp_y"], about["frame"]["mpp_x"]
+    )
+    tissue = TissueMask(mask, frame, about["rule"], tuple(about["flags"]))
+    return TilePlan.from_json(described["plan"]), tissue, described.get("stain")
