@@ -1,7 +1,9 @@
 """What every engine does, whatever runs underneath."""
 
 import ctypes
+import json
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from noctile.pipeline.errors import SlideReadError, StoreError, UsageError
 from noctile.workflows.engines.base import NEVER_STOP, Engine, EngineLostError, Outcome, StopSignal
 from noctile.workflows.engines.dask import DaskEngine
 from noctile.workflows.engines.serial import SerialEngine
+from noctile.workflows.processes import control as process
 
 
 @dataclass(frozen=True)
@@ -400,14 +403,65 @@ class TestDaskEngine(EngineContract):
 
     def test_everything_listens_on_this_machine_only(self, engine):
         addresses = [engine._client.scheduler.address, *engine._client.scheduler_info()["workers"]]
-        assert all(a.startswith("tcp://127.0.0.1:") for a in addresses)
+        assert all(a.startswith("tls://127.0.0.1:") for a in addresses)
 
-    def test_a_running_scheduler_is_used(self, cluster):
-        guest = DaskEngine(7, scheduler=cluster._client.scheduler.address)
-        assert guest.slots == 2
-        assert play(guest, [Square(6)])["square/6"].value == 36
-        guest.close()
-        assert play(cluster, [Square(6)])["square/6"].value == 36
+    @pytest.mark.parametrize("user", ["", "nobody"], ids=["same-user", "another-user"])
+    def test_every_port_refuses_a_peer_without_the_certificate_of_the_run(self, engine, repo, user):
+        """Every process of the run would execute what a peer sends."""
+        play(engine, [Square(1)])
+        nannies, workers = engine._local.cluster.workers.values(), engine._local.pids().values()
+        addresses = [engine._client.scheduler.address, *(nanny.address for nanny in nannies)]
+        ours = {int(address.rpartition(":")[2]) for address in addresses}
+        ports = ours | {port for pid in workers for port in listening(pid)}
+        assert len(ports) == 1 + 2 * len(nannies)  # each worker has one port, and its nanny another
+        assert intrude(repo, user, sorted(ports)) == []
+        assert play(engine, [Square(6)])["square/6"].value == 36
+
+    def test_the_processes_of_a_run_open_no_further_port(self, repo):
+        before = {pid: listening(pid) for pid in family()}
+        engine = DaskEngine(1)
+        opened = [port for pid in family() for port in listening(pid) - before.get(pid, set())]
+        engine.close()
+        assert len(opened) == 3  # scheduler, nanny, worker
+
+    def test_a_running_scheduler_is_used(self, cluster_of_its_own):
+        address, _ = cluster_of_its_own
+        for n in (6, 7):
+            guest = DaskEngine(7, scheduler=address)
+            assert guest.slots == 1
+            assert play(guest, [Square(n)])[f"square/{n}"].value == n * n
+            guest.close()
+
+
+def family() -> list[int]:
+    """Process numbers of this process and all that it started."""
+    return [os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))]
+
+
+def listening(pid: int) -> set[int]:
+    """TCP ports at which a process waits for connections."""
+    connections = psutil.Process(pid).net_connections(kind="tcp")
+    return {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN}
+
+
+def intrude(repo: Path, user: str, ports: list[int]) -> list[str]:
+    """What a program of a user can do at ports without a certificate; of this process's user, if none is named."""
+    uid = os.getuid()
+    if user:
+        if uid:
+            pytest.skip("only root can start a program as another user")
+        uid = pwd.getpwnam(user).pw_uid
+    program = [sys.executable, str(repo / "tests" / "intruder.py"), str(uid), str(process.home())]
+    ended = subprocess.run(
+        [*program, *map(str, ports)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def test_the_intruder_enters_where_no_certificate_is_asked_for(cluster_of_its_own, repo):
+    port = int(cluster_of_its_own[0].rpartition(":")[2])
+    assert intrude(repo, "", [port]) == [f"tcp at {port}", f"client at {port}"]
 
 
 def test_a_scheduler_that_is_not_there_is_named(monkeypatch):

@@ -23,6 +23,7 @@ from distributed import Client, Nanny, Scheduler, SpecCluster, Worker
 from distributed.client import Future
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.scheduler import KilledWorker
+from distributed.security import Security
 
 from noctile.pipeline.errors import UsageError
 from noctile.workflows.engines.base import (
@@ -355,9 +356,28 @@ class DaskEngine:
             self._local = None
 
 
+class _WithoutHttp:
+    """Scheduler or worker without the HTTP port that Dask opens, also with its dashboard off."""
+
+    def start_http_server(self, *args: object, **options: object) -> None:
+        """Replace the method of `distributed.node.ServerNode` that opens the port."""
+
+
+class _Scheduler(_WithoutHttp, Scheduler):
+    """Scheduler without an HTTP port."""
+
+
+class _Worker(_WithoutHttp, Worker):
+    """Worker without an HTTP port."""
+
+
 class _LocalCluster:
-    """Worker processes on this machine, reachable from this machine alone; stopped workers are
-    replaced.
+    """Worker processes on this machine for this run alone; stopped workers are replaced.
+
+    Every process of the cluster executes what a peer sends, and listens on 127.0.0.1, where each
+    user of the machine can connect. So both ends of each connection must show a certificate (TLS).
+    It is made for this run. Its key stays in the memory of the run's processes, except for the
+    moment in which OpenSSL reads it from a private folder. (docs/decisions/0022)
     """
 
     def __init__(
@@ -374,10 +394,13 @@ class _LocalCluster:
         )  # silence_logs ends before its last messages come
         if preload:
             _fork_workers(preload, env)
+        security = Security.temporary()
         workers = {
             i: {
                 "cls": Nanny,
                 "options": {
+                    "security": security,
+                    "worker_class": _Worker,
                     "nthreads": 1,
                     "host": "127.0.0.1",
                     "local_directory": str(self._scratch),
@@ -390,11 +413,13 @@ class _LocalCluster:
             for i in range(processes)
         }
         scheduler = {
-            "cls": Scheduler,
+            "cls": _Scheduler,
             "options": {
+                "security": security,
+                "protocol": "tls",
                 "host": "127.0.0.1",
                 "port": 0,
-                "dashboard_address": "127.0.0.1:0",
+                "dashboard": False,
                 "allowed_failures": 0,
             },
         }
@@ -403,7 +428,10 @@ class _LocalCluster:
         # the tile (RESULTS.md)
         with dask.config.set({"distributed.nanny.pre-spawn-environ": env}):
             self.cluster = SpecCluster(
-                workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL
+                workers=workers,
+                scheduler=scheduler,
+                security=security,
+                silence_logs=logging.CRITICAL,
             )
 
     def pids(self) -> dict[str, int]:

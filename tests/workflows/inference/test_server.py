@@ -9,6 +9,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -60,6 +61,11 @@ def test_an_answer_is_not_changed_by_the_next(servers):
     kept = first.copy()
     assert not np.array_equal(predict(tile(predict, 200)), first)
     assert np.array_equal(first, kept)
+
+
+def test_another_user_cannot_enter_the_folder_of_the_sockets(servers):
+    (address,) = servers.addresses.values()
+    assert Path(address).parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_server_that_dies_is_replaced_and_asked_again(servers):
