@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.common import machine, slide, trivial_model
-from noctile.pipeline.masks.store import MaskLayout, MaskStore
+from noctile.pipeline.masks.layout import MaskLayout
+from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import Predictor
 from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.models.pixel_labels import predict_labels

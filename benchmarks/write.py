@@ -20,8 +20,9 @@ from imagecodecs import zstd_encode
 
 from benchmarks.common import machine, side_by_side
 from noctile.pipeline.geometry import Extent, Frame
+from noctile.pipeline.masks.layout import BLOCK_LEVELS, MaskLayout
 from noctile.pipeline.masks.pyramid import build_pyramid
-from noctile.pipeline.masks.store import OWN_LEVELS, MaskLayout, MaskStore
+from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo
 
 UInt8 = npt.NDArray[np.uint8]
@@ -62,13 +63,13 @@ def write(store: MaskStore, labels: UInt8) -> None:
     maps = np.full((SIDE // 8, SIDE // 8), 200, np.uint8)
     for row in range(BLOCKS):
         for col in range(BLOCKS):
-            store.write(store.layout.block(row, col), labels, maps, maps)
+            store.write(store.layout.shard_box(row, col), labels, maps, maps)
 
 
 def floor(labels: UInt8) -> None:
     """The same chunks through the same codec, and nowhere."""
     levels = [labels]
-    while len(levels) < OWN_LEVELS:
+    while len(levels) < BLOCK_LEVELS:
         levels.append(levels[-1][::2, ::2])  # halved for nothing: what that costs is no floor
     for _ in range(BLOCKS**2):
         for level in levels:

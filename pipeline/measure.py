@@ -14,7 +14,7 @@ from scipy import ndimage
 from noctile.pipeline.geometry import Box, Frame
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo
-from noctile.pipeline.plan import Block, TilePlan, cells_under
+from noctile.pipeline.plan import Block, TilePlan, heat_slice
 from noctile.pipeline.quality import CoreCount
 
 UInt8 = npt.NDArray[np.uint8]
@@ -110,7 +110,7 @@ def count_cores(
         pixels = Image.fromarray(
             labels[ys, xs]
         ).histogram()  # numpy's takes half as long again (RESULTS.md)
-        sure = weighted[cells_under(ys), cells_under(xs)].sum(dtype=np.int64)
+        sure = weighted[heat_slice(ys), heat_slice(xs)].sum(dtype=np.int64)
         yield CoreCount(row, col, tuple(pixels[code] for code in codes), int(sure))
 
 

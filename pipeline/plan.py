@@ -304,7 +304,7 @@ def plan_tiles(slide_id: str, native: Frame, tissue: TissueMask, tiling: Tiling)
     )
 
 
-def cells_under(pixels: slice) -> slice:
+def heat_slice(pixels: slice) -> slice:
     """The heat-map pixels under a run of label-map pixels that starts on the edge of one."""
     return slice(pixels.start // HEAT_FACTOR, -(-pixels.stop // HEAT_FACTOR))
 

@@ -39,10 +39,10 @@ def preview_of(store: MaskStore, title: str, class_area_mm2: Mapping[str, float]
     Raises:
         StoreError: if the mask cannot be read.
     """
-    frames, panel = store.layout.level_frames, panel_frame(store.overview_frame)
+    frames, panel = store.layout.level_frames, panel_frame(store.thumbnail_frame)
     level = max((k for k, frame in enumerate(frames) if frame.mpp <= panel.mpp), default=0)
     return render_preview(
-        (store.read_thumbnail(), store.overview_frame),
+        (store.read_thumbnail(), store.thumbnail_frame),
         (store.read_level(level), frames[level]),
         store.layout.classes,
         title,
@@ -82,12 +82,12 @@ def render_preview(
     return _compose(title, (tissue, overlay), panel, entries)
 
 
-def panel_frame(overview_frame: Frame) -> Frame:
+def panel_frame(thumbnail_frame: Frame) -> Frame:
     """The frame of one of the two panels: the overview's ground, as large as the page allows,
     pixels nearly square.
     """
-    height_um = overview_frame.extent.height * overview_frame.mpp_y
-    width_um = overview_frame.extent.width * overview_frame.mpp_x
+    height_um = thumbnail_frame.extent.height * thumbnail_frame.mpp_y
+    width_um = thumbnail_frame.extent.width * thumbnail_frame.mpp_x
     max_width, max_height = _WIDTH_PX - 2 * _MARGIN_PX, 600
     if not _stacked(width_um, height_um):
         max_width, max_height = (max_width - _MARGIN_PX) // 2, 1100

@@ -1,1 +1,1 @@
-"""Label maps on disk: OME-Zarr 0.5, sharded, one writer per shard. The only room that knows Zarr."""
+"""Label maps on disk: OME-Zarr 0.5, sharded, each shard written by one task."""

@@ -1,4 +1,4 @@
-"""From one level of a pyramid to the next: 2 x 2 pixels become one."""
+"""Halving of label maps and images: 2 x 2 pixels become one."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,19 +6,19 @@ import numpy.typing as npt
 UInt8 = npt.NDArray[np.uint8]
 UInt16 = npt.NDArray[np.uint16]
 
-_MANY = 0.3
-"""Above this share of mixed places it is quicker to vote everywhere than to pick them out."""
+_MANY_MIXED = 0.3
+"""Share of 2 x 2 pixels with different labels above which it is quicker to vote everywhere."""
 
 _STRIP_ROWS = 128
-"""Rows that are halved at once: what they need stays in a core's cache. (benchmarks/RESULTS.md)"""
+"""Number of rows that are halved at once, so that they stay in the cache of a processor core."""
 
 
 def halve_labels(labels: UInt8) -> UInt8:
-    """The most frequent of each 2 x 2 labels.
+    """Replace each 2 x 2 labels by the most frequent one.
 
-    Ties go to the smallest code that is not 0, so that what was analysed stays visible and a tumor
-    with the first code is not thinned out. At an odd edge only the pixels that exist vote:
-    repeating the edge doubles each of their votes.
+    In a tie the smallest code wins that is not 0. So analysed pixels stay visible, and a tumor
+    with the first code does not get thinner. At an odd edge only existing pixels vote: the edge is
+    repeated, which doubles each of their votes.
 
     Args:
         labels: uint8 ``[h, w]``.
@@ -41,26 +41,31 @@ def halve_labels(labels: UInt8) -> UInt8:
 
 
 def _halve_strip(top: UInt16, bottom: UInt16) -> UInt8:
-    """As `halve_labels`; each number holds two labels, side by side."""
+    """Halve a strip of labels, given as its upper and its lower rows.
+
+    Args:
+        top: uint16 ``[h / 2, w / 2]``, two neighbouring labels in each number.
+        bottom: uint16 ``[h / 2, w / 2]``, the two labels below them.
+    """
     most = top.astype(np.uint8)
-    mixed = (top != bottom) | (top >> 8 != most)  # most places have one label, and need no vote
+    mixed = (top != bottom) | (top >> 8 != most)  # most 2 x 2 pixels have one label
     share = np.count_nonzero(mixed) / mixed.size
-    if share > _MANY:
-        return _vote(*_four(top, bottom))
+    if share > _MANY_MIXED:
+        return _vote(*_four_labels(top, bottom))
     if share:
-        places = np.flatnonzero(mixed)
-        np.put(most, places, _vote(*_four(np.take(top, places), np.take(bottom, places))))
+        where = np.flatnonzero(mixed)
+        np.put(most, where, _vote(*_four_labels(np.take(top, where), np.take(bottom, where))))
     return most
 
 
-def _four(top: UInt16, bottom: UInt16) -> tuple[UInt8, UInt8, UInt8, UInt8]:
+def _four_labels(top: UInt16, bottom: UInt16) -> tuple[UInt8, UInt8, UInt8, UInt8]:
     upper, lower = ((pair.astype(np.uint8), (pair >> 8).astype(np.uint8)) for pair in (top, bottom))
     return *upper, *lower
 
 
 def _vote(*labels: UInt8) -> UInt8:
-    """The most frequent of four labels, elementwise."""
-    one = np.uint8(1)  # uint8 wraps: 0 - 1 is 255, the last in any tie
+    """Return the most frequent of four labels, elementwise."""
+    one = np.uint8(1)  # uint8 wraps round: 0 - 1 is 255, which loses every tie
     a, b, c, d = _sorted(*(values - one for values in labels))
     most = a.copy()
     np.copyto(most, c, where=(c == d) & (a != b))
@@ -69,9 +74,7 @@ def _vote(*labels: UInt8) -> UInt8:
 
 
 def _sorted(a: UInt8, b: UInt8, c: UInt8, d: UInt8) -> tuple[UInt8, UInt8, UInt8, UInt8]:
-    """Four arrays, elementwise in ascending order: the network of five comparisons (Knuth, TAOCP 3,
-    5.3.4).
-    """
+    """Sort four arrays elementwise, with the network of five comparisons (Knuth, TAOCP 3, 5.3.4)."""
     a, b = np.minimum(a, b), np.maximum(a, b)
     c, d = np.minimum(c, d), np.maximum(c, d)
     a, c = np.minimum(a, c), np.maximum(a, c)
@@ -81,7 +84,9 @@ def _sorted(a: UInt8, b: UInt8, c: UInt8, d: UInt8) -> tuple[UInt8, UInt8, UInt8
 
 
 def halve_image(pixels: UInt8) -> UInt8:
-    """Mean of 2 x 2 pixels, halves rounded up; at an odd edge, of those that exist.
+    """Replace each 2 x 2 pixels by their mean, with halves rounded up.
+
+    At an odd edge only the existing pixels count.
 
     Args:
         pixels: uint8 ``[h, w, c]``.

@@ -1,5 +1,6 @@
-"""The coarser levels of a label map that no block could write alone; see `MaskStore.write` for the
-others.
+"""Coarse pyramid levels of a label map, on which a shard covers several blocks.
+
+The task of each block writes the finer levels: `noctile.pipeline.masks.store.MaskStore.write`.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -9,39 +10,40 @@ import numpy as np
 
 from noctile.pipeline.geometry import Box
 from noctile.pipeline.masks.downsample import halve_labels
-from noctile.pipeline.masks.store import OWN_LEVELS, MaskStore
+from noctile.pipeline.masks.layout import BLOCK_LEVELS
+from noctile.pipeline.masks.store import MaskStore
 
 
 def build_pyramid(store: MaskStore, threads: int = 1) -> None:
-    """Fill the levels from `OWN_LEVELS` on, shard by shard; only where there are labels.
+    """Write the levels from `BLOCK_LEVELS` on, shard by shard, where there are labels.
 
-    Holds a few shards at a time for each thread, whatever the slide's size. All blocks must have
-    been written, and nobody may be writing. Twice is as good as once.
+    Each thread holds a few shards in memory, for a slide of any size. All blocks must have been
+    written, and no block may be written meanwhile. A second call writes the same files again.
 
     Args:
-        store: of the slide.
-        threads: shards at once.
+        store: masks of the slide.
+        threads: number of shards that are made at the same time.
 
     Raises:
         StoreError: if the masks cannot be read or written, or a shard is damaged.
     """
-    store.settle()
+    store.clean_up()
     with ThreadPoolExecutor(threads, "pyramid") as pool:
-        for level in range(OWN_LEVELS, store.layout.levels):
-            families: dict[tuple[int, int], list[tuple[int, int]]] = {}
-            for key in store.stored_blocks(level - 1):
-                families.setdefault(store.layout.parent(*key, level - 1), []).append(key)
-            list(pool.map(partial(_coarsen, store, level), families, families.values()))
+        for level in range(BLOCK_LEVELS, store.layout.levels):
+            children: dict[tuple[int, int], list[tuple[int, int]]] = {}
+            for key in store.stored_shards(level - 1):
+                children.setdefault(store.layout.parent_key(*key, level - 1), []).append(key)
+            list(pool.map(partial(_write_shard, store, level), children, children.values()))
 
 
-def _coarsen(
-    store: MaskStore, level: int, parent: tuple[int, int], children: list[tuple[int, int]]
+def _write_shard(
+    store: MaskStore, level: int, key: tuple[int, int], children: list[tuple[int, int]]
 ) -> None:
-    """Write one shard of a level, from the shards of the finer level that lie under it."""
-    box = store.layout.block(*parent, level)
+    """Write one shard of a level, made from the shards of the finer level that lie under it."""
+    box = store.layout.shard_box(*key, level)
     labels = np.zeros((box.height, box.width), np.uint8)
     for child in children:
-        fine = store.layout.block(*child, level - 1)
+        fine = store.layout.shard_box(*child, level - 1)
         part = Box(fine.y // 2, fine.x // 2, -(-fine.height // 2), -(-fine.width // 2))
         labels[part.slices(box)] = halve_labels(store.read(fine, level - 1))
     store.write_labels(box, labels, level)

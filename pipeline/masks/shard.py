@@ -1,10 +1,10 @@
-"""Whole shards of Zarr arrays, for what their bytes cost: chunks compressed one after the other,
-then their index.
+"""Direct reading and writing of whole shards of Zarr arrays.
 
-Zarr's own way to the same bytes takes twice as long, and from them to labels three times: it copies
-each chunk into an empty one and the shard together from pieces, and an event loop hands them from
-thread to thread (3.1.6, `zarr.codecs.ShardingCodec`). It lays the arrays out, and reads what is no
-whole shard. (zarr-specs, codecs/sharding-indexed v1.0; docs/decisions/0019)
+A shard is a file with compressed chunks, one after the other, and then their index (zarr-specs,
+codecs/sharding-indexed v1.0). Zarr itself takes twice as long to write the same bytes, and three
+times as long to read them: it copies each chunk into an empty one, joins the shard from pieces, and
+passes them between threads through an event loop (3.1.6, `zarr.codecs.ShardingCodec`). Zarr still
+creates the arrays, and reads regions that are no whole shard. (docs/decisions/0019)
 """
 
 import math
@@ -23,28 +23,34 @@ from numcodecs import Zstd
 UInt8 = npt.NDArray[np.uint8]
 
 PARTIAL = ".partial"
-"""How names end under which shards are written; those of zarr's `LocalStore` end so, too."""
+"""Ending of the temporary names of shards, the same as that of zarr's `LocalStore`."""
 
-LEVEL = 1
-"""A fifth quicker than zstd's own default, 3, and as small: 0.0053 bytes a pixel for the samples'
-labels at either, and 0.0564 instead of 0.0555 where each pixel is labelled by itself.
-(benchmarks/RESULTS.md)"""
+ZSTD_LEVEL = 1
+"""Compression level: a fifth quicker than zstd's default, 3, and nearly as small.
 
-_ZSTD = Zstd(LEVEL)
+Labels of the sample slides take 0.0053 bytes a pixel at both levels. Where each pixel is labelled
+by itself they take 0.0564 instead of 0.0555. (benchmarks/history/writing.md)
+"""
+
+_ZSTD = Zstd(ZSTD_LEVEL)
+
 _ABSENT = 2**64 - 1
+"""Offset and length of a chunk that is not in the file."""
+
 _CRC = struct.Struct("<I")
 
 
 def write_shard(path: Path, values: UInt8, shard: Sequence[int], chunk: Sequence[int]) -> None:
-    """Write one shard to a temporary name and rename it, so that whoever is killed leaves a whole
-    shard or none.
+    """Write one shard under a temporary name and rename it.
+
+    So a process that is killed leaves a whole shard or none.
 
     Args:
-        path: its file; folders are made.
-        values: uint8, what it holds from its first corner on, cut to the array; beyond it, chunks
-            are filled with 0.
-        shard: shape of a shard, as many axes as ``values``.
-        chunk: shape of a chunk, divides the shard's.
+        path: file of the shard; its folders are made.
+        values: uint8, content of the shard, cut to the array. Chunks that reach beyond it are
+            filled with 0.
+        shard: shape of a shard, with as many axes as ``values``.
+        chunk: shape of a chunk; each side divides that of the shard.
 
     Raises:
         OSError: if the file system refuses.
@@ -69,20 +75,20 @@ def write_shard(path: Path, values: UInt8, shard: Sequence[int], chunk: Sequence
 def read_shard(
     path: Path, extent: Sequence[int], shard: Sequence[int], chunk: Sequence[int]
 ) -> UInt8:
-    """Read what `write_shard` or zarr wrote.
+    """Read one shard, written by `write_shard` or by zarr.
 
     Args:
-        path: its file.
-        extent: shape of what lies in the array, from the shard's first corner on.
-        shard: shape of a shard, as many axes.
-        chunk: shape of a chunk, divides the shard's.
+        path: file of the shard.
+        extent: shape of the shard's content, cut to the array.
+        shard: shape of a shard, with as many axes as ``extent``.
+        chunk: shape of a chunk; each side divides that of the shard.
 
     Returns:
-        uint8 of shape ``extent``; 0 where no chunk was written, or no shard.
+        uint8 of shape ``extent``; 0 where a chunk or the whole shard is missing.
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if it is damaged (RuntimeError, where a chunk is).
+        ValueError: if the index is damaged (RuntimeError: if a chunk is).
     """
     values = np.zeros(tuple(extent), np.uint8)
     try:
@@ -93,11 +99,11 @@ def read_shard(
     end = len(content) - _CRC.size
     begin = end - 16 * math.prod(grid)
     if begin < 0 or _CRC.unpack_from(content, end) != (google_crc32c.value(content[begin:end]),):
-        raise ValueError(f"{path} is damaged: its index is not what was written")
+        raise ValueError(f"{path} is damaged: the checksum of its index is wrong")
     index = np.frombuffer(content[begin:end], np.dtype("<u8")).reshape(*grid, 2)
     for position in product(*map(range, grid)):
         offset, length = (int(n) for n in index[position])
-        part = values[_under(position, chunk)]
+        part = values[_region(position, chunk)]
         if part.size and offset != _ABSENT:
             pixels = np.frombuffer(
                 _ZSTD.decode(content[offset : offset + length]), np.uint8
@@ -107,12 +113,12 @@ def read_shard(
 
 
 def _encoded(values: UInt8, grid: tuple[int, ...], chunk: Sequence[int]) -> list[bytes]:
-    """The chunks in which something of the array lies, and the index of all of them."""
+    """Encode the chunks that lie in the array at least in part, and the index of all chunks."""
     index = np.full((*grid, 2), _ABSENT, np.dtype("<u8"))
     content: list[bytes] = []
     end = 0
     for position in _morton_order(grid):
-        part = values[_under(position, chunk)]
+        part = values[_region(position, chunk)]
         if not part.size:
             continue
         if part.shape != tuple(chunk):
@@ -120,23 +126,23 @@ def _encoded(values: UInt8, grid: tuple[int, ...], chunk: Sequence[int]) -> list
         content.append(_ZSTD.encode(np.ascontiguousarray(part)))
         index[position] = end, len(content[-1])
         end += len(content[-1])
-    places = index.tobytes()
-    return [*content, places, _CRC.pack(google_crc32c.value(places))]
+    index_bytes = index.tobytes()
+    return [*content, index_bytes, _CRC.pack(google_crc32c.value(index_bytes))]
 
 
 def _grid(shard: Sequence[int], chunk: Sequence[int]) -> tuple[int, ...]:
-    """Chunks along each axis."""
+    """Return the number of chunks along each axis of a shard."""
     return tuple(n // side for n, side in zip(shard, chunk, strict=True))
 
 
-def _under(position: tuple[int, ...], chunk: Sequence[int]) -> tuple[slice, ...]:
-    """What of a shard lies in a chunk."""
+def _region(position: tuple[int, ...], chunk: Sequence[int]) -> tuple[slice, ...]:
+    """Return the region of a shard that one chunk covers."""
     return tuple(slice(n * side, (n + 1) * side) for n, side in zip(position, chunk, strict=True))
 
 
 @lru_cache(maxsize=16)
 def _morton_order(grid: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """All positions of a grid, near ones near each other, in the order in which zarr writes them."""
+    """List all positions of a grid in Morton order, in which zarr writes chunks."""
 
     def interleaved(position: tuple[int, ...]) -> int:
         bits = (

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from noctile.pipeline.arrays import Bool, Float32, UInt8
 from noctile.pipeline.geometry import Box
 from noctile.pipeline.models.pixel_labels import PixelLabels, is_host, labels_from_probabilities
-from noctile.pipeline.plan import HEAT_FACTOR, TileGrid, Window, cells_under
+from noctile.pipeline.plan import HEAT_FACTOR, TileGrid, Window, heat_slice
 from noctile.pipeline.quality import BlockStats
 
 _SEAM_STEP_PX = 16
@@ -267,7 +267,7 @@ class Canvas:
         pooled = xp.reshape(pooled, (3, n, height // HEAT_FACTOR, width // HEAT_FACTOR))
         for k, place in enumerate(places):
             self._labels[place] = labels[k]
-            self._pooled[(slice(None), *(cells_under(pixels) for pixels in place))] = pooled[:, k]
+            self._pooled[(slice(None), *(heat_slice(pixels) for pixels in place))] = pooled[:, k]
 
     def _labels_of(self, winner: Any) -> Any:
         """Codes of channels, uint8 like ``winner``."""

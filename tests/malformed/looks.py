@@ -54,6 +54,6 @@ def boxes_of(path: Path) -> list[Box]:
 def read_store(path: Path) -> int:
     """Read all of a mask; the sum of its labels."""
     store = MaskStore.open(path)
-    store.read_maps(FRAME.box)
+    store.read_heat_maps(FRAME.box)
     store.read_thumbnail()
     return int(store.read_level(0).sum())

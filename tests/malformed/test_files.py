@@ -20,7 +20,8 @@ from tiny_slides import picture, write_tiff
 from noctile.pipeline.cohort import SlideRow, cohort_table, write_csv
 from noctile.pipeline.csv_cells import escape_cell, unescape_cell
 from noctile.pipeline.errors import ModelError, NoctileError, UsageError
-from noctile.pipeline.masks.store import MaskLayout, MaskStore
+from noctile.pipeline.masks.layout import MaskLayout
+from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.models.load import (
     find_model,

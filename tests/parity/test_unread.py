@@ -189,7 +189,7 @@ class TestANight:
         tissue, lost = lost_px(folder, everywhere)
         assert row.status == "done", row.reason
         assert row.summary["unreadable_fraction"] == lost.sum() / tissue.sum()
-        stored = set(MaskStore.open(folder.mask).stored_blocks())
+        stored = set(MaskStore.open(folder.mask).stored_shards())
         planned = {
             block.key
             for block in TilePlan.from_json(json.loads(folder.plan.read_text())["plan"]).blocks

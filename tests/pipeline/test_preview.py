@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from noctile.pipeline.geometry import Box, Extent, Frame
+from noctile.pipeline.masks.layout import MaskLayout
 from noctile.pipeline.masks.pyramid import build_pyramid
-from noctile.pipeline.masks.store import MaskLayout, MaskStore
+from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.preview import (
     labels_on,
@@ -184,8 +185,8 @@ def finished_store(
     )
     for row in range(-(-labels.shape[0] // 512)):
         for col in range(-(-labels.shape[1] // 512)):
-            box = layout.block(row, col)
-            cells = layout.cells(box).extent
+            box = layout.shard_box(row, col)
+            cells = layout.heat_box(box).extent
             maps = np.zeros((cells.height, cells.width), np.uint8)
             store.write(box, labels[box.slices()], maps, maps)
     build_pyramid(store)
@@ -214,7 +215,7 @@ def test_on_a_real_region_the_overlay_is_red_where_pathologists_saw_tumor(tmp_pa
         labels = np.where(np.asarray(truth.convert("L")) > 127, 1, 2).astype(np.uint8)
     store = finished_store(tmp_path, labels, overview, 16)
     picture = preview_of(store, "1015", {"tumor": 1.0, "other_tissue": 1.0})
-    panel = panel_frame(store.overview_frame)
+    panel = panel_frame(store.thumbnail_frame)
     box = Box(66, 20 + panel.extent.width + 20, panel.extent.height, panel.extent.width)
     if panel.extent.width > 1000:  # one below the other
         box = Box(66 + panel.extent.height + 20, 20, panel.extent.height, panel.extent.width)

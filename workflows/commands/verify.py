@@ -318,7 +318,7 @@ class _Count:
         """
         codes = [c.code for c in self._store.layout.classes]
         planned = {block.key: block for block in self._plan.blocks}
-        for key in sorted(planned.keys() | set(self._store.stored_blocks())):
+        for key in sorted(planned.keys() | set(self._store.stored_shards())):
             where = f"block {key[0]}, {key[1]}"
             if key not in planned:
                 yield f"has labels in {where}, which has no tissue"
@@ -335,7 +335,7 @@ class _Count:
             if known is None or known.analysed_px != analysed:
                 yield f"has {analysed} labels in {where}, where {known.analysed_px if known else 'none'} were written"
             pool = pool_sums(np, (labels > 0).view(np.uint8)).astype(np.uint8)
-            confidence = self._store.read_maps(box)[1]
+            confidence = self._store.read_heat_maps(box)[1]
             found = tuple(count_cores(self._plan, planned[key], codes, labels, pool, confidence))
             if known is not None and known.cores != found:
                 yield f"has other labels or another confidence in {where} than were counted there"

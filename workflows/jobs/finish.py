@@ -86,7 +86,7 @@ def _check_shards(store: MaskStore, stats: _Stats, folder: SlideFolder) -> None:
         StoreError: if a shard is missing.
     """
     analysed = {key for key, s in stats.items() if s.analysed_px}
-    if missing := sorted(analysed - set(store.stored_blocks())):
+    if missing := sorted(analysed - set(store.stored_shards())):
         raise StoreError(
             f"{folder.mask}: the shards of blocks {missing} have gone; delete {folder.path} and "
             "run again"

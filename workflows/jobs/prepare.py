@@ -5,7 +5,8 @@ from dataclasses import asdict
 from PIL import Image
 
 from noctile.pipeline.errors import MppImplausibleError
-from noctile.pipeline.masks.store import MaskLayout, MaskStore
+from noctile.pipeline.masks.layout import MaskLayout
+from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.normalize import Amounts, stain_amounts
 from noctile.pipeline.plan import TilePlan, plan_tiles
 from noctile.pipeline.segment import read_tiles

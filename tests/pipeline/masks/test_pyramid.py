@@ -10,8 +10,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from noctile.pipeline.geometry import Extent, Frame
 from noctile.pipeline.masks.downsample import halve_labels
+from noctile.pipeline.masks.layout import BLOCK_LEVELS, MaskLayout
 from noctile.pipeline.masks.pyramid import build_pyramid
-from noctile.pipeline.masks.store import OWN_LEVELS, MaskLayout, MaskStore
+from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo
 
 CLASSES = tuple(
@@ -28,8 +29,8 @@ def make(folder: Path, layout: MaskLayout) -> MaskStore:
 
 
 def write(store: MaskStore, row: int, col: int, labels: np.ndarray) -> None:
-    box = store.layout.block(row, col)
-    cells = store.layout.cells(box).extent
+    box = store.layout.shard_box(row, col)
+    cells = store.layout.heat_box(box).extent
     maps = np.zeros((cells.height, cells.width), np.uint8)
     store.write(box, labels, maps, maps)
 
@@ -88,7 +89,7 @@ def test_blocks_give_the_pyramid_of_the_whole(tmp_path_factory, height, width, k
     )
     whole = np.zeros((height, width), np.uint8)
     for row, col in keys:
-        box = layout.block(row, col)
+        box = layout.shard_box(row, col)
         if box.area:
             whole[box.slices()] = rng.choice(
                 np.array([0, 1, 2, 3, 255], np.uint8), (box.height, box.width)
@@ -115,14 +116,14 @@ def test_a_block_writes_its_part_of_the_first_levels_itself(tmp_path):
     store, rng = make(tmp_path, layout), np.random.default_rng(2)
     whole = np.zeros((2000, 1100), np.uint8)
     for key in ((0, 0), (3, 5), (9, 2)):
-        box = layout.block(*key)
+        box = layout.shard_box(*key)
         whole[box.slices()] = rng.integers(1, 3, (box.height, box.width), np.uint8)
         write(store, *key, whole[box.slices()])
-    for level in range(OWN_LEVELS):
-        assert store.stored_blocks(level) == [(0, 0), (3, 5), (9, 2)]
+    for level in range(BLOCK_LEVELS):
+        assert store.stored_shards(level) == [(0, 0), (3, 5), (9, 2)]
         assert (store.read_level(level) == whole).all()
         whole = halve_labels(whole)
-    assert not store.stored_blocks(OWN_LEVELS)
+    assert not store.stored_shards(BLOCK_LEVELS)
 
 
 def test_building_twice_changes_no_byte(tmp_path):
@@ -157,6 +158,6 @@ def test_memory_does_not_grow_with_the_slide(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10 * 2048**2
-    assert [len(store.stored_blocks(level)) for level in range(5)] == [4, 4, 4, 1, 1]
+    assert [len(store.stored_shards(level)) for level in range(5)] == [4, 4, 4, 1, 1]
     coarsest = store.read_level(store.layout.levels - 1)
     assert coarsest.sum() == (4096 / 2 ** (store.layout.levels - 1)) ** 2

@@ -6,7 +6,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
-from noctile.pipeline.masks.shard import LEVEL, read_shard, write_shard
+from noctile.pipeline.masks.shard import ZSTD_LEVEL, read_shard, write_shard
 
 GRIDS = [
     ((8, 8), (2, 2)),
@@ -32,7 +32,7 @@ def by_zarr(
         dtype="uint8",
         shards=shard,
         chunks=chunk,
-        compressors=ZstdCodec(level=LEVEL),
+        compressors=ZstdCodec(level=ZSTD_LEVEL),
         fill_value=0,
         config={"write_empty_chunks": True},
     )

@@ -18,8 +18,9 @@ from ome_zarr_models.v05.labels import Labels
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.masks.downsample import halve_image
+from noctile.pipeline.masks.layout import MaskLayout
 from noctile.pipeline.masks.pyramid import build_pyramid
-from noctile.pipeline.masks.store import MaskLayout, MaskStore
+from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo
 
 CLASSES = (
@@ -49,8 +50,8 @@ def make(
 
 def block(layout: MaskLayout, row: int, col: int) -> tuple[Box, np.ndarray, np.ndarray, np.ndarray]:
     """Content of a block, from its position alone."""
-    box, rng = layout.block(row, col), np.random.default_rng([row, col])
-    cells = layout.cells(box).extent
+    box, rng = layout.shard_box(row, col), np.random.default_rng([row, col])
+    cells = layout.heat_box(box).extent
     heat, confidence = rng.integers(0, 256, (2, cells.height, cells.width), np.uint8)
     return box, rng.choice(np.array([0, 1, 7], np.uint8), (box.height, box.width)), heat, confidence
 
@@ -115,7 +116,7 @@ class TestMetadata:
     def test_what_is_opened_is_what_was_created(self, store):
         again = MaskStore.open(store.path)
         assert again.layout == LAYOUT
-        assert again.overview_frame == OVERVIEW_FRAME
+        assert again.thumbnail_frame == OVERVIEW_FRAME
 
     def test_the_pyramid_ends_where_a_thumbnail_begins(self):
         sizes = {512: 1, 513: 2, 1024: 2, 1025: 3, 100_000: 9}
@@ -138,7 +139,7 @@ class TestAlignment:
         overview[32:64, 64:96] = 0
         store = make(tmp_path, overview=overview)
         ones, full = np.ones((512, 512), np.uint8), np.full((64, 64), 255, np.uint8)
-        store.write(LAYOUT.block(1, 2), ones, full, full)
+        store.write(LAYOUT.shard_box(1, 2), ones, full, full)
         build_pyramid(store)
         seen = []
         for root, name, dark in (
@@ -169,7 +170,7 @@ class TestPixels:
                 written = (row, col) in {(0, 0), (0, 4), (1, 2), (2, 4)}
                 assert (store.read(box) == labels * written).all()
                 assert (
-                    np.stack(store.read_maps(box)) == np.stack((heat, confidence)) * written
+                    np.stack(store.read_heat_maps(box)) == np.stack((heat, confidence)) * written
                 ).all()
 
     def test_a_box_across_blocks_is_read_like_one_array(self, store):
@@ -187,15 +188,15 @@ class TestPixels:
             np.moveaxis(np.asarray(nodes["mask.ome.zarr"].data[0]), 0, -1) == store.read_thumbnail()
         ).all()
         (heat,) = Reader(parse_url(store.heat_path))()
-        assert (np.asarray(heat.data[0]) == np.stack(store.read_maps(FRAME.box))).all()
+        assert (np.asarray(heat.data[0]) == np.stack(store.read_heat_maps(FRAME.box))).all()
         assert heat.metadata["channel_names"] == ["tumor_probability", "confidence"]
 
     def test_only_blocks_with_labels_have_a_shard(self, store):
         assert shards(store.path / "labels/classes/0") == ["0/0", "0/4", "1/2", "2/4"]
-        assert store.stored_blocks() == [(0, 0), (0, 4), (1, 2), (2, 4)]
+        assert store.stored_shards() == [(0, 0), (0, 4), (1, 2), (2, 4)]
         box, _, heat, _ = block(LAYOUT, 1, 1)
         store.write(box, np.zeros((512, 512), np.uint8), heat * 0, heat * 0)
-        assert store.stored_blocks() == [(0, 0), (0, 4), (1, 2), (2, 4)]
+        assert store.stored_shards() == [(0, 0), (0, 4), (1, 2), (2, 4)]
 
     def test_the_overview_is_halved_by_means_of_what_exists(self):
         pixels = np.array([[0, 10, 100], [20, 31, 101], [7, 8, 255]], np.uint8)[..., None]
@@ -206,11 +207,11 @@ class TestPixels:
         with pytest.raises(ValueError, match="reaches outside"):
             store.read(box)
         with pytest.raises(ValueError, match="reaches outside"):
-            store.read_maps(box)
+            store.read_heat_maps(box)
 
     def test_a_box_that_cuts_through_pixels_of_the_maps_is_refused(self, store):
         with pytest.raises(ValueError, match="cuts through"):
-            store.read_maps(Box(4, 0, 8, 8))
+            store.read_heat_maps(Box(4, 0, 8, 8))
 
 
 class TestWriting:
@@ -295,8 +296,8 @@ from noctile.pipeline.masks.store import MaskStore
 store = MaskStore.open(Path(sys.argv[1]))
 for key in sys.argv[2:]:
     row, col = map(int, key.split(","))
-    box, rng = store.layout.block(row, col), np.random.default_rng([row, col])
-    cells = store.layout.cells(box).extent
+    box, rng = store.layout.shard_box(row, col), np.random.default_rng([row, col])
+    cells = store.layout.heat_box(box).extent
     heat, confidence = rng.integers(0, 256, (2, cells.height, cells.width), np.uint8)
     labels = rng.choice(np.array([0, 1, 7], np.uint8), (box.height, box.width))
     store.write(box, labels, heat, confidence)
@@ -320,8 +321,8 @@ class TestKilled:
         writer.communicate(timeout=60)
         assert writer.returncode == -signal.SIGKILL
         assert list(store.heat_path.rglob("*.partial"))
-        assert store.stored_blocks() == []
-        assert not np.stack(store.read_maps(FRAME.box)).any()
+        assert store.stored_shards() == []
+        assert not np.stack(store.read_heat_maps(FRAME.box)).any()
         for made in (store, fresh):
             made.write(*block(LAYOUT, 1, 1))
             build_pyramid(made)
@@ -334,20 +335,20 @@ class TestKilled:
         writer = start_writer(repo, store.path, [(1, 1)], killed=True)
         writer.communicate(timeout=60)
         assert writer.returncode == -signal.SIGKILL
-        store.settle()
+        store.clean_up()
         assert tree(tmp_path / "s") == before
 
     def test_a_leftover_is_no_block(self, store):
         leftover = store.path / "labels/classes/0/c/0/3.0123456789abcdef.partial"
         leftover.write_bytes(b"half")
-        assert (0, 3) not in store.stored_blocks()
+        assert (0, 3) not in store.stored_shards()
         build_pyramid(store)
         assert not leftover.exists()
 
 
 class TestErrors:
     def test_labels_that_are_no_whole_shard_are_refused(self, store):
-        whole = LAYOUT.block(0, 0, 1)
+        whole = LAYOUT.shard_box(0, 0, 1)
         part = Box(whole.y + 8, whole.x, whole.height - 8, whole.width)
         for box, labels in ((part, part), (whole, part)):
             with pytest.raises(ValueError, match="not a shard of level 1"):
@@ -400,7 +401,7 @@ class TestErrors:
         for bad in (good[: len(good) // 2], good[:-1], b"\0" * 64 + good[64:]):
             shard.write_bytes(bad)
             with pytest.raises(StoreError, match=r"labels/classes/0 cannot be read.*delete"):
-                store.read(LAYOUT.block(0, 0))
+                store.read(LAYOUT.shard_box(0, 0))
 
     @pytest.mark.parametrize(
         "name", ["mask.ome.zarr/labels/classes/0/c/0/4", "heat.ome.zarr/0/c/0/0/4"]

@@ -81,7 +81,7 @@ def first_shard(out: Path, level: int = 0) -> str:
 def first_block(out: Path) -> tuple[MaskStore, Box, np.ndarray]:
     """The first block of slide a; its first pixel is glass."""
     store = MaskStore.open(out / "slides" / "a" / "mask.ome.zarr")
-    box = store.layout.block(*store.stored_blocks()[0])
+    box = store.layout.shard_box(*store.stored_shards()[0])
     labels = store.read(box)
     assert labels.any()
     assert not labels[0, 0]

@@ -1,0 +1,182 @@
+"""One OME-Zarr folder: its groups, its arrays of uint8, and whole shards. The only module that uses
+the package zarr.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import ZstdCodec
+from zarr.storage import LocalStore
+
+from noctile.pipeline.errors import StoreError
+from noctile.pipeline.geometry import Box
+from noctile.pipeline.masks.layout import ArrayShape
+from noctile.pipeline.masks.shard import ZSTD_LEVEL, read_shard, write_shard
+
+UInt8 = npt.NDArray[np.uint8]
+
+_ZSTD = ZstdCodec(level=ZSTD_LEVEL)
+
+
+class ZarrFolder:
+    """Zarr groups and arrays under one folder. Each array is opened once and checked then.
+
+    Attributes:
+        path: the folder.
+        arrays: shape that each array must have, by its name inside the folder.
+    """
+
+    def __init__(self, path: Path, arrays: Mapping[str, ArrayShape]) -> None:
+        self.path, self.arrays = path, dict(arrays)
+        self._opened: dict[tuple[str, str], Any] = {}
+
+    def create_group(self, name: str, attributes: Mapping[str, Any]) -> None:
+        """Create a group; the name of the folder's own group is empty."""
+        zarr.create_group(LocalStore(self.path), path=name, attributes=dict(attributes))
+
+    def set_attributes(self, name: str, attributes: Mapping[str, Any]) -> None:
+        """Replace the attributes of a group that exists."""
+        group = zarr.open_group(LocalStore(self.path), path=name, mode="r+")
+        group.attrs.put(dict(attributes))
+
+    def create_array(self, name: str) -> None:
+        """Create one of ``arrays``, filled with 0."""
+        shape = self.arrays[name]
+        self._opened[name, "r+"] = zarr.create_array(
+            LocalStore(self.path),
+            name=name,
+            shape=shape.whole,
+            dtype="uint8",
+            shards=shape.shard,
+            chunks=shape.chunk,
+            compressors=_ZSTD,
+            fill_value=0,
+            dimension_names=("c", "y", "x")[-len(shape.whole) :],
+        )
+
+    def write_shard(self, name: str, key: tuple[int, ...], values: UInt8) -> None:
+        """Write one whole shard of an array.
+
+        Args:
+            name: name of the array.
+            key: position of the shard, along each axis.
+            values: uint8, the shard's pixels, cut to the array.
+
+        Raises:
+            StoreError: if the file system refuses, or the array is not one that Noctile made.
+        """
+        todo = "free space or fix the permissions of its folder"
+        with store_errors(self.path / name, "written", todo):
+            path, shape = _shard_path(self.open_array(name, "r+"), key), self.arrays[name]
+            write_shard(path, values, shape.shard, shape.chunk)
+
+    def read_shard(self, name: str, key: tuple[int, ...], box: Box) -> UInt8:
+        """Read one whole shard of an array with the axes y, x.
+
+        Args:
+            name: name of the array.
+            key: position (row, col) of the shard.
+            box: pixels of the shard, cut to the array.
+
+        Returns:
+            uint8 ``[box.height, box.width]``; 0 where nothing was written.
+
+        Raises:
+            StoreError: if the shard cannot be decoded.
+        """
+        with self._reading(name) as array:
+            shape = self.arrays[name]
+            extent = (box.height, box.width)
+            return read_shard(_shard_path(array, key), extent, shape.shard, shape.chunk)
+
+    def read(self, name: str, region: tuple[slice, ...] = (slice(None),)) -> UInt8:
+        """Read a region of an array, by default all of it; 0 where nothing was written.
+
+        Raises:
+            StoreError: if the region cannot be decoded.
+        """
+        with self._reading(name) as array:
+            values: UInt8 = np.asarray(array[region], np.uint8)
+            return values
+
+    def open_array(self, name: str, mode: Literal["r", "r+"]) -> Any:
+        """Open an array, or return it if it is open already.
+
+        A folder may come from another program or be damaged. Its arrays are checked, because a
+        wrong shape in a small file can ask for any amount of memory.
+
+        Raises:
+            ValueError: if shape, type, shards, chunks or, for writing, the codec are not as in
+                ``arrays``.
+        """
+        if array := self._opened.get((name, mode)):
+            return array
+        array = zarr.open_array(LocalStore(self.path, read_only=mode == "r"), path=name, mode=mode)
+        shape = self.arrays[name]
+        expected = (shape.whole, np.dtype(np.uint8), shape.shard, shape.chunk)
+        found = (array.shape, array.dtype, array.shards, array.chunks)
+        if found != expected:
+            raise ValueError(
+                f"its shape, type, shards and chunks {found} are not {expected} as Noctile makes "
+                "them"
+            )
+        if mode == "r+" and array.compressors != (_ZSTD,):
+            raise ValueError(
+                f"its chunks are encoded by {array.compressors}, not by {_ZSTD} as Noctile's"
+            )
+        self._opened[name, mode] = array
+        return array
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[Any]:
+        todo = f"delete {self.path.parent} to have the slide done again"
+        with store_errors(self.path / name, "read", todo):
+            yield self.open_array(name, "r")
+
+
+def read_attributes(folder: Path, name: str) -> dict[str, Any]:
+    """Read the attributes of a group.
+
+    Raises:
+        OSError: if there is no such group (ValueError: if it is damaged).
+    """
+    group = zarr.open_group(LocalStore(folder, read_only=True), path=name, mode="r")
+    return group.attrs.asdict()
+
+
+@contextmanager
+def store_errors(path: Path, done: str, todo: str) -> Iterator[None]:
+    """Turn the errors of disk and decoders into a `StoreError`.
+
+    On damaged bytes zarr raises ValueError and zstd RuntimeError.
+
+    Args:
+        path: file or folder that the message names.
+        done: ends the sentence "... cannot be".
+        todo: advice to the user.
+
+    Raises:
+        StoreError: if the body raised such an error.
+    """
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        MemoryError,
+    ) as error:
+        raise StoreError(f"{path} cannot be {done}: {error!r}; {todo}") from error
+
+
+def _shard_path(array: Any, key: tuple[int, ...]) -> Path:
+    file: Path = array.store.root / array.path / array.metadata.encode_chunk_key(key)
+    return file
