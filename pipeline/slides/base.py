@@ -1,4 +1,4 @@
-"""What a slide is to the rest of the pipeline: `SlideInfo` and the `SlideReader` protocol."""
+"""Description of a slide, `SlideInfo`, and the protocol of its pixels, `SlideReader`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,28 +8,27 @@ from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.geometry import Box, Frame
 
 MppSource = Literal["user", "metadata", "file name", "tiff tags", "objective power"]
-"""Where a pixel size comes from; the last is an estimate (10 / power) and is flagged as such."""
+"""Source of a pixel size. The last one is an estimate (10 / power) and is flagged as such."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlideInfo:
-    """What is known of a slide without reading its pixels.
+    """Properties of a slide that are known before its pixels are read.
 
     Attributes:
         slide_id: name that is unique in a run and safe as a folder name.
-        path: the file as it was given.
-        fingerprint: short hash of the file's size and sampled content; changes when the slide does.
-        frame: level 0, cut to the slide's bounds where the file has any: extent (px) and pixel size
-            (um).
-        levels: the frames of all levels, finest first; ``levels[0] == frame``.
-        vendor: scanner or format family as the reader names it.
-        reader: which reader serves this file.
-        mpp_source: where the pixel size comes from.
-        compression: codec of level 0 ("jpeg", "jpeg2000", ...), "unknown" where the reader does not
-            say.
-        objective_power: the scanner's nominal magnification, for the record only; never used as
+        path: path of the file as the user gave it.
+        fingerprint: short hash of the file's size and sampled content. It changes when the file
+            does.
+        frame: extent (px) and pixel size (um) of level 0, cut to the bounds if the file states any.
+        levels: frames of all levels, finest first; ``levels[0] == frame``.
+        vendor: scanner or format family, as the reader library names it.
+        reader: name of the reader that serves this file.
+        mpp_source: source of the pixel size.
+        compression: codec of level 0 ("jpeg", "jpeg2000", ...), or "unknown".
+        objective_power: nominal magnification of the scanner. It is recorded and never used as
             geometry.
-        bounds: the part of the file's own level 0 that ``frame`` covers (px); its y, x are the
+        bounds: part of the file's own level 0 that ``frame`` covers (px). Its y and x are the
             offset of ``frame``.
     """
 
@@ -47,28 +46,34 @@ class SlideInfo:
 
 
 class SlideReader(Protocol):
-    """Pixels of one open slide. Safe to call from several threads; never pickled, opened where it
-    is used.
+    """Pixels of one open slide.
+
+    Several threads may call a reader at once. A reader is never pickled: each process opens its
+    own.
     """
 
     @property
     def info(self) -> SlideInfo:
-        """What the slide is."""
+        """Description of the slide."""
         ...
 
     @property
     def bgr(self) -> bool:
-        """Whether the file holds blue where red belongs; ``read`` has put it right."""
+        """True if the file stores its channels in BGR order. ``read`` returns RGB in both cases."""
         ...
 
     def read(self, box: Box, mpp: float) -> UInt8:
-        """The pixels of ``box``, given in pixels of ``info.frame.at(mpp)``.
+        """Read the pixels of a box at any pixel size.
 
-        Taken from the nearest finer level and area-averaged (coarser than every pixel read, never
-        subsampled). The value of a pixel does not depend on the box that it is read with.
+        The pixels come from the nearest finer level and are averaged by area. Every pixel of that
+        level counts, none is skipped. The value of a pixel does not depend on the box.
+
+        Args:
+            box: region in pixels of ``info.frame.at(mpp)``.
+            mpp: pixel size (um).
 
         Returns:
-            uint8 ``[box.height, box.width, 3]``, RGB; white outside the slide and where the file is
+            RGB, uint8 ``[box.height, box.width, 3]``; white outside the slide and where the file is
             transparent.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Which DICOM files belong together: one slide is a series, one file in it a level."""
+"""Headers of DICOM files, by which files are grouped: a slide is a series, a level is a file."""
 
 import struct
 from dataclasses import dataclass
@@ -7,34 +7,36 @@ from pathlib import Path
 _PREAMBLE_BYTES = 128
 _MAGIC = b"DICM"
 
+_TAGS = ["SeriesInstanceUID", "TotalPixelMatrixRows", "TotalPixelMatrixColumns"]
+
 _HEADER_ERRORS = (
     AttributeError,
     EOFError,
     LookupError,
-    MemoryError,  # an element that is said to take more than there is
+    MemoryError,  # an element that claims more bytes than there are
     RuntimeError,
     TypeError,
     ValueError,
     struct.error,
 )
-"""What pydicom raises on headers that it cannot parse, beside its own InvalidDicomError."""
+"""Exceptions of pydicom for headers that it cannot parse, beside its own InvalidDicomError."""
 
 
 @dataclass(frozen=True, slots=True)
 class DicomHeader:
-    """What is needed of a file to group it.
+    """Header fields by which a DICOM file is grouped.
 
     Attributes:
         series: SeriesInstanceUID.
-        pixels: of the whole image: rows times columns of the total pixel matrix.
+        pixel_count: rows times columns of the whole image (px).
     """
 
     series: str
-    pixels: int
+    pixel_count: int
 
 
 def read_header(path: Path) -> DicomHeader | None:
-    """The header of a DICOM file; None if the file is not DICOM or names no series.
+    """Read the header of a DICOM file; None if the file is not DICOM or names no series.
 
     Raises:
         OSError: if the file cannot be read.
@@ -43,27 +45,21 @@ def read_header(path: Path) -> DicomHeader | None:
         return None
     import pydicom  # noqa: PLC0415 - takes 0.1 s, and only DICOM needs it
 
-    tags = ["SeriesInstanceUID", "TotalPixelMatrixRows", "TotalPixelMatrixColumns"]
     try:
-        if (
-            pydicom.filereader.read_file_meta_info(path).TransferSyntaxUID
-            == pydicom.uid.DeflatedExplicitVRLittleEndian
-        ):
-            return None  # pydicom would unpack all of it, whatever that comes to; no slide library reads such files
-        found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
-        rows, columns = (
-            found.get("TotalPixelMatrixRows") or 0,
-            found.get("TotalPixelMatrixColumns") or 0,
-        )
-        series = found.get("SeriesInstanceUID")
-        return DicomHeader(str(series), int(rows) * int(columns)) if series else None
+        syntax = pydicom.filereader.read_file_meta_info(path).TransferSyntaxUID
+        if syntax == pydicom.uid.DeflatedExplicitVRLittleEndian:
+            return None  # pydicom would unpack all of it, and no slide library reads such files
+        found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+        series, rows, columns = (found.get(tag) for tag in _TAGS)
+        return DicomHeader(str(series), int(rows or 0) * int(columns or 0)) if series else None
     except (pydicom.errors.InvalidDicomError, *_HEADER_ERRORS):
         return None
 
 
 def series_files(path: Path) -> list[Path]:
-    """The files of the same series in the same folder, sorted, the file itself among them; [] if it
-    is not DICOM.
+    """List the files of the same series in the same folder, sorted, the file itself included.
+
+    The list is empty if the file is not DICOM.
 
     Raises:
         OSError: if a file cannot be read.
@@ -76,6 +72,6 @@ def series_files(path: Path) -> list[Path]:
 
 
 def _is_dicom(path: Path) -> bool:
-    """Whether the magic word stands behind the preamble, as DICOM PS3.10, section 7.1 has it."""
+    """Test for the magic word behind the preamble (DICOM PS3.10, section 7.1)."""
     with path.open("rb") as file:
         return file.read(_PREAMBLE_BYTES + len(_MAGIC))[_PREAMBLE_BYTES:] == _MAGIC

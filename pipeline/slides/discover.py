@@ -1,4 +1,4 @@
-"""From what the call names to the slides of a run: files, folders, globs and a manifest."""
+"""Search for the slides of a run, in files, folders, globs and a manifest."""
 
 import hashlib
 import os
@@ -22,19 +22,19 @@ SLIDE_SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".btf", ".ndpi", ".mrxs", _DICOM_SUFFIX, ".scn"),
     *(".vms", ".vmu", ".bif", ".svslide", ".czi", ".qptiff"),
 )
-"""What is a slide in a folder or a glob. (openslide.org/formats; OME-TIFF ends in .tif, .tiff or
-.btf)
+"""Endings of slide files in a folder or a glob. (openslide.org/formats; OME-TIFF ends in .tif,
+.tiff or .btf)
 
-Plain images (.png, .jpg) are not: beside slides they are previews, thumbnails and masks.
+Plain images (.png, .jpg) are not among them: beside slides they are previews, thumbnails and masks.
 """
 
 _HASH_CHARS = 8
 
 _MRXS_INDEX = "Slidedat.ini"
-"""File in the data folder of an .mrxs file without which the slide does not open."""
+"""File in the data folder of an .mrxs file that is needed to open the slide."""
 
 _SHOWN_PROBLEMS = 5
-"""Most reasons that an error lists when no slide was found."""
+"""Largest number of reasons in an error message when no slide was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,13 @@ class SlideEntry:
     """One slide of a run, not opened yet.
 
     Attributes:
-        slide_id: unique in the run (whatever the case of letters), and safe as a folder name.
-        path: absolute; the file may be missing where a manifest names it.
+        slide_id: name that is unique in the run, also without upper and lower case, and safe as a
+            folder name.
+        path: absolute path of the slide. The file may be missing if a manifest names it.
         mpp: size of a level-0 pixel that overrides the file's (um; y, x), or None.
-        patient_id: from the manifest, or None.
-        group: from the manifest, or None.
-        extra: the manifest's other columns, header and cell.
+        patient_id: patient in the manifest, or None.
+        group: group in the manifest, or None.
+        extra: header and cell of each other column of the manifest.
     """
 
     slide_id: str
@@ -66,26 +67,25 @@ def find_slides(
     images: bool = False,
     warn: Callable[[str], None] = warnings.warn,
 ) -> list[SlideEntry]:
-    """The slides that a call names, each once, sorted by slide_id.
+    """Find the slides of a call, each once, sorted by slide_id.
 
-    Without a manifest the slides are what the arguments name; without arguments they are the
-    manifest's rows, whether the files exist or not; with both, the manifest says more about slides
-    among the arguments.
+    Without a manifest, the arguments name the slides. Without arguments, the rows of the manifest
+    name them, also if the files do not exist. With both, the manifest adds to the slides among the
+    arguments.
 
-    Links to files and folders are followed. A slide that a link leads to is named after the link.
-    Several paths that lead to one file are one slide, named after the first path in sorted order.
-    A broken link, a link in a circle or an unreadable folder is left out with a warning, also
-    where it is an argument.
+    Links to files and folders are followed. A slide at the end of a link is named after the link.
+    Several paths to one file are one slide, named after the first path in sorted order. A broken
+    link, a link in a circle or an unreadable folder is left out with a warning, also as an
+    argument.
 
     Args:
-        arguments: files (taken whatever their name), folders (searched with their subfolders;
-            hidden ones are not) and globs (``**`` for any depth), with ``~`` for the home folder.
-            Plain images in a folder are not taken; a glob that itself ends in .png, .jpg or .jpeg
-            takes them.
+        arguments: files with any name, folders, which are searched with their subfolders except
+            hidden ones, and globs (``**`` for any depth); ``~`` is the home folder. Plain images in
+            a folder are left out. A glob that ends in .png, .jpg or .jpeg matches them.
         manifest: a CSV file, see `read_manifest`.
-        mpp: size of a level-0 pixel (um) for slides without one in the manifest; None leaves it to
-            the file.
-        images: take the plain images in folders too.
+        mpp: size of a level-0 pixel (um) for slides without one in the manifest; None for the
+            file's.
+        images: find the plain images in folders too.
         warn: called with a line for each path that is left out, or is another name of a slide.
 
     Raises:
@@ -114,7 +114,7 @@ _Pair = tuple[Path, ManifestRow | None]
 def _found(
     arguments: Sequence[str | Path], images: bool, warn: Callable[[str], None]
 ) -> list[Path]:
-    """The slide files that arguments name, absolute, sorted, each file and DICOM series once."""
+    """Slide files of the arguments: absolute, sorted, each file and DICOM series once."""
     matches: list[Path] = []
     problems: dict[Path, str] = {}
     for argument in arguments:
@@ -130,7 +130,7 @@ def _found(
 
 
 def _once(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
-    """The first path to each file, and a line for each path that has another name than the first.
+    """First path to each file, and a line for each path that has another name than the first.
 
     Raises:
         UsageError: if a path cannot stand in a table.
@@ -140,7 +140,8 @@ def _once(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     for path in paths:
         if reason := path_problem(str(path)):
             raise UsageError(
-                f"slide {str(path)!a}: its name {reason}; rename the file or its folder, or leave it out"
+                f"slide {str(path)!a}: its name {reason}; rename the file or its folder, or leave "
+                "it out"
             )
         first = files.setdefault(real_path(path), path)
         if first.stem != path.stem:
@@ -151,10 +152,11 @@ def _once(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
 
 
 def _match(argument: str, images: bool, search: FileSearch) -> list[Path]:
-    """The files that one argument names; none where the search has found a problem instead."""
+    """Files of one argument; none if the search has found a problem instead."""
     if not argument:
         raise UsageError(
-            "one of the slides is an empty name; a shell variable without a value, perhaps"
+            "one of the slides is an empty name, perhaps a shell variable without a value. Name a "
+            "file, folder or glob"
         )
     try:
         path = Path(argument).expanduser()
@@ -162,22 +164,23 @@ def _match(argument: str, images: bool, search: FileSearch) -> list[Path]:
             return []
         if path.is_file():
             return [path]
-    except (OSError, RuntimeError) as error:  # a name that is too long; ~ of nobody
-        raise UsageError(f"{argument!r:.200} cannot be looked for: {error}"[:400]) from error
+    except (OSError, RuntimeError) as error:  # a name that is too long; ~ of an unknown user
+        raise UsageError(f"{argument!r:.200} cannot be searched for: {error}"[:400]) from error
     own = (path.suffix.lower(),) if path.suffix.lower() in IMAGE_SUFFIXES else ()
     paths = search.files(path, own)
     if not paths and not search.problems:
         ignored = [] if images else FileSearch(IMAGE_SUFFIXES).files(path)
-        raise UsageError(f"{argument!r} matches no slide: {_nothing(ignored)}")
+        raise UsageError(f"{argument!r} matches no slide: {_why_none(ignored)}")
     return paths
 
 
-def _nothing(images: list[Path]) -> str:
-    """Why there is no slide where these plain images were found, or nothing."""
+def _why_none(images: list[Path]) -> str:
+    """Reason for which an argument with these plain images, or with no file, has no slide."""
     if images:
         return (
-            f"only {len(images)} plain images such as {images[0]}. In a folder those may be previews or masks; if they "
-            "are what you mean, name the files or a glob that ends in their suffix, for instance 'regions/*.png'"
+            f"only {len(images)} plain images such as {images[0]}. In a folder those may be "
+            "previews or masks. To use them, name the files or a glob that ends in their suffix, "
+            "for instance 'regions/*.png'"
         )
     return f"nothing there, or nothing that ends in {' '.join(SLIDE_SUFFIXES)}"
 
@@ -187,22 +190,21 @@ def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
 
 
 def _one_per_series(files: Iterable[Path]) -> list[Path]:
-    """DICOM files of one series in one folder are one slide: the file with the most pixels stands
-    for it.
-    """
+    """Replace the DICOM files of one series in one folder by the one with the most pixels."""
     slides, series = [], defaultdict(list)
     for file in files:
         header = _header(file)
         if header:
-            series[file.parent, header.series].append((-header.pixels, file))
+            series[file.parent, header.series].append((-header.pixel_count, file))
         else:
             slides.append(file)
     return sorted([*slides, *(min(members)[1] for members in series.values())])
 
 
 def _header(file: Path) -> DicomHeader | None:
-    """The header of a DICOM file; None for all others, and for one that cannot be read: it fails
-    when it is opened.
+    """Header of a DICOM file; None for other files, and for one that cannot be read.
+
+    A file that cannot be read fails when it is opened.
     """
     if _ends(file, (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)) and file.suffix.lower() != _DICOM_SUFFIX:
         return None
@@ -218,19 +220,21 @@ def _listed(rows: list[ManifestRow]) -> list[_Pair]:
     for row in rows:
         if row.path is None:
             raise UsageError(
-                f"{row.where}: no path; without slides in the call, the manifest needs a column path"
+                f"{row.location}: no path; without slides in the call, the manifest needs a "
+                "column path"
             )
         other = seen.setdefault(real_path(row.path), row)
         if other is not row:
             raise UsageError(
-                f"{row.where}: {row.path} was named before ({other.where}); keep one of the rows"
+                f"{row.location}: {row.path} was named before ({other.location}); keep one of "
+                "the rows"
             )
         pairs.append((row.path, row))
     return pairs
 
 
 def _annotated(paths: list[Path], rows: list[ManifestRow]) -> list[_Pair]:
-    """Each path with its row of the manifest, if it has one; each row must have its path."""
+    """Pair each path with its row of the manifest, if it has one. Each row must have a path."""
     row_of: dict[Path, ManifestRow] = {}
     for row in rows:
         matches = _matches(row, paths)
@@ -240,19 +244,18 @@ def _annotated(paths: list[Path], rows: list[ManifestRow]) -> list[_Pair]:
                 if matches
                 else "is not there"
             )
-            raise UsageError(f"{row.where}: among the slides of the call, {row.name} {which}")
+            raise UsageError(f"{row.location}: among the slides of the call, {row.name} {which}")
         other = row_of.setdefault(matches[0], row)
         if other is not row:
             raise UsageError(
-                f"{row.where}: {matches[0]} has a row already ({other.where}); keep one of the rows"
+                f"{row.location}: {matches[0]} has a row already ({other.location}); keep one of "
+                "the rows"
             )
     return [(path, row_of.get(path)) for path in paths]
 
 
 def _matches(row: ManifestRow, paths: list[Path]) -> list[Path]:
-    """The slides that a row may mean: its file, or where there is no such file, those of its name,
-    stem or slide_id.
-    """
+    """Slides that fit a row: its file, or without such a file those with its name or slide_id."""
     wanted = row.path
     if wanted and wanted.is_file():
         return [path for path in paths if real_path(path) == real_path(wanted)]
@@ -263,9 +266,7 @@ def _matches(row: ManifestRow, paths: list[Path]) -> list[Path]:
 
 
 def _unique_ids(pairs: list[_Pair]) -> list[str]:
-    """A slide_id for each: the manifest's, else the file's stem, with a hash of the path where
-    another has the same.
-    """
+    """Slide ids: the manifest's, else the file's stem, with a hash of the path if not unique."""
     wanted = [row.slide_id if row and row.slide_id else _safe(path) for path, row in pairs]
     count = Counter(map(fold_name, wanted))
     chosen = [
@@ -284,16 +285,12 @@ def _unique_ids(pairs: list[_Pair]) -> list[str]:
 
 
 def _safe(path: Path) -> str:
-    """The file's stem if it can name a folder; else what can be kept of it, with a hash of the
-    path.
-    """
+    """Stem of the file if it can name a folder, else its safe characters and a hash of the path."""
     if not slide_id_problem(path.stem):
         return path.stem
-    kept = re.sub(r"[^\w+=@ -]", "_", path.stem).strip(
-        "_ "
-    )  # no dots: nul.svs and nul.a.svs are devices on Windows
-    room = MAX_ID_BYTES - 2 * (_HASH_CHARS + 1)
-    kept = kept.encode()[:room].decode(errors="ignore")
+    kept = re.sub(r"[^\w+=@ -]", "_", path.stem)  # no dots: nul.a.svs is a device on Windows
+    most_bytes = MAX_ID_BYTES - 2 * (_HASH_CHARS + 1)
+    kept = kept.strip("_ ").encode()[:most_bytes].decode(errors="ignore")
     return f"{kept or 'slide'}-{_path_hash(path)}"
 
 
@@ -304,10 +301,10 @@ def _path_hash(path: Path) -> str:
 
 
 def _with_data(path: Path) -> Path:
-    """The path at which a slide opens.
+    """Path at which a slide opens.
 
-    It is the target of a link to an .mrxs file without the slide's data beside the link, else the
-    path itself.
+    It is the target of a link to an .mrxs file if the slide's data are not beside the link, else
+    the path itself.
     """
     if path.suffix.lower() != ".mrxs" or not path.is_symlink():
         return path

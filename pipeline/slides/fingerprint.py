@@ -1,5 +1,6 @@
-"""A short hash that changes when a slide does, from a sample of its bytes: archives are too large
-to read twice.
+"""Short hashes that change when a slide's files change.
+
+Only a sample of the bytes is read, because archives are too large to be read twice.
 """
 
 import hashlib
@@ -13,11 +14,11 @@ _SAMPLES = 16
 
 
 def fingerprint(path: Path) -> str:
-    """16 hexadecimal digits over size and sampled content of all files that make up a slide.
+    """Hash the size and a sample of the content of all files of a slide, to 16 hexadecimal digits.
 
-    Sampled are the first and last 64 KiB and 16 evenly spaced pieces of 4 KiB of each file: the
-    headers, directories and enough of the pixels to tell a file that was scanned or converted
-    again. One changed tile may go unseen.
+    The sample is the first and last 64 KiB of each file and 16 evenly spaced pieces of 4 KiB. It
+    covers headers, directories and enough pixels to notice a file that was scanned or converted
+    again. A change of one tile may go unnoticed.
 
     Raises:
         OSError: if a file cannot be read.
@@ -31,21 +32,20 @@ def fingerprint(path: Path) -> str:
 
 
 def mtime_fingerprint(path: Path) -> str:
-    """16 hexadecimal digits over the times at which all files that make up a slide were last
-    written.
+    """Hash the modification times of all files of a slide, to 16 hexadecimal digits.
 
-    What a sample of their bytes does not show, this does: a file that was damaged and has been
+    It shows a change that the sample of `fingerprint` misses, for instance a damaged file that was
     copied again.
 
     Raises:
-        OSError: if a file cannot be looked at.
+        OSError: if the status of a file cannot be read.
     """
     times = [file.stat().st_mtime_ns for file in (path, *_companions(path))]
     return hashlib.sha256(str(times).encode()).hexdigest()[:16]
 
 
 def _companions(path: Path) -> list[Path]:
-    """The other files of the slide, sorted: the folder of an MRXS file, the series of a DICOM file."""
+    """Other files of the slide, sorted: the folder of an MRXS file, the series of a DICOM file."""
     if path.suffix.lower() == ".mrxs":
         return sorted(part for part in path.with_suffix("").rglob("*") if part.is_file())
     return [part for part in series_files(path) if part != path]

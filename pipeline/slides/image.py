@@ -1,9 +1,8 @@
-"""Plain PNG and JPEG images as slides of one level: regions and tiles that somebody cut out of
-slides.
+"""Plain PNG and JPEG images as slides of one level, such as regions and tiles cut out of slides.
 
-Plain TIFF needs nothing of this: tiffslide reads it. The density tags of PNG and JPEG (72 or 96
-dpi) say how large an image is on paper; how large a pixel was on the glass comes from the call, the
-manifest or the file's name.
+tiffslide reads plain TIFF. The density tags of PNG and JPEG (72 or 96 dpi) state the size of a
+pixel on paper. The size of a pixel on the glass comes from the call, the manifest or the file's
+name.
 """
 
 import io
@@ -25,18 +24,18 @@ from noctile.pipeline.geometry import Box, Extent
 from noctile.pipeline.slides.source import SourceInfo, on_white
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-"""What names a plain image where nobody looks inside."""
+"""Endings of the names of plain images."""
 
 MAX_PIXELS = 500_000_000
-"""Largest image that is decoded (px): 2 GB in memory. The largest BCSS region has 126 million. (its
-roiBounds.csv)"""
+"""Largest image that is decoded (px): 2 GB in memory. The largest BCSS region has 126 million px.
+(roiBounds.csv of BCSS)"""
 
 _OPENERS: dict[bytes, tuple[str, type[ImageFile.ImageFile]]] = {
     b"\x89PNG\r\n\x1a\n": ("png", PngImageFile),
     b"\xff\xd8\xff": ("jpeg", JpegImageFile),
 }
-"""First bytes, name and opener of each format. The openers themselves know no size limit but ours,
-whereas Pillow's own (`Image.open`) is one number for the whole process."""
+"""First bytes, name and opener of each format. The openers have no limit on the size, so that only
+`MAX_PIXELS` applies. The limit of `Image.open` is one number for the whole process."""
 
 _STREAMS: dict[bytes, type[ImageFile.ImageFile]] = {
     **{magic: opener for magic, (_, opener) in _OPENERS.items()},
@@ -44,13 +43,13 @@ _STREAMS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\0\0\0\x0cjP  ": Jpeg2KImageFile,
     b"RIFF": WebPImageFile,
 }
-"""First bytes and opener of the streams that stand in TIFF and say how large they are."""
+"""First bytes and opener of the streams in TIFF files that state their size."""
 
 _CODECS = {"png": "deflate", "jpeg": "jpeg"}
 
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
-"""Pillow's modes of at most 8 bits that show as grey or RGB; the rest is 16-bit grey (I;16), CMYK
-and the like."""
+"""Pillow's modes that convert to 8-bit grey or RGB without loss. Others are 16-bit grey (I;16) or
+CMYK, for instance."""
 
 _ERRORS = (
     OSError,
@@ -62,24 +61,22 @@ _ERRORS = (
     struct.error,
     zlib.error,
 )
-"""What Pillow raises on files that are damaged or cut short; a broken PNG is a SyntaxError."""
+"""Exceptions of Pillow for files that are damaged or cut short; a broken PNG is a SyntaxError."""
 
 _NAMED_MPP = re.compile(r"_MPP-(\d+(?:\.\d+)?)(?![\d.]*\d)", re.IGNORECASE)
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file begins as PNG or JPEG does.
+    """Test for the first bytes of PNG or JPEG.
 
     Raises:
-        OSError: if it cannot be read.
+        OSError: if the file cannot be read.
     """
     return _opener(path) is not None
 
 
 def claimed_pixels(stream: bytes) -> int:
-    """How many pixels (px) an encoded image says that it has; 0 where that cannot be told. Nothing
-    is decoded.
-    """
+    """Read from an encoded image how many pixels it has, without decoding it; 0 if unknown."""
     opener = next((opener for magic, opener in _STREAMS.items() if stream.startswith(magic)), None)
     if opener is None:
         return 0
@@ -91,30 +88,30 @@ def claimed_pixels(stream: bytes) -> int:
 
 
 def mpp_from_name(name: str) -> float | None:
-    """The pixel size (um) in a name such as
-    ``TCGA-A2-A0CM-DX1_xmin18562_ymin56852_MPP-0.2500.png``, or None.
+    """Find the pixel size (um) in a file name, or None.
 
-    So BCSS names its regions. (Amgad et al. 2019, github.com/PathologyDataScience/BCSS)
+    BCSS has names such as ``TCGA-A2-A0CM-DX1_xmin18562_ymin56852_MPP-0.2500.png``. (Amgad et al.
+    2019, github.com/PathologyDataScience/BCSS)
     """
     found = _NAMED_MPP.findall(name)
     return float(found[-1]) or None if found else None
 
 
 class ImageSource:
-    """A `PixelSource` over a PNG or JPEG file, which is decoded once, at the first read.
+    """`PixelSource` over a PNG or JPEG file, which is decoded once, at the first read.
 
-    Palettes and greys show as RGB, transparent pixels as white, 16-bit colours by their upper 8
-    bits. Pixels stand as they are stored: an EXIF tag that asks viewers to turn a photograph is not
-    followed, because masks and annotations of an image count its stored rows and columns.
+    Palettes and greys become RGB, transparent pixels become white, and 16-bit colours keep their
+    upper 8 bits. The image is not turned by its EXIF orientation, because masks and annotations of
+    an image count its stored rows and columns.
 
     Args:
         path: the file.
-        slide_id: for messages.
+        slide_id: name of the slide, for messages.
 
     Raises:
-        SlideOpenError: if it is no PNG or JPEG of at most `MAX_PIXELS` that shows as 8-bit grey or
-            RGB.
-        OSError: if it cannot be read.
+        SlideOpenError: if the file is no PNG or JPEG, has more than `MAX_PIXELS`, or has a mode
+            other than 8-bit grey or RGB.
+        OSError: if the file cannot be read.
     """
 
     def __init__(self, path: Path, slide_id: str) -> None:
@@ -124,7 +121,7 @@ class ImageSource:
         self.info = _source_info(path, slide_id)
 
     def fetch(self, level: int, box: Box) -> UInt8:  # noqa: ARG002 - there is one level
-        """Pixels, uint8 ``[box.height, box.width, 3]``, RGB on white.
+        """Read pixels of the image, RGB on white, uint8 ``[box.height, box.width, 3]``.
 
         Raises:
             SlideReadError: if the file cannot be decoded.
@@ -133,10 +130,10 @@ class ImageSource:
         return on_white(part.convert("RGBA") if part.has_transparency_data else part)
 
     def forget(self) -> None:
-        """Nothing: the image is decoded once."""
+        """Do nothing: the image is decoded once."""
 
     def close(self) -> None:
-        """Forget the pixels."""
+        """Drop the pixels."""
         self._image = None
 
     def _decoded(self) -> Image.Image:
@@ -158,17 +155,18 @@ def _source_info(path: Path, slide_id: str) -> SourceInfo:
             (width, height), mode = image.size, image.mode
     except _ERRORS as error:
         raise SlideOpenError(
-            f"slide {slide_id}: {path} begins as {format_name.upper()} but cannot be opened: {error}. Copy it again "
-            "from where it was made, or leave it out"
+            f"slide {slide_id}: {path} begins like a {format_name.upper()} file but cannot be "
+            f"opened: {error}. Copy it again from where it was made, or leave it out"
         ) from error
     if height * width > MAX_PIXELS:
         raise SlideOpenError(
-            f"slide {slide_id}: {path} has {width} x {height} pixels, more than are decoded at once ({MAX_PIXELS}). "
-            "Convert it to a tiled TIFF"
+            f"slide {slide_id}: {path} has {width} x {height} pixels, more than can be decoded at "
+            f"once ({MAX_PIXELS}). Convert it to a tiled TIFF"
         )
     if mode not in _MODES:
         raise SlideOpenError(
-            f"slide {slide_id}: the pixels of {path} are of mode {mode}; 8-bit grey or RGB is needed. Save it as such"
+            f"slide {slide_id}: the pixels of {path} have mode {mode}, but only 8-bit grey or RGB "
+            "is read. Save the image as 8-bit RGB"
         )
     extents = (Extent(height, width),)
     return SourceInfo("pillow", format_name, extents, None, None, None, _CODECS[format_name])
@@ -183,8 +181,8 @@ def _decode(path: Path, slide_id: str) -> Image.Image:
             image.load()
     except _ERRORS as error:
         raise SlideReadError(
-            f"slide {slide_id}: {path} cannot be decoded: {error}. The file is damaged or cut short: copy it again "
-            "from where it was made, or leave it out"
+            f"slide {slide_id}: {path} cannot be decoded: {error}. The file is damaged or cut "
+            "short: copy it again from where it was made, or leave it out"
         ) from error
     return image
 

@@ -1,4 +1,4 @@
-"""A manifest: a CSV file that names slides and what is known of them."""
+"""Manifest: a CSV file that names slides and states their patients, groups and pixel sizes."""
 
 import csv
 import io
@@ -22,31 +22,31 @@ _ALIASES = {
     "mpp_x": ("mpp_x",),
     "group": ("group",),
 }
-"""Column names in use, best first. (hs2p, TRIDENT, AtlasPatch, CLAM, Slideflow, CellViT-Inference)
-"""
+"""Accepted headers of each column, best first. (from hs2p, TRIDENT, AtlasPatch, CLAM, Slideflow,
+CellViT-Inference)"""
 
 _DELIMITERS = ",;\t"
 
 MAX_BYTES, MAX_COLUMNS = 256 * 2**20, 1_000
-"""Largest manifest: a million slides of 256 characters; and its columns, each of which is one of
-the cohort's table."""
+"""Largest size of a manifest (B), for a million slides of 256 characters, and most columns. Each
+column becomes one of the cohort's table."""
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestRow:
-    """One slide of a manifest; what a cell leaves empty is None.
+    """One slide of a manifest; an empty cell is None.
 
     Attributes:
-        where: file and row, for messages; the header is row 1.
-        slide_id: a safe folder name.
-        path: absolute where the manifest's folder resolves it; not checked.
-        patient_id: of the patient.
-        mpp: size of a level-0 pixel (um; y, x).
-        group: free.
-        extra: header and cell of all other columns.
+        location: file and row of the slide, for messages; the header is row 1.
+        slide_id: safe folder name, or None.
+        path: absolute path of the slide, which may not exist, or None.
+        patient_id: name of the patient, or None.
+        mpp: size of a level-0 pixel (um; y, x), or None.
+        group: name of a group, freely chosen, or None.
+        extra: header and cell of each other column.
     """
 
-    where: str
+    location: str
     slide_id: str | None
     path: Path | None
     patient_id: str | None
@@ -56,25 +56,31 @@ class ManifestRow:
 
     @property
     def name(self) -> str:
-        """How messages call the slide."""
+        """Name of the slide in messages."""
         return self.slide_id or str(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A column: the name that it has here ("" if none), and its header."""
+    """A column of a manifest.
+
+    Attributes:
+        name: its key in `_ALIASES`, or "" for an unknown column.
+        header: header as the manifest has it.
+    """
 
     name: str
     header: str
 
 
 def read_manifest(file: Path) -> list[ManifestRow]:
-    """The rows of a manifest: UTF-8, a header, columns separated by comma, semicolon or tab.
+    """Read the rows of a manifest.
 
-    Each row has a slide_id or a path. Paths are relative to the manifest's folder.
+    A manifest is UTF-8 text with a header. Commas, semicolons or tabs separate its columns. Each
+    row has a slide_id or a path. Paths are relative to the manifest's folder.
 
     Raises:
-        UsageError: if the file cannot be read, a row cannot be used or two rows name the same
+        UsageError: if the file cannot be read, a row cannot be used or two rows have the same
             slide_id.
     """
     try:
@@ -102,22 +108,21 @@ def _rows(file: Path, table: list[list[str]]) -> Iterator[ManifestRow]:
     for number, cells in enumerate(table[1:], start=2):
         if not cells:
             continue
-        where = f"manifest {file}, row {number}"
+        location = f"manifest {file}, row {number}"
         if len(cells) > len(columns):
             _refuse(
-                where,
-                f"{len(cells)} cells, but {len(columns)} columns; quote cells that hold the delimiter",
+                location,
+                f"{len(cells)} cells, but {len(columns)} columns; quote cells that hold the "
+                "delimiter",
             )
         pairs = list(zip(columns, cells + [""] * (len(columns) - len(cells)), strict=True))
         known = {column.name: cell for column, cell in pairs if column.name}
         extra = tuple((column.header, cell) for column, cell in pairs if not column.name)
-        yield _row(file, where, known, extra)
+        yield _row(file, location, known, extra)
 
 
 def _trimmed(line: list[str]) -> list[str]:
-    """Cells without surrounding space, and without the empty ones that spreadsheets leave at the
-    end.
-    """
+    """Strip the cells, and drop the empty ones that spreadsheets leave at the end of a line."""
     cells = [cell.strip() for cell in line]
     while cells and not cells[-1]:
         cells.pop()
@@ -127,11 +132,13 @@ def _trimmed(line: list[str]) -> list[str]:
 def _columns(file: Path, header: list[str]) -> list[_Column]:
     if len(header) > MAX_COLUMNS:
         raise UsageError(
-            f"manifest {file}: {len(header)} columns, more than {MAX_COLUMNS}; is it a manifest?"
+            f"manifest {file}: {len(header)} columns, more than {MAX_COLUMNS}. Name a CSV file "
+            "with one row for each slide"
         )
     if len(set(header)) < len(header) or not all(header):
         raise UsageError(
-            f"manifest {file}: the header names a column twice, or leaves one unnamed: {header!s:.500}"
+            f"manifest {file}: the header names a column twice, or leaves one unnamed: "
+            f"{header!s:.500}. Give each column a name of its own"
         )
     folded = [re.sub(r"[\s-]+", "_", name.casefold()) for name in header]
     chosen = {}
@@ -141,62 +148,60 @@ def _columns(file: Path, header: list[str]) -> list[_Column]:
             chosen[folded.index(present[0])] = name
     if not {"slide_id", "path"} & set(chosen.values()):
         raise UsageError(
-            f"manifest {file}: no column slide_id or path in its header {header!s:.500}"
+            f"manifest {file}: no column slide_id or path in its header {header!s:.500}. Add one"
         )
     return [_Column(chosen.get(column, ""), name) for column, name in enumerate(header)]
 
 
 def _row(
-    file: Path, where: str, known: dict[str, str], extra: tuple[tuple[str, str], ...]
+    file: Path, location: str, known: dict[str, str], extra: tuple[tuple[str, str], ...]
 ) -> ManifestRow:
     slide_id, path = known.get("slide_id") or None, known.get("path") or None
     if "path" in known and not path:
-        _refuse(where, "the path is empty")
+        _refuse(location, "the path is empty")
     if not slide_id and not path:
-        _refuse(where, "the slide_id is empty")
+        _refuse(location, "the slide_id is empty")
     if slide_id and (reason := slide_id_problem(slide_id)):
-        _refuse(where, f"slide_id {slide_id!r:.200} cannot name a folder: {reason}")
+        _refuse(location, f"slide_id {slide_id!r:.200} cannot name a folder: {reason}")
     if path and (reason := path_problem(path)):
-        _refuse(where, f"the path {path!a:.200} {reason}")
+        _refuse(location, f"the path {path!a:.200} {reason}")
     return ManifestRow(
-        where,
+        location,
         slide_id,
-        _path(where, file, path) if path else None,
+        _path(location, file, path) if path else None,
         known.get("patient_id") or None,
-        _mpp(where, known),
+        _mpp(location, known),
         known.get("group") or None,
         extra,
     )
 
 
-def _path(where: str, file: Path, path: str) -> Path:
+def _path(location: str, file: Path, path: str) -> Path:
     try:
         return file.absolute().parent / Path(path).expanduser()
-    except RuntimeError as error:  # ~ of nobody
-        raise UsageError(f"{where}: the path {path!r:.200}: {error}") from error
+    except RuntimeError as error:  # ~ of an unknown user
+        raise UsageError(f"{location}: the path {path!r:.200}: {error}") from error
 
 
-def _mpp(where: str, known: dict[str, str]) -> tuple[float, float] | None:
-    """The two sides of a pixel (um; y, x): mpp_y and mpp_x, each taken from mpp where it is empty."""
+def _mpp(location: str, known: dict[str, str]) -> tuple[float, float] | None:
+    """Size of a pixel (um; y, x): mpp_y and mpp_x, or mpp for an empty one of them."""
     both = known.get("mpp", "")
     sides = [known.get(name) or both for name in ("mpp_y", "mpp_x")]
     if not any(sides):
         return None
     if not all(sides):
-        _refuse(where, "mpp_y and mpp_x must both have a value, or mpp must")
-    y, x = (_positive(where, side) for side in sides)
+        _refuse(location, "mpp_y and mpp_x must both have a value, or mpp must")
+    y, x = (_positive(location, side) for side in sides)
     return y, x
 
 
-def _positive(where: str, cell: str) -> float:
+def _positive(location: str, cell: str) -> float:
     try:
-        number = float(
-            cell.replace(",", ".")
-        )  # spreadsheets that separate columns by semicolons write 0,25
+        number = float(cell.replace(",", "."))  # 0,25 in spreadsheets that use semicolons
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        _refuse(where, f"mpp {cell!r:.80} is not a positive number (um per pixel)")
+        _refuse(location, f"mpp {cell!r:.80} is not a positive number (um per pixel)")
     return number
 
 
@@ -207,10 +212,11 @@ def _check_unique(file: Path, rows: list[ManifestRow]) -> None:
     for row in rows:
         if row.slide_id and (other := seen.setdefault(fold_name(row.slide_id), row)) is not row:
             _refuse(
-                row.where,
-                f"slide_id {row.slide_id!r} was used before ({other.where}); upper and lower case are one",
+                row.location,
+                f"slide_id {row.slide_id!r} was used before ({other.location}). Upper and lower "
+                "case do not count; change one of them",
             )
 
 
-def _refuse(where: str, what: str) -> Never:
-    raise UsageError(f"{where}: {what}")
+def _refuse(location: str, problem: str) -> Never:
+    raise UsageError(f"{location}: {problem}")

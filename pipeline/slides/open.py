@@ -1,4 +1,4 @@
-"""Which reader serves which file, decided in one place."""
+"""Choice of the reader for each slide file."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,12 +21,11 @@ from noctile.pipeline.slides.tiff.tags import NO_RESOLUTION, TiffTags, is_tiff, 
 from noctile.pipeline.slides.tiffslide import TiffSlideSource
 
 _OPENSLIDE_LACKS = ("jpeg2000", "webp")
-"""Codecs of generic TIFF that tiffslide decodes and OpenSlide, in the build of openslide-bin, does
-not."""
+"""Codecs of generic TIFF that tiffslide decodes and the OpenSlide of openslide-bin does not."""
 
 MAX_AREA_MM2 = 4_000.0
-"""Largest slide (mm2): the whole glass of a large one, 51 x 76 mm. At 8 um/px, where tissue is
-looked for in 30 bytes a pixel, that is 1.9 GB; a standard glass has half of it."""
+"""Largest area of a slide (mm2): all of a large glass, 51 x 76 mm. The search for tissue takes 30
+bytes for each pixel of 8 um, so 1.9 GB for this area. A standard glass has half of it."""
 
 
 def open_slide(
@@ -36,35 +35,36 @@ def open_slide(
     mpp: float | tuple[float, float] | None = None,
     bgr: bool | None = None,
 ) -> SlideReader:
-    """Open a slide: through OpenSlide if it knows the format, else tiffslide if it is TIFF, Pillow
-    if PNG or JPEG.
+    """Open a slide with the first library that supports it: OpenSlide, tiffslide or Pillow.
 
-    From TIFF whose tiles can be read without them (`tile_layouts` holds the rule) OpenSlide and
-    tiffslide only say what the slide is.
+    tiffslide reads TIFF files that OpenSlide does not know, Pillow reads PNG and JPEG. If the tiles
+    of a TIFF file can be read directly (`tile_layouts` holds the rule), OpenSlide or tiffslide only
+    describes the slide, and `TiledTiffSource` reads the pixels.
 
     Args:
-        path: the file; for MRXS the .mrxs file, for DICOM any file of the series.
-        slide_id: name of the slide; None: the file's stem.
-        mpp: size of a level-0 pixel (um), or of its two sides (y, x); overrides what the file says.
-        bgr: `SlideReader.bgr`, where an earlier reader of the slide found it; None:
-            pixels are looked at.
+        path: the file; the .mrxs file of an MRXS slide, any file of a DICOM series.
+        slide_id: name of the slide; None for the file's stem.
+        mpp: size of a level-0 pixel (um), or of its two sides (y, x). It overrides the file's.
+        bgr: `SlideReader.bgr`, if an earlier reader of the slide found it; None to detect it from
+            the pixels.
 
     Raises:
-        SlideOpenError: if there is no such file, no reader knows it, the reader cannot open it, or
-            what it says of its levels cannot be.
-        MppMissingError: if nothing says how large a pixel is.
-        MppImplausibleError: if what is said cannot be true.
+        SlideOpenError: if there is no such file, no library supports it or can open it, or its
+            levels are impossible.
+        MppMissingError: if the pixel size is unknown.
+        MppImplausibleError: if the pixel size or the area of the slide is implausible.
     """
     slide_id = slide_id or path.stem
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise SlideOpenError(
-                f"slide {slide_id}: {path} is no file but a pipe or a device. Name a file"
+                f"slide {slide_id}: {path} is a pipe or a device, not a file. Name a file"
             )
         return read_with(_source(path, slide_id), path, slide_id, mpp, bgr)
     except OSError as error:
         raise SlideOpenError(
-            f"slide {slide_id}: {path} cannot be read: {error.strerror or error}. Check the path and its permissions"
+            f"slide {slide_id}: {path} cannot be read: {error.strerror or error}. Check the path "
+            "and its permissions"
         ) from error
 
 
@@ -75,11 +75,19 @@ def read_with(
     mpp: float | tuple[float, float] | None = None,
     bgr: bool | None = None,
 ) -> PyramidReader:
-    """The reader over an open source, which is closed if that fails.
+    """Make the reader over an open source; the source is closed if that fails.
+
+    Args:
+        source: the open file.
+        path: path of the file.
+        slide_id: name of the slide.
+        mpp: see `open_slide`.
+        bgr: see `open_slide`.
 
     Raises:
-        MppMissingError: if nothing says how large a pixel is.
-        MppImplausibleError: if what is said cannot be true.
+        SlideOpenError: if the levels of the file are impossible.
+        MppMissingError: if the pixel size is unknown.
+        MppImplausibleError: if the pixel size or the area of the slide is implausible.
         OSError: if the file cannot be read.
     """
     with ExitStack() as cleanup:
@@ -90,10 +98,10 @@ def read_with(
 
 
 def _source(path: Path, slide_id: str) -> PixelSource:
-    """The pixels of a file.
+    """Open the pixels of a file, directly if possible, else through a library.
 
     Raises:
-        SlideOpenError: if no library knows the file.
+        SlideOpenError: if no library supports the file.
         OSError: if it cannot be read.
     """
     if not is_tiff(path):
@@ -102,19 +110,19 @@ def _source(path: Path, slide_id: str) -> PixelSource:
     library = _library(path, slide_id)
     with ExitStack() as cleanup:
         cleanup.callback(library.close)
-        grids = tile_layouts(path, library.info)
-        if isinstance(grids, LibraryOnly):
+        layouts = tile_layouts(path, library.info)
+        if isinstance(layouts, LibraryOnly):
             check_tile_bytes(path, slide_id)
             cleanup.pop_all()
             return library
-        return TiledTiffSource(path, slide_id, library.info, grids)
+        return TiledTiffSource(path, slide_id, library.info, layouts)
 
 
 def _library(path: Path, slide_id: str) -> PixelSource:
-    """The reader library's handle.
+    """Open a file with the reader library that supports it.
 
     Raises:
-        SlideOpenError: if no library knows the file.
+        SlideOpenError: if no library supports the file.
         OSError: if it cannot be read.
     """
     tiff, vendor = is_tiff(path), OpenSlide.detect_format(path)
@@ -124,69 +132,76 @@ def _library(path: Path, slide_id: str) -> PixelSource:
         return OpenSlideSource(path, slide_id)
     if tiff:
         return TiffSlideSource(path, slide_id)
-    if path.suffix.lower() != ".mrxs" and is_image(path):  # MIRAX's is its slide in small, as JPEG
+    if path.suffix.lower() != ".mrxs" and is_image(path):  # an .mrxs file is a JPEG thumbnail
         return ImageSource(path, slide_id)
     raise SlideOpenError(
-        f"slide {slide_id}: no reader knows {path}: OpenSlide does not recognise it, and it is not TIFF, PNG or JPEG, "
-        "so that no other was tried. If it is a slide, copy it again (an MRXS file needs the folder of the same name "
-        "beside it) or convert it to a tiled TIFF"
+        f"slide {slide_id}: no reader supports {path}: OpenSlide does not recognise it, and it is "
+        "not TIFF, PNG or JPEG. If it is a slide, copy it again (an MRXS file needs the folder of "
+        "the same name beside it) or convert it to a tiled TIFF"
     )
 
 
 def _describe(
     source: PixelSource, path: Path, slide_id: str, mpp: float | tuple[float, float] | None
 ) -> SlideInfo:
-    facts = source.info
-    _check_levels(facts, path, slide_id)
+    """Describe a slide: choose its pixel size, and check its levels and its area."""
+    file = source.info
+    _check_levels(file, path, slide_id)
     tags = (
         read_tags(path)
         if is_tiff(path)
-        else TiffTags(facts.compression or "unknown", None, NO_RESOLUTION)
+        else TiffTags(file.compression or "unknown", None, NO_RESOLUTION)
     )
-    user = (mpp, mpp) if isinstance(mpp, int | float) else mpp
-    said = MppCandidates(
-        user, facts.mpp, mpp_from_name(path.name), tags.mpp, tags.said, facts.objective_power
+    candidates = MppCandidates(
+        user=(mpp, mpp) if isinstance(mpp, int | float) else mpp,
+        metadata=file.mpp,
+        file_name=mpp_from_name(path.name),
+        tags=tags.mpp,
+        tags_text=tags.resolution_text,
+        objective_power=file.objective_power,
     )
-    mpp_y, mpp_x, mpp_source = resolve_mpp(slide_id, said)
-    scanned = facts.scanned
+    mpp_y, mpp_x, mpp_source = resolve_mpp(slide_id, candidates)
+    scanned = file.scanned
     frame = Frame(scanned.extent, mpp_y, mpp_x)
     if frame.area_mm2 > MAX_AREA_MM2:
         raise MppImplausibleError(
-            f"slide {slide_id}: {scanned.width} x {scanned.height} px of {frame.mpp:.4g} um ({mpp_source}) would be "
-            f"{frame.area_mm2:.0f} mm2, more than the largest glass ({MAX_AREA_MM2:.0f}). Pass the true pixel size "
-            "with --mpp or in the manifest; if it is true, cut the file or convert it to coarser pixels"
+            f"slide {slide_id}: {scanned.width} x {scanned.height} px of {frame.mpp:.4g} um "
+            f"({mpp_source}) would be {frame.area_mm2:.0f} mm2, more than the largest glass "
+            f"({MAX_AREA_MM2:.0f}). Pass the true pixel size with --mpp or in the manifest; if it "
+            "is true, cut the file or convert it to coarser pixels"
         )
     return SlideInfo(
         slide_id=slide_id,
         path=path,
         fingerprint=fingerprint(path),
         frame=frame,
-        levels=level_frames(facts, mpp_y, mpp_x),
-        vendor=facts.vendor,
-        reader=facts.reader,
+        levels=level_frames(file, mpp_y, mpp_x),
+        vendor=file.vendor,
+        reader=file.reader,
         mpp_source=mpp_source,
         compression=tags.compression,
-        objective_power=facts.objective_power,
+        objective_power=file.objective_power,
         bounds=scanned,
     )
 
 
-def _check_levels(facts: SourceInfo, path: Path, slide_id: str) -> None:
-    """Nothing, if the levels can be those of a slide.
+def _check_levels(file: SourceInfo, path: Path, slide_id: str) -> None:
+    """Check that the levels of a file can be those of a slide.
 
     Raises:
-        SlideOpenError: if there is none, one is empty or larger than level 0, or level 0 is
-            absurdly large.
+        SlideOpenError: if there is no level, a level is empty or larger than level 0, or level 0 is
+            larger than any slide.
     """
-    native = facts.extents[0] if facts.extents else Extent(0, 0)
-    sides = [side for extent in facts.extents for side in (extent.height, extent.width)]
+    native = file.extents[0] if file.extents else Extent(0, 0)
+    sides = [side for extent in file.extents for side in (extent.height, extent.width)]
     grown = any(
-        extent.height > native.height or extent.width > native.width for extent in facts.extents
+        extent.height > native.height or extent.width > native.width for extent in file.extents
     )
     if not sides or min(sides) < 1 or max(sides) > MAX_SIDE_PX or grown:
-        levels = ", ".join(f"{extent.width} x {extent.height}" for extent in facts.extents[:8])
+        levels = ", ".join(f"{extent.width} x {extent.height}" for extent in file.extents[:8])
         raise SlideOpenError(
-            f"slide {slide_id}: {facts.reader} finds levels of {levels or 'no'} px in {path}. Sides go from 1 to "
-            f"{MAX_SIDE_PX} px, and no level is larger than the first: the file is damaged. Copy it again from where "
-            "it was scanned or archived, or leave it out"
+            f"slide {slide_id}: {file.reader} finds levels of {levels or 'no'} px in {path}. The "
+            f"sides of a slide have 1 to {MAX_SIDE_PX} px, and no level is larger than the first, "
+            "so the file is damaged. Copy it again from where it was scanned or archived, or leave "
+            "it out"
         )

@@ -1,4 +1,4 @@
-"""Pixels through OpenSlide: the vendors' formats, DICOM, generic tiled TIFF."""
+"""Pixels through OpenSlide: formats of scanner vendors, DICOM and generic tiled TIFF."""
 
 import itertools
 import threading
@@ -19,7 +19,7 @@ from noctile.pipeline.slides.source import (
 )
 
 _CELL_PX = 512
-"""Side of the cells that a level with a fractional downsample is read in (px of the level)."""
+"""Side of the cells in which a level with a fractional downsample is read (px of the level)."""
 
 _DICOM_CODECS = {
     "1.2.840.10008.1.2": "none",
@@ -32,20 +32,20 @@ _DICOM_CODECS = {
 
 
 class OpenSlideSource:
-    """A `PixelSource` over an OpenSlide handle, which several threads may use at once.
+    """`PixelSource` over an OpenSlide handle, which several threads may use at once.
 
-    OpenSlide takes a place in level-0 pixels, divides by the level's downsample, and interpolates
-    where the result lies between two pixels. With a downsample such as 4.0049 that is nearly
-    everywhere, and what a pixel shows would depend on where the read began (by up to 28 grey levels
-    on a synthetic texture). Such levels are read in cells of a fixed grid: each pixel is the same
-    in every read, at most half a level-0 pixel off its place.
+    OpenSlide takes a position in level-0 pixels, divides it by the level's downsample, and
+    interpolates if the result lies between two pixels. With a downsample such as 4.0049 it nearly
+    always does, and a pixel would depend on the start of the read (by up to 28 grey levels on a
+    synthetic texture). Such levels are read in cells of a fixed grid. So each pixel is the same in
+    every read, and at most half a level-0 pixel away from its position.
 
     Args:
         path: the file.
-        slide_id: for messages.
+        slide_id: name of the slide, for messages.
 
     Raises:
-        SlideOpenError: if OpenSlide cannot open it.
+        SlideOpenError: if OpenSlide cannot open the file.
     """
 
     def __init__(self, path: Path, slide_id: str) -> None:
@@ -56,10 +56,10 @@ class OpenSlideSource:
         self._downsamples = self._slide.level_downsamples
 
     def fetch(self, level: int, box: Box) -> UInt8:
-        """Pixels of a level, uint8 ``[box.height, box.width, 3]``, RGB on white.
+        """Read pixels of a level, RGB on white, uint8 ``[box.height, box.width, 3]``.
 
         Raises:
-            SlideReadError: if they cannot be decoded.
+            SlideReadError: if the pixels cannot be decoded.
         """
         if self._downsamples[level].is_integer():
             return self._read(level, box)
@@ -70,7 +70,7 @@ class OpenSlideSource:
         return out
 
     def forget(self) -> None:
-        """Nothing: OpenSlide has a cache of its own."""
+        """Do nothing: OpenSlide has its own cache."""
 
     def close(self) -> None:
         """Release the handle."""
@@ -88,9 +88,7 @@ class OpenSlideSource:
         return on_white(image)
 
     def _replace(self, failed: OpenSlide) -> None:
-        """After one error a handle answers every call with that error: the next read gets a fresh
-        one.
-        """
+        """Open a new handle for the next read: after one error, each call of a handle fails."""
         with self._lock:
             if self._slide is failed:
                 self._slide = self._open()
@@ -100,30 +98,31 @@ class OpenSlideSource:
             return OpenSlide(self._path)
         except OpenSlideError as error:
             raise SlideOpenError(
-                f"slide {self._slide_id}: OpenSlide knows the format of {self._path} but cannot open it: {error}. "
-                "Copy the file again if it is damaged; otherwise convert it to a tiled TIFF with JPEG compression"
+                f"slide {self._slide_id}: OpenSlide knows the format of {self._path} but cannot "
+                f"open it: {error}. Copy the file again if it is damaged; otherwise convert it to "
+                "a tiled TIFF with JPEG compression"
             ) from error
 
 
 def _source_info(slide: OpenSlide) -> SourceInfo:
-    said = slide.properties  # not all of it: names that are not text cannot be looked up
+    found = slide.properties  # no copy: a name in it that is not text cannot be looked up
     mpp_y, mpp_x = (
-        positive_number(said.get("openslide.mpp-y")),
-        positive_number(said.get("openslide.mpp-x")),
+        positive_number(found.get("openslide.mpp-y")),
+        positive_number(found.get("openslide.mpp-x")),
     )
     return SourceInfo(
         reader="openslide",
-        vendor=said.get("openslide.vendor", "unknown"),
+        vendor=found.get("openslide.vendor", "unknown"),
         extents=tuple(Extent(height, width) for width, height in slide.level_dimensions),
         mpp=(mpp_y, mpp_x) if mpp_y and mpp_x else None,
-        objective_power=positive_number(said.get("openslide.objective-power")),
-        bounds=bounds_from(said, "openslide"),
-        compression=_DICOM_CODECS.get(said.get("dicom.TransferSyntaxUID", "")),
+        objective_power=positive_number(found.get("openslide.objective-power")),
+        bounds=bounds_from(found, "openslide"),
+        compression=_DICOM_CODECS.get(found.get("dicom.TransferSyntaxUID", "")),
     )
 
 
 def _cells(box: Box, extent: Extent) -> list[Box]:
-    """The cells of the level's fixed grid that touch a box, cut to the level."""
+    """Cells of the level's fixed grid that touch a box, cut to the level."""
     ys = range(box.y // _CELL_PX * _CELL_PX, box.y_stop, _CELL_PX)
     xs = range(box.x // _CELL_PX * _CELL_PX, box.x_stop, _CELL_PX)
     return [

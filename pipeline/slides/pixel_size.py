@@ -1,4 +1,4 @@
-"""How large a pixel is: five sources in a fixed order, and a gate for what cannot be true."""
+"""Size of a level-0 pixel, from five sources in a fixed order, and a check that it is plausible."""
 
 import math
 from dataclasses import dataclass
@@ -8,27 +8,27 @@ from noctile.pipeline.slides.base import MppSource
 from noctile.pipeline.slides.tiff.tags import NO_RESOLUTION
 
 PLAUSIBLE_UM = (0.1, 1.5)
-"""Level 0 of a slide scan: 100x oil immersion is 0.1 um/px or a little less, 10x is 1; converters
-err by 10 or 100."""
+"""Smallest and largest plausible pixel of level 0 (um). A scan with 100x oil immersion has 0.1 um
+or a little less, one with 10x has 1 um. Converters err by factors of 10 or 100."""
 
 _UM_AT_POWER_1 = 10.0
-"""um/px times objective power: 20x is about 0.5. Real scanners lie up to 10 % off, so that it is an
-estimate."""
+"""Pixel size (um) times objective power: 20x has about 0.5 um. This is an estimate, real scanners
+differ by up to 10 %."""
 
 _SAME = 1e-6
-"""Two statements of a pixel size that differ by less (relative) are one."""
+"""Largest relative difference between two pixel sizes that count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class MppCandidates:
-    """What each source says of the size of a level-0 pixel.
+    """Size of a level-0 pixel according to each source.
 
     Attributes:
-        user: the call or the manifest (um; y, x), or None.
-        metadata: the reader library (um; y, x), or None.
-        file_name: the file's name (um), or None.
-        tags: the TIFF resolution tags (um; y, x), or None.
-        tags_text: those tags as they stand, for messages.
+        user: size in the call or the manifest (um; y, x), or None.
+        metadata: size that the reader library finds (um; y, x), or None.
+        file_name: size in the file's name (um), or None.
+        tags: size in the TIFF resolution tags (um; y, x), or None.
+        tags_text: TIFF resolution tags in words, for messages.
         objective_power: nominal magnification, or None.
     """
 
@@ -40,54 +40,56 @@ class MppCandidates:
     objective_power: float | None = None
 
 
-def resolve_mpp(slide_id: str, said: MppCandidates) -> tuple[float, float, MppSource]:
-    """The size of a level-0 pixel and where it comes from: the first source that says something.
+def resolve_mpp(slide_id: str, candidates: MppCandidates) -> tuple[float, float, MppSource]:
+    """Choose the size of a level-0 pixel: that of the first source that has one.
 
-    Readers hand on what the TIFF tags say as if it were the scanner's metadata; where both are
-    equal, the tags are named.
+    Reader libraries pass on the TIFF tags as if they were the scanner's metadata. If both are
+    equal, the source is the tags.
 
     Args:
-        slide_id: for messages.
-        said: by each source.
+        slide_id: name of the slide, for messages.
+        candidates: size according to each source.
 
     Returns:
         ``mpp_y, mpp_x, source`` (um).
 
     Raises:
-        MppMissingError: if no source says anything.
-        MppImplausibleError: if the first that does is outside `PLAUSIBLE_UM`.
+        MppMissingError: if no source has a size.
+        MppImplausibleError: if the size is outside `PLAUSIBLE_UM`.
     """
-    mpp, source = _first(said)
+    mpp, source = _first(candidates)
     if mpp is None:
         raise MppMissingError(
-            f"slide {slide_id}: nothing says how large a pixel is. The reader finds no pixel size, no objective "
-            f"power is stated, its name has no _MPP-, and the file has {said.tags_text}. {_WHAT_TO_DO}"
+            f"slide {slide_id}: the pixel size is unknown. The reader finds no pixel size and no "
+            f"objective power, the file's name has no _MPP-, and the file has "
+            f"{candidates.tags_text}. {_WHAT_TO_DO}"
         )
     low, high = PLAUSIBLE_UM
     if not all(low <= side <= high for side in mpp):
         raise MppImplausibleError(
-            f"slide {slide_id}: a pixel is {_words(mpp)} according to {_who(source, said)}, but level 0 of a slide "
-            f"scan lies between {low:g} and {high:g} um/px. {_WHAT_TO_DO}"
+            f"slide {slide_id}: a pixel is {_in_words(mpp)} according to "
+            f"{_origin(source, candidates)}, but level 0 of a slide scan lies between {low:g} and "
+            f"{high:g} um/px. {_WHAT_TO_DO}"
         )
     return *mpp, source
 
 
 _WHAT_TO_DO = (
-    "If you know the true size, pass it, for instance --mpp 0.25, or fill the column mpp of the manifest; "
-    "otherwise leave the slide out"
+    "If you know the true size, pass it, for instance --mpp 0.25, or fill the column mpp of the "
+    "manifest; otherwise leave the slide out"
 )
 
 
-def _first(said: MppCandidates) -> tuple[tuple[float, float] | None, MppSource]:
-    if said.user:
-        return said.user, "user"
-    if said.metadata and not _equal(said.metadata, said.tags):
-        return said.metadata, "metadata"
-    if said.file_name:
-        return (said.file_name, said.file_name), "file name"
-    if said.tags:
-        return said.tags, "tiff tags"
-    estimate = _UM_AT_POWER_1 / said.objective_power if said.objective_power else None
+def _first(candidates: MppCandidates) -> tuple[tuple[float, float] | None, MppSource]:
+    if candidates.user:
+        return candidates.user, "user"
+    if candidates.metadata and not _equal(candidates.metadata, candidates.tags):
+        return candidates.metadata, "metadata"
+    if candidates.file_name:
+        return (candidates.file_name, candidates.file_name), "file name"
+    if candidates.tags:
+        return candidates.tags, "tiff tags"
+    estimate = _UM_AT_POWER_1 / candidates.objective_power if candidates.objective_power else None
     return (estimate, estimate) if estimate else None, "objective power"
 
 
@@ -97,17 +99,18 @@ def _equal(one: tuple[float, float], other: tuple[float, float] | None) -> bool:
     )
 
 
-def _who(source: MppSource, said: MppCandidates) -> str:
+def _origin(source: MppSource, candidates: MppCandidates) -> str:
     return {
         "user": "the call or the manifest",
         "metadata": "the file's metadata",
         "file name": "the file's name",
-        "tiff tags": f"the {said.tags_text}",
-        "objective power": f"the objective power of {said.objective_power} (10 / power, an estimate)",
+        "tiff tags": f"the {candidates.tags_text}",
+        "objective power": f"the objective power of {candidates.objective_power} "
+        "(10 / power, an estimate)",
     }[source]
 
 
-def _words(mpp: tuple[float, float]) -> str:
+def _in_words(mpp: tuple[float, float]) -> str:
     y, x = mpp
     return (
         f"{y:.4g} um"

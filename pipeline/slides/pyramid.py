@@ -1,5 +1,7 @@
-"""A reader over any pyramid of levels: which level to take, what to fetch of it, white where there
-is nothing.
+"""Reader of any pixel size from any pyramid of levels.
+
+It chooses the level, fetches the pixels of that level in parts, averages them to the wanted pixel
+size, and is white outside the slide.
 """
 
 import itertools
@@ -20,30 +22,30 @@ from noctile.pipeline.slides.resample import average, make_taps
 from noctile.pipeline.slides.source import WHITE, PixelSource, SourceInfo
 
 _COARSER = 1e-3
-"""How much (relative) coarser than wanted a level may be and still be taken: scanners round what
-they write."""
+"""Relative difference by which a level may be coarser than the wanted pixel size and still be used:
+scanners round the pixel sizes that they write."""
 
 _PART_PX = 2048
-"""Its square is what is fetched at once (px of the level): 4 Mpx and their copies, whatever the
-box. (peak: tests/slides)"""
+"""Side of the largest square that is fetched at once (px of the level), for a box of any size:
+4 Mpx and their copies. (tests/pipeline/slides/test_pyramid.py measures the peak)"""
 
-
-_LOOKS, _LOOK_PX = 8, 256
-"""The order of the channels is judged on a grid of at most 8 x 8 squares of 256 px, spread over
-level 0."""
+_SAMPLES, _SAMPLE_PX = 8, 256
+"""Size of the grid on which the channel order is judged: at most 8 x 8 squares with a side of
+256 px, spread over level 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """A level of the file, or one that its source makes of it.
+    """A level of the file, or a reduction of one.
 
     Attributes:
-        index: its number, as the source counts.
-        factor: how many pixels of a level of the file make one; 1 is that level itself.
-        extent: of its pixels (px).
-        frame: cut to the slide's bounds.
-        y: where the slide's frame begins in the level (px of the level, maybe between two).
-        x: likewise.
+        index: index of the level in `PixelSource.fetch`.
+        factor: number of pixels of the file's level in one pixel, along each axis; 1 for the file's
+            level itself.
+        extent: extent of the level (px).
+        frame: frame of the level, cut to the slide's bounds.
+        y: first row of the slide's frame in the level (px of the level, may be fractional).
+        x: first column of the slide's frame in the level (px of the level, may be fractional).
     """
 
     index: int
@@ -55,11 +57,11 @@ class _Level:
 
 
 def downsample(native: int, length: int, other_native: int, other_length: int) -> float:
-    """Level-0 pixels in a pixel of a level, along one axis.
+    """Number of level-0 pixels in a pixel of a level, along one axis.
 
-    Writers drop the pixels that do not fill the last row or column, so that 2967 / 741 is 4.004
-    where each pixel is the mean of 4: where a whole factor explains both sides up to such a
-    remainder, it is that factor.
+    Writers drop the pixels that do not fill the last row or column. So 2967 / 741 is 4.004 in a
+    level whose pixels are means of 4. If a whole factor explains both sides up to such a remainder,
+    the result is that factor.
 
     Args:
         native: side of level 0 (px).
@@ -76,21 +78,25 @@ def downsample(native: int, length: int, other_native: int, other_length: int) -
     return native / length
 
 
-def level_frames(facts: SourceInfo, mpp_y: float, mpp_x: float) -> tuple[Frame, ...]:
-    """The frames of all levels, cut to the bounds; ``mpp_y`` and ``mpp_x`` are those of level 0
-    (um).
+def level_frames(file: SourceInfo, mpp_y: float, mpp_x: float) -> tuple[Frame, ...]:
+    """Frames of all levels of a file, cut to its bounds.
+
+    Args:
+        file: description of the file.
+        mpp_y: height of a level-0 pixel (um).
+        mpp_x: width of a level-0 pixel (um).
     """
-    return tuple(level.frame for level in _levels(facts, mpp_y, mpp_x)[: len(facts.extents)])
+    return tuple(level.frame for level in _levels(file, mpp_y, mpp_x)[: len(file.extents)])
 
 
 class PyramidReader:
-    """The `SlideReader` of any `PixelSource`.
+    """`SlideReader` over any `PixelSource`.
 
     Args:
         source: the open file; closed with the reader.
-        info: what the slide is; its levels come from `level_frames`.
-        bgr: whether the file holds blue where red belongs, as an earlier reader found; None:
-            look for oneself.
+        info: description of the slide; its levels come from `level_frames`.
+        bgr: True if an earlier reader found the file in BGR order, False if in RGB order; None to
+            detect it from the pixels.
     """
 
     def __init__(self, source: PixelSource, info: SlideInfo, bgr: bool | None = None) -> None:
@@ -100,24 +106,31 @@ class PyramidReader:
 
     @property
     def info(self) -> SlideInfo:
-        """What the slide is."""
+        """Description of the slide."""
         return self._info
 
     @cached_property
     def bgr(self) -> bool:
-        """Whether the file holds blue where red belongs; ``read`` has put it right."""
+        """True if the file stores its channels in BGR order. ``read`` returns RGB in both cases."""
         if self._known_bgr is not None:
             return self._known_bgr
         if self._info.vendor not in UNSURE_VENDORS:
             return False
-        bgr = is_bgr(self._looks())
+        bgr = is_bgr(self._samples())
         self._source.forget()
         return bgr
 
     def read(self, box: Box, mpp: float) -> UInt8:
-        """The pixels of ``box``, given in pixels of ``info.frame.at(mpp)``; see `SlideReader.read`.
+        """Read the pixels of a box at any pixel size, see `SlideReader.read`.
 
-        Whatever the box, about `_PART_PX` squared pixels of a level are held at once.
+        About `_PART_PX` squared pixels of a level are in memory at once, for a box of any size.
+
+        Args:
+            box: region in pixels of ``info.frame.at(mpp)``.
+            mpp: pixel size (um).
+
+        Returns:
+            RGB, uint8 ``[box.height, box.width, 3]``.
 
         Raises:
             SlideReadError: if the file's pixels cannot be decoded.
@@ -142,10 +155,9 @@ class PyramidReader:
         self._source.close()
 
     def _level_for(self, target: Frame) -> _Level:
-        """The coarsest level that is as fine as the target along both axes; level 0 if none is.
+        """Coarsest level that is as fine as the target along both axes; level 0 if none is.
 
-        Of levels of the same pixel size the one that leaves least to the source: the file's own
-        before reductions.
+        Among levels of the same pixel size, the file's own comes before reductions.
         """
         fine = [
             level
@@ -154,18 +166,25 @@ class PyramidReader:
             and level.frame.mpp_x <= target.mpp_x * (1 + _COARSER)
         ]
         coarsest = max((level.frame.mpp for level in fine), default=0.0)
-        alike = (level for level in fine if level.frame.mpp * (1 + _COARSER) >= coarsest)
-        return min(alike, key=lambda level: level.factor, default=self._levels[0])
+        equal = (level for level in fine if level.frame.mpp * (1 + _COARSER) >= coarsest)
+        return min(equal, key=lambda level: level.factor, default=self._levels[0])
 
     def _resampled(self, level: _Level, box: Box, ratio_y: float, ratio_x: float) -> UInt8:
-        """A box of the target, one pixel of which is ``ratio_y`` x ``ratio_x`` pixels of the level."""
+        """Pixels of a box of the target.
+
+        Args:
+            level: level from which they are averaged.
+            box: region in pixels of the target.
+            ratio_y: rows of the level in one row of the target.
+            ratio_x: columns of the level in one column of the target.
+        """
         rows = make_taps(box.y, box.y_stop, ratio_y, level.y, level.extent.height)
         cols = make_taps(box.x, box.x_stop, ratio_x, level.x, level.extent.width)
         cover = Box(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
         return average(self._fetch(level, cover), rows, cols)
 
     def _fetch(self, level: _Level, box: Box) -> UInt8:
-        """Pixels of a box that may reach outside the level, where it is white."""
+        """Pixels of a box of a level; white outside the level."""
         inside = box.intersect(Box.of(level.extent))
         if inside == box:
             return self._fetch_rgb(level.index, box)
@@ -175,43 +194,41 @@ class PyramidReader:
         return out
 
     def _fetch_rgb(self, level: int, box: Box) -> UInt8:
-        """Pixels of a level, red first."""
+        """Pixels of a level in RGB order."""
         pixels = self._source.fetch(level, box)
         return np.ascontiguousarray(pixels[..., ::-1]) if self.bgr else pixels
 
-    def _looks(self) -> Iterator[UInt8]:
-        """Squares of level 0, as the file has them; those that cannot be decoded are left out."""
+    def _samples(self) -> Iterator[UInt8]:
+        """Squares of level 0 in the file's channel order, without those that cannot be decoded."""
         native = self._source.info.scanned
-        height, width = min(_LOOK_PX, native.height), min(_LOOK_PX, native.width)
+        height, width = min(_SAMPLE_PX, native.height), min(_SAMPLE_PX, native.width)
         for y, x in itertools.product(_spread(native.height), _spread(native.width)):
             with suppress(SlideReadError):
                 yield self._source.fetch(0, Box(native.y + y, native.x + x, height, width))
 
 
 def _spread(side: int) -> Iterator[int]:
-    """Where the squares of `_looks` begin along an axis; no more of them than it takes to see all
-    of it.
-    """
-    places = np.linspace(0, max(0, side - _LOOK_PX), min(_LOOKS, -(-side // _LOOK_PX)))
-    return map(round, places.tolist())
+    """First pixels of the sample squares along an axis; no more squares than cover the axis."""
+    starts = np.linspace(0, max(0, side - _SAMPLE_PX), min(_SAMPLES, -(-side // _SAMPLE_PX)))
+    return map(round, starts.tolist())
 
 
-def _levels(facts: SourceInfo, mpp_y: float, mpp_x: float) -> tuple[_Level, ...]:
-    """The levels of the file, then its reductions."""
-    native, levels = facts.extents[0], []
-    for index, (level, factor) in enumerate(_sources(facts)):
-        whole = facts.extents[level]
+def _levels(file: SourceInfo, mpp_y: float, mpp_x: float) -> tuple[_Level, ...]:
+    """Levels of the file, then its reductions."""
+    native, levels = file.extents[0], []
+    for index, (level, factor) in enumerate(_indexes(file)):
+        whole = file.extents[level]
         by_y = downsample(native.height, whole.height, native.width, whole.width) * factor
         by_x = downsample(native.width, whole.width, native.height, whole.height) * factor
         extent = Extent(whole.height // factor, whole.width // factor)
-        levels.append(_level(facts.scanned, index, factor, extent, (by_y, by_x), (mpp_y, mpp_x)))
+        levels.append(_level(file.scanned, index, factor, extent, (by_y, by_x), (mpp_y, mpp_x)))
     return tuple(levels)
 
 
-def _sources(facts: SourceInfo) -> Iterator[tuple[int, int]]:
-    """Level of the file and factor of everything that can be fetched."""
-    yield from ((level, 1) for level in range(len(facts.extents)))
-    yield from ((reduction.level, reduction.factor) for reduction in facts.reductions)
+def _indexes(file: SourceInfo) -> Iterator[tuple[int, int]]:
+    """Index of the file's level, and factor, of all levels and reductions."""
+    yield from ((level, 1) for level in range(len(file.extents)))
+    yield from ((reduction.level, reduction.factor) for reduction in file.reductions)
 
 
 def _level(
@@ -222,7 +239,16 @@ def _level(
     by: tuple[float, float],
     mpp: tuple[float, float],
 ) -> _Level:
-    """A level whose pixels measure ``by`` pixels of level 0, which measure ``mpp`` (um; y, x)."""
+    """A level or reduction.
+
+    Args:
+        scanned: part of level 0 that the slide covers (px).
+        index: index of the level in `PixelSource.fetch`.
+        factor: see `_Level`.
+        extent: extent of the level (px).
+        by: size of its pixels in level-0 pixels (y, x).
+        mpp: size of a level-0 pixel (um; y, x).
+    """
     height, width = math.ceil(scanned.height / by[0]), math.ceil(scanned.width / by[1])
     cut = Extent(min(extent.height, height), min(extent.width, width))
     frame = Frame(cut, mpp[0] * by[0], mpp[1] * by[1])
@@ -230,13 +256,12 @@ def _level(
 
 
 def _parts(box: Box, ratio_y: float, ratio_x: float) -> Iterator[Box]:
-    """A box of the target cut into parts of at most `_PART_PX` rows and `_PART_PX` squared pixels
-    of the level.
+    """Cut a box into parts of at most `_PART_PX` rows and `_PART_PX` squared pixels of the level.
 
     Args:
-        box: in pixels of the target.
-        ratio_y: rows of the level in one of the target.
-        ratio_x: columns, likewise.
+        box: region in pixels of the target.
+        ratio_y: rows of the level in one row of the target.
+        ratio_x: columns of the level in one column of the target.
     """
     height = max(1, min(box.height, int(_PART_PX / ratio_y)))
     width = max(1, int(_PART_PX / ratio_x * (_PART_PX / (height * ratio_y))))

@@ -1,8 +1,8 @@
-"""From a level's pixels to another pixel size: averages that do not depend on the box that is read.
+"""Averages of a level's pixels at another pixel size, independent of the box that is read.
 
-Every weight is a whole number computed from a pixel's place in its frame, and sums of whole numbers
-do not depend on their order. So a pixel has the same value, bit for bit, whatever box or strip it
-is computed with.
+Every weight is a whole number computed from a pixel's position in its frame, and sums of whole
+numbers do not depend on their order. So a pixel has the same value, bit for bit, in every box or
+strip.
 """
 
 import math
@@ -10,33 +10,30 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy  # it imports its parts when they are used: to name slides takes none of them
+import scipy  # imports its parts on first use: a search for slides needs none of them
 from PIL import Image
 
 from noctile.pipeline.arrays import Int64, UInt8
 
 WHOLE_TOLERANCE = 1e-9
-"""Ratios and offsets closer than this to a whole number are that number: the rounding of a
-division, nothing else."""
+"""Largest difference from a whole number at which a ratio or offset counts as that number. Only the
+rounding of a division is smaller."""
 
 _ONE = 1 << 12
-"""What the weights of a pixel sum to along an axis where they are fractions: 255 * 2**12 * 2**12
-still fits uint32."""
+"""Sum of the weights of a pixel along an axis with fractional weights: 255 * 2**12 * 2**12 fits
+uint32."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taps:
-    """Which source pixels make up the pixels of a target range along one axis, and how much each
-    counts.
+    """Source pixels of a range of target pixels along one axis, and their weights.
 
     Attributes:
-        start: first source pixel that is needed (px of the level).
-        stop: the one after the last.
-        factor: how many source pixels make one, each counting the same; None where weights are
-            fractions.
-        total: what the weights of one target pixel sum to.
-        weights: whole numbers, sparse ``[target pixels, stop - start]``; None where a factor says
-            it all.
+        start: first source pixel (px of the level).
+        stop: source pixel after the last one (px of the level).
+        factor: number of source pixels of equal weight in a target pixel; None for other weights.
+        total: sum of the weights of one target pixel.
+        weights: whole numbers, sparse ``[target pixels, stop - start]``; None with a factor.
     """
 
     start: int
@@ -47,16 +44,16 @@ class Taps:
 
 
 def make_taps(start: int, stop: int, ratio: float, origin: float, length: int) -> Taps:
-    """How target pixels ``start..stop`` of one axis are made.
+    """Compute the weights of target pixels ``start..stop`` along one axis.
 
     Args:
         start: first target pixel.
-        stop: the one after the last, greater than ``start``.
-        ratio: source pixels in a target pixel. From 1 up the pixels under it are averaged by the
-            area that it covers; below, it is interpolated linearly between the nearest two (at the
-            rim: the last one).
-        origin: where target pixel 0 begins (px of the level).
-        length: number of pixels that the level has.
+        stop: target pixel after the last one, greater than ``start``.
+        ratio: source pixels in a target pixel. From 1 up, a target pixel is the mean of the source
+            pixels that it covers, weighted by area. Below 1, it is interpolated linearly between
+            the nearest two, or equals the last one at the rim.
+        origin: position of target pixel 0 (px of the level).
+        length: number of source pixels of the level.
     """
     factor = round(ratio)
     if (
@@ -66,37 +63,37 @@ def make_taps(start: int, stop: int, ratio: float, origin: float, length: int) -
     ):
         first = round(origin) + start * factor
         return Taps(first, first + (stop - start) * factor, factor, factor, None)
-    place = np.arange(start, stop)[:, None]
+    target = np.arange(start, stop)[:, None]
     if ratio > 1:
-        edge = origin + place * ratio
+        edge = origin + target * ratio
         index = np.floor(edge).astype(np.int64) + np.arange(math.ceil(ratio) + 2)
         covered = np.rint(np.clip((index - edge) / ratio, 0, 1) * _ONE).astype(np.int64)
-        return _make_taps(index[:, :-1], np.diff(covered, axis=1))
-    centre = origin + (place + 0.5) * ratio - 0.5
+        return _sparse_taps(index[:, :-1], np.diff(covered, axis=1))
+    centre = origin + (target + 0.5) * ratio - 0.5
     lower = np.floor(centre).astype(np.int64)
     share = np.rint((centre - lower) * _ONE).astype(np.int64)
-    return _make_taps(
+    return _sparse_taps(
         np.clip(np.hstack([lower, lower + 1]), 0, length - 1), np.hstack([_ONE - share, share])
     )
 
 
 def average(pixels: UInt8, rows: Taps, cols: Taps) -> UInt8:
-    """Weighted averages, rounded half up.
+    """Average source pixels with weights along both axes, rounded half up.
 
     Args:
-        pixels: uint8 ``[rows.stop - rows.start, cols.stop - cols.start, 3]``.
-        rows: of the target.
-        cols: likewise.
+        pixels: source pixels, uint8 ``[rows.stop - rows.start, cols.stop - cols.start, 3]``.
+        rows: weights of the target's rows.
+        cols: weights of the target's columns.
 
     Returns:
-        uint8 ``[target rows, target columns, 3]``; ``pixels`` themselves where one source pixel
-        makes one.
+        uint8 ``[target rows, target columns, 3]``; the array ``pixels`` itself if each target pixel
+        is one source pixel.
     """
     if rows.factor == cols.factor == 1:
         return pixels
     if rows.factor and cols.factor and _is_power_of_two(rows.factor * cols.factor):
-        # Pillow multiplies by a truncated reciprocal: exact for powers of two only, and there
-        # several times faster.
+        # Pillow is several times faster. It multiplies by a truncated reciprocal, which is exact
+        # for powers of two only.
         return np.asarray(Image.fromarray(pixels).reduce((cols.factor, rows.factor)))
     total = rows.total * cols.total
     sums = _along_first(cols, _along_first(rows, pixels).transpose(1, 0, 2)).transpose(1, 0, 2)
@@ -104,9 +101,10 @@ def average(pixels: UInt8, rows: Taps, cols: Taps) -> UInt8:
     return mean
 
 
-def _make_taps(index: Int64, weight: Int64) -> Taps:
-    """Taps from source pixels and weights, both ``[target pixels, taps]``; weights of 0 need no
-    source pixel.
+def _sparse_taps(index: Int64, weight: Int64) -> Taps:
+    """Make taps from source pixels and weights, both ``[target pixels, taps]``.
+
+    A source pixel of weight 0 is not needed.
     """
     used = weight > 0
     start, stop = int(index[used].min()), int(index[used].max()) + 1

@@ -1,4 +1,4 @@
-"""Search of folders and globs for files by the ending of their names. Links are followed."""
+"""Search of folders and globs for files by the ending of their names; links are followed."""
 
 import errno
 import fnmatch
@@ -14,14 +14,17 @@ from noctile.pipeline.slides.names import path_problem
 
 
 class FileSearch:
-    """A search for files whose names have one of some endings.
+    """Search for files whose names have one of some endings.
 
     The name of a link counts, not the name of its target. A real folder is searched once, and a
     link to a folder above it is not followed, so that circles end. A broken link or an unreadable
     folder does not end the search.
 
+    Args:
+        suffixes: endings of file names, in lower case.
+
     Attributes:
-        problems: a line for each path that was not followed or read, by path, in the order met.
+        problems: a line for each path that was not followed or read, in the order of the search.
     """
 
     def __init__(self, suffixes: tuple[str, ...]) -> None:
@@ -29,7 +32,7 @@ class FileSearch:
         self._suffixes = suffixes
 
     def files(self, path: Path, glob_suffixes: tuple[str, ...] = ()) -> list[Path]:
-        """The files below a folder, or matched by a glob and below its folders, in any order.
+        """Find the files below a folder, or those that a glob matches and those in its folders.
 
         Hidden files and folders are left out, unless the glob names hidden ones. The data folders
         of .mrxs files are left out.
@@ -37,6 +40,9 @@ class FileSearch:
         Args:
             path: folder or glob.
             glob_suffixes: further endings, for the files that a glob itself matches.
+
+        Returns:
+            paths in any order.
 
         Raises:
             UsageError: if ``**`` stands beside other letters in a glob, or a name has a zero byte.
@@ -55,15 +61,15 @@ class FileSearch:
         return files + [file for folder in folders for file in self._below(folder)]
 
     def is_broken_link(self, path: Path) -> bool:
-        """Test for a link without a file or folder at its end, which becomes a problem.
+        """Test for a link without a file or folder at its end, and note it as a problem.
 
         Raises:
-            OSError: if the name is one that no file can have.
+            OSError: if no file can have that name.
         """
         return path.is_symlink() and not self._mode(path)
 
     def _below(self, top: Path) -> Iterator[Path]:
-        """The matching files of a folder and its subfolders."""
+        """Matching files of a folder and its subfolders."""
         for folder, entries in self._folders(top, hidden=False):
             for entry in entries:
                 path = folder / entry.name
@@ -71,7 +77,7 @@ class FileSearch:
                     yield path
 
     def _folders(self, top: Path, hidden: bool) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
-        """A folder and its subfolders with their entries, each real folder once."""
+        """Folder and its subfolders with their entries, each real folder once."""
         if not stat.S_ISDIR(self._mode(top)):
             return
         seen = {real_path(top)}
@@ -94,15 +100,15 @@ class FileSearch:
             end = real_path(path) if entry.is_symlink() else target / entry.name
             if target.is_relative_to(end):
                 self.problems[path] = (
-                    f"{_shown(path)} is not followed: the link leads back to {_shown(end)}, a folder "
-                    "above it. Name that folder to read all its slides"
+                    f"{_shown(path)} is not followed: the link leads back to {_shown(end)}, a "
+                    "folder above it. Name that folder to read all its slides"
                 )
             elif end not in seen:
                 seen.add(end)
                 yield path, end
 
     def _entries(self, folder: Path, hidden: bool) -> list[os.DirEntry[str]]:
-        """The entries of a folder by name, links last; none where there is no such folder."""
+        """Entries of a folder by name, links last; none if there is no such folder."""
         try:
             with os.scandir(folder) as found:
                 entries = [entry for entry in found if hidden or not entry.name.startswith(".")]
@@ -117,24 +123,24 @@ class FileSearch:
         return []
 
     def _glob(self, pattern: Path) -> Iterator[Path]:
-        """The paths that a glob matches, some of them more than once."""
+        """Paths that a glob matches, some of them more than once."""
         parts = pattern.parts
         first = next((k for k, part in enumerate(parts) if glob.has_magic(part)), None)
         if first is None:
             return
         if any("**" in part and part != "**" for part in parts):
             raise UsageError(
-                f"{str(pattern)!r:.200} cannot be looked for: '**' must stand alone between "
+                f"{str(pattern)!r:.200} cannot be searched for: '**' must stand alone between "
                 "slashes, for instance '**/*.svs'"
             )
         hidden = any(part.startswith(".") for part in parts[first:])
         try:
             yield from self._expand(Path(*parts[:first]), parts[first:], hidden)
         except ValueError as error:  # a zero byte
-            raise UsageError(f"{str(pattern)!r} cannot be looked for: {error}") from error
+            raise UsageError(f"{str(pattern)!r} cannot be searched for: {error}") from error
 
     def _expand(self, root: Path, parts: tuple[str, ...], hidden: bool) -> Iterator[Path]:
-        """The paths below a folder that match the parts of a glob."""
+        """Paths below a folder that match the parts of a glob."""
         if not parts:
             yield root
             return
@@ -143,7 +149,7 @@ class FileSearch:
             yield from self._expand(path, rest, hidden)
 
     def _matches(self, root: Path, part: str, hidden: bool) -> Iterator[Path]:
-        """The paths that one part of a glob matches in a folder; ``**`` matches all its folders."""
+        """Paths that one part of a glob matches in a folder; ``**`` matches all its folders."""
         if part == "**":
             yield from (folder for folder, _ in self._folders(root, hidden))
             return
@@ -158,7 +164,7 @@ class FileSearch:
         return path.suffix.lower() in self._suffixes
 
     def _mode(self, path: Path) -> int:
-        """Mode bits of the file that a path leads to; 0, with a line, where there is none."""
+        """Mode bits of the file at the end of a path; 0, and a problem, if there is none."""
         try:
             return path.stat().st_mode
         except OSError as error:
@@ -167,12 +173,12 @@ class FileSearch:
 
 
 def real_path(path: Path) -> Path:
-    """The file that a path leads to; the path itself where its links run in a circle."""
+    """File at the end of a path's links; the path itself if its links run in a circle."""
     return Path(os.path.realpath(path))
 
 
 def _why_broken(path: Path, error: OSError) -> str:
-    """The reason why a file cannot be reached, and the cure."""
+    """Reason for which a file cannot be reached, and the cure."""
     if error.errno == errno.ELOOP:
         return "the link leads back to itself. Correct or remove the link"
     if path.is_symlink() and error.errno in {errno.ENOENT, errno.ENOTDIR}:
@@ -182,7 +188,7 @@ def _why_broken(path: Path, error: OSError) -> str:
 
 
 def _shown(path: Path) -> str:
-    """A path for a message, without characters that break lines or steer a terminal."""
+    """Path for a message, without characters that break lines or control a terminal."""
     return ascii(str(path)) if path_problem(str(path)) else str(path)
 
 

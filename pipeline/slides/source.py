@@ -18,13 +18,14 @@ WHITE = 255
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """A level that the file does not hold, but that a source yields for less work than the level it
-    is made from.
+    """Coarser level that a source makes of a level of the file while it decodes that level.
+
+    This takes less work than to read the level and to average its pixels.
 
     Attributes:
         level: index of the level of the file.
-        factor: how many of its pixels make one, along each axis; those that do not fill one are
-            left out.
+        factor: number of pixels of that level in one pixel, along each axis. Pixels at the end that
+            do not fill one are left out.
     """
 
     level: int
@@ -33,17 +34,18 @@ class Reduction:
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """What a reader library says of a file.
+    """Description of a file by its reader library.
 
     Attributes:
-        reader: which library.
+        reader: name of the library.
         vendor: scanner or format family.
-        extents: of all levels (px), finest first.
-        mpp: of level 0 (um; y, x), or None.
+        extents: extents of all levels (px), finest first.
+        mpp: pixel size of level 0 (um; y, x), or None.
         objective_power: nominal magnification, or None.
-        bounds: the part of level 0 that was scanned (px), or None.
+        bounds: scanned part of level 0 (px), or None.
         compression: codec of level 0, or None.
-        reductions: further levels to fetch from, counted on from those of the file.
+        reductions: further levels that can be fetched. Their indexes follow those of the file's
+            levels.
     """
 
     reader: str
@@ -57,36 +59,37 @@ class SourceInfo:
 
     @property
     def scanned(self) -> Box:
-        """The bounds, cut to level 0; all of level 0 where the file has none, or none that touch
-        it.
-        """
+        """The bounds, cut to level 0; all of level 0 without bounds that touch it."""
         whole = Box.of(self.extents[0])
         cut = (self.bounds or whole).intersect(whole)
         return cut if cut.area else whole
 
 
 class PixelSource(Protocol):
-    """One open file of one reader library. Safe to call from several threads."""
+    """One open file of one reader library. Several threads may use it at once."""
 
     @property
     def info(self) -> SourceInfo:
-        """What the library says of the file."""
+        """Description of the file by the library."""
         ...
 
     def fetch(self, level: int, box: Box) -> UInt8:
-        """Pixels of a level, uint8 ``[box.height, box.width, 3]``, RGB on white.
+        """Read pixels of a level, as they are in the file.
 
         Args:
-            level: its index; those behind the levels of the file are ``info.reductions``.
-            box: in the level's own pixels, inside the level, not empty.
+            level: index of the level; after the levels of the file follow ``info.reductions``.
+            box: region in pixels of the level, inside the level and not empty.
+
+        Returns:
+            RGB on white, uint8 ``[box.height, box.width, 3]``.
 
         Raises:
-            SlideReadError: if they cannot be decoded.
+            SlideReadError: if the pixels cannot be decoded.
         """
         ...
 
     def forget(self) -> None:
-        """Forget which pixels were fetched so far: those that come have nothing to do with them."""
+        """Drop cached pixels: the next ones come from other parts of the slide."""
         ...
 
     def close(self) -> None:
@@ -95,14 +98,14 @@ class PixelSource(Protocol):
 
 
 def on_white(image: Image.Image) -> UInt8:
-    """An image of mode L, RGB or RGBA as uint8 ``[h, w, 3]``; what is transparent shows white."""
+    """Convert an image of mode L, RGB or RGBA to RGB on white, uint8 ``[h, w, 3]``."""
     if image.mode == "RGBA" and image.getchannel("A").getextrema() != (WHITE, WHITE):
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.asarray(image.convert("RGB"))
 
 
 def positive_number(value: object) -> float | None:
-    """A property as a number; None unless it is one, finite and above 0."""
+    """Convert a property to a number; None unless it is a finite number above 0."""
     try:
         number = float(str(value))
     except ValueError:
@@ -110,20 +113,24 @@ def positive_number(value: object) -> float | None:
     return number if 0 < number < math.inf else None
 
 
-def bounds_from(said: Mapping[str, object], prefix: str) -> Box | None:
-    """The bounds that a reader's properties state, or None if they do not state all four of them as
-    whole numbers.
+def bounds_from(properties: Mapping[str, object], prefix: str) -> Box | None:
+    """Find the bounds in a library's properties; None unless all four are whole numbers.
+
+    Args:
+        properties: properties of the slide, by name.
+        prefix: library name in front of each property name.
     """
-    values = [str(said.get(f"{prefix}.bounds-{name}")) for name in ("y", "x", "height", "width")]
+    names = ("y", "x", "height", "width")
+    values = [str(properties.get(f"{prefix}.bounds-{name}")) for name in names]
     if not all(value.isdecimal() and len(value) < 16 for value in values):
         return None
     return Box(*map(int, values))
 
 
 def decode_error(slide_id: str, level: int, box: Box, error: Exception) -> SlideReadError:
-    """The error for pixels that a library cannot decode."""
+    """Make the error for pixels that a library cannot decode."""
     return SlideReadError(
-        f"slide {slide_id}: level {level}, rows {box.y} to {box.y_stop}, columns {box.x} to {box.x_stop} cannot be "
-        f"decoded: {error or type(error).__name__}. The file is damaged or cut short there: copy it again from where "
-        "it was scanned or archived, or leave it out"
+        f"slide {slide_id}: level {level}, rows {box.y} to {box.y_stop}, columns {box.x} to "
+        f"{box.x_stop} cannot be decoded: {error or type(error).__name__}. The file is damaged or "
+        "cut short there: copy it again from where it was scanned or archived, or leave it out"
     )

@@ -1,4 +1,4 @@
-"""Pixels through tiffslide: TIFF files that OpenSlide does not know, OME-TIFF above all."""
+"""Pixels through tiffslide: TIFF files that OpenSlide does not know, mostly OME-TIFF."""
 
 import threading
 import warnings
@@ -27,15 +27,16 @@ _COLOURS = (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR, PHOTOMETRIC.MINISBLACK)
 
 
 class TiffSlideSource:
-    """A `PixelSource` over a TiffSlide. tiffslide promises nothing about threads, so one reads at a
-    time.
+    """`PixelSource` over a TiffSlide.
+
+    One thread reads at a time, because tiffslide does not document that it supports several.
 
     Args:
         path: the file.
-        slide_id: for messages.
+        slide_id: name of the slide, for messages.
 
     Raises:
-        SlideOpenError: if tiffslide cannot open it, or its pixels are not 8-bit grey or RGB.
+        SlideOpenError: if tiffslide cannot open the file, or its pixels are not 8-bit grey or RGB.
     """
 
     def __init__(self, path: Path, slide_id: str) -> None:
@@ -53,10 +54,10 @@ class TiffSlideSource:
             raise _unopenable(path, slide_id, error) from error
 
     def fetch(self, level: int, box: Box) -> UInt8:
-        """Pixels of a level, uint8 ``[box.height, box.width, 3]``, RGB on white.
+        """Read pixels of a level, RGB on white, uint8 ``[box.height, box.width, 3]``.
 
         Raises:
-            SlideReadError: if they cannot be decoded.
+            SlideReadError: if the pixels cannot be decoded.
         """
         try:
             with self._lock:
@@ -69,7 +70,7 @@ class TiffSlideSource:
         return on_white(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
     def forget(self) -> None:
-        """Nothing: no pixels are kept."""
+        """Do nothing: no pixels are cached."""
 
     def close(self) -> None:
         """Release the file."""
@@ -77,8 +78,9 @@ class TiffSlideSource:
 
 
 class _LevelSlide(TiffSlide):
-    """FaultOrigin are counted in the level's own pixels: no division by a downsample that is not
-    quite whole.
+    """TiffSlide whose locations are pixels of the level, not of level 0.
+
+    So no location is divided by a downsample that is not quite whole.
     """
 
     def _read_region_loc_transform(self, location: tuple[int, int], level: int) -> tuple[int, int]:  # noqa: ARG002 - its signature
@@ -86,44 +88,50 @@ class _LevelSlide(TiffSlide):
 
 
 def _source_info(slide: TiffSlide) -> SourceInfo:
-    with warnings.catch_warnings(
-        action="ignore"
-    ):  # that it parses some vendors' metadata only in part
-        said = slide.properties
+    with warnings.catch_warnings(action="ignore"):  # tiffslide parses some metadata only in part
+        found = slide.properties
     mpp_y, mpp_x = (
-        positive_number(said.get("tiffslide.mpp-y")),
-        positive_number(said.get("tiffslide.mpp-x")),
+        positive_number(found.get("tiffslide.mpp-y")),
+        positive_number(found.get("tiffslide.mpp-x")),
     )
     return SourceInfo(
         reader="tiffslide",
-        vendor=said.get("tiffslide.vendor") or "generic-tiff",
+        vendor=found.get("tiffslide.vendor") or "generic-tiff",
         extents=tuple(Extent(height, width) for width, height in slide.level_dimensions),
         mpp=(mpp_y, mpp_x) if mpp_y and mpp_x else None,
-        objective_power=positive_number(said.get("tiffslide.objective-power")),
-        bounds=bounds_from(said, "tiffslide"),
+        objective_power=positive_number(found.get("tiffslide.objective-power")),
+        bounds=bounds_from(found, "tiffslide"),
         compression=None,
     )
 
 
 def _check_pixels(slide: TiffSlide) -> None:
-    """Raise a ValueError unless pixels of every level are 8-bit grey, RGB or RGBA."""
+    """Check that the pixels of every level are 8-bit grey, RGB or RGBA.
+
+    Raises:
+        ValueError: if they are not.
+    """
     series = slide.ts_tifffile.series[slide.properties["tiffslide.series-index"]]
     for level in series.levels:
         sizes = dict(zip(level.axes, level.shape, strict=True))
         samples, colour = sizes.get("S", sizes.get("C", 1)), level.keyframe.photometric
         if level.dtype != np.uint8 or samples not in {1, 3, 4} or colour not in _COLOURS:
             raise ValueError(
-                f"its pixels are {samples} x {level.dtype}, {colour!r}; 8-bit grey or RGB is needed"
+                f"its pixels are {samples} x {level.dtype}, {colour!r}, but only 8-bit grey or RGB "
+                "is read"
             )
-        _guard(level.keyframe, slide.ts_tifffile.filehandle.size)
+        _limit_page(level.keyframe, slide.ts_tifffile.filehandle.size)
 
 
-def _guard(page: TiffPage, file_bytes: int) -> None:
-    """Have a level's page refuse tiles and strips that ask for more memory than the tags say that
-    they take.
+def _limit_page(page: TiffPage, file_bytes: int) -> None:
+    """Make a page refuse each tile or strip whose stream claims more pixels than its tags state.
+
+    Args:
+        page: page of a level; its method ``decode`` is replaced.
+        file_bytes: size of the file (B).
 
     Raises:
-        ValueError: if those say that they take more than can be.
+        ValueError: if the tags state more pixels or bytes than are possible.
     """
     height, width = page.chunks[:2] if page.planarconfig == 1 else page.chunks[-2:]
     if height * width > MAX_PIXELS:
@@ -132,11 +140,12 @@ def _guard(page: TiffPage, file_bytes: int) -> None:
         )
     if max(page.databytecounts, default=0) > file_bytes:
         raise ValueError(
-            f"a tile or strip of {max(page.databytecounts)} bytes is more than the file has ({file_bytes})"
+            f"a tile or strip of {max(page.databytecounts)} bytes is larger than the file "
+            f"({file_bytes})"
         )
     decode = page.decode
 
-    def guarded(data: bytes | None, *arguments: Any, **options: Any) -> Any:
+    def limited(data: bytes | None, *arguments: Any, **options: Any) -> Any:
         claimed = claimed_pixels(data) if data else 0
         if claimed > height * width:
             raise ValueError(
@@ -144,11 +153,12 @@ def _guard(page: TiffPage, file_bytes: int) -> None:
             )
         return decode(data, *arguments, **options)
 
-    page.decode = guarded
+    page.decode = limited
 
 
 def _unopenable(path: Path, slide_id: str, error: Exception) -> SlideOpenError:
     return SlideOpenError(
         f"slide {slide_id}: OpenSlide does not know {path}, and tiffslide cannot open it: "
-        f"{error or type(error).__name__}. Convert it to a tiled 8-bit RGB TIFF with JPEG compression"
+        f"{error or type(error).__name__}. Convert it to a tiled 8-bit RGB TIFF with JPEG "
+        "compression"
     )

@@ -189,7 +189,7 @@ class TestManifest:
         assert slides_of(tmp_path / "m.csv") == ["a"]
 
     def test_what_never_ends_is_no_manifest(self) -> None:
-        assert "no file but a pipe or a device" in refusal(read_manifest, Path("/dev/zero"))
+        assert "pipe or a device, not a file" in refusal(read_manifest, Path("/dev/zero"))
 
 
 @pytest.fixture

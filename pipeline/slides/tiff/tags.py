@@ -75,12 +75,12 @@ class TiffTags:
     Attributes:
         compression: name of its codec.
         mpp: size of a pixel (um; y, x) by the resolution tags; None where they say nothing.
-        said: the resolution tags as they stand, for messages.
+        resolution_text: resolution tags in words, for messages.
     """
 
     compression: str
     mpp: tuple[float, float] | None
-    said: str
+    resolution_text: str
 
 
 def is_tiff(path: Path) -> bool:
@@ -116,8 +116,8 @@ def read_tags(path: Path) -> TiffTags:
             codec, None, f"TIFF resolution tags that are no rational numbers ({y!r:.40}, {x!r:.40})"
         )
     name = _UM_PER_UNIT.get(unit, ("none", 0.0))[0]
-    said = f"TIFF tags XResolution {x[0]}/{x[1]}, YResolution {y[0]}/{y[1]}, ResolutionUnit {name}"
-    return TiffTags(codec, mpp_from_resolution(y, x, unit), said)
+    text = f"TIFF tags XResolution {x[0]}/{x[1]}, YResolution {y[0]}/{y[1]}, ResolutionUnit {name}"
+    return TiffTags(codec, mpp_from_resolution(y, x, unit), text)
 
 
 def mpp_from_resolution(y: Rational, x: Rational, unit: int) -> tuple[float, float] | None:

@@ -131,7 +131,8 @@ def test_tags_are_those_of_the_largest_image(tmp_path: Path) -> None:
     assert tags.mpp == (0.25, 0.5)
     assert tags.compression == "lzw"
     assert (
-        tags.said == "TIFF tags XResolution 20000/1, YResolution 40000/1, ResolutionUnit centimeter"
+        tags.resolution_text
+        == "TIFF tags XResolution 20000/1, YResolution 40000/1, ResolutionUnit centimeter"
     )
 
 
