@@ -56,9 +56,8 @@ def code_blocks(page: Path) -> Iterator[CodeBlock]:
         before = token.content if token.type == "html_block" else ""
 
 
-PAGES = {
-    page: list(code_blocks(page)) for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-}
+FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = {page: list(code_blocks(page)) for page in FILES}
 
 
 class Runners:

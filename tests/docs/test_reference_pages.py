@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import click
 import pyarrow.parquet as pq
 import pytest
 from pydantic import BaseModel
@@ -156,28 +157,10 @@ def test_the_file_with_all_defaults_has_the_defaults():
 
 
 def test_every_option_of_a_run_is_described():
+    run = main.get_command(click.Context(main), "run")
+    assert run
     options = {
-        max(option.opts, key=len)
-        for option in main.commands["run"].params
-        if option.param_type_name == "option"
+        max(option.opts, key=len) for option in run.params if option.param_type_name == "option"
     }
     described = names_in("settings.md") | names_in("run.md")
     assert options - {"--out", "--config"} <= described
-
-
-def headings(page: Path) -> set[str]:
-    """Anchors of a page, as GitHub and the site make them."""
-    lines = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    plain = (re.sub(r"[^\w\- ]", "", line.lower()).strip() for line in lines)
-    return {line.replace(" ", "-") for line in plain}
-
-
-def test_links_of_the_readme_lead_to_headings():
-    links = re.findall(r"\]\(([^)#\s]+)(?:#([^)\s]+))?\)", (ROOT / "README.md").read_text())
-    assert len(links) > 10
-    broken = [
-        f"{path}#{anchor}"
-        for path, anchor in links
-        if not (ROOT / path).exists() or (anchor and anchor not in headings(ROOT / path))
-    ]
-    assert not broken
