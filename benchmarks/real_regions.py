@@ -13,9 +13,9 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from noctile.pipeline.metrics import score_region
+from noctile.pipeline.arrays import Bool, UInt8
+from noctile.pipeline.metrics.region_counts import count_region
 from noctile.pipeline.models.load import find_model, load_predictor
 from noctile.pipeline.normalize import normalized, stain_amounts
 from noctile.pipeline.slides.open import open_slide
@@ -23,9 +23,6 @@ from noctile.pipeline.truth.find import DataSource, find_regions
 from noctile.pipeline.truth.region import Region, load_region
 from noctile.pipeline.truth.scheme import IGNORED, load_scheme
 from noctile.workflows.commands.annotate import find_in
-
-Bool = npt.NDArray[np.bool_]
-UInt8 = npt.NDArray[np.uint8]
 
 
 def by_stain(region: Region, targets: UInt8, mpp: float) -> Bool:
@@ -47,7 +44,7 @@ def answers(region: Region, model: str) -> Iterator[tuple[str, Bool, UInt8]]:
     predict = normalized(predict, stain_amounts([pixels.rgb]))
     yield "stain alone", by_stain(region, pixels.targets, mpp), pixels.targets
     groups = [0 if info.role == "tumor" else 1 for info in predict.card.classes]
-    _, labels = score_region(region, pixels, predict, groups, 2, 8)
+    _, labels = count_region(region, pixels, predict, groups, 2, 8)
     yield model, labels == 0, pixels.targets
 
 

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import segmentation_models_pytorch as smp
 import tifffile
 import torch
 from PIL import Image
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.geometry import Box
 from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.models.load import find_model, load_predictor, read_card, write_card
@@ -34,8 +34,6 @@ from noctile.pipeline.segment import segment_block
 from noctile.pipeline.slides.base import SlideReader
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.tissue import TissueMask
-
-UInt8 = npt.NDArray[np.uint8]
 
 REGIONS = ("1008", "1015")
 OVERLAPS_PX = (0, 32, 64, 96, 128, 192, 256)

@@ -3,14 +3,11 @@
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 from skimage.measure import approximate_polygon, find_contours
 
+from noctile.pipeline.arrays import Float32, Float64
 from noctile.pipeline.geometry import Frame
-
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 
 _TOLERANCE_PX = 0.05
 """How far a ring may move where points on an almost straight line are left out (px of the field).

@@ -15,11 +15,8 @@ import numpy.typing as npt
 import scipy  # like scikit-image it imports its parts when they are used: a run uses none of them here
 import skimage
 
+from noctile.pipeline.arrays import Bool, Float32, UInt8
 from noctile.pipeline.geometry import Box, Frame
-
-UInt8 = npt.NDArray[np.uint8]
-Bool = npt.NDArray[np.bool_]
-Float32 = npt.NDArray[np.float32]
 
 MPP = 1.0
 """Pixel size at which nuclei are judged (um): a tumor cell's nucleus is about ten pixels wide."""

@@ -1,4 +1,4 @@
-"""Regions side by side: the image, its truth, what a model predicts."""
+"""Gallery of an evaluation: image, truth and prediction of the first regions, side by side."""
 
 import io
 from bisect import bisect_left
@@ -14,11 +14,11 @@ from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.truth.region import LabelledPixels
 from noctile.pipeline.truth.scheme import IGNORED
 
-MOST: Final = 10
-"""How many regions are shown."""
+MAX_SAMPLES: Final = 10
+"""Largest number of regions in the gallery."""
 
 _SIDE, _GAP, _LINE, _SWATCH, _TEXT = 256, 8, 22, 14, 14
-"""Pixels: a picture's side, space between pictures, a line of text, a colour's square, letters."""
+"""Lengths in pixels: side of a picture, gap, height of a line, side of a colour's square, letters."""
 
 _INK, _SOFT, _PAPER, _UNKNOWN = (31, 41, 51), (91, 103, 112), (255, 255, 255), (236, 238, 240)
 _NOT_SCORED = "not scored"
@@ -26,14 +26,14 @@ _NOT_SCORED = "not scored"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A region, small enough to keep.
+    """A region in the gallery, shrunk so that it can stay in memory.
 
     Attributes:
-        title: its name.
-        note: how good the prediction is.
-        rgb: uint8 ``[h, w, 3]``, at most `_SIDE` on a side.
-        truth: uint8 ``[h, w]``, class or `IGNORED`.
-        predicted: uint8 ``[h, w]``, class.
+        title: name of the region.
+        note: short text about the prediction's quality.
+        rgb: pixels of the image, uint8 ``[h, w, 3]``, at most `_SIDE` on a side.
+        truth: true class of each pixel or `IGNORED`, uint8 ``[h, w]``.
+        predicted: predicted class of each pixel, uint8 ``[h, w]``.
     """
 
     title: str
@@ -43,9 +43,16 @@ class Sample:
     predicted: UInt8
 
 
-def sample(title: str, note: str, pixels: LabelledPixels, predicted: UInt8) -> Sample:
-    """A region shrunk to the gallery's size: pixels averaged, classes taken from the middle of what
-    they cover.
+def shrink_sample(title: str, note: str, pixels: LabelledPixels, predicted: UInt8) -> Sample:
+    """Shrink a region to the gallery's size.
+
+    Pixels are averaged; each class is the one at the centre of the area that a pixel covers.
+
+    Args:
+        title: name of the region.
+        note: short text about the prediction's quality.
+        pixels: pixels and true classes of the region.
+        predicted: predicted class of each pixel, uint8 ``[h, w]``.
     """
     height, width = pixels.targets.shape
     scale = _SIDE / max(height, width)
@@ -61,8 +68,11 @@ def sample(title: str, note: str, pixels: LabelledPixels, predicted: UInt8) -> S
 
 
 def draw_gallery(samples: Sequence[Sample], classes: Sequence[ClassInfo]) -> bytes:
-    """Two regions a row: image, truth, prediction; below them the colours of the classes that can
-    be seen.
+    """Draw the gallery, two regions in a row, with a legend of the visible classes below.
+
+    Args:
+        samples: the regions.
+        classes: classes with their names and colours.
 
     Returns:
         A PNG.
@@ -94,7 +104,7 @@ def draw_gallery(samples: Sequence[Sample], classes: Sequence[ClassInfo]) -> byt
 def _draw_sample(
     page: Image.Image, draw: ImageDraw.ImageDraw, one: Sample, palette: UInt8, x: int, y: int
 ) -> None:
-    """Name and note above, the three pictures with their names below."""
+    """Draw title and note, and below them the three pictures with their names."""
     note_px = round(_font().getlength(one.note))
     draw.text((x, y), _fit(one.title, 3 * _SIDE - note_px), _INK, _font())
     draw.text((x + 3 * _SIDE + 2 * _GAP - note_px, y), one.note, _SOFT, _font())
@@ -109,7 +119,7 @@ def _draw_sample(
 
 
 def _palette(classes: Sequence[ClassInfo]) -> UInt8:
-    """Colour of each value, uint8 ``[256, 3]``."""
+    """Colour of each class value, uint8 ``[256, 3]``."""
     palette = np.full((256, 3), _UNKNOWN, np.uint8)
     palette[: len(classes)] = [info.color for info in classes]
     return palette
@@ -118,7 +128,7 @@ def _palette(classes: Sequence[ClassInfo]) -> UInt8:
 def _legend(
     samples: Sequence[Sample], classes: Sequence[ClassInfo]
 ) -> list[tuple[str, tuple[int, int, int]]]:
-    """Names and colours of what can be seen."""
+    """Names and colours of the classes that the samples show."""
     seen = {
         int(value)
         for one in samples
@@ -130,7 +140,7 @@ def _legend(
 
 
 def _fit(text: str, width_px: int) -> str:
-    """The text, or its end after three dots: what tells names of regions apart stands behind."""
+    """Shorten a text to its end, after three dots: names of regions differ at their ends."""
     if _font().getlength(text) <= width_px:
         return text
     font = _font()
@@ -141,5 +151,5 @@ def _fit(text: str, width_px: int) -> str:
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font: there on every machine."""
+    """Pillow's own font, which every machine has."""
     return ImageFont.load_default(_TEXT)

@@ -1,4 +1,4 @@
-"""The page of an evaluation: one HTML file with everything in it."""
+"""Page of an evaluation: one HTML file that needs no other file and no network."""
 
 import base64
 import math
@@ -9,36 +9,31 @@ from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from noctile.pipeline.metrics import (
-    BLOCK_PX,
-    LEVEL,
-    METRICS,
-    N_BINS,
-    RESAMPLES,
-    Estimate,
-    Measured,
-    Measurement,
-    coarser,
-)
+from noctile.pipeline.metrics.calibration import N_BINS
+from noctile.pipeline.metrics.class_metrics import METRICS
+from noctile.pipeline.metrics.confusion import find_groups
+from noctile.pipeline.metrics.intervals import LEVEL_PERCENT, RESAMPLES, Estimate
+from noctile.pipeline.metrics.measurement import Measurement
+from noctile.pipeline.metrics.region_counts import BLOCK_PX
 from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.report.published import PUBLISHED, STUDY
 from noctile.pipeline.truth.scheme import BUILT_IN, ClassScheme
 
 _FEW_UNITS: Final = 20
-"""Below so many units a percentile bootstrap is known to give intervals that are too narrow."""
+"""With fewer units, the intervals of a percentile bootstrap are known to be too narrow."""
 
-_NAMES = {"precision": "precision", "recall": "recall", "f1": "F1 = Dice", "iou": "IoU"}
+_METRIC_NAMES = {"precision": "precision", "recall": "recall", "f1": "F1 = Dice", "iou": "IoU"}
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What was measured on what.
+    """Model, classes and regions of one evaluation.
 
     Attributes:
-        card: of the model.
-        scheme: of the truth.
-        split: which regions these are and how they were chosen, in words.
-        notes: what a reader must know of this evaluation.
+        card: card of the model.
+        scheme: class scheme of the truth.
+        split: description of the regions and of how they were chosen.
+        notes: warnings for the reader of the report.
     """
 
     card: ModelCard
@@ -50,25 +45,28 @@ class Subject:
 def evaluation_page(
     subject: Subject, measurement: Measurement, pictures: Mapping[str, bytes]
 ) -> str:
-    """The page as HTML; it needs no other file and no network.
+    """Make the page of an evaluation.
 
     Args:
-        subject: what was measured on what.
-        measurement: the figures.
+        subject: model, classes and regions.
+        measurement: counts and metrics.
         pictures: PNGs ``confusion``, ``reliability`` and ``gallery``.
+
+    Returns:
+        The page as HTML.
     """
-    figures, tumor = measurement.figures, measurement.tumor
-    headlines = {"mean Dice of the classes": figures.mean("f1")}
+    estimates, tumor = measurement.estimates, measurement.tumor
+    headlines = {"mean Dice of the classes": estimates.mean("f1")}
     return _template().render(
         subject=subject,
         measurement=measurement,
-        metrics={metric: _NAMES[metric] for metric in METRICS},
-        figures=figures,
+        metrics={metric: _METRIC_NAMES[metric] for metric in METRICS},
+        estimates=estimates,
         headlines=headlines | ({"tumor Dice": tumor.of_class("f1", 0)} if tumor else {}),
         shares=measurement.confusion.sum(axis=1) / max(1, measurement.confusion.sum()),
         tables=measurement.tables(),
-        intervals=interval_words(measurement, subject.card.mpp),
-        comparison=_comparison(subject.scheme, measurement),
+        intervals=describe_intervals(measurement, subject.card.mpp),
+        comparison=_published_classes(subject.scheme, measurement),
         published=PUBLISHED,
         study=STUDY,
         n_bins=N_BINS,
@@ -76,11 +74,16 @@ def evaluation_page(
     )
 
 
-def interval_words(measurement: Measurement, mpp: float) -> str:
-    """What the intervals are, in words."""
+def describe_intervals(measurement: Measurement, mpp: float) -> str:
+    """Describe the intervals of a measurement in one or two sentences.
+
+    Args:
+        measurement: counts and metrics.
+        mpp: the model's pixel size (um).
+    """
     unit, confusions = measurement.units
     n, patients = len(confusions), len(measurement.patients)
-    method = f"{LEVEL} % intervals: percentile bootstrap, {RESAMPLES} draws"
+    method = f"{LEVEL_PERCENT} % intervals: percentile bootstrap, {RESAMPLES} draws"
     few = " With so few they tend to be too narrow." if n < _FEW_UNITS else ""
     if unit == "patient":
         return f"{method} of {n} patients.{few}"
@@ -88,28 +91,25 @@ def interval_words(measurement: Measurement, mpp: float) -> str:
     if unit == "none":
         return f"No intervals: there are only {whose} and {n} blocks of {BLOCK_PX} px to draw from."
     return (
-        f"{method} of {n} blocks of {BLOCK_PX} px ({BLOCK_PX * mpp:.0f} µm) within the regions of {whose}: they tell "
-        f"how the figures vary inside this tissue, and nothing of other patients.{few}"
+        f"{method} of {n} blocks of {BLOCK_PX} px ({BLOCK_PX * mpp:.0f} µm) within the regions of "
+        f"{whose}: they tell how the figures vary inside this tissue, and nothing of other "
+        f"patients.{few}"
     )
 
 
-def _comparison(scheme: ClassScheme, measurement: Measurement) -> dict[str, Estimate] | None:
-    """Our Dice of those of the published classes that this scheme can be turned into; None for
-    classes of one's own.
-    """
+def _published_classes(scheme: ClassScheme, measurement: Measurement) -> dict[str, Estimate] | None:
+    """Dice of the published classes into which a scheme can be merged; None for other classes."""
     built_in = BUILT_IN.get(scheme.name)
     if built_in is None or built_in.sources != scheme.sources:
         return None
-    five, groups = BUILT_IN["bcss5"], coarser(scheme, BUILT_IN["bcss5"])
+    five, groups = BUILT_IN["bcss5"], find_groups(scheme, BUILT_IN["bcss5"])
     if groups is None:
         tumor = measurement.tumor
         return {"tumor": tumor.of_class("f1", 0)} if tumor else {}
-    merged: Measured = measurement.merged(groups)
+    merged = measurement.merged_estimates(groups)
     dice = {info.name: merged.of_class("f1", k) for k, info in enumerate(five.classes)}
-    whole = {k for k, value in enumerate(dice.values()) if math.isfinite(value.value)} == set(
-        range(len(five.classes))
-    )
-    return dice | ({"all": merged.mean("f1")} if whole else {})
+    complete = all(math.isfinite(estimate.value) for estimate in dice.values())
+    return dice | ({"all": merged.mean("f1")} if complete else {})
 
 
 def _template() -> Template:

@@ -1,4 +1,4 @@
-"""Figures as pictures: PNG bytes, drawn without a window and without matplotlib's global state."""
+"""Plots as PNG bytes, drawn without a window and without matplotlib's global state."""
 
 import io
 import math
@@ -7,33 +7,29 @@ from typing import Final
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from noctile.pipeline.metrics import Calibration
+from noctile.pipeline.arrays import Float64, Int64
+from noctile.pipeline.metrics.calibration import Calibration
 from noctile.pipeline.models.card import ClassInfo
-
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 
 _INK, _SOFT, _LINE, _ACCENT = "#1f2933", "#5b6770", "#d5dade", "#b3243a"
 _DPI = 144
 _DICE: Final = "val_dice_"
 _MANY = 8
-"""From so many classes on, lines are thin and numbers small."""
+"""Number of classes from which lines are thin and numbers small."""
 
 
 def plot_curves(history: Sequence[Mapping[str, float]]) -> bytes:
-    """The learning curves of a training: losses on the left, validation Dice on the right, the best
-    epoch marked.
+    """Plot the learning curves of a training: losses and validation Dice, the best epoch marked.
 
     Args:
-        history: a row an epoch: epoch, train_loss, val_loss, val_dice_mean, val_dice_<class>; NaN
-            where there is none.
+        history: a row for each epoch with epoch, train_loss, val_loss, val_dice_mean and
+            val_dice_<class>; NaN where there is no figure.
 
     Returns:
         A PNG.
@@ -79,12 +75,13 @@ def plot_curves(history: Sequence[Mapping[str, float]]) -> bytes:
 
 
 def plot_confusion(confusion: Int64, classes: Sequence[ClassInfo]) -> bytes:
-    """A confusion matrix with rows as shares of the truth; a class that is not in the truth has an
-    empty row.
+    """Plot a confusion matrix with shares of the truth in each row.
+
+    A class that is not in the truth has an empty row.
 
     Args:
         confusion: int64 ``[n, n]`` pixels, rows truth, columns prediction.
-        classes: of the rows and columns.
+        classes: classes of the rows and columns.
 
     Returns:
         A PNG.
@@ -126,8 +123,7 @@ def plot_confusion(confusion: Int64, classes: Sequence[ClassInfo]) -> bytes:
 
 
 def plot_reliability(calibration: Calibration) -> bytes:
-    """How often the model is right against how sure it is, above how many pixels it is that sure
-    of.
+    """Plot accuracy against confidence, and below it the share of pixels in each bin.
 
     Returns:
         A PNG.
@@ -192,7 +188,7 @@ def _column(history: Sequence[Mapping[str, float]], name: str) -> Float64:
 
 
 def _plot_dice(axes: Axes, history: Sequence[Mapping[str, float]], marker: str) -> None:
-    """A line for each class, and a thick one for their mean."""
+    """Plot a line for each class, and a thick one for their mean."""
     epochs = _column(history, "epoch")
     classes = [name for name in history[0] if name.startswith(_DICE) and name != f"{_DICE}mean"]
     colors = mpl.colormaps["tab20"](np.arange(20))

@@ -1,6 +1,4 @@
-"""What others have published on this data set, each with its split and definition, to stand beside
-what is measured.
-"""
+"""Published figures on BCSS, each with its split and definition, for comparison in the report."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +13,13 @@ _DEFINITION = (
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Somebody's Dice of the five classes of scheme ``bcss5``.
+    """Published Dice of the five classes of scheme ``bcss5``.
 
     Attributes:
-        who: published it.
-        split: what it was measured on.
-        definition: what the figures are.
-        dice: of each class, and "all".
+        who: authors, or name of the program.
+        split: description of the regions behind the figures.
+        definition: definition of the figures.
+        dice: Dice of each class by its name, and of "all".
     """
 
     who: str
@@ -50,7 +48,15 @@ PUBLISHED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """Figures of the study that this evaluation reproduces; shares from 0 to 1."""
+    """Figures of the study that this evaluation reproduces; shares from 0 to 1.
+
+    Attributes:
+        split: description of the regions behind the figures.
+        accuracy: share of all pixels that are right.
+        precision: precision of tumor.
+        recall: recall of tumor.
+        stated_f1: F1 of tumor as the study states it.
+    """
 
     split: str
     accuracy: float
@@ -60,7 +66,7 @@ class Study:
 
     @property
     def f1(self) -> float:
-        """The harmonic mean of its own precision and recall."""
+        """Harmonic mean of the study's own precision and recall."""
         return 2 * self.precision * self.recall / (self.precision + self.recall)
 
 
@@ -71,5 +77,5 @@ STUDY: Final = Study(
     recall=0.918,
     stated_f1=0.9205,
 )
-"""U-Net with ResNet34, accuracy of pixels, P and R of tumor. Its stated F1 is not the harmonic mean
-of its P and R."""
+"""U-Net with ResNet34: accuracy of pixels, P and R of tumor. The stated F1 is not the harmonic mean
+of P and R."""

@@ -7,15 +7,14 @@ Everything is drawn from the generator that is passed in, so that a crop is a fu
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.slides.channel_order import DENSITY
 from noctile.pipeline.stain_candidates import FROM_STAINS, TO_STAINS
 
-UInt8 = npt.NDArray[np.uint8]
 Share = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(ge=0)]
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import UsageError
-from noctile.pipeline.training.augment import UInt8, Variation, drawn_scale, resized, restain, turn
+from noctile.pipeline.training.augment import Variation, drawn_scale, resized, restain, turn
 from noctile.pipeline.truth.region import LabelledPixels, Region
 from noctile.pipeline.truth.scheme import IGNORED
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from noctile.pipeline.arrays import Float64, Int64
 from noctile.pipeline.csv_cells import escape_cell, unescape_cell
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.manifest import MAX_BYTES
@@ -25,8 +25,6 @@ from noctile.pipeline.untrusted import read_text
 Side = Literal["train", "val", "test"]
 SIDES: Final[tuple[Side, ...]] = get_args(Side)
 
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 
 BCSS_TEST_INSTITUTES: Final = ("OL", "LL", "E2", "EW", "GM", "S3")
 """Where the test slides of BCSS come from. (Amgad et al. 2019;

@@ -31,7 +31,7 @@ from noctile.pipeline.models.load import (
     write_config,
 )
 from noctile.pipeline.models.threshold import ThresholdConfig, save_threshold
-from noctile.pipeline.report.gallery import draw_gallery, sample
+from noctile.pipeline.report.gallery import draw_gallery, shrink_sample
 from noctile.pipeline.slides.manifest import read_manifest
 from noctile.pipeline.truth.region import LabelledPixels, Region
 from noctile.pipeline.truth.scheme import load_scheme
@@ -622,5 +622,5 @@ class TestTables:
     )
     def test_any_name_can_stand_in_the_gallery(self, title: str) -> None:
         pixels = LabelledPixels(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8), 0.5)
-        shown = sample(title, "50 % right", pixels, np.zeros((8, 8), np.uint8))
+        shown = shrink_sample(title, "50 % right", pixels, np.zeros((8, 8), np.uint8))
         assert draw_gallery([shown], CLASSES).startswith(b"\x89PNG")

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,11 @@ from noctile.pipeline.models.device import gpu_count, resolve_device
 from noctile.pipeline.models.torch_predictor import multiply_odds, save_model
 from noctile.pipeline.normalize import StainNormalizer, stain_amounts
 from noctile.pipeline.report.plots import plot_curves
+from noctile.pipeline.training.checkpoint import CHECKPOINT
 from noctile.pipeline.training.crops import RegionCache, region_shares
-from noctile.pipeline.training.fit import CHECKPOINT, MEAN, STD, FitJob, Fitted, Row, fit
+from noctile.pipeline.training.fit import fit
+from noctile.pipeline.training.job import FitJob, FitResult, HistoryRow, Say
+from noctile.pipeline.training.network import MEAN, STD
 from noctile.pipeline.training.settings import TrainSettings
 from noctile.pipeline.truth.find import DataSource, find_regions
 from noctile.pipeline.truth.region import LabelledPixels, Region, load_region
@@ -51,8 +54,6 @@ _PLACE = {
 
 _MOST_WORKERS = 8
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
@@ -66,7 +67,7 @@ class TrainResult:
 
     folder: Path
     best_epoch: int
-    history: Sequence[Row]
+    history: Sequence[HistoryRow]
 
 
 def load_train_settings(
@@ -278,7 +279,7 @@ def _card(
     settings: TrainSettings,
     scheme: ClassScheme,
     job: FitJob,
-    fitted: Fitted,
+    fitted: FitResult,
     regions: Sequence[Region],
     split: Split,
 ) -> dict[str, Any]:

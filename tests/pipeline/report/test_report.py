@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noctile.pipeline.metrics import N_BINS, Measurement, RegionScore, calibration
+from noctile.pipeline.metrics.calibration import N_BINS, calibration_from_bins
+from noctile.pipeline.metrics.measurement import Measurement
+from noctile.pipeline.metrics.region_counts import RegionCounts
 from noctile.pipeline.models.card import ClassInfo, ModelCard
 from noctile.pipeline.report import plots
-from noctile.pipeline.report.gallery import MOST, draw_gallery, sample
-from noctile.pipeline.report.page import Subject, evaluation_page, interval_words
+from noctile.pipeline.report.gallery import MAX_SAMPLES, draw_gallery, shrink_sample
+from noctile.pipeline.report.page import Subject, describe_intervals, evaluation_page
 from noctile.pipeline.report.plots import plot_confusion, plot_curves, plot_reliability
 from noctile.pipeline.report.published import PUBLISHED, STUDY
 from noctile.pipeline.truth.region import LabelledPixels, Region
@@ -44,7 +46,7 @@ def measured(
         bins[12] = confusion.sum(), 0.82 * confusion.sum(), np.trace(confusion)
         place = Region(f"{region}{k}", patient, "OL", "BCSS", image=None, truth=None)
         scores.append(
-            RegionScore(place, confusion, bins, np.stack([confusion // 2] * 2), (200, 120, 171))
+            RegionCounts(place, confusion, bins, np.stack([confusion // 2] * 2), (200, 120, 171))
         )
     return Measurement(scheme.classes, tuple(scores))
 
@@ -227,7 +229,7 @@ class TestConfusionPicture:
 def test_the_reliability_diagram_shows_accuracy_over_confidence_and_how_many_pixels() -> None:
     bins = np.zeros((N_BINS, 3))
     bins[9], bins[14] = (100, 62, 50), (300, 294, 294)
-    upper, lower = plot_reliability(calibration(bins)).axes
+    upper, lower = plot_reliability(calibration_from_bins(bins)).axes
     heights = [bar.get_height() for bar in upper.patches]
     assert (heights[9], heights[14], heights[0]) == pytest.approx((0.5, 0.98, 0))
     assert [bar.get_height() for bar in lower.patches][9] == pytest.approx(0.25)
@@ -251,7 +253,7 @@ def halves(height: int, width: int) -> LabelledPixels:
 
 class TestGallery:
     def test_image_truth_and_prediction_stand_side_by_side_in_the_classes_colors(self) -> None:
-        one = sample("r", "", halves(300, 300), np.ones((300, 300), np.uint8))
+        one = shrink_sample("r", "", halves(300, 300), np.ones((300, 300), np.uint8))
         picture = np.asarray(Image.open(io.BytesIO(draw_gallery([one], CLASSES))))
         wanted = [(77, 77, 77), (255, 0, 0), (0, 255, 0)]
         first = [np.flatnonzero((picture[150] == color).all(axis=1))[0] for color in wanted]
@@ -260,7 +262,7 @@ class TestGallery:
         assert areas == pytest.approx([256 * 256, 256 * 128, 256 * 256], rel=0.02)
 
     def test_the_legend_names_only_what_can_be_seen(self) -> None:
-        one = sample("r", "", halves(64, 64), np.ones((64, 64), np.uint8))
+        one = shrink_sample("r", "", halves(64, 64), np.ones((64, 64), np.uint8))
         colors = {
             tuple(c)
             for c in np.asarray(Image.open(io.BytesIO(draw_gallery([one], CLASSES)))).reshape(-1, 3)
@@ -269,20 +271,22 @@ class TestGallery:
         assert (0, 0, 255) not in colors
 
     def test_large_regions_are_reduced_and_keep_their_shape(self) -> None:
-        one = sample("r", "", halves(2000, 4000), np.zeros((2000, 4000), np.uint8))
+        one = shrink_sample("r", "", halves(2000, 4000), np.zeros((2000, 4000), np.uint8))
         assert one.rgb.shape == (128, 256, 3)
         assert one.truth.shape == one.predicted.shape == (128, 256)
         assert (one.truth[:, :128] == 0).all()
         assert (one.truth[:, 128:] == IGNORED).all()
 
-    @pytest.mark.parametrize("n", [1, 3, MOST])
+    @pytest.mark.parametrize("n", [1, 3, MAX_SAMPLES])
     def test_it_has_room_for_each_region_and_none_covers_another(self, n: int) -> None:
         samples = []
         for k in range(n):
             known = LabelledPixels(
                 np.full((64, 64, 3), 100 + k, np.uint8), np.zeros((64, 64), np.uint8), 0.5
             )
-            samples.append(sample("x" * 200, "99.9 % right", known, np.zeros((64, 64), np.uint8)))
+            samples.append(
+                shrink_sample("x" * 200, "99.9 % right", known, np.zeros((64, 64), np.uint8))
+            )
         picture = np.asarray(Image.open(io.BytesIO(draw_gallery(samples, CLASSES))))
         for k in range(n):
             assert (picture == 100 + k).all(axis=2).sum() > 254 * 254
@@ -332,7 +336,7 @@ class TestPage:
         tumor = measured(BUILT_IN["bcss5"]).tumor.pooled
         figures = {"P": "precision", "R": "recall", "F1": "f1"}
         assert {k: ours[k] for k in figures} == {
-            k: f"{100 * tumor.of(m)[0]:.1f} %" for k, m in figures.items()
+            k: f"{100 * tumor.values(m)[0]:.1f} %" for k, m in figures.items()
         }
         assert "own split" in ours["who, split, definition"]
 
@@ -344,7 +348,7 @@ class TestPage:
         for row in (amgad, toolbox):
             assert "official test institutes" in row["who, split, definition"]
             assert "Dice per class" in row["who, split, definition"]
-        pooled = measured(BUILT_IN["bcss5"]).figures.pooled
+        pooled = measured(BUILT_IN["bcss5"]).estimates.pooled
         assert five(reader.row("mine", "necrosis")) == [
             f"{value:.3f}" for value in (*pooled.dice, pooled.mean("f1"))
         ]
@@ -355,7 +359,7 @@ class TestPage:
             assert whole == pytest.approx(np.mean(each), abs=5.01e-4)
 
     def test_a_model_of_two_classes_has_only_its_tumor_dice_beside_them(self) -> None:
-        dice = measured(BUILT_IN["tumor"]).figures.pooled.dice[0]
+        dice = measured(BUILT_IN["tumor"]).estimates.pooled.dice[0]
         assert five(Reader(page("tumor")).row("mine", "necrosis")) == [f"{dice:.3f}", *"–" * 5]
 
     def test_21_classes_are_merged_to_the_published_five_and_those_that_no_mean_counts_are_marked(
@@ -375,7 +379,7 @@ class TestPage:
     def test_a_class_that_is_not_in_the_truth_has_no_figures_and_breaks_nothing(self) -> None:
         scheme = BUILT_IN["bcss5"]
         one = measured(scheme, "a")
-        one.scores[0].confusion[3] = 0
+        one.regions[0].confusion[3] = 0
         reader = Reader(evaluation_page(subject(scheme), one, PICTURES))
         assert list(reader.row("necrosis", "IoU").values())[1:] == ["0.0 %", "–", "–", "–", "–"]
         assert [cell == "–" for cell in five(reader.row("mine", "necrosis"))] == [
@@ -399,17 +403,17 @@ class TestPage:
 class TestIntervalsInWords:
     def test_patients_blocks_or_nothing_are_named(self) -> None:
         scheme = BUILT_IN["tumor"]
-        assert "of 3 patients" in interval_words(measured(scheme, "abc"), 0.5)
-        blocks = interval_words(measured(scheme, "ab"), 0.5)
+        assert "of 3 patients" in describe_intervals(measured(scheme, "abc"), 0.5)
+        blocks = describe_intervals(measured(scheme, "ab"), 0.5)
         assert "4 blocks of 512 px (256 µm)" in blocks
         assert "nothing of other patients" in blocks
-        assert interval_words(measured(scheme, "a"), 0.5).startswith(
+        assert describe_intervals(measured(scheme, "a"), 0.5).startswith(
             "No intervals: there are only 1 patient and 2 blocks"
         )
 
     def test_few_units_are_said_to_give_intervals_that_are_too_narrow(self) -> None:
         scheme = BUILT_IN["tumor"]
-        assert "too narrow" in interval_words(measured(scheme, "abcdef"), 0.5)
-        assert "too narrow" not in interval_words(
+        assert "too narrow" in describe_intervals(measured(scheme, "abcdef"), 0.5)
+        assert "too narrow" not in describe_intervals(
             measured(scheme, "abcdefghijklmnopqrstuvwxyz"), 0.5
         )

@@ -15,8 +15,8 @@ from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.training import encoder as encoders
 from noctile.pipeline.training.augment import Variation
 from noctile.pipeline.training.encoder import LITE0, fill_encoder
-from noctile.pipeline.training.fit import new_network
 from noctile.pipeline.training.losses import SegmentationLoss
+from noctile.pipeline.training.network import new_network
 from noctile.pipeline.training.settings import TrainSettings
 from noctile.pipeline.truth.find import DataSource
 from noctile.pipeline.truth.scheme import IGNORED, load_scheme

@@ -345,7 +345,7 @@ class TestOtherClasses:
         self, three, tmp_path
     ) -> None:
         (tmp_path / "two.toml").write_text(SCHEME)
-        with pytest.raises(UsageError, match=r"no class for what model 'three' calls infiltrate"):
+        with pytest.raises(UsageError, match=r"no class for infiltrate of model 'three'"):
             measure(three, tmp_path / "mixed", tmp_path / "out", classes=str(tmp_path / "two.toml"))
 
 
