@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from noctile.pipeline.arrays import Int64
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.models.device import gpu_count, resolve_device
 from noctile.pipeline.models.torch_predictor import multiply_odds, save_model
@@ -24,7 +25,6 @@ from noctile.pipeline.truth.region import LabelledPixels, Region, load_region
 from noctile.pipeline.truth.scheme import ClassScheme, load_scheme
 from noctile.pipeline.truth.split import (
     SIDES,
-    Int64,
     Split,
     check_classes,
     class_pixels,
