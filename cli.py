@@ -49,9 +49,9 @@ class _Commands(click.Group):
         except KeyboardInterrupt:  # a run that has begun handles it (`noctile.workflows.run.stop`)
             click.echo("noctile: interrupted", err=True)
             if ctx.obj == _OWN_PROCESS:
-                from noctile.workflows.processes.control import leave
+                from noctile.workflows.processes.control import exit_at_once
 
-                leave(INTERRUPTED)
+                exit_at_once(INTERRUPTED)
             ctx.exit(INTERRUPTED)
 
 

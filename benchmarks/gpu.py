@@ -57,7 +57,8 @@ from noctile.pipeline.plan import TileGrid, TilePlan
 from noctile.pipeline.slides.discover import find_slides
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.stitch.canvas import Canvas
-from noctile.workflows.inference.server import LOOKS, InferenceServers, ServedPredictor
+from noctile.workflows.inference.client import ServedPredictor
+from noctile.workflows.inference.server import CONCURRENT_BATCHES, InferenceServers
 from noctile.workflows.processes.control import memory_bytes
 from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings, cores
@@ -204,7 +205,9 @@ def _ask(address: str, n: int, seconds: float) -> float:
 def server_alone(report: Report, device: str, study: Path, workers: int) -> None:
     """What an inference server answers to workers that read nothing: the whole path without slides."""
     with closing(
-        InferenceServers(["0"], partial(load_predictor, study, device, processes_per_gpu=LOOKS))
+        InferenceServers(
+            ["0"], partial(load_predictor, study, device, processes_per_gpu=CONCURRENT_BATCHES)
+        )
     ) as servers:
         (address,) = servers.addresses.values()
         n = ServedPredictor(address).batch_size

@@ -17,12 +17,12 @@ import numpy as np
 import psutil
 import pytest
 
-import noctile.workflows.engines.dask as dask_engine
 from noctile.pipeline.errors import SlideReadError, StoreError, UsageError
+from noctile.workflows.engines import local_cluster
 from noctile.workflows.engines.base import NEVER_STOP, Engine, EngineLostError, Outcome, StopSignal
 from noctile.workflows.engines.dask import DaskEngine
 from noctile.workflows.engines.serial import SerialEngine
-from noctile.workflows.processes import control as process
+from noctile.workflows.processes.scratch import scratch_folder
 
 
 @dataclass(frozen=True)
@@ -451,7 +451,7 @@ def intrude(repo: Path, user: str, ports: list[int]) -> list[str]:
         if uid:
             pytest.skip("only root can start a program as another user")
         uid = pwd.getpwnam(user).pw_uid
-    program = [sys.executable, str(repo / "tests" / "intruder.py"), str(uid), str(process.home())]
+    program = [sys.executable, str(repo / "tests" / "intruder.py"), str(uid), str(scratch_folder())]
     ended = subprocess.run(
         [*program, *map(str, ports)], capture_output=True, text=True, check=False, timeout=120
     )
@@ -472,7 +472,7 @@ def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
 
 def test_a_worker_that_is_killed_while_it_starts_costs_nothing_but_another_start(monkeypatch):
     start, fates = (
-        dask_engine.SpecCluster,
+        local_cluster.SpecCluster,
         ["killed", "killed", "alive", "killed", "killed", "killed"],
     )
 
@@ -481,7 +481,7 @@ def test_a_worker_that_is_killed_while_it_starts_costs_nothing_but_another_start
             raise RuntimeError("Nanny failed to start.")
         return start(**options)
 
-    monkeypatch.setattr(dask_engine, "SpecCluster", unlucky)
+    monkeypatch.setattr(local_cluster, "SpecCluster", unlucky)
     engine = DaskEngine(1)
     assert play(engine, [Square(2)])["square/2"].value == 4
     engine.close()

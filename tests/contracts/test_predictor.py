@@ -15,7 +15,8 @@ from noctile.pipeline.models.load import card_of, load_predictor
 from noctile.pipeline.models.pixel_labels import predict_labels
 from noctile.pipeline.models.threshold import ThresholdConfig, ThresholdPredictor
 from noctile.pipeline.models.torch_predictor import UNetPredictor, save_model
-from noctile.workflows.inference.server import InferenceServers, ServedPredictor
+from noctile.workflows.inference.client import ServedPredictor
+from noctile.workflows.inference.server import InferenceServers
 
 SIDE = 96
 

@@ -391,11 +391,11 @@ def test_an_output_folder_that_cannot_be_made_is_named(slides, model, tmp_path):
 
 
 def test_nothing_is_left_running_or_lying_around(slides, model, tmp_path):
-    from noctile.workflows.processes import control as process
+    from noctile.workflows.processes.scratch import scratch_folder
 
     before = sorted(
-        process.home().iterdir()
+        scratch_folder().iterdir()
     )  # what this process has for itself; other runs have theirs beside it
     night(slides, tmp_path, settings_for(model, engine="dask", workers=2))
-    assert sorted(process.home().iterdir()) == before
+    assert sorted(scratch_folder().iterdir()) == before
     assert [p.name for p in tmp_path.rglob("*tmp*")] == []

@@ -24,7 +24,7 @@ from noctile.pipeline.slides.discover import SlideEntry
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.stitch.canvas import Canvas
 from noctile.pipeline.tissue import TissueMask
-from noctile.workflows.inference.server import ServedPredictor
+from noctile.workflows.inference.client import ServedPredictor
 from noctile.workflows.jobs.messages import RunContext
 from noctile.workflows.results.layout import SlideFolder, read_json
 

@@ -1,9 +1,9 @@
-"""Imported first by the process that workers are forked from: what is in memory when they are is
-shared with them.
+"""Garbage collection in the process that workers are forked from; the first module it imports.
 
-Python's garbage collector writes to each object that it looks at, and a page that a worker writes
-to is copied. What is frozen it looks at no more. (docs.python.org, `gc.freeze`) Until then it stays
-away: what imports make is no garbage, and to look for some took a fifth of their time.
+Python's garbage collector writes to each object that it inspects, and a page of memory that a
+worker writes to is no longer shared. Frozen objects are not inspected. (docs.python.org,
+`gc.freeze`) The collector is off during the imports: their objects are no garbage, and inspecting
+them took a fifth of the time.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""How busy the GPUs were, as their driver says it."""
+"""Share of time in which the GPUs compute, as their driver reports it."""
 
 import shutil
 import subprocess
@@ -6,35 +6,34 @@ import threading
 from types import TracebackType
 
 INTERVAL_S = 2.0
-"""Between two looks (s); the driver itself averages over 1/6 to 1 s. (nvidia-smi,
+"""Time between two samples (s); the driver averages over 1/6 to 1 s. (nvidia-smi,
 ``utilization.gpu``)"""
 
 _QUERY = ("--query-gpu=utilization.gpu", "--format=csv,noheader,nounits")
 
 
 class GpuUsage:
-    """Looks at the GPUs from time to time while the context is open; sees nothing where there is no
-    ``nvidia-smi``.
+    """Samples the GPUs while the context is open; without ``nvidia-smi`` there are no samples.
 
     Args:
-        gpus: their numbers, e.g. ``("0", "1")``; none: it does not look.
-        interval_s: between two looks (s).
+        gpus: Numbers of the GPUs, e.g. ``("0", "1")``; none: nothing is sampled.
+        interval_s: Time between two samples (s).
     """
 
     def __init__(self, gpus: tuple[str, ...], interval_s: float = INTERVAL_S) -> None:
         self._gpus, self._interval_s = gpus, interval_s
         self._program = shutil.which("nvidia-smi") if gpus else None
-        self._seen: list[float] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="gpu-watch", daemon=True)
+        self._samples: list[float] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="gpu-usage", daemon=True)
 
     @property
     def busy(self) -> float | None:
-        """Mean share of time that the GPUs computed, 0..1; None where nobody could look."""
-        return sum(self._seen) / len(self._seen) if self._seen else None
+        """Mean share of time in which the GPUs computed, 0..1; None without samples."""
+        return sum(self._samples) / len(self._samples) if self._samples else None
 
     def __enter__(self) -> "GpuUsage":
-        """Begin."""
+        """Start sampling."""
         if self._program:
             self._thread.start()
         return self
@@ -45,15 +44,15 @@ class GpuUsage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End."""
-        self._over.set()
+        """Stop sampling."""
+        self._ended.set()
         if self._program:
             self._thread.join()
 
-    def _look(self) -> None:
-        while not self._over.wait(self._interval_s):
-            command = [str(self._program), *_QUERY, "--id=" + ",".join(self._gpus)]
+    def _sample(self) -> None:
+        command = [str(self._program), *_QUERY, "--id=" + ",".join(self._gpus)]
+        while not self._ended.wait(self._interval_s):
             found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - found by which
             shares = [int(line) / 100 for line in found.stdout.split() if line.isdigit()]
             if shares:
-                self._seen.append(sum(shares) / len(shares))
+                self._samples.append(sum(shares) / len(shares))

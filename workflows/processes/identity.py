@@ -1,6 +1,4 @@
-"""Who runs: a process that can be told from every other one, and what one left behind from what one
-uses.
-"""
+"""Process identity (host, boot id, pid, start time), used to tell stale files from files in use."""
 
 import json
 import os
@@ -11,17 +9,20 @@ from pathlib import Path
 
 import psutil
 
+_STATE, _START_TICKS = 0, 19
+"""Fields 3 and 22 of /proc/PID/stat, counted after the name of the command. (proc(5))"""
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
     """A process on some machine.
 
     Attributes:
-        host: name of the machine.
-        place: where its number means something: boot and, in a container, process namespace.
-        pid: its number there.
-        start_s: when it began (s since boot on Linux, else since 1970), for numbers are given away
-            again.
+        host: Name of the machine.
+        place: Scope of the process number: boot id and, in a container, process namespace.
+        pid: Process number.
+        start_s: Time when the process started (s since boot on Linux, else since 1970). It tells
+            the process from a later one with the same number.
     """
 
     host: str
@@ -31,36 +32,32 @@ class ProcessIdentity:
 
     @classmethod
     def me(cls) -> "ProcessIdentity":
-        """This process."""
+        """The identity of this process."""
         start_s = _start_s(os.getpid())
-        assert start_s is not None  # noqa: S101 - it runs
+        assert start_s is not None  # noqa: S101 - this process runs
         return cls(platform.node(), _place(), os.getpid(), start_s)
 
     @property
     def is_here(self) -> bool:
-        """Whether its number means something in this place."""
+        """Whether the process number is valid here: same machine, boot and namespace."""
         return (self.host, self.place) == (platform.node(), _place())
 
     @property
     def is_gone(self) -> bool:
-        """Whether it has ended for certain: it ran in this place, and no process here is it."""
+        """Whether the process has ended for certain; False where that cannot be known here."""
         return self.is_here and _start_s(self.pid) != self.start_s
 
     def to_json(self) -> str:
-        """One line; see `from_json`."""
+        """The identity as one line of JSON; see `from_json`."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "ProcessIdentity | None":
-        """What `to_json` made; None for anything else."""
+        """The identity that `to_json` wrote; None for any other text."""
         try:
             values = json.loads(text)
-            return cls(
-                str(values["host"]),
-                str(values["place"]),
-                int(values["pid"]),
-                float(values["start_s"]),
-            )
+            names = str(values["host"]), str(values["place"])
+            return cls(*names, int(values["pid"]), float(values["start_s"]))
         except (ValueError, TypeError, KeyError):
             return None
 
@@ -73,15 +70,15 @@ def _place() -> str:
 
 
 def _start_s(pid: int) -> float | None:
-    """When a process began; None if there is none, or only what is left of one (a zombie)."""
+    """Start time of a process (s); None if it does not exist or is a zombie."""
     if sys.platform != "linux":
         return psutil.Process(pid).create_time() if psutil.pid_exists(pid) else None
     try:
-        state, *fields = (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        )
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return None
-    return (
-        None if state in "ZX" else int(fields[18]) / os.sysconf("SC_CLK_TCK")
-    )  # field 22 of proc(5): unlike psutil's, no clock moves it
+    fields = text.rpartition(")")[2].split()
+    if fields[_STATE] in "ZX":
+        return None
+    # psutil's start time moves with the clock; this one does not
+    return int(fields[_START_TICKS]) / os.sysconf("SC_CLK_TCK")

@@ -13,9 +13,9 @@ MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": str(2**28),
     "MALLOC_TRIM_THRESHOLD_": str(2**26),
 }
-"""For workers on the CPU: arrays of some megabytes come and go with every tile. By its own rules
-glibc maps each anew, or keeps a heap for every thread; these save a sixth of the time and a tenth
-of the memory. (benchmarks/RESULTS.md)"""
+"""Memory settings of glibc for workers on the CPU, whose arrays of some megabytes come and go with
+every tile. By default glibc maps each array anew, or keeps a heap for every thread. These settings
+save a sixth of the time and a tenth of the memory. (benchmarks/history/memory.md)"""
 
 
 def is_served(settings: RunSettings, device: str, model: Path) -> bool:
@@ -38,10 +38,15 @@ def is_served(settings: RunSettings, device: str, model: Path) -> bool:
 def worker_modules(
     model: Path, card: ModelCard, backend: Backend, *, served: bool
 ) -> tuple[str, ...]:
-    """What workers import."""
+    """Modules that workers import."""
     return (*JOB_MODULES, *(() if served else modules_of(model, card, backend)))
 
 
 def worker_env(threads: int, *, gpus: bool) -> dict[str, str]:
-    """Environment of workers that compute with so many threads, on GPUs or not."""
+    """Environment variables of workers.
+
+    Args:
+        threads: Threads that each worker computes with.
+        gpus: Whether the workers compute on GPUs.
+    """
     return {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"} | ({} if gpus else MALLOC)

@@ -591,9 +591,9 @@ def with_servers(run: RunContext, stack: ExitStack) -> RunContext:
     """
     if not is_served(run.settings, run.device, Path(run.model)):
         return run
-    from noctile.workflows.inference.server import LOOKS, InferenceServers  # noqa: PLC0415 - only where there is a GPU
+    from noctile.workflows.inference.server import CONCURRENT_BATCHES, InferenceServers  # noqa: PLC0415 - only where there is a GPU
 
-    there = replace(run, device="cuda", processes_per_gpu=LOOKS)
+    there = replace(run, device="cuda", processes_per_gpu=CONCURRENT_BATCHES)
     servers = stack.enter_context(
         closing(InferenceServers(gpus_of(run.device), partial(ready_predictor, there)))
     )

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
-from noctile.workflows.processes.control import stop_signals
+from noctile.workflows.processes.signals import stop_signals
 
 GRACE_S = 30.0
 """How long what runs may go on after the run was asked to stop (s); Slurm and Kubernetes kill after

@@ -1,10 +1,7 @@
-"""Workers that ask another process: the same masks, whatever becomes of that process."""
+"""Inference servers: private, ended with their run, and the same masks as without them."""
 
-import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -14,14 +11,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from server_processes import server_pids
 
-from noctile.pipeline.errors import ModelError
 from noctile.pipeline.masks.store import MaskStore
-from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.slides.discover import find_slides
-from noctile.workflows.engines.base import ENGINE_LOST, EngineLostError, attempt
-from noctile.workflows.inference import server as inference
-from noctile.workflows.inference.server import InferenceServers, ServedPredictor
+from noctile.workflows.inference.client import ServedPredictor
+from noctile.workflows.inference.server import InferenceServers
 from noctile.workflows.jobs.entry import ready_predictor
 from noctile.workflows.processes.preload import is_served
 from noctile.workflows.run import run as segment
@@ -31,76 +26,9 @@ from noctile.workflows.settings import RunSettings
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory without a name is Linux's")
 
 
-@pytest.fixture
-def servers(model):
-    with closing(InferenceServers(["0"], partial(load_predictor, model, "cpu"))) as servers:
-        yield servers
-
-
-def server_pids() -> set[int]:
-    children = psutil.Process().children()
-    return {child.pid for child in children if "spawn_main" in " ".join(child.cmdline())}
-
-
-def tile(predict, value: int = 90) -> np.ndarray:
-    side = predict.card.tile_px
-    return np.full((1, side, side, 3), value, np.uint8)
-
-
-def test_a_batch_may_be_larger_than_the_last(servers, model):
-    predict, alone = ServedPredictor(servers.addresses["0"]), load_predictor(model, "cpu")
-    side = predict.card.tile_px
-    tiles = np.random.default_rng(0).integers(0, 256, (5, side, side, 3), dtype=np.uint8)
-    for n in (1, 5, 2):
-        assert np.array_equal(predict(tiles[:n]), alone(tiles[:n]))
-
-
-def test_an_answer_is_not_changed_by_the_next(servers):
-    predict = ServedPredictor(servers.addresses["0"])
-    first = predict(tile(predict, 0))
-    kept = first.copy()
-    assert not np.array_equal(predict(tile(predict, 200)), first)
-    assert np.array_equal(first, kept)
-
-
 def test_another_user_cannot_enter_the_folder_of_the_sockets(servers):
     (address,) = servers.addresses.values()
     assert Path(address).parent.stat().st_mode & 0o777 == 0o700
-
-
-def test_a_server_that_dies_is_replaced_and_asked_again(servers):
-    predict = ServedPredictor(servers.addresses["0"])
-    before = predict(tile(predict))
-    (pid,) = server_pids()
-    os.kill(pid, signal.SIGKILL)
-    assert np.array_equal(predict(tile(predict)), before)
-    assert server_pids() != {pid}
-
-
-def test_its_death_while_somebody_waits_is_noticed(servers):
-    predict = ServedPredictor(servers.addresses["0"])
-    expected = predict(tile(predict))
-    (pid,) = server_pids()
-    os.kill(pid, signal.SIGSTOP)
-    threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
-    assert np.array_equal(predict(tile(predict)), expected)
-
-
-def test_where_none_comes_back_the_engine_is_lost(servers, monkeypatch):
-    predict = ServedPredictor(servers.addresses["0"])
-    monkeypatch.setattr(inference, "_START_S", 0.2)
-    servers.close()
-    with pytest.raises(EngineLostError):
-        predict(tile(predict))
-
-
-def test_a_model_that_cannot_be_loaded_is_the_workers_error(tmp_path):
-    with closing(
-        InferenceServers(["0"], partial(load_predictor, tmp_path / "none", "cpu"))
-    ) as servers:
-        for _ in range(2):
-            with pytest.raises(ModelError, match="none"):
-                ServedPredictor(servers.addresses["0"])
 
 
 def test_servers_end_with_the_run(servers):
@@ -121,7 +49,8 @@ def test_no_server_outlives_a_run_that_is_killed(model, tmp_path, begun):
         "from functools import partial\n"
         "from pathlib import Path\n"
         "from noctile.pipeline.models.load import load_predictor\n"
-        "from noctile.workflows.inference.server import InferenceServers, ServedPredictor\n"
+        "from noctile.workflows.inference.client import ServedPredictor\n"
+        "from noctile.workflows.inference.server import InferenceServers\n"
         'if __name__ == "__main__":\n'
         '    servers = InferenceServers(["0"], partial(load_predictor, Path(sys.argv[1]), "cpu"))\n'
         f'    {begun == "there"} and ServedPredictor(servers.addresses["0"])\n'
@@ -137,17 +66,6 @@ def test_no_server_outlives_a_run_that_is_killed(model, tmp_path, begun):
     night.wait()
     psutil.wait_procs([server], timeout=10)
     assert not server.is_running()
-
-
-def test_a_job_without_a_server_is_no_slides_fault(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(inference, "_START_S", 0.1)
-
-    class Job:
-        key, group, limit_s = "a", "a", 1.0
-
-    outcome = attempt(lambda job: ServedPredictor(str(tmp_path / "nobody")), Job())
-    assert outcome.failure
-    assert outcome.failure.reason == ENGINE_LOST
 
 
 @pytest.mark.parametrize(
