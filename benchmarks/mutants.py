@@ -165,10 +165,10 @@ def _edit_tag(data: bytearray, rng: random.Random) -> str:
     name = rng.choice(["tag", "type", "count", "count", "value", "value", "value", "value"])
     offset, code = fields[name]
     value = rng.choice(
-        [*_NUMBERS, len(data), entry.place, rng.randrange(len(data)), rng.randrange(20)]
+        [*_NUMBERS, len(data), entry.offset, rng.randrange(len(data)), rng.randrange(20)]
     )
     value &= 256 ** struct.calcsize(code) - 1
-    struct.pack_into(order + code, data, entry.place + offset, value)
+    struct.pack_into(order + code, data, entry.offset + offset, value)
     return f"{name} of tag {tag} set to {value}"
 
 
@@ -181,9 +181,9 @@ def _edit_pointer(data: bytearray, rng: random.Random) -> str:
         return _flip_head(data, rng)
     code = ("<", ">")[data[:2] == b"MM"] + ("I", "Q")[43 in data[2:4]]
     value = rng.choice(
-        [*(one.place for one in found), rng.randrange(len(data)), rng.choice(_NUMBERS)]
+        [*(one.offset for one in found), rng.randrange(len(data)), rng.choice(_NUMBERS)]
     )
-    place = rng.choice(found).next_place
+    place = rng.choice(found).next_offset
     if place + struct.calcsize(code) > len(data):
         return _flip_head(data, rng)
     struct.pack_into(code, data, place, value)

@@ -1,8 +1,7 @@
-"""From the bytes of one TIFF tile to its pixels, by codecs of imagecodecs;
-`noctile.pipeline.slides.tiff.jpeg` has the one for JPEG.
+"""Codecs that decode one TIFF tile, through imagecodecs; `tiff.jpeg` has the codec of JPEG.
 
-Both decode without the interpreter's lock. What a stream says of its size is held against the
-tile's before anything is allocated, so that a damaged header cannot ask for memory without bounds.
+All codecs decode without the interpreter's lock. The size that a stream states is compared with the
+tile's before memory is allocated. So a damaged header cannot request memory without limit.
 """
 
 import struct
@@ -28,40 +27,40 @@ DECODE_ERRORS = (
     imagecodecs.LzwError,
     imagecodecs.PackbitsError,
 )
-"""What a `TileCodec` raises on bytes that it cannot decode."""
+"""Exceptions of a `TileCodec` for bytes that it cannot decode."""
 
 _SIZ = b"\xff\x4f\xff\x51"
-"""What a JPEG 2000 codestream begins with: SOC, SIZ. (ITU-T T.800, annex A)"""
+"""First bytes of a JPEG 2000 codestream: SOC, SIZ. (ITU-T T.800, annex A)"""
 
 
 class TileCodec(Protocol):
-    """Decodes the tiles of one level."""
+    """Decoder of the tiles of one level."""
 
     def reductions(self, stream: bytes) -> tuple[int, ...]:
-        """What tiles can be reduced by while they are decoded.
+        """List the factors by which tiles can be reduced while they are decoded.
 
         Args:
-            stream: one of the level's.
+            stream: bytes of one tile of the level.
 
         Returns:
             factors above 1, ascending.
 
         Raises:
-            Exception: one of `DECODE_ERRORS`, if streams such as this are not for this codec.
+            Exception: one of `DECODE_ERRORS`, if this codec does not decode such streams.
         """
         ...
 
     def decode(self, stream: bytes, factor: int, into: UInt8) -> UInt8:
-        """The pixels of a tile.
+        """Decode the pixels of a tile.
 
         Args:
-            stream: the tile as it stands in the file.
-            factor: how many of its pixels make one, along each axis: 1 or one of `reductions`.
-            into: where they may be put, uint8 ``[height // factor, width // factor, 3]``,
-                contiguous.
+            stream: bytes of the tile in the file.
+            factor: factor by which the tile is reduced along each axis: 1 or one of `reductions`.
+            into: buffer that the codec may use for the result, uint8
+                ``[height // factor, width // factor, 3]``, contiguous.
 
         Returns:
-            RGB on white, of the shape of ``into`` and maybe that array itself.
+            RGB on white, with the shape of ``into``; may be that array itself.
 
         Raises:
             Exception: one of `DECODE_ERRORS`.
@@ -71,10 +70,10 @@ class TileCodec(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Jpeg2000:
-    """JPEG 2000 codestreams of three 8-bit components of equal size.
+    """`TileCodec` of JPEG 2000 codestreams of three 8-bit components of equal size.
 
-    Coarser wavelet levels are no means of pixels (31 to 38 dB on BCSS region 1008), so that nothing
-    is reduced.
+    It has no reductions, because coarser wavelet levels are not means of pixels (31 to 38 dB on
+    BCSS region 1008).
 
     Attributes:
         tile: extent of a tile (px).
@@ -95,12 +94,11 @@ class Jpeg2000:
 
     def _check_size(self, stream: bytes) -> None:
         if not stream.startswith(_SIZ):
-            raise ValueError("no JPEG 2000 codestream begins here")
+            raise ValueError("the tile is not a JPEG 2000 codestream")
         x1, y1, x0, y0 = struct.unpack_from(">4I", stream, 8)
         check_stream_size(self.tile, y1 - y0, x1 - x0)
-        components = struct.unpack_from(
-            ">H9B", stream, 40
-        )  # how many, then depth - 1, spacing in x and in y of each
+        # number of components, then depth - 1 and the spacing in x and in y of each
+        components = struct.unpack_from(">H9B", stream, 40)
         if components != (3, 7, 1, 1, 7, 1, 1, 7, 1, 1):
             raise ValueError(
                 f"JPEG 2000 components {components} are not three of 8 bits and equal size"
@@ -109,7 +107,7 @@ class Jpeg2000:
 
 @dataclass(frozen=True, slots=True)
 class Webp:
-    """WebP streams.
+    """`TileCodec` of WebP streams.
 
     Attributes:
         tile: extent of a tile (px).
@@ -117,7 +115,7 @@ class Webp:
 
     tile: Extent
 
-    def reductions(self, stream: bytes) -> tuple[int, ...]:  # noqa: ARG002 - whatever it is
+    def reductions(self, stream: bytes) -> tuple[int, ...]:  # noqa: ARG002 - the same for all
         """See `TileCodec`."""
         return ()
 
@@ -129,14 +127,14 @@ class Webp:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Samples one after another, packed by a codec that knows nothing of images.
+    """`TileCodec` of plain samples, packed by a codec that is not specific to images.
 
     Attributes:
         tile: extent of a tile (px).
-        samples: of a pixel: 1 is grey, 3 RGB, 4 RGB and its opacity (not multiplied in).
-        unpack: the codec: from a stream and the number of bytes in a tile to those bytes.
-        differences: whether a sample is stored as its difference from the one left of it. (TIFF
-            6.0, section 14)
+        samples: number of samples in a pixel: 1 is grey, 3 is RGB, 4 is RGB and straight alpha.
+        unpack: function from a stream and the number of bytes in a tile to those bytes.
+        differences: True if each sample is stored as its difference from the sample left of it.
+            (TIFF 6.0, section 14)
     """
 
     tile: Extent
@@ -144,7 +142,7 @@ class Packed:
     unpack: Callable[[bytes, int], bytes | bytearray]
     differences: bool
 
-    def reductions(self, stream: bytes) -> tuple[int, ...]:  # noqa: ARG002 - whatever it is
+    def reductions(self, stream: bytes) -> tuple[int, ...]:  # noqa: ARG002 - the same for all
         """See `TileCodec`."""
         return ()
 
@@ -153,7 +151,7 @@ class Packed:
         count = self.tile.area * self.samples
         plain = self.unpack(stream, count)
         if len(plain) < count:
-            raise ValueError(f"{len(plain)} bytes, where a tile has {count}")
+            raise ValueError(f"the tile has {len(plain)} bytes instead of {count}")
         pixels = np.frombuffer(plain, np.uint8, count).reshape(
             self.tile.height, self.tile.width, self.samples
         )
@@ -172,7 +170,8 @@ UNPACK: dict[int, Callable[[bytes, int], bytes | bytearray]] = {
     32773: lambda stream, count: imagecodecs.packbits_decode(stream, out=count),
     50000: lambda stream, count: imagecodecs.zstd_decode(stream, out=count),
 }
-"""By the value of the tag Compression: none, LZW, deflate (two numbers for it), PackBits, zstd."""
+"""Unpacking function for each value of the tag Compression: none, LZW, deflate (two values),
+PackBits, zstd."""
 
 
 def check_stream_size(expected: Extent, height: int, width: int) -> None:

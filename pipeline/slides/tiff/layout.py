@@ -1,9 +1,8 @@
-"""Which files are read tile by tile, and where their tiles stand: a rule on vendor and TIFF tags,
-in one place.
+"""Tile layout of TIFF files, and the rule by which files are read tile by tile.
 
-The slide library says what a slide is; that it would show the same pixels is what the rule is for.
-All that has peculiarities (vendors with stitched or sparse levels, strips, planes, deep or
-subsampled samples) stays with it.
+The slide library describes each slide. The rule, on vendor and TIFF tags, selects the files for
+which the library would return the same pixels. The library reads all others: vendors with stitched
+or sparse levels, strips, planes, deep or subsampled samples.
 """
 
 from dataclasses import dataclass, replace
@@ -27,11 +26,11 @@ from noctile.pipeline.slides.tiff.jpeg import Jpeg
 from noctile.pipeline.slides.tiff.tags import TIFF_ERRORS
 
 MAX_TILE_PX = 4096**2
-"""Largest tile that is read: what is decoded for one pixel is 48 MiB at most."""
+"""Largest tile (px): to read one pixel, at most 48 MiB are decoded."""
 
 _MAX_BYTES_PER_PX = 8
-"""The most that a tile's bytes may take; no codec needs more than the 3 or 4 of its pixels and a
-little."""
+"""Most bytes of a stream for each pixel of its tile. No codec needs much more than the 3 or 4
+bytes of the pixel."""
 
 _RGB, _YCBCR, _GREY = (PHOTOMETRIC.RGB, 3), (PHOTOMETRIC.YCBCR, 3), (PHOTOMETRIC.MINISBLACK, 1)
 _RGBA = (PHOTOMETRIC.RGB, 4)
@@ -42,31 +41,32 @@ _COLOURS = {
     50001: {_RGB},
     **{packed: {_RGB, _RGBA, _GREY} for packed in UNPACK},
 }
-"""By the tag Compression (JPEG, JPEG 2000 twice, WebP, others): photometric interpretations and
-samples that are read.
+"""Photometric interpretations and numbers of samples that are read, for each value of the tag
+Compression (JPEG, JPEG 2000 twice, WebP, others).
 
-33003 is left to OpenSlide: Aperio's JPEG 2000 with subsampled YCbCr, which OpenSlide and
-imagecodecs turn into RGB one grey level apart, for 1.1 to 1.2 times the speed.
+33003 is left to OpenSlide: it is Aperio's JPEG 2000 with subsampled YCbCr. OpenSlide and
+imagecodecs convert it to RGB with a difference of one grey level, and imagecodecs would be only 1.1
+to 1.2 times as fast.
 """
 
 _NO_ALPHA, _STRAIGHT_ALPHA = (), (2,)
-"""Values of ExtraSamples. Premultiplied alpha (1) and unspecified samples (0) are OpenSlide's.
-(TIFF 6.0, page 31)"""
+"""Values of ExtraSamples that are read. Premultiplied alpha (1) and unspecified samples (0) are
+left to OpenSlide. (TIFF 6.0, page 31)"""
 
 _UPRIGHT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class TileLayout:
-    """The tiles of one level.
+    """Layout of the tiles of one level in the file.
 
     Attributes:
         tile: extent of a tile (px).
-        across: tiles in a row.
-        offsets: where each tile's bytes begin in the file, row by row.
-        counts: how many bytes there are; 0 is a tile that was never written.
-        codec: decodes them.
-        reductions: factors that it can reduce by.
+        across: number of tiles in a row.
+        offsets: offset of each tile's bytes in the file (B), row by row.
+        counts: number of each tile's bytes (B); 0 for a tile that was never written.
+        codec: codec that decodes the tiles.
+        reductions: factors by which the codec can reduce the tiles.
     """
 
     tile: Extent
@@ -78,58 +78,62 @@ class TileLayout:
 
     @property
     def max_bytes(self) -> int:
-        """The most bytes that a tile may be said to take."""
+        """Most bytes that the stream of a tile may have (B)."""
         return self.tile.area * _MAX_BYTES_PER_PX
 
 
 @dataclass(frozen=True, slots=True)
 class LibraryOnly:
-    """A file that stays with the slide library.
+    """Result for a file that only the slide library reads.
 
     Attributes:
-        reason: why; goes on from "the file ...".
+        reason: reason in words that continue "the file ...".
     """
 
     reason: str
 
 
-def tile_layouts(path: Path, facts: SourceInfo) -> tuple[TileLayout, ...] | LibraryOnly:
-    """The tiles of all levels of a TIFF file, or why it is not read tile by tile.
+def tile_layouts(path: Path, info: SourceInfo) -> tuple[TileLayout, ...] | LibraryOnly:
+    """Find the tile layouts of all levels of a TIFF file, or the reason for which it has none.
 
-    That depends on what the slide library says of the file, on the tags of each level's page and on
-    the head of its first tile.
+    The result depends on the library's description of the file, on the tags of each level's page
+    and on the head of its first tile.
+
+    Args:
+        path: the file.
+        info: description of the file by the slide library.
 
     Raises:
         OSError: if the file cannot be read.
     """
     try:
-        return _tile_layouts(path, facts)
+        return _tile_layouts(path, info)
     except TIFF_ERRORS as error:
-        return LibraryOnly(f"has tags that are not understood: {error!r}")
+        return LibraryOnly(f"has tags that cannot be parsed: {error!r}")
 
 
-def _tile_layouts(path: Path, facts: SourceInfo) -> tuple[TileLayout, ...] | LibraryOnly:
+def _tile_layouts(path: Path, info: SourceInfo) -> tuple[TileLayout, ...] | LibraryOnly:
     with TiffFile(path) as tiff:
-        pages = _pages(tiff, facts)
+        pages = _pages(tiff, info)
         if isinstance(pages, LibraryOnly):
             return pages
-        grids = []
+        layouts = []
         for level, page in enumerate(pages):
-            grid = _grid(tiff, page, facts)
-            if isinstance(grid, LibraryOnly):
-                return LibraryOnly(f"{grid.reason} (level {level})")
-            grids.append(grid)
-    return tuple(grids)
+            layout = _layout(tiff, page, info)
+            if isinstance(layout, LibraryOnly):
+                return LibraryOnly(f"{layout.reason} (level {level})")
+            layouts.append(layout)
+    return tuple(layouts)
 
 
-def _pages(tiff: TiffFile, facts: SourceInfo) -> list[TiffPage] | LibraryOnly:
-    """The page of each level, chosen as the slide library does.
+def _pages(tiff: TiffFile, info: SourceInfo) -> list[TiffPage] | LibraryOnly:
+    """Page of each level, chosen like the slide library chooses it.
 
     (OpenSlide 4.0.1: openslide-vendor-aperio.c, openslide-vendor-generic-tiff.c; tiffslide 3.0:
     parse_generic_tiff)
     """
     tiled = [page for page in (page.aspage() for page in tiff.pages) if page.is_tiled]
-    match facts.reader, facts.vendor:
+    match info.reader, info.vendor:
         case "openslide", "aperio":
             pages = tiled
         case "openslide", "generic-tiff":
@@ -139,58 +143,60 @@ def _pages(tiff: TiffFile, facts: SourceInfo) -> list[TiffPage] | LibraryOnly:
             pages = _series_pages(tiff.series[0])
         case reader, vendor:
             return LibraryOnly(
-                f"is of vendor {vendor!r}, whose levels {reader} puts together in its own way"
+                f"is of vendor {vendor!r}, whose levels {reader} assembles in a special way"
             )
-    if [Extent(page.imagelength, page.imagewidth) for page in pages] != list(facts.extents):
-        return LibraryOnly("has levels that are not a page each")
-    if len(set(facts.extents)) < len(pages):
+    if [Extent(page.imagelength, page.imagewidth) for page in pages] != list(info.extents):
+        return LibraryOnly("has levels that are not one page each")
+    if len(set(info.extents)) < len(pages):
         return LibraryOnly("has levels of the same size")
     return pages
 
 
 def _series_pages(series: TiffPageSeries) -> list[TiffPage]:
-    """The page of each level of a series; [] unless it is one page."""
+    """Page of each level of a series; [] unless each level is one page."""
     levels = [[page for page in level.pages if page] for level in series.levels]
     return (
         [pages[0].aspage() for pages in levels] if all(len(pages) == 1 for pages in levels) else []
     )
 
 
-def _grid(tiff: TiffFile, page: TiffPage, facts: SourceInfo) -> TileLayout | LibraryOnly:
-    reason = _objection(page, facts)
+def _layout(tiff: TiffFile, page: TiffPage, info: SourceInfo) -> TileLayout | LibraryOnly:
+    reason = _problem(page, info)
     if reason:
         return LibraryOnly(reason)
     tile = Extent(page.tilelength, page.tilewidth)
-    codec = _codec(page, tile, facts)
+    codec = _codec(page, tile, info)
     offsets, counts = (
         np.array(page.dataoffsets, np.uint64),
         np.array(page.databytecounts, np.uint64),
     )
-    grid = TileLayout(tile, -(-page.imagewidth // tile.width), offsets, counts, codec, ())
+    layout = TileLayout(tile, -(-page.imagewidth // tile.width), offsets, counts, codec, ())
     if not counts.any():
-        return grid
+        return layout
     size = tiff.filehandle.size
     whole = np.flatnonzero(
         counts.astype(bool)
-        & (counts <= grid.max_bytes)
+        & (counts <= layout.max_bytes)
         & (offsets < size)
         & (offsets + counts <= size)
     )
     if not len(whole):
-        return grid  # each read is a clear error; OpenSlide takes what memory the file asks for, or ends the process
+        # Each read is a clear error. OpenSlide would request any size of memory that the file
+        # states, or end the process.
+        return layout
     tiff.filehandle.seek(int(offsets[whole[0]]))
     try:
         return replace(
-            grid, reductions=codec.reductions(tiff.filehandle.read(int(counts[whole[0]])))
+            layout, reductions=codec.reductions(tiff.filehandle.read(int(counts[whole[0]])))
         )
     except DECODE_ERRORS as error:
         if (counts > size).any():
-            return grid  # likewise
-        return LibraryOnly(f"has tiles that are not understood: {error}")
+            return layout  # as above
+        return LibraryOnly(f"has tiles that cannot be decoded: {error}")
 
 
-def _objection(page: TiffPage, facts: SourceInfo) -> str | None:
-    """Why a level's page is not read tile by tile, by its tags."""
+def _problem(page: TiffPage, info: SourceInfo) -> str | None:
+    """Name the first tag of a level's page that prevents reading it tile by tile."""
     count = -(-page.imagelength // max(1, page.tilelength)) * -(
         -page.imagewidth // max(1, page.tilewidth)
     )
@@ -222,24 +228,23 @@ def _objection(page: TiffPage, facts: SourceInfo) -> str | None:
         (page.predictor == 1 or differences, f"has predictor {page.predictor}"),
         (
             len(page.dataoffsets) == len(page.databytecounts) == count,
-            "does not list a place for each tile",
+            "does not list an offset for each tile",
         ),
         (
-            facts.vendor != "aperio" or all(page.databytecounts),
+            info.vendor != "aperio" or all(page.databytecounts),
             "lacks tiles, which OpenSlide draws from other levels",
         ),
     )
-    return next((words for holds, words in checks if not holds), None)
+    return next((problem for passed, problem in checks if not passed), None)
 
 
-def _codec(page: TiffPage, tile: Extent, facts: SourceInfo) -> TileCodec:
-    """The codec of a page that nothing is said against."""
+def _codec(page: TiffPage, tile: Extent, info: SourceInfo) -> TileCodec:
+    """Codec of a page without a problem."""
     match page.compression:
         case 7:
-            # tiffslide, as Bio-Formats writes it: colours are RGB for the tag, but a JFIF marker
-            # says YCbCr.
+            # Bio-Formats writes the photometric tag RGB for streams whose JFIF marker means YCbCr.
             marked = (
-                facts.reader == "tiffslide" and page.photometric == PHOTOMETRIC.RGB and page.is_jfif
+                info.reader == "tiffslide" and page.photometric == PHOTOMETRIC.RGB and page.is_jfif
             )
             return Jpeg(
                 tile, page.jpegtables or b"", page.photometric == PHOTOMETRIC.YCBCR or marked

@@ -1,8 +1,8 @@
-"""The directories of a TIFF file, counted and held against limits before any library follows them.
+"""Limits on the directories of a TIFF file, checked before any library follows them.
 
-Libraries follow what a file says: to a directory that was there before, to a million of them, to a
-tile that takes a terabyte, in native code that ends the process where memory ends. Whatever else is
-wrong with a file they find out.
+Libraries trust a file: they follow directories in a circle, or a million of them, and allocate a
+terabyte for a tile, in native code that ends the process if memory runs out. The libraries find all
+other errors.
 """
 
 import struct
@@ -17,19 +17,20 @@ import numpy as np
 from noctile.pipeline.errors import SlideOpenError
 
 MAX_DIRECTORIES = 4096
-"""Slides have a dozen, stacks of planes some hundred; libtiff takes a second to walk 4,000."""
+"""Most directories of a file. Slides have a dozen, stacks of planes some hundred. libtiff takes a
+second for 4,000."""
 
 MAX_ENTRIES = 4096
-"""In a directory; real ones have up to about a hundred. (NDPI)"""
+"""Most entries of a directory. Real ones have up to about a hundred. (NDPI)"""
 
 MAX_SIDE_PX = 2**20
-"""Longest side of an image (px): 105 mm where a pixel measures 0.1 um, 262 mm at 0.25."""
+"""Longest side of an image (px): 105 mm with pixels of 0.1 um, 262 mm with 0.25 um."""
 
 MAX_TILE_PX = 2**26
-"""Largest tile (px): 256 MB as RGBA; writers use 240 to 4,096 px a side."""
+"""Largest tile (px): 256 MB as RGBA. Writers use sides of 240 to 4,096 px."""
 
 MAX_TILES = 2**22
-"""Tiles of an image: 270 gigapixels at 256 px."""
+"""Most tiles of an image: 270 gigapixels with tiles of 256 px."""
 
 _WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _SUB_DIRECTORIES = (
     256,
@@ -39,28 +40,29 @@ _WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _SUB_DIRECTORIES = (
     324,
     330,
 )
-"""Tags. (TIFF 6.0; 330: TIFF Technical Note 1)"""
+"""Numbers of tags. (TIFF 6.0; 330: TIFF Technical Note 1)"""
 
 _BYTE_COUNTS = (279, 325)
-"""Tags that say how many bytes each strip and each tile takes. (TIFF 6.0)"""
+"""Tags with the number of bytes of each strip and each tile. (TIFF 6.0)"""
 
 _INTEGERS = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-"""Types SHORT, LONG, IFD, LONG8 and IFD8, and how `struct` calls them. (TIFF 6.0, page 15; BigTIFF,
-libtiff)"""
+"""Types SHORT, LONG, IFD, LONG8 and IFD8, and their formats in `struct`. (TIFF 6.0, page 15;
+BigTIFF, libtiff)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a directory.
+    """Entry of a directory.
 
     Attributes:
-        place: where it begins in the file (B).
-        kind: its type.
-        count: of its values.
-        values: themselves, where they are whole numbers in the file and at most `MAX_DIRECTORIES`.
+        offset: offset of the entry in the file (B).
+        kind: number of its type.
+        count: number of its values.
+        values: its values, if they are whole numbers inside the file and at most `MAX_DIRECTORIES`;
+            else empty.
     """
 
-    place: int
+    offset: int
     kind: int
     count: int
     values: tuple[int, ...]
@@ -68,107 +70,117 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """One directory.
+    """Directory of an image in a TIFF file.
 
     Attributes:
-        place: where it begins in the file (B).
-        entries: by tag; of a tag that stands twice, the first.
-        next_place: where the pointer to the next one stands (B).
-        largest_bytes: the most that it says that a strip or tile takes (B).
+        offset: offset of the directory in the file (B).
+        entries: first entry of each tag.
+        next_offset: offset of the pointer to the next directory (B).
+        largest_bytes: largest size of a strip or tile that the directory states (B).
     """
 
-    place: int
+    offset: int
     entries: dict[int, Entry]
-    next_place: int
+    next_offset: int
     largest_bytes: int
 
     def number(self, tag: int) -> int:
-        """The value of a tag that has one whole number, else 0."""
+        """Value of a tag with one whole number; 0 for other tags."""
         values = self.entries[tag].values if tag in self.entries else ()
         return values[0] if len(values) == 1 else 0
 
 
 def check_directories(path: Path, slide_id: str) -> None:
-    """Nothing, if a TIFF file's directories are within the limits of this module and none stands
-    twice.
+    """Check the directories of a TIFF file: each is used once, and all are within the limits.
+
+    Args:
+        path: the file.
+        slide_id: name of the slide, for messages.
 
     Raises:
-        SlideOpenError: otherwise.
+        SlideOpenError: if they are not.
         OSError: if the file cannot be read.
     """
-    with _refusing(path, slide_id):
+    with _open_errors(path, slide_id):
         for directory in directories(path):
             _check_sizes(directory)
 
 
 def check_tile_bytes(path: Path, slide_id: str) -> None:
-    """Nothing, if no tile or strip of a TIFF file is said to take more than the file has.
+    """Check that no tile or strip of a TIFF file states more bytes than the file has.
 
-    OpenSlide asks for that much memory, and ends the process where there is less.
+    OpenSlide allocates the stated size, and ends the process if memory runs out.
+
+    Args:
+        path: the file.
+        slide_id: name of the slide, for messages.
 
     Raises:
-        SlideOpenError: otherwise.
+        SlideOpenError: if one does.
         OSError: if the file cannot be read.
     """
     size = path.stat().st_size
-    with _refusing(path, slide_id):
+    with _open_errors(path, slide_id):
         largest = max((directory.largest_bytes for directory in directories(path)), default=0)
         if largest > size:
             raise ValueError(
-                f"it says that a tile takes {largest} bytes, more than it has ({size})"
+                f"it states {largest} bytes for a tile, more than the file has ({size})"
             )
 
 
 @contextmanager
-def _refusing(path: Path, slide_id: str) -> Iterator[None]:
+def _open_errors(path: Path, slide_id: str) -> Iterator[None]:
+    """Turn a ValueError of a check into a SlideOpenError."""
     try:
         yield
     except ValueError as error:
         raise SlideOpenError(
-            f"slide {slide_id}: {path} is TIFF, but {error}. No slide is like that: the file is damaged, or made to do "
-            "damage. Copy it again from where it was scanned or archived, or leave it out"
+            f"slide {slide_id}: {path} is TIFF, but {error}. No real slide does this: the file is "
+            "damaged, or made to do damage. Copy it again from where it was scanned or archived, "
+            "or leave it out"
         ) from error
 
 
 def directories(path: Path) -> Iterator[Directory]:
-    """The directories of a TIFF file, each followed by its subdirectories. What lies outside the
-    file is left out.
+    """Read the directories of a TIFF file, each followed by its subdirectories.
+
+    Directories outside the file are left out.
 
     Raises:
-        ValueError: if one is pointed to twice, there are more than `MAX_DIRECTORIES`, or one has
-            more than `MAX_ENTRIES`.
+        ValueError: if two pointers lead to one directory, there are more than `MAX_DIRECTORIES`, or
+            one has more than `MAX_ENTRIES`.
         OSError: if the file cannot be read.
     """
     with path.open("rb") as file:
         tiff = _Tiff(file, path.stat().st_size)
         waiting, seen = [tiff.first], {0}
         while waiting:
-            place = waiting.pop()
-            if place == 0 or place >= tiff.size:
+            offset = waiting.pop()
+            if offset == 0 or offset >= tiff.size:
                 continue
-            if place in seen:
+            if offset in seen:
                 raise ValueError(
-                    f"its directories run in a circle: that at byte {place} is pointed to twice"
+                    f"its directories run in a circle: two pointers lead to byte {offset}"
                 )
             if len(seen) > MAX_DIRECTORIES:
                 raise ValueError(f"it has more than {MAX_DIRECTORIES} directories")
-            seen.add(place)
-            directory = tiff.directory(place)
+            seen.add(offset)
+            directory = tiff.directory(offset)
             yield directory
             below = directory.entries.get(_SUB_DIRECTORIES)
-            waiting += [tiff.pointer(directory.next_place), *(below.values if below else ())]
+            waiting += [tiff.pointer(directory.next_offset), *(below.values if below else ())]
 
 
 def _check_sizes(directory: Directory) -> None:
     width, length = directory.number(_WIDTH), directory.number(_LENGTH)
     if max(width, length) > MAX_SIDE_PX:
         raise ValueError(
-            f"it says that an image has {width} x {length} px, more than {MAX_SIDE_PX} on a side"
+            f"it states an image of {width} x {length} px, more than {MAX_SIDE_PX} on a side"
         )
     tile = directory.number(_TILE_WIDTH), directory.number(_TILE_LENGTH)
     if tile[0] * tile[1] > MAX_TILE_PX:
         raise ValueError(
-            f"it says that a tile has {tile[0]} x {tile[1]} px, more than {MAX_TILE_PX} together"
+            f"it states tiles of {tile[0]} x {tile[1]} px, more than {MAX_TILE_PX} px in all"
         )
     offsets = directory.entries.get(_TILE_OFFSETS)
     if offsets and offsets.count > MAX_TILES:
@@ -176,12 +188,13 @@ def _check_sizes(directory: Directory) -> None:
 
 
 class _Tiff:
-    """Reads the structure of TIFF and BigTIFF in both byte orders, and of NDPI, whose pointers have
-    8 bytes in TIFF.
+    """Parser of the structure of TIFF and BigTIFF, in both byte orders.
+
+    It also parses NDPI, which is TIFF with pointers of 8 bytes.
 
     Args:
-        file: at its beginning.
-        size: of the file (B).
+        file: the open file, at its beginning.
+        size: size of the file (B).
     """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
@@ -190,79 +203,91 @@ class _Tiff:
         self._order = ">" if head.startswith(b"MM") else "<"
         big = head[2:4] in (b"+\0", b"\0+")
         self._count, self._entry, word = ("Q", "HHQQ", "Q") if big else ("H", "HHII", "I")
-        self._pointer = (
-            "Q" if size > 2**32 else word
-        )  # TIFF of that size is NDPI. (openslide-decode-tifflike.c)
+        # TIFF of more than 4 GB is NDPI. (openslide-decode-tifflike.c)
+        self._pointer = "Q" if size > 2**32 else word
         self._word_bytes = struct.calcsize(word)
         (self.first,) = struct.unpack_from(self._order + self._pointer, head, 8 if big else 4)
 
-    def directory(self, place: int) -> Directory:
-        """The directory at a place.
+    def directory(self, offset: int) -> Directory:
+        """Read the directory at an offset.
 
         Raises:
             ValueError: if it has too many entries.
         """
-        (count,) = self._numbers(place, self._count, 1) or (0,)
+        (count,) = self._numbers(offset, self._count, 1) or (0,)
         if count > MAX_ENTRIES:
             raise ValueError(
-                f"its directory at byte {place} has {count} entries, more than {MAX_ENTRIES}"
+                f"its directory at byte {offset} has {count} entries, more than {MAX_ENTRIES}"
             )
-        begin = place + struct.calcsize(self._count)
-        side = struct.calcsize("<" + self._entry)
+        begin = offset + struct.calcsize(self._count)
+        entry_bytes = struct.calcsize("<" + self._entry)
         found: dict[int, Entry] = {}
-        for k, (tag, kind, number, _) in enumerate(self._rows(begin, count, side)):
-            at = begin + k * side
+        for k, (tag, kind, number, _) in enumerate(self._rows(begin, count, entry_bytes)):
+            entry_offset = begin + k * entry_bytes
+            field = entry_offset + entry_bytes - self._word_bytes
             found.setdefault(
                 tag,
-                Entry(at, kind, number, self._values(kind, number, at + side - self._word_bytes)),
+                Entry(entry_offset, kind, number, self._values(kind, number, field)),
             )
         largest = max(
-            (self._largest(found[tag], side) for tag in _BYTE_COUNTS if tag in found), default=0
+            (self._largest(found[tag], entry_bytes) for tag in _BYTE_COUNTS if tag in found),
+            default=0,
         )
-        return Directory(place, found, begin + count * side, largest)
+        return Directory(offset, found, begin + count * entry_bytes, largest)
 
-    def pointer(self, place: int) -> int:
-        """The pointer at a place; 0 where the file ends."""
-        return (self._numbers(place, self._pointer, 1) or (0,))[0]
+    def pointer(self, offset: int) -> int:
+        """Pointer at an offset; 0 behind the end of the file."""
+        return (self._numbers(offset, self._pointer, 1) or (0,))[0]
 
     def _values(self, kind: int, count: int, field: int) -> tuple[int, ...]:
-        """The whole numbers of an entry whose value field is at ``field``, unless they are too
-        many.
+        """Whole numbers of an entry; empty if there are too many.
+
+        Args:
+            kind: type of the entry.
+            count: number of its values.
+            field: offset of its value field (B).
         """
         if kind not in _INTEGERS or not 0 < count <= MAX_DIRECTORIES:
             return ()
-        return self._numbers(self._place(kind, count, field), _INTEGERS[kind], count)
+        return self._numbers(self._values_offset(kind, count, field), _INTEGERS[kind], count)
 
-    def _largest(self, entry: Entry, side: int) -> int:
-        """The largest of an entry's whole numbers, as far as they are in the file; the entry takes
-        ``side`` bytes.
+    def _largest(self, entry: Entry, entry_bytes: int) -> int:
+        """Largest of an entry's whole numbers inside the file.
+
+        Args:
+            entry: the entry.
+            entry_bytes: size of an entry (B).
         """
         if entry.kind not in _INTEGERS or not 0 < entry.count <= MAX_TILES:
             return 0
-        place = self._place(entry.kind, entry.count, entry.place + side - self._word_bytes)
+        offset = self._values_offset(
+            entry.kind, entry.count, entry.offset + entry_bytes - self._word_bytes
+        )
         code = _INTEGERS[entry.kind]
-        data = self._bytes(place, struct.calcsize(code) * entry.count)
+        data = self._bytes(offset, struct.calcsize(code) * entry.count)
         whole = len(data) // struct.calcsize(code)
         return int(np.frombuffer(data, f"{self._order}{code}", whole).max(initial=0))
 
-    def _place(self, kind: int, count: int, field: int) -> int:
-        """Where values begin: in the field itself, where they fit, or where it points to."""
+    def _values_offset(self, kind: int, count: int, field: int) -> int:
+        """Offset of an entry's values: that of the field if they fit into it, else its pointer."""
         if struct.calcsize(_INTEGERS[kind]) * count <= self._word_bytes:
             return field
         return (self._numbers(field, "Q" if self._word_bytes == 8 else "I", 1) or (self.size,))[0]
 
-    def _rows(self, place: int, count: int, side: int) -> Iterator[tuple[int, ...]]:
-        data = self._bytes(place, count * side)
-        return struct.iter_unpack(self._order + self._entry, data[: len(data) // side * side])
+    def _rows(self, offset: int, count: int, entry_bytes: int) -> Iterator[tuple[int, ...]]:
+        data = self._bytes(offset, count * entry_bytes)
+        return struct.iter_unpack(
+            self._order + self._entry, data[: len(data) // entry_bytes * entry_bytes]
+        )
 
-    def _numbers(self, place: int, code: str, count: int) -> tuple[int, ...]:
-        """So many numbers from a place on; () where the file ends before."""
+    def _numbers(self, offset: int, code: str, count: int) -> tuple[int, ...]:
+        """Numbers from an offset on; empty if the file ends before the last one."""
         layout = f"{self._order}{count}{code}"
-        data = self._bytes(place, struct.calcsize(layout))
+        data = self._bytes(offset, struct.calcsize(layout))
         return struct.unpack(layout, data) if len(data) == struct.calcsize(layout) else ()
 
-    def _bytes(self, place: int, count: int) -> bytes:
-        if place >= self.size:
+    def _bytes(self, offset: int, count: int) -> bytes:
+        if offset >= self.size:
             return b""
-        self._file.seek(place)
+        self._file.seek(offset)
         return self._file.read(count)

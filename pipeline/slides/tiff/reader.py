@@ -1,6 +1,4 @@
-"""Pixels of tiled TIFF files, straight from their bytes: each tile is read, decoded once and kept a
-while.
-"""
+"""Pixels of tiled TIFF files, read without a slide library; decoded tiles are cached."""
 
 import itertools
 import math
@@ -20,66 +18,66 @@ from noctile.pipeline.slides.tiff.codecs import DECODE_ERRORS
 from noctile.pipeline.slides.tiff.layout import TileLayout
 
 CACHE_BYTES = 64 * 2**20
-"""Decoded tiles that are kept: rows of overlapping strips of a block, 10 MB each at 4,096 x 768 px,
-in some threads."""
+"""Largest size of the cache of decoded tiles (B). Each thread reads overlapping strips of a block,
+of 10 MB each at 4,096 x 768 px."""
 
 _Key = tuple[int, int]
-"""A level as `TiledTiffSource.fetch` counts them, and the number of a tile."""
+"""Index of a level in `TiledTiffSource.fetch`, and number of a tile."""
 
 _Piece = tuple[int, tuple[slice, slice], tuple[slice, slice]]
-"""Number of a tile, where it belongs in the pixels that are fetched, and which part of it."""
+"""Number of a tile, its region in the fetched pixels, and the part of the tile that goes there."""
 
 
 class TiledTiffSource:
-    """A `PixelSource` over the tiles of a TIFF file. Several threads may use it at once.
+    """`PixelSource` over the tiles of a TIFF file. Several threads may use it at once.
 
-    Bytes are read at their place (pread), not mapped: where a file on a network share is cut short,
-    that is an error, not the end of the process.
+    Bytes are read with pread, not mapped. So a file on a network share that is cut short causes an
+    error, and does not end the process.
 
     Args:
         path: the file.
-        slide_id: for messages.
-        facts: what the slide library says of the file.
-        grids: the tiles of all levels.
+        slide_id: name of the slide, for messages.
+        info: description of the file by the slide library.
+        layouts: tile layouts of all levels.
 
     Raises:
         OSError: if the file cannot be opened.
     """
 
     def __init__(
-        self, path: Path, slide_id: str, facts: SourceInfo, grids: tuple[TileLayout, ...]
+        self, path: Path, slide_id: str, info: SourceInfo, layouts: tuple[TileLayout, ...]
     ) -> None:
         self._slide_id = slide_id
         reductions = tuple(
             Reduction(level, factor)
-            for level, grid in enumerate(grids)
-            for factor in grid.reductions
+            for level, layout in enumerate(layouts)
+            for factor in layout.reductions
         )
-        self.info = replace(facts, reader="tiled-tiff", reductions=reductions)
-        whole = [(grid, level, 1) for level, grid in enumerate(grids)]
-        self._levels = [*whole, *((grids[r.level], r.level, r.factor) for r in reductions)]
+        self.info = replace(info, reader="tiled-tiff", reductions=reductions)
+        whole = [(layout, level, 1) for level, layout in enumerate(layouts)]
+        self._levels = [*whole, *((layouts[r.level], r.level, r.factor) for r in reductions)]
         self._cache, self._scratch = _TileCache(CACHE_BYTES), _Scratch()
         self._file = path.open("rb", buffering=0)
         self._size = path.stat().st_size
 
     def fetch(self, level: int, box: Box) -> UInt8:
-        """Pixels of a level or a reduction, uint8 ``[box.height, box.width, 3]``, RGB on white.
+        """Read pixels of a level or reduction, RGB on white, uint8 ``[box.height, box.width, 3]``.
 
         Raises:
-            SlideReadError: if they cannot be decoded.
+            SlideReadError: if the pixels cannot be decoded.
         """
-        grid, of_level, factor = self._levels[level]
+        layout, file_level, factor = self._levels[level]
         out = np.empty((box.height, box.width, 3), np.uint8)
         try:
-            for number, to, of in _pieces(grid, factor, box):
-                out[to] = self._tile((level, number))[of] if grid.counts[number] else WHITE
+            for number, to, of in _pieces(layout, factor, box):
+                out[to] = self._tile((level, number))[of] if layout.counts[number] else WHITE
         except (OSError, *DECODE_ERRORS) as error:
             native = Box(box.y * factor, box.x * factor, box.height * factor, box.width * factor)
-            raise decode_error(self._slide_id, of_level, native, error) from error
+            raise decode_error(self._slide_id, file_level, native, error) from error
         return out
 
     def forget(self) -> None:
-        """Forget the tiles, and whether any was asked for again."""
+        """Drop the cached tiles, and the record of tiles that were used again."""
         self._cache = _TileCache(CACHE_BYTES)
 
     def close(self) -> None:
@@ -88,67 +86,76 @@ class TiledTiffSource:
         self._cache.clear()
 
     def _tile(self, key: _Key) -> UInt8:
-        """A tile's pixels, not to be written to, good until this thread asks for another."""
+        """Pixels of a tile: read-only, and valid until the thread's next call."""
         held, keep = self._cache.get(key)
         if held is not None:
             return held
-        grid, _, factor = self._levels[key[0]]
-        shape = grid.tile.height // factor, grid.tile.width // factor, 3
-        into = _room(shape) if keep else self._scratch.of(shape)
-        tile = grid.codec.decode(self._stream(grid, key[1]), factor, into)
+        layout, _, factor = self._levels[key[0]]
+        shape = layout.tile.height // factor, layout.tile.width // factor, 3
+        into = _tile_buffer(shape) if keep else self._scratch.of(shape)
+        tile = layout.codec.decode(self._stream(layout, key[1]), factor, into)
         self._cache.put(key, tile.nbytes, tile if keep else None)
         return tile
 
-    def _stream(self, grid: TileLayout, number: int) -> bytes:
-        """The bytes of a tile.
+    def _stream(self, layout: TileLayout, number: int) -> bytes:
+        """Read the bytes of a tile.
 
         Raises:
-            ValueError: if they cannot be those of a tile, or are not in the file.
-            OSError: if they cannot be read.
+            ValueError: if the tags state too many bytes, or bytes outside the file.
+            OSError: if the file cannot be read.
         """
-        offset, count = int(grid.offsets[number]), int(grid.counts[number])
-        if count > grid.max_bytes:
+        offset, count = int(layout.offsets[number]), int(layout.counts[number])
+        if count > layout.max_bytes:
             raise ValueError(
-                f"a tile of {grid.tile.height} x {grid.tile.width} px is said to take {count} bytes"
+                f"the tags state {count} bytes for a tile of {layout.tile.height} x "
+                f"{layout.tile.width} px"
             )
         stream = os.pread(self._file.fileno(), count, offset) if offset < self._size else b""
         if len(stream) < count:
             raise ValueError(
-                f"{count} bytes are said to begin at {offset}, the file holds {len(stream)} of them"
+                f"the tags state {count} bytes at offset {offset}, the file holds {len(stream)} of "
+                "them"
             )
         return stream
 
 
 class _TileCache:
-    """The tiles used last, up to a number of bytes, of levels where that pays. Safe to use from
-    several threads.
+    """Cache of the tiles used last, for levels whose tiles are used again.
 
-    A tile is kept once one of its level was asked for again that would have been held if it had
-    been kept. Where reads do not share tiles, nothing is: a buffer that stays in the processor's
-    cache takes 10 % less time than fresh memory. Threads that miss the same tile at the same time
-    both decode it.
+    Several threads may use it at once. Threads that miss the same tile at the same time both decode
+    it.
+
+    At first, only the use of tiles is recorded. Once a tile of a level is needed again within the
+    limit, the tiles of that level are cached. If reads do not share tiles, none is cached: a buffer
+    that stays in the processor's cache takes 10 % less time than fresh memory.
 
     Args:
-        limit_bytes: the most that is held, or counted as if it was.
+        limit_bytes: largest size of the cached and recorded tiles together (B).
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes, self._bytes = limit_bytes, 0
         self._used: OrderedDict[_Key, tuple[int, UInt8 | None]] = OrderedDict()
-        self._asked_again: set[int] = set()
+        self._reused_levels: set[int] = set()
         self._lock = threading.Lock()
 
     def get(self, key: _Key) -> tuple[UInt8 | None, bool]:
-        """The tile of that key, if it is held; and whether it is worth keeping if not."""
+        """Return the tile if it is cached, and True if tiles of its level are to be cached."""
         with self._lock:
             used = self._used.get(key)
             if used:
                 self._used.move_to_end(key)
-                self._asked_again.add(key[0])
-            return used[1] if used else None, key[0] in self._asked_again
+                self._reused_levels.add(key[0])
+            return used[1] if used else None, key[0] in self._reused_levels
 
     def put(self, key: _Key, nbytes: int, tile: UInt8 | None) -> None:
-        """Keep a tile, or if it is None only that it was used; ``nbytes`` is what it takes."""
+        """Cache a tile, or record only its use.
+
+        Args:
+            key: level and number of the tile.
+            nbytes: size of the tile (B).
+            tile: pixels of the tile; None to record only its use.
+        """
         with self._lock:
             self._bytes += nbytes - self._used.pop(key, (0, None))[0]
             self._used[key] = nbytes, tile
@@ -156,31 +163,31 @@ class _TileCache:
                 self._bytes -= self._used.popitem(last=False)[1][0]
 
     def clear(self) -> None:
-        """Forget all."""
+        """Drop all tiles and records."""
         with self._lock:
             self._used.clear()
             self._bytes = 0
 
 
 class _Scratch(threading.local):
-    """A buffer for each shape of tile, in each thread."""
+    """Buffers of each thread, one for each shape of tile."""
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[int, int, int], UInt8] = {}
 
     def of(self, shape: tuple[int, int, int]) -> UInt8:
-        """The buffer of that shape."""
+        """Buffer of a shape."""
         if shape not in self._buffers:
-            self._buffers[shape] = _room(shape)
+            self._buffers[shape] = _tile_buffer(shape)
         return self._buffers[shape]
 
 
-def _room(shape: tuple[int, int, int]) -> UInt8:
-    """Memory for a tile; where its pixels go next, they are still in the processor's cache.
+def _tile_buffer(shape: tuple[int, int, int]) -> UInt8:
+    """Allocate memory for a tile whose pixels stay in the processor's cache while it is decoded.
 
-    Rows that begin at a multiple of 16 or 32 bytes libjpeg-turbo writes past it (jdcolext-sse2.asm,
-    jdcolext-avx2.asm: ``movntdq``); to fetch them again took up to a sixth of a tile's reading.
-    (benchmarks/RESULTS.md)
+    libjpeg-turbo writes rows that begin at a multiple of 16 or 32 bytes past the cache
+    (jdcolext-sse2.asm, jdcolext-avx2.asm: ``movntdq``). To fetch them again took up to a sixth of
+    the time of reading a tile. (benchmarks/history/reading.md)
     """
     size = math.prod(shape)
     memory = np.empty(size + 32, np.uint8)
@@ -188,16 +195,16 @@ def _room(shape: tuple[int, int, int]) -> UInt8:
     return memory[start : start + size].reshape(shape)
 
 
-def _pieces(grid: TileLayout, factor: int, box: Box) -> Iterator[_Piece]:
-    """The tiles that a box touches, in pixels of the level reduced by ``factor``."""
-    rows = _spans(box.y, box.y_stop, grid.tile.height // factor)
-    cols = _spans(box.x, box.x_stop, grid.tile.width // factor)
+def _pieces(layout: TileLayout, factor: int, box: Box) -> Iterator[_Piece]:
+    """Tiles that a box touches; the box is in pixels of the level reduced by ``factor``."""
+    rows = _spans(box.y, box.y_stop, layout.tile.height // factor)
+    cols = _spans(box.x, box.x_stop, layout.tile.width // factor)
     for (row, to_y, of_y), (col, to_x, of_x) in itertools.product(rows, cols):
-        yield row * grid.across + col, (to_y, to_x), (of_y, of_x)
+        yield row * layout.across + col, (to_y, to_x), (of_y, of_x)
 
 
 def _spans(start: int, stop: int, side: int) -> list[tuple[int, slice, slice]]:
-    """The tiles under a range of one axis: number, where in the range, what of the tile."""
+    """Tiles under a range of one axis: number, part of the range, part of the tile."""
     spans = []
     for number in range(start // side, -(-stop // side)):
         first, last = max(start, number * side), min(stop, (number + 1) * side)

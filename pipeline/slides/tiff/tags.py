@@ -1,4 +1,4 @@
-"""What a TIFF file says of itself: the codec of its largest image and the size of a pixel."""
+"""Tags of the largest image of a TIFF file: its codec and its pixel size."""
 
 import logging
 import math
@@ -40,13 +40,11 @@ _CODECS = {
     50002: "jpegxl",
     52546: "jpegxl",
 }
-"""Names of Compression values; the 33003 to 33005 are Aperio's."""
-
+"""Names of Compression values; 33003 to 33005 are Aperio's."""
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
-"""tifffile writes a line for each tag that it does not understand, to the terminal if nobody
-listens: 69,000 for a folder of 1,000 damaged files. What they come to is said by the errors of this
-package."""
+"""Without a handler, tifffile prints a line for each tag that it does not understand: 69,000 lines
+for a folder of 1,000 damaged files. The errors of this package state the consequences."""
 
 NO_RESOLUTION = "no TIFF resolution tags"
 
@@ -56,7 +54,7 @@ TIFF_ERRORS = (
     AssertionError,
     AttributeError,
     LookupError,
-    MemoryError,  # a tag that is said to take more than there is
+    MemoryError,  # a tag that claims more bytes than there are
     RuntimeError,  # NotImplementedError: axes that tiffslide does not know; RecursionError
     StopIteration,
     SyntaxError,  # XML that does not parse
@@ -64,7 +62,7 @@ TIFF_ERRORS = (
     ValueError,
     struct.error,
 )
-"""What tifffile, tiffslide and their parsers raise on files that they do not understand, beside
+"""Exceptions of tifffile, tiffslide and their parsers for files that they do not understand, beside
 OSError."""
 
 
@@ -73,8 +71,8 @@ class TiffTags:
     """Tags of the largest image of a TIFF file.
 
     Attributes:
-        compression: name of its codec.
-        mpp: size of a pixel (um; y, x) by the resolution tags; None where they say nothing.
+        compression: name of the image's codec.
+        mpp: pixel size in the resolution tags (um; y, x), or None.
         resolution_text: resolution tags in words, for messages.
     """
 
@@ -84,17 +82,21 @@ class TiffTags:
 
 
 def is_tiff(path: Path) -> bool:
-    """Whether a file begins as TIFF or BigTIFF does.
+    """Test for the first bytes of TIFF or BigTIFF.
 
     Raises:
-        OSError: if it cannot be read.
+        OSError: if the file cannot be read.
     """
     with path.open("rb") as file:
         return file.read(4) in _MAGIC
 
 
 def read_tags(path: Path) -> TiffTags:
-    """The tags of a file that is TIFF."""
+    """Read the tags of the largest image of a TIFF file.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
     try:
         with tifffile.TiffFile(path) as tiff:
             page = max(
@@ -121,15 +123,15 @@ def read_tags(path: Path) -> TiffTags:
 
 
 def mpp_from_resolution(y: Rational, x: Rational, unit: int) -> tuple[float, float] | None:
-    """Size of a pixel from the resolution tags.
+    """Compute the pixel size from the resolution tags.
 
     Args:
-        y: YResolution, pixels per unit.
-        x: XResolution, likewise.
-        unit: ResolutionUnit; 1 (none) says nothing.
+        y: YResolution (pixels per unit).
+        x: XResolution (pixels per unit).
+        unit: ResolutionUnit: 1 is no unit, 2 is inch, 3 is centimeter.
 
     Returns:
-        um per pixel (y, x); None where a rational is 0, infinite or without a unit.
+        pixel size (um; y, x); None if a rational is 0 or infinite, or has no unit.
     """
     if unit not in _UM_PER_UNIT or not all(part > 0 for part in (*y, *x)):
         return None
