@@ -161,38 +161,41 @@ def _series_pages(series: TiffPageSeries) -> list[TiffPage]:
 
 
 def _layout(tiff: TiffFile, page: TiffPage, info: SourceInfo) -> TileLayout | LibraryOnly:
-    reason = _problem(page, info)
-    if reason:
-        return LibraryOnly(reason)
+    """Tile layout of one level, or the reason for which only the library reads it."""
+    problem = _problem(page, info)
+    if problem:
+        return LibraryOnly(problem)
     tile = Extent(page.tilelength, page.tilewidth)
-    codec = _codec(page, tile, info)
-    offsets, counts = (
-        np.array(page.dataoffsets, np.uint64),
-        np.array(page.databytecounts, np.uint64),
+    layout = TileLayout(
+        tile=tile,
+        across=-(-page.imagewidth // tile.width),
+        offsets=np.array(page.dataoffsets, np.uint64),
+        counts=np.array(page.databytecounts, np.uint64),
+        codec=_codec(page, tile, info),
+        reductions=(),
     )
-    layout = TileLayout(tile, -(-page.imagewidth // tile.width), offsets, counts, codec, ())
-    if not counts.any():
+    # If the tags of all tiles are damaged, each read is a clear error. OpenSlide would allocate any
+    # size that the tags state, or end the process.
+    stream = _first_stream(tiff, layout)
+    if not stream:
         return layout
-    size = tiff.filehandle.size
-    whole = np.flatnonzero(
-        counts.astype(bool)
-        & (counts <= layout.max_bytes)
-        & (offsets < size)
-        & (offsets + counts <= size)
-    )
-    if not len(whole):
-        # Each read is a clear error. OpenSlide would request any size of memory that the file
-        # states, or end the process.
-        return layout
-    tiff.filehandle.seek(int(offsets[whole[0]]))
     try:
-        return replace(
-            layout, reductions=codec.reductions(tiff.filehandle.read(int(counts[whole[0]])))
-        )
+        return replace(layout, reductions=layout.codec.reductions(stream))
     except DECODE_ERRORS as error:
-        if (counts > size).any():
-            return layout  # as above
+        if (layout.counts > tiff.filehandle.size).any():
+            return layout
         return LibraryOnly(f"has tiles that cannot be decoded: {error}")
+
+
+def _first_stream(tiff: TiffFile, layout: TileLayout) -> bytes:
+    """Bytes of the first tile that lies inside the file; empty without such a tile."""
+    offsets, counts, size = layout.offsets, layout.counts, tiff.filehandle.size
+    inside = (offsets < size) & (offsets + counts <= size)
+    whole = np.flatnonzero((counts > 0) & (counts <= layout.max_bytes) & inside)
+    if not len(whole):
+        return b""
+    tiff.filehandle.seek(int(offsets[whole[0]]))
+    return bytes(tiff.filehandle.read(int(counts[whole[0]])))
 
 
 def _problem(page: TiffPage, info: SourceInfo) -> str | None:

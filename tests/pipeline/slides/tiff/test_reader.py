@@ -282,7 +282,11 @@ def with_tag(path: Path, tag: str, change: Callable[[Any], Any]) -> Path:
     ("tag", "value", "message"),
     [
         ("TileOffsets", 4_000_000_000, "bytes at offset 4000000000, the file holds 0 of them"),
-        ("TileByteCounts", 4_000_000_000, "the tags state 4000000000 bytes for a tile of 64 x 64 px"),
+        (
+            "TileByteCounts",
+            4_000_000_000,
+            "the tags state 4000000000 bytes for a tile of 64 x 64 px",
+        ),
         ("TileByteCounts", 20, "decoded"),
     ],
 )
