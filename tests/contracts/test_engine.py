@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
@@ -406,23 +407,15 @@ class TestDaskEngine(EngineContract):
         assert all(a.startswith("tls://127.0.0.1:") for a in addresses)
 
     @pytest.mark.parametrize("user", ["", "nobody"], ids=["same-user", "another-user"])
-    def test_every_port_refuses_a_peer_without_the_certificate_of_the_run(self, engine, repo, user):
+    def test_every_port_refuses_a_peer_without_the_certificate_of_the_run(self, repo, user):
         """Every process of the run would execute what a peer sends."""
-        play(engine, [Square(1)])
-        nannies, workers = engine._local.cluster.workers.values(), engine._local.pids().values()
-        addresses = [engine._client.scheduler.address, *(nanny.address for nanny in nannies)]
-        ours = {int(address.rpartition(":")[2]) for address in addresses}
-        ports = ours | {port for pid in workers for port in listening(pid)}
-        assert len(ports) == 1 + 2 * len(nannies)  # each worker has one port, and its nanny another
-        assert intrude(repo, user, sorted(ports)) == []
-        assert play(engine, [Square(6)])["square/6"].value == 36
-
-    def test_the_processes_of_a_run_open_no_further_port(self, repo):
-        before = {pid: listening(pid) for pid in family()}
-        engine = DaskEngine(1)
-        opened = [port for pid in family() for port in listening(pid) - before.get(pid, set())]
-        engine.close()
-        assert len(opened) == 3  # scheduler, nanny, worker
+        before = listening(os.getpid())
+        with closing(DaskEngine(1)) as engine:
+            ports = listening(os.getpid()) - before
+            ports |= {port for pid in engine._local.pids().values() for port in listening(pid)}
+            assert len(ports) == 3  # scheduler, nanny, worker
+            assert intrude(repo, user, sorted(ports)) == []
+            assert play(engine, [Square(6)])["square/6"].value == 36
 
     def test_a_running_scheduler_is_used(self, cluster_of_its_own):
         address, _ = cluster_of_its_own
@@ -431,11 +424,6 @@ class TestDaskEngine(EngineContract):
             assert guest.slots == 1
             assert play(guest, [Square(n)])[f"square/{n}"].value == n * n
             guest.close()
-
-
-def family() -> list[int]:
-    """Process numbers of this process and all that it started."""
-    return [os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))]
 
 
 def listening(pid: int) -> set[int]:
