@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from noctile.pipeline.models.load import WEIGHTS, write_card, write_config
+from noctile.pipeline.models.folder import WEIGHTS, write_card, write_config
 
 BUILD = Path("build/benchmarks")
 """Slides and models are made here once."""
 
 
 def trivial_model(folder: Path, classes: int = 21, mpp: float = 0.5, overlap_px: int = 128) -> Path:
-    """A model folder with a 1x1 convolution (`noctile.pipeline.models.torch_predictor.Pointwise`),
+    """A model folder with a 1x1 convolution (`noctile.pipeline.models.network.Pointwise`),
     tiles of 512 px.
 
     Its weights are drawn from a seed and spread, so that each class wins somewhere; ``weights.npz``

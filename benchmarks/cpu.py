@@ -45,7 +45,7 @@ import numpy.typing as npt
 
 from benchmarks.common import BUILD, machine
 from noctile.pipeline.models.card import ModelCard
-from noctile.pipeline.models.load import find_model, read_card
+from noctile.pipeline.models.folder import find_model, read_card
 from noctile.pipeline.plan import Tiling, plan_tiles
 from noctile.pipeline.slides.discover import find_slides
 from noctile.pipeline.slides.open import open_slide
@@ -61,16 +61,16 @@ TORCH = "torch, a thread a tile (Noctile)"
 
 def torch_now(card: ModelCard, network: Any, threads: int) -> Predict:
     """Noctile's torch backend."""
-    from noctile.pipeline.models.torch_predictor import UNetPredictor
+    from noctile.pipeline.models.torch_predictor import TorchPredictor
 
-    return UNetPredictor(card, network, threads=threads)
+    return TorchPredictor(card, network, threads=threads)
 
 
 def torch_together(card: ModelCard, network: Any, threads: int) -> Predict:
     """The same, but all threads in each pass."""
     import torch
 
-    from noctile.pipeline.models.torch_predictor import TilesToLogits
+    from noctile.pipeline.models.network import TilesToLogits
 
     torch.set_num_threads(threads)
     whole = _with_softmax(TilesToLogits(card, network.to(memory_format=torch.channels_last)))
@@ -81,7 +81,7 @@ def torch_frozen(card: ModelCard, network: Any, threads: int) -> Predict:
     """Traced and frozen: normalisations folded into the convolutions."""
     import torch
 
-    from noctile.pipeline.models.torch_predictor import TilesToLogits
+    from noctile.pipeline.models.network import TilesToLogits
 
     whole = _with_softmax(TilesToLogits(card, network.to(memory_format=torch.channels_last)))
     with torch.no_grad(), warnings.catch_warnings():
@@ -96,7 +96,7 @@ def torch_compiled(card: ModelCard, network: Any, threads: int) -> Predict:
     import torch
     from torch._inductor import config
 
-    from noctile.pipeline.models.torch_predictor import TilesToLogits
+    from noctile.pipeline.models.network import TilesToLogits
 
     config.freezing = True
     whole = _with_softmax(TilesToLogits(card, network.to(memory_format=torch.channels_last)))
@@ -143,7 +143,7 @@ def onnxruntime(card: ModelCard, network: Any, threads: int, *, at_once: int) ->
     import onnxruntime as ort
     import torch
 
-    from noctile.pipeline.models.torch_predictor import TilesToLogits
+    from noctile.pipeline.models.network import TilesToLogits
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -223,7 +223,7 @@ class Case:
 def serve(pipe: Connection, way: str, case: Case, threads: int) -> None:
     """What each process does: make its predictor, then answer until it is told to stop."""
     warnings.simplefilter("ignore")
-    from noctile.pipeline.models.torch_predictor import load_network
+    from noctile.pipeline.models.network import load_network
 
     tiles, card = np.load(case.tiles), read_card(case.folder)
     make = ways(threads)[way]
@@ -339,7 +339,7 @@ def resnet34(folder: Path) -> Path:
     import segmentation_models_pytorch as smp
     import torch
 
-    from noctile.pipeline.models.torch_predictor import save_model
+    from noctile.pipeline.models.network import save_model
 
     torch.manual_seed(0)
     network = smp.Unet("resnet34", encoder_weights=None, classes=21)

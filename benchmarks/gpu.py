@@ -50,9 +50,11 @@ from tifffile import TiffFile
 
 from benchmarks.common import BUILD, slide
 from noctile.pipeline.geometry import Box, Extent
-from noctile.pipeline.models.load import find_model, load_predictor, read_card
-from noctile.pipeline.models.pixel_labels import predict_labels
-from noctile.pipeline.models.torch_predictor import UNetPredictor, save_model
+from noctile.pipeline.models.folder import find_model, read_card
+from noctile.pipeline.models.load import load_predictor
+from noctile.pipeline.models.network import save_model
+from noctile.pipeline.models.predictor import predict_labels
+from noctile.pipeline.models.torch_predictor import TorchPredictor
 from noctile.pipeline.plan import TileGrid, TilePlan
 from noctile.pipeline.slides.discover import find_slides
 from noctile.pipeline.slides.open import open_slide
@@ -157,8 +159,8 @@ def network_alone(
     best, how = 0.0, "compiled" if compiled else "eager"
     start = time.perf_counter()
     predict = load_predictor(study, device, compiled=compiled)
-    assert isinstance(predict, UNetPredictor)
-    logits, decided = predict._logits, partial(predict._decided, part=slice(None))
+    assert isinstance(predict, TorchPredictor)
+    logits, decided = predict._logits, partial(predict._labels, part=slice(None))
     for n in [predict.batch_size] if compiled else batches:
         tiles = torch.from_numpy(np.tile(tissue_tiles(4), (-(-n // 4), 1, 1, 1))[:n]).to(device)
         alone, both = (per_second(n, partial(do, tiles), device) for do in (logits, decided))

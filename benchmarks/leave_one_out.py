@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from noctile.pipeline.models.load import write_card
+from noctile.pipeline.models.folder import write_card
 from noctile.pipeline.training.settings import TrainSettings
 from noctile.pipeline.truth.find import find_regions
 from noctile.workflows.commands.evaluate import evaluate

@@ -122,7 +122,7 @@ def _look(model: Path, backend: str, times: int) -> float:
     import numpy as np
 
     from noctile.pipeline.models.load import load_predictor
-    from noctile.pipeline.models.pixel_labels import predict_labels
+    from noctile.pipeline.models.predictor import predict_labels
 
     predict = load_predictor(model, "cpu", threads=1, backend=backend)
     tile = np.random.default_rng(0).integers(0, 256, (1, 512, 512, 3), np.uint8)

@@ -16,7 +16,8 @@ import numpy as np
 
 from noctile.pipeline.arrays import Bool, UInt8
 from noctile.pipeline.metrics.region_counts import count_region
-from noctile.pipeline.models.load import find_model, load_predictor
+from noctile.pipeline.models.folder import find_model
+from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.normalize import normalized, stain_amounts
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.truth.find import DataSource, find_regions

@@ -22,9 +22,8 @@ import numpy.typing as npt
 from benchmarks.common import machine, slide, trivial_model
 from noctile.pipeline.masks.layout import MaskLayout
 from noctile.pipeline.masks.store import MaskStore
-from noctile.pipeline.models.card import Predictor
 from noctile.pipeline.models.load import load_predictor
-from noctile.pipeline.models.pixel_labels import predict_labels
+from noctile.pipeline.models.predictor import Predictor, predict_labels
 from noctile.pipeline.plan import Block, TilePlan, Tiling, plan_tiles
 from noctile.pipeline.segment import read_tiles
 from noctile.pipeline.slides.base import SlideReader

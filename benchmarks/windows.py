@@ -26,8 +26,9 @@ from PIL import Image
 from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.geometry import Box
 from noctile.pipeline.models.card import ClassInfo
-from noctile.pipeline.models.load import find_model, load_predictor, read_card, write_card
-from noctile.pipeline.models.torch_predictor import save_model
+from noctile.pipeline.models.folder import find_model, read_card, write_card
+from noctile.pipeline.models.load import load_predictor
+from noctile.pipeline.models.network import save_model
 from noctile.pipeline.normalize import Amounts, normalized, stain_amounts
 from noctile.pipeline.plan import Tiling, Window, plan_tiles
 from noctile.pipeline.segment import segment_block

@@ -15,7 +15,7 @@ def command(ctx: click.Context) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from noctile.pipeline.models.load import installed_models, read_card
+    from noctile.pipeline.models.folder import installed_models, read_card
 
     table = Table("model", "classes", "um/px", "licence", "description")
     for name, folder in installed_models().items():
@@ -28,6 +28,6 @@ def command(ctx: click.Context) -> None:
 @click.argument("name")
 def show(name: str) -> None:
     """Print the card of model NAME (installed, or a folder) as JSON."""
-    from noctile.pipeline.models.load import find_model, read_card
+    from noctile.pipeline.models.folder import find_model, read_card
 
     click.echo(read_card(find_model(name)).model_dump_json(indent=2))

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from noctile.pipeline.arrays import Float32, UInt8
-from noctile.pipeline.models.card import ModelCard, Predictor
-from noctile.pipeline.models.pixel_labels import PixelLabels, predict_labels
+from noctile.pipeline.models.card import ModelCard
+from noctile.pipeline.models.pixel_labels import PixelLabels
+from noctile.pipeline.models.predictor import Predictor, predict_labels
 from noctile.pipeline.slides.channel_order import DENSITY
 from noctile.pipeline.stain_candidates import FROM_STAINS, TO_STAINS
 

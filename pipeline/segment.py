@@ -13,8 +13,8 @@ from noctile.pipeline.arrays import Bool, UInt8
 from noctile.pipeline.errors import SlideReadError
 from noctile.pipeline.geometry import Box
 from noctile.pipeline.measure import count_cores
-from noctile.pipeline.models.card import Predictor
-from noctile.pipeline.models.pixel_labels import predict_labels, tumor_channels
+from noctile.pipeline.models.pixel_labels import tumor_channels
+from noctile.pipeline.models.predictor import Predictor, predict_labels
 from noctile.pipeline.plan import Block, TilePlan
 from noctile.pipeline.quality import MIN_SHARPNESS, Position, sharpness
 from noctile.pipeline.slides.base import SlideReader

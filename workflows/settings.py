@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.models.card import ModelCard
-from noctile.pipeline.models.load import MAX_FAULTS, Backend
+from noctile.pipeline.models.folder import MAX_FAULTS
+from noctile.pipeline.models.load import Backend
 from noctile.pipeline.plan import Tiling, Window
 from noctile.pipeline.tissue import TissueSpec
 from noctile.pipeline.untrusted import SETTINGS_BYTES, parse_toml, read_text

@@ -12,7 +12,7 @@ from noctile.pipeline.arrays import Float32, Float64, Int64, UInt8
 from noctile.pipeline.geometry import Box, Extent
 from noctile.pipeline.metrics.calibration import N_BINS, count_bins
 from noctile.pipeline.metrics.confusion import count_confusion
-from noctile.pipeline.models.card import Predictor
+from noctile.pipeline.models.predictor import Predictor
 from noctile.pipeline.plan import TileGrid
 from noctile.pipeline.truth.region import NEAR_WHITE, LabelledPixels, Region
 

@@ -1,1 +1,1 @@
-"""Model folders in, class probabilities out. The only room that knows torch."""
+"""Models: their folders and cards, and the predictors that turn tiles into class labels."""

@@ -1,11 +1,11 @@
-"""Networks that were compiled by OpenVINO, kept between runs, so that only the first one imports
-torch and compiles.
+"""Cache of networks that OpenVINO compiled, so that only the first run imports torch and compiles.
 
-One file a network, kind of answer and CPU in the user's cache folder (``$NOCTILE_CACHE``, else
-``$XDG_CACHE_HOME/noctile``, else ``~/.cache/noctile``). Its name is a hash of all that it was made
-from; it begins with a hash of all that it holds, and is read only where nobody but its owner can
-write. Anything else is as good as no file: the network is compiled anew. Where the folder cannot be
-written, it is compiled every time. The folder may be deleted at any time.
+The cache holds one file for each network, output stage and CPU, in the folder ``$NOCTILE_CACHE``,
+else ``$XDG_CACHE_HOME/noctile``, else ``~/.cache/noctile``. The name of a file is a hash of
+everything that the file was made from. A file begins with a hash of its own content. It is read
+only if no other user can write to it. A file that fails one of these checks is ignored, and the
+network is compiled again. If the folder cannot be written, each run compiles. The folder may be
+deleted at any time.
 """
 
 import hashlib
@@ -21,22 +21,25 @@ from typing import Any
 
 from noctile.pipeline.models.card import ModelCard
 
-_VERSION = 3
-"""Raised whenever conversion, what is compiled with it, or the file changes."""
+_VERSION = 4
+"""Version of the conversion, the output stages and the file format; raise it with each change."""
 
 _MAKERS = ("openvino", "torch", "segmentation-models-pytorch", "timm", "torchvision")
-"""What a compiled network depends on beside its model and the CPU."""
+"""Packages whose versions a compiled network depends on, besides its model and the CPU."""
 
-_KEPT = 16
-"""The files that were written last; a network of 21 classes has 100 MB."""
+_MAX_FILES = 16
+"""The largest number of files; the oldest are deleted. A network of 21 classes takes 100 MB."""
 
 _SUFFIX = ".openvino"
 _DIGEST_BYTES = 32
 
 
 def key_of(card: ModelCard, config: Mapping[str, Any]) -> str:
-    """Begins the names of all that is kept of a model whose weights are those of its card: a hash
-    in hexadecimal.
+    """The hexadecimal hash that begins the names of all files of a model.
+
+    Args:
+        card: the card of the model; its ``sha256`` stands for the weights.
+        config: the config of the model.
     """
     made_from = {
         "version": _VERSION,
@@ -48,15 +51,15 @@ def key_of(card: ModelCard, config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
-def is_kept(key: str) -> bool:
-    """Whether there is a file of that key; whether it is any good shows when it is read."""
+def has(key: str) -> bool:
+    """True if the cache holds a file of a model. Its content is checked only when it is read."""
     with suppress(OSError):
         return any(_folder().glob(f"{key}*{_SUFFIX}"))
     return False
 
 
 def read(name: str) -> bytes | None:
-    """What was kept under a name; None if nothing was, or not this, or others may have changed it."""
+    """The content of a file; None if it is missing, damaged, or writable by other users."""
     try:
         with (_folder() / f"{name}{_SUFFIX}").open("rb") as file:
             if not _is_private(os.fstat(file.fileno())):
@@ -68,11 +71,11 @@ def read(name: str) -> bytes | None:
 
 
 def write(name: str, content: bytes) -> None:
-    """Keep something, if the file system lets us.
+    """Write a file, or do nothing if the file system refuses.
 
     Args:
-        name: begins with the `key_of` a model.
-        content: what `read` shall return.
+        name: name of the file, which begins with the `key_of` the model.
+        content: content that `read` returns later.
     """
     with suppress(OSError):
         folder = _folder()
@@ -83,7 +86,7 @@ def write(name: str, content: bytes) -> None:
             whole.chmod(0o600)
             whole.replace(folder / f"{name}{_SUFFIX}")
         files = sorted(folder.glob(f"*{_SUFFIX}"), key=lambda p: p.stat().st_mtime)
-        for old in files[:-_KEPT]:
+        for old in files[:-_MAX_FILES]:
             old.unlink(missing_ok=True)
 
 
@@ -92,10 +95,10 @@ def _digest(name: str, content: bytes) -> bytes:
 
 
 def _folder() -> Path:
-    """Where the files stand.
+    """The folder of the cache.
 
     Raises:
-        OSError: if the user has no home.
+        OSError: if the user has no home folder.
     """
     if own := os.environ.get("NOCTILE_CACHE"):
         return Path(own)
@@ -108,8 +111,9 @@ def _folder() -> Path:
 
 
 def _is_private(status: os.stat_result) -> bool:
-    """Whether a file is its reader's, and nobody else may write to it; only asked where there are
-    such permissions.
+    """True if this user owns a file and no other user can write to it.
+
+    True on systems without such permissions.
     """
     if not hasattr(os, "getuid"):
         return True

@@ -1,5 +1,6 @@
-"""Memory of the machine that the GPU of this process copies from and to. Torch is not imported for
-it.
+"""Copies between the GPU of this process and pinned host memory, without importing torch.
+
+The functions use torch only if this process has imported it already.
 """
 
 import sys
@@ -9,26 +10,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from noctile.pipeline.arrays import UInt8
 
-def bring(fields: Sequence[Any], places: Sequence[npt.NDArray[Any]]) -> None:
-    """Copy arrays from wherever they were computed to places in the machine's memory; they are
-    there on return.
-    """
+
+def copy_to_host(sources: Sequence[Any], targets: Sequence[npt.NDArray[Any]]) -> None:
+    """Copy arrays from any device to host memory, and wait until the copies are complete."""
     cuda = _cuda()
-    for values, place in zip(fields, places, strict=True):
+    for source, target in zip(sources, targets, strict=True):
         if cuda is None:
-            place[...] = np.asarray(values)
+            target[...] = np.asarray(source)
         else:
-            sys.modules["torch"].from_numpy(place).copy_(values, non_blocking=True)
+            sys.modules["torch"].from_numpy(target).copy_(source, non_blocking=True)
     if cuda is not None:
-        done = cuda.Event(blocking=True)  # who waits for it leaves its core to others
+        done = cuda.Event(blocking=True)  # while this thread waits, its core is free for others
         done.record()
         done.synchronize()
 
 
-def pin(memory: npt.NDArray[np.uint8]) -> bool:
-    """Let the GPU of this process copy from and to memory by itself; whether it does, and is to be
-    told the end.
+def pin(memory: UInt8) -> bool:
+    """Pin host memory, so that the GPU of this process copies from and to it directly.
+
+    Returns:
+        True if the memory is pinned; then call `unpin` before it is freed.
     """
     cuda = _cuda()
     return (
@@ -37,13 +40,13 @@ def pin(memory: npt.NDArray[np.uint8]) -> bool:
     )
 
 
-def unpin(memory: npt.NDArray[np.uint8]) -> None:
-    """The end of `pin`."""
+def unpin(memory: UInt8) -> None:
+    """Undo `pin`."""
     _cuda().cudart().cudaHostUnregister(memory.ctypes.data)
 
 
-def is_broken() -> bool:
-    """Whether the GPU can no longer be used from this process, for something went wrong on it."""
+def gpu_is_broken() -> bool:
+    """True if an earlier error on the GPU makes it unusable for the rest of this process."""
     cuda = _cuda()
     try:
         if cuda is not None:
@@ -54,6 +57,6 @@ def is_broken() -> bool:
 
 
 def _cuda() -> Any:
-    """Torch's module for GPUs, where this process computes on one; else None."""
+    """Torch's module for GPUs if this process computes on one; else None."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_initialized() else None

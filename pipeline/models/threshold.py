@@ -1,5 +1,6 @@
-"""A model without a network: classes by how dark a pixel is. Exact and quick, for tests and
-benchmarks only.
+"""`ThresholdPredictor`: classes by the darkness of a pixel, for tests and benchmarks only.
+
+The model has no network; it is exact and fast.
 """
 
 import math
@@ -14,30 +15,29 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from noctile.pipeline.arrays import Float32, UInt8
 from noctile.pipeline.errors import ModelError
 from noctile.pipeline.models.card import ModelCard
-from noctile.pipeline.models.load import (
+from noctile.pipeline.models.folder import (
     CONFIG,
     THRESHOLD,
-    card_of,
-    check_tiles,
+    make_card,
     read_config,
-    validated,
+    validate,
     write_card,
     write_config,
 )
+from noctile.pipeline.models.predictor import check_tiles
 
 OD_STEP = 1e-3
-"""Optical density is counted in steps of this size, so that every sum is a whole number and exact.
-"""
+"""Step of optical density. Densities are whole numbers of steps, so every sum is exact."""
 
 
 class ThresholdConfig(BaseModel):
-    """What ``config.json`` of a model without a network holds.
+    """The content of ``config.json`` of a model without a network.
 
     Attributes:
-        kind: tells it from a network's.
-        thresholds_od: optical density between one class and the next darker one, ascending; one
-            fewer than classes.
-        softness_od: over how much optical density one class fades into the next (scale of a
+        kind: mark of a config without a network.
+        thresholds_od: optical densities between each class and the next darker one, ascending; one
+            fewer than there are classes.
+        softness_od: width of the fade from one class to the next (optical density; scale of a
             logistic curve).
     """
 
@@ -55,26 +55,27 @@ class ThresholdConfig(BaseModel):
 
 
 class ThresholdPredictor:
-    """Class ``k`` is what lies between thresholds ``k - 1`` and ``k``: the first class is the
-    lightest.
+    """A model that classifies each pixel by its darkness; the first class is the lightest.
 
-    A pixel's probabilities come from a table by that pixel alone: the same bits in any tile, batch
-    and process. Optical density is ``log10(256 / (value + 1))``, averaged over R, G and B. (Ruifrok
-    & Johnston 2001, with + 1 for 0)
+    Class ``k`` lies between the thresholds ``k - 1`` and ``k``. The probabilities of a pixel come
+    from a table and depend on that pixel only, so they are the same bits in any tile, batch and
+    process. Optical density is ``log10(256 / (value + 1))``, averaged over R, G and B. (Ruifrok and
+    Johnston 2001; + 1 makes 0 possible)
 
     Args:
-        card: of the model.
-        config: its thresholds.
+        card: the model's card.
+        config: the thresholds.
 
     Raises:
-        ModelError: if there is not one threshold fewer than classes.
+        ModelError: if the number of thresholds is not the number of classes minus one.
     """
 
     def __init__(self, card: ModelCard, config: ThresholdConfig) -> None:
         if len(config.thresholds_od) != len(card.classes) - 1:
             raise ModelError(
-                f"model '{card.name}' has {len(card.classes)} classes and {len(config.thresholds_od)} thresholds_od; "
-                "there is one threshold between each class and the next"
+                f"model '{card.name}' has {len(card.classes)} classes and "
+                f"{len(config.thresholds_od)} thresholds_od; there is one threshold between each "
+                "class and the next"
             )
         self._card = card
         steps = np.round(np.log10(256 / np.arange(1, 257)) / OD_STEP)
@@ -84,19 +85,19 @@ class ThresholdPredictor:
 
     @property
     def card(self) -> ModelCard:
-        """What the model says of itself."""
+        """The model's card."""
         return self._card
 
     @property
     def batch_size(self) -> int:
-        """One: nothing is won by more."""
+        """One tile, because larger batches are not faster."""
         return 1
 
     def __call__(self, tiles: UInt8) -> Float32:
-        """See `Predictor`.
+        """Class probabilities as for `Predictor`.
 
         Raises:
-            ValueError: if the tiles are not what the card says.
+            ValueError: if the tiles do not fit the card.
         """
         check_tiles(tiles, self._card)
         darkness = (
@@ -108,41 +109,40 @@ class ThresholdPredictor:
 
 
 def load_threshold(folder: Path, card: ModelCard) -> ThresholdPredictor:
-    """The model of a folder.
+    """Load the model of a folder.
 
     Raises:
         ModelError: if the config cannot be used, or does not fit the card.
     """
-    return ThresholdPredictor(
-        card, validated(ThresholdConfig, read_config(folder), folder / CONFIG)
-    )
+    config = validate(ThresholdConfig, read_config(folder), folder / CONFIG)
+    return ThresholdPredictor(card, config)
 
 
 def save_threshold(folder: Path, config: ThresholdConfig, fields: Mapping[str, Any]) -> ModelCard:
-    """Write a model folder.
+    """Write a model folder without a network.
 
     Args:
-        folder: made where it is missing.
+        folder: the folder to write; it is made if it does not exist.
         config: the thresholds.
-        fields: of `ModelCard`, all but ``sha256``.
+        fields: fields of `ModelCard`, all but ``sha256``, which is computed here.
 
     Raises:
-        ModelError: if the fields do not make a card, or it does not fit the thresholds.
+        ModelError: if the fields do not make a card, or the card does not fit the thresholds.
     """
-    ThresholdPredictor(card_of(fields, "0" * 64), config)
+    ThresholdPredictor(make_card(fields, "0" * 64), config)
     folder.mkdir(parents=True, exist_ok=True)
     write_config(folder, config.model_dump(mode="json"))
     return write_card(folder, fields)
 
 
 def _probabilities(od: npt.NDArray[np.float64], config: ThresholdConfig) -> Float32:
-    """Probability of each class at each optical density, float32 ``[classes, len(od)]``; columns
-    sum to 1.
+    """Probability of each class at each optical density, float32 ``[classes, len(od)]``.
+
+    Each column adds up to 1.
     """
     thresholds = np.asarray(config.thresholds_od)[:, None]
-    darker = 0.5 * (
-        1 + np.tanh((od - thresholds) / (2 * config.softness_od))
-    )  # the logistic curve, without overflow
+    # the logistic curve, in a form that does not overflow
+    darker = 0.5 * (1 + np.tanh((od - thresholds) / (2 * config.softness_od)))
     edges = np.vstack([np.ones_like(od), darker, np.zeros_like(od)])
     table: Float32 = (edges[:-1] - edges[1:]).astype(np.float32)
     return table

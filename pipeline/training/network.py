@@ -6,7 +6,7 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import torch
 
-from noctile.pipeline.models.torch_predictor import build_network
+from noctile.pipeline.models.network import build_network
 from noctile.pipeline.training.settings import TrainSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

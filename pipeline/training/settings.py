@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from noctile.pipeline.models.card import Amount
-from noctile.pipeline.models.torch_predictor import Architecture
+from noctile.pipeline.models.network import Architecture
 from noctile.pipeline.training.augment import Variation
 from noctile.pipeline.truth.find import DataSource
 from noctile.pipeline.truth.split import SplitSpec

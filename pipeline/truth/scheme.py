@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.models.card import ClassInfo
-from noctile.pipeline.models.load import MAX_FAULTS
+from noctile.pipeline.models.folder import MAX_FAULTS
 from noctile.pipeline.untrusted import SETTINGS_BYTES, parse_toml, read_text
 
 IGNORED: Final = 255

@@ -11,10 +11,12 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from noctile.pipeline.models.load import card_of, load_predictor
-from noctile.pipeline.models.pixel_labels import predict_labels
+from noctile.pipeline.models.folder import make_card
+from noctile.pipeline.models.load import load_predictor
+from noctile.pipeline.models.network import save_model
+from noctile.pipeline.models.predictor import predict_labels
 from noctile.pipeline.models.threshold import ThresholdConfig, ThresholdPredictor
-from noctile.pipeline.models.torch_predictor import UNetPredictor, save_model
+from noctile.pipeline.models.torch_predictor import TorchPredictor
 from noctile.workflows.inference.client import ServedPredictor
 from noctile.workflows.inference.server import InferenceServers
 
@@ -27,7 +29,7 @@ def model_card(classes: int):
         for k in range(classes)
     ]
     fields = {"name": "small", "description": "", "classes": kinds, "licence": "CC0-1.0"}
-    return card_of({**fields, "mpp": 0.5, "tile_px": SIDE, "overlap_px": 32}, "0" * 64)
+    return make_card({**fields, "mpp": 0.5, "tile_px": SIDE, "overlap_px": 32}, "0" * 64)
 
 
 def network(classes: int, seed: int = 0):
@@ -139,7 +141,7 @@ class TestUNetOnTheCpu(PredictorContract):
     @pytest.fixture(scope="class")
     @classmethod
     def predict(cls):
-        return UNetPredictor(model_card(cls.classes), network(cls.classes), threads=2)
+        return TorchPredictor(model_card(cls.classes), network(cls.classes), threads=2)
 
 
 class TestUNetWithOneChannel(PredictorContract):
@@ -148,7 +150,7 @@ class TestUNetWithOneChannel(PredictorContract):
     @pytest.fixture(scope="class")
     @classmethod
     def predict(cls):
-        return UNetPredictor(model_card(cls.classes), network(1), threads=1)
+        return TorchPredictor(model_card(cls.classes), network(1), threads=1)
 
 
 def openvino_predictor(*args, **kwargs):
@@ -209,7 +211,7 @@ class TestUNetOnTheGpu(PredictorContract):
     @pytest.fixture(scope="class")
     @classmethod
     def predict(cls):
-        return UNetPredictor(model_card(cls.classes), network(cls.classes), device="cuda")
+        return TorchPredictor(model_card(cls.classes), network(cls.classes), device="cuda")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -220,12 +222,12 @@ class TestUNetCompiledForTheGpu(PredictorContract):
     @pytest.fixture(scope="class")
     @classmethod
     def predict(cls):
-        return UNetPredictor(
+        return TorchPredictor(
             model_card(cls.classes), network(cls.classes), device="cuda", compiled=True
         )
 
     def test_the_first_calls_may_come_from_several_threads_at_once(self, tiles):
-        fresh = UNetPredictor(
+        fresh = TorchPredictor(
             model_card(self.classes), network(self.classes), device="cuda", compiled=True
         )
         with ThreadPoolExecutor(2) as pool:

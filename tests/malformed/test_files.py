@@ -23,13 +23,8 @@ from noctile.pipeline.errors import ModelError, NoctileError, UsageError
 from noctile.pipeline.masks.layout import MaskLayout
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo
-from noctile.pipeline.models.load import (
-    find_model,
-    load_predictor,
-    read_card,
-    write_card,
-    write_config,
-)
+from noctile.pipeline.models.folder import find_model, read_card, write_card, write_config
+from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.models.threshold import ThresholdConfig, save_threshold
 from noctile.pipeline.report.gallery import draw_gallery, shrink_sample
 from noctile.pipeline.slides.manifest import read_manifest
@@ -293,7 +288,7 @@ class TestModels:
     def test_a_network_of_absurd_size_or_place_is_not_built(
         self, tmp_path: Path, settings: dict[str, Any]
     ) -> None:
-        from noctile.pipeline.models.torch_predictor import build_network
+        from noctile.pipeline.models.network import build_network
 
         assert "config" in refusal(build_network, settings, "config")
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from benchmarks.mutants import hunt, small_slides
 from noctile.pipeline.errors import ModelError, UsageError
 from noctile.pipeline.models.card import ModelCard
-from noctile.pipeline.models.load import find_model, read_card, read_config
+from noctile.pipeline.models.folder import find_model, read_card, read_config
 from noctile.pipeline.models.threshold import ThresholdConfig
 from noctile.pipeline.slides.discover import find_slides
 from noctile.pipeline.slides.names import slide_id_problem

@@ -11,7 +11,8 @@ from PIL import Image
 from standins import threshold_model
 
 from noctile.pipeline.masks.store import MaskStore
-from noctile.pipeline.models.load import load_predictor, write_card
+from noctile.pipeline.models.folder import write_card
+from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.normalize import (
     NormalizedPredictor,
     StainNormalizer,

@@ -12,7 +12,8 @@ from PIL import Image
 from scipy import ndimage
 
 from noctile.pipeline.geometry import Box, Extent, Frame
-from noctile.pipeline.models.load import find_model, load_predictor
+from noctile.pipeline.models.folder import find_model
+from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.normalize import normalized, stain_amounts
 from noctile.pipeline.plan import Tiling, plan_tiles
 from noctile.pipeline.quality import MIN_SHARPNESS, BlockStats, SlideQuality, sharpness

@@ -1,7 +1,7 @@
 import pytest
 
 from noctile.pipeline.errors import UsageError
-from noctile.pipeline.models.load import find_model, read_card
+from noctile.pipeline.models.folder import find_model, read_card
 from noctile.workflows.settings import RunSettings, load_settings
 
 

@@ -21,9 +21,11 @@ from noctile.pipeline.metrics.class_metrics import Metric
 from noctile.pipeline.metrics.intervals import LEVEL_PERCENT, Estimate
 from noctile.pipeline.metrics.measurement import MIN_UNITS, Measurement
 from noctile.pipeline.metrics.region_counts import RegionCounts, count_region
-from noctile.pipeline.models.card import ModelCard, Predictor
+from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.models.device import resolve_device
-from noctile.pipeline.models.load import find_model, load_predictor, read_card
+from noctile.pipeline.models.folder import find_model, read_card
+from noctile.pipeline.models.load import load_predictor
+from noctile.pipeline.models.predictor import Predictor
 from noctile.pipeline.normalize import normalized, stain_amounts
 from noctile.pipeline.report.gallery import MAX_SAMPLES, Sample, draw_gallery, shrink_sample
 from noctile.pipeline.report.page import Subject, describe_intervals, evaluation_page

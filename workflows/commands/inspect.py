@@ -7,7 +7,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from noctile.pipeline.models.load import find_model, read_card
+from noctile.pipeline.models.folder import find_model, read_card
 from noctile.pipeline.plan import plan_tiles
 from noctile.pipeline.slides.channel_order import BGR_FLAG
 from noctile.pipeline.slides.open import open_slide

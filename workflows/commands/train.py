@@ -11,7 +11,7 @@ from typing import Any
 from noctile.pipeline.arrays import Int64
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.models.device import gpu_count, resolve_device
-from noctile.pipeline.models.torch_predictor import multiply_odds, save_model
+from noctile.pipeline.models.network import multiply_odds, save_model
 from noctile.pipeline.normalize import StainNormalizer, stain_amounts
 from noctile.pipeline.report.plots import plot_curves
 from noctile.pipeline.training.checkpoint import CHECKPOINT

@@ -30,7 +30,7 @@ from noctile.pipeline.masks.check import check_levels
 from noctile.pipeline.masks.shard import PARTIAL
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.measure import count_cores, measure
-from noctile.pipeline.models.load import sha256_of
+from noctile.pipeline.models.folder import sha256_of
 from noctile.pipeline.plan import TilePlan
 from noctile.pipeline.quality import BlockStats, CoreCount, SlideQuality
 from noctile.pipeline.stitch.canvas import pool_sums

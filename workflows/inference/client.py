@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.models.card import ModelCard
-from noctile.pipeline.models.load import check_tiles
 from noctile.pipeline.models.pixel_labels import PixelLabels
+from noctile.pipeline.models.predictor import check_tiles
 from noctile.workflows.engines.base import EngineLostError
 from noctile.workflows.inference.buffers import AnyArray, Request, lend_buffer
 
@@ -64,7 +64,7 @@ class ServedPredictor:
         return probabilities
 
     def predict_labels(self, tiles: UInt8, part: slice) -> PixelLabels:
-        """Labels of a batch; see `noctile.pipeline.models.pixel_labels.predict_labels`.
+        """Labels of a batch; see `noctile.pipeline.models.predictor.predict_labels`.
 
         Raises:
             ValueError: if the tiles have another shape or type than the card states.

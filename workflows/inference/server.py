@@ -24,9 +24,8 @@ from typing import Any
 
 from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import NoctileError
-from noctile.pipeline.models.card import Predictor
-from noctile.pipeline.models.pinned_memory import bring, is_broken
-from noctile.pipeline.models.pixel_labels import predict_labels
+from noctile.pipeline.models.pinned_memory import copy_to_host, gpu_is_broken
+from noctile.pipeline.models.predictor import Predictor, predict_labels
 from noctile.workflows.inference.buffers import BorrowedBuffer, Request
 from noctile.workflows.processes import control
 from noctile.workflows.processes.scratch import scratch_folder
@@ -156,9 +155,9 @@ class _Server:
             else:
                 labels = predict_labels(self.predict, tiles, slice(*request.part))
                 fields = [labels.label, labels.tumor, labels.confidence]
-            bring(fields, answer)
+            copy_to_host(fields, answer)
         except Exception as error:  # noqa: BLE001 - it is raised in the worker
-            if is_broken():
+            if gpu_is_broken():
                 os._exit(1)  # the server that replaces this one may find a GPU in order
             return _portable(error)
         return None

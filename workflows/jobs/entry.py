@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from noctile.workflows.jobs.messages import RunContext, StepJob
 
 if TYPE_CHECKING:
-    from noctile.pipeline.models.card import Predictor
+    from noctile.pipeline.models.predictor import Predictor
 
 JOB_MODULES = (
     "noctile.workflows.jobs.prepare",

@@ -14,9 +14,8 @@ from PIL import Image
 from noctile.pipeline.errors import ModelError, StoreError
 from noctile.pipeline.geometry import Extent, Frame
 from noctile.pipeline.masks.store import MaskStore
-from noctile.pipeline.models.card import Predictor
 from noctile.pipeline.models.load import Backend, load_predictor
-from noctile.pipeline.models.pixel_labels import predict_labels
+from noctile.pipeline.models.predictor import Predictor, predict_labels
 from noctile.pipeline.normalize import Amounts
 from noctile.pipeline.plan import TileGrid, TilePlan
 from noctile.pipeline.slides.base import SlideReader

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from noctile.pipeline.models.card import ModelCard
-from noctile.pipeline.models.load import CONFIG, Backend, modules_of, weights_path
+from noctile.pipeline.models.folder import CONFIG, weights_path
+from noctile.pipeline.models.load import Backend, modules_to_import
 from noctile.workflows.jobs.entry import JOB_MODULES
 from noctile.workflows.settings import RunSettings
 
@@ -39,7 +40,7 @@ def worker_modules(
     model: Path, card: ModelCard, backend: Backend, *, served: bool
 ) -> tuple[str, ...]:
     """Modules that workers import."""
-    return (*JOB_MODULES, *(() if served else modules_of(model, card, backend)))
+    return (*JOB_MODULES, *(() if served else modules_to_import(model, card, backend)))
 
 
 def worker_env(threads: int, *, gpus: bool) -> dict[str, str]:

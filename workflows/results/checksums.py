@@ -8,7 +8,7 @@ from typing import Any
 
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.masks.shard import PARTIAL
-from noctile.pipeline.models.load import sha256_of
+from noctile.pipeline.models.folder import sha256_of
 from noctile.workflows.results.layout import SlideFolder, json_text, read_json, write_json
 
 

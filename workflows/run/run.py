@@ -31,13 +31,8 @@ from noctile.pipeline.errors import NoctileError, StoreError, UsageError
 from noctile.pipeline.geometry import Extent, Frame
 from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.models.device import gpus_of, resolve_device
-from noctile.pipeline.models.load import (
-    find_model,
-    read_card,
-    read_config,
-    resolve_backend,
-    verify_weights,
-)
+from noctile.pipeline.models.folder import find_model, read_card, read_config, verify_weights
+from noctile.pipeline.models.load import resolve_backend
 from noctile.pipeline.plan import plan_tiles
 from noctile.pipeline.slides.discover import SlideEntry
 from noctile.pipeline.tissue import TissueMask

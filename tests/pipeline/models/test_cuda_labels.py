@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from noctile.pipeline.models.cuda_labels import compiled, labels_on_gpu
+from noctile.pipeline.models.cuda_labels import compile_kernels, labels_on_gpu
 from noctile.pipeline.models.pixel_labels import labels_from_probabilities
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -14,7 +14,7 @@ on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("capability", [(7, 5), (9, 0)])
 def test_it_compiles_without_a_gpu(channels, capability):
     pytest.importorskip("cuda.bindings")
-    code = compiled(channels, [channels - 1], capability)
+    code = compile_kernels(channels, [channels - 1], capability)
     assert code.startswith(b"\x7fELF")
     assert b"half" in code
     assert b"single" in code
@@ -23,7 +23,7 @@ def test_it_compiles_without_a_gpu(channels, capability):
 def test_what_the_compiler_refuses_is_said():
     pytest.importorskip("cuda.bindings")
     with pytest.raises(RuntimeError, match="INVALID_OPTION"):
-        compiled(2, [0], (1, 0))
+        compile_kernels(2, [0], (1, 0))
 
 
 @on_a_gpu

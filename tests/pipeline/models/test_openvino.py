@@ -13,17 +13,13 @@ import torch
 from PIL import Image
 from standins import small_slide
 
-from noctile.pipeline.errors import ModelError, UsageError
+from noctile.pipeline.errors import ModelError
 from noctile.pipeline.masks.store import MaskStore
-from noctile.pipeline.models import load
 from noctile.pipeline.models.card import ModelCard
-from noctile.pipeline.models.load import card_of, find_model, load_predictor, resolve_backend
-from noctile.pipeline.models.torch_predictor import (
-    Pointwise,
-    UNetPredictor,
-    build_network,
-    save_model,
-)
+from noctile.pipeline.models.folder import find_model, make_card
+from noctile.pipeline.models.load import load_predictor
+from noctile.pipeline.models.network import Pointwise, build_network, save_model
+from noctile.pipeline.models.torch_predictor import TorchPredictor
 from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings
@@ -51,7 +47,7 @@ def fields(classes: int = 5, **others):
 
 
 def model_card(classes: int = 5, **others) -> ModelCard:
-    return card_of(fields(classes, **others), "0" * 64)
+    return make_card(fields(classes, **others), "0" * 64)
 
 
 def network(
@@ -98,7 +94,7 @@ class TestAnswers:
     )
     def test_probabilities_are_torchs_but_for_rounding(self, architecture, encoder):
         net, tiles = network(architecture, encoder), tiles_of()
-        expected = UNetPredictor(model_card(), net, threads=1)(tiles).numpy()
+        expected = TorchPredictor(model_card(), net, threads=1)(tiles).numpy()
         found = openvino.OpenVinoPredictor(model_card(), net, threads=1)(tiles)
         np.testing.assert_allclose(found, expected, atol=1e-4)  # bfloat16 is off by 0.01 and more
 
@@ -111,7 +107,7 @@ class TestAnswers:
         )
         found = openvino.OpenVinoPredictor(card, net, threads=1)(tiles)
         np.testing.assert_allclose(
-            found, UNetPredictor(card, net, threads=1)(tiles).numpy(), atol=1e-5
+            found, TorchPredictor(card, net, threads=1)(tiles).numpy(), atol=1e-5
         )
         assert (
             np.abs(found - openvino.OpenVinoPredictor(model_card(), net, threads=1)(tiles)).max()
@@ -120,7 +116,7 @@ class TestAnswers:
 
     def test_a_single_channel_is_the_first_of_two_classes(self):
         net, tiles, card = network(classes=1), tiles_of(), model_card(2)
-        expected = UNetPredictor(card, net, threads=1)(tiles).numpy()
+        expected = TorchPredictor(card, net, threads=1)(tiles).numpy()
         np.testing.assert_allclose(
             openvino.OpenVinoPredictor(card, net, threads=1)(tiles), expected, atol=1e-5
         )
@@ -186,7 +182,7 @@ def test_classes_that_are_computed_one_by_one_are_decided_in_one_loop():
     """The pixels' normalisation, the loop, a conversion to bytes for the winner and another for its
     confidence."""
     predict = openvino.OpenVinoPredictor(model_card(21), Pointwise(21), threads=1)
-    steps = predict._graph(openvino._with_decision).get_runtime_model().get_ordered_ops()
+    steps = predict._graph(openvino._with_labels).get_runtime_model().get_ordered_ops()
     assert (
         2 <= [str(step.get_rt_info()["layerType"].value) for step in steps].count("Subgraph") <= 4
     )
@@ -210,54 +206,15 @@ class TestRefusals:
             openvino.OpenVinoPredictor(model_card(4), Pointwise(5))
 
 
-class TestChoice:
-    @pytest.mark.parametrize(
-        ("asked", "device", "meant"),
-        [
-            ("auto", "cpu", "openvino"),
-            ("auto", "cuda", "torch"),
-            ("auto", "cuda:1", "torch"),
-            ("torch", "cpu", "torch"),
-            ("openvino", "cpu", "openvino"),
-        ],
-    )
-    def test_auto_is_openvino_on_the_cpu_where_it_is_installed(self, asked, device, meant):
-        assert resolve_backend(asked, device) == meant
-
-    def test_auto_is_torch_where_openvino_is_not_installed(self, monkeypatch):
-        monkeypatch.setattr(load, "find_spec", lambda name: None)
-        assert resolve_backend("auto", "cpu") == "torch"
-
-    def test_a_backend_that_is_not_installed_is_refused_with_what_to_do(self, monkeypatch):
-        monkeypatch.setattr(load, "find_spec", lambda name: None)
-        with pytest.raises(
-            UsageError, match=r"not installed; pip install 'noctile\[cpu\]', or use --backend torch"
-        ):
-            load_predictor(find_model("tumor"), "cpu", backend="openvino")
-
-    def test_openvino_is_refused_on_a_gpu(self):
-        with pytest.raises(
-            UsageError,
-            match=r"runs on the CPU, not on cuda; add --device cpu, or use --backend torch",
-        ):
-            resolve_backend("openvino", "cuda")
-
-    def test_an_unknown_backend_is_refused(self):
-        with pytest.raises(
-            UsageError, match="backend 'onnx' is unknown; use auto, torch or openvino"
-        ):
-            resolve_backend("onnx", "cpu")
-
-
 _A_NETWORK = """
 import sys
 import numpy as np
-from noctile.pipeline.models.load import card_of
+from noctile.pipeline.models.folder import make_card
 from noctile.pipeline.models.openvino import OpenVinoPredictor
-from noctile.pipeline.models.torch_predictor import Pointwise
+from noctile.pipeline.models.network import Pointwise
 kinds = [{"code": k + 1, "name": f"c{k}", "color": (k, k, k), "role": "tissue"} for k in range(3)]
 fields = {"name": "small", "description": "", "classes": kinds, "licence": "CC0-1.0", "mpp": 0.5, "tile_px": 64}
-network = OpenVinoPredictor(card_of({**fields, "overlap_px": 16}, "0" * 64), Pointwise(3))
+network = OpenVinoPredictor(make_card({**fields, "overlap_px": 16}, "0" * 64), Pointwise(3))
 """
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from benchmarks.common import trivial_model
-from noctile.pipeline.models import openvino_cache as converted
-from noctile.pipeline.models.load import load_predictor, modules_of, read_card, read_config
+from noctile.pipeline.models import openvino_cache
+from noctile.pipeline.models.folder import read_card, read_config
+from noctile.pipeline.models.load import load_predictor, modules_to_import
 
 openvino = pytest.importorskip(
     "noctile.pipeline.models.openvino", reason="the extra noctile[cpu] is not installed"
@@ -40,7 +41,7 @@ def load(folder: Path):
 
 
 def conversions(monkeypatch) -> list[int]:
-    """Grows with each network that is converted."""
+    """Grows with each network that is openvino_cache."""
     found: list[int] = []
     convert = openvino.convert
     monkeypatch.setattr(openvino, "convert", lambda *a: (found.append(1), convert(*a))[1])
@@ -95,7 +96,7 @@ def test_what_was_compiled_on_another_cpu_is_left_to_it(cache, model, monkeypatc
 def test_what_openvino_does_not_take_is_compiled_anew(cache, model, monkeypatch):
     expected = load(model)(tiles_of())
     (file,) = cache.iterdir()
-    converted.write(file.stem, b"compiled by another version")
+    openvino_cache.write(file.stem, b"compiled by another version")
     done = conversions(monkeypatch)
     np.testing.assert_array_equal(load(model)(tiles_of()), expected)
     assert len(done) == 1
@@ -115,7 +116,9 @@ print([name for name in ("torch", "segmentation_models_pytorch") if name in sys.
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
-    assert modules_of(model, read_card(model), "openvino") == ("noctile.pipeline.models.openvino",)
+    assert modules_to_import(model, read_card(model), "openvino") == (
+        "noctile.pipeline.models.openvino",
+    )
 
 
 @pytest.mark.parametrize("change", ["flipped", "cut", "empty", "other key", "writable by others"])
@@ -130,7 +133,7 @@ def test_a_file_that_is_not_what_was_written_is_converted_anew(cache, model, mon
     elif change == "empty":
         content.clear()
     elif change == "other key":
-        converted.write("0" * 64, b"x")
+        openvino_cache.write("0" * 64, b"x")
         content = (cache / ("0" * 64 + ".openvino")).read_bytes()
     file.write_bytes(content)
     if change == "writable by others":
@@ -146,25 +149,27 @@ def test_the_key_changes_with_everything_that_a_network_is_made_from(model, monk
     card, config = read_card(model), read_config(model)
     tissue = card.classes[0].model_copy(update={"role": "tissue"})  # it was tumor
     keys = [
-        converted.key_of(card, config),
-        converted.key_of(card.model_copy(update={"sha256": "1" * 64}), config),
-        converted.key_of(card.model_copy(update={"tile_px": 2 * SIDE}), config),
-        converted.key_of(card.model_copy(update={"mean": (0.1, 0.2, 0.3)}), config),
-        converted.key_of(card.model_copy(update={"classes": card.classes[:2]}), config),
-        converted.key_of(card.model_copy(update={"classes": (tissue, *card.classes[1:])}), config),
-        converted.key_of(card, {**config, "classes": 6}),
+        openvino_cache.key_of(card, config),
+        openvino_cache.key_of(card.model_copy(update={"sha256": "1" * 64}), config),
+        openvino_cache.key_of(card.model_copy(update={"tile_px": 2 * SIDE}), config),
+        openvino_cache.key_of(card.model_copy(update={"mean": (0.1, 0.2, 0.3)}), config),
+        openvino_cache.key_of(card.model_copy(update={"classes": card.classes[:2]}), config),
+        openvino_cache.key_of(
+            card.model_copy(update={"classes": (tissue, *card.classes[1:])}), config
+        ),
+        openvino_cache.key_of(card, {**config, "classes": 6}),
     ]
-    monkeypatch.setattr(converted, "version", lambda _: "1")
-    keys.append(converted.key_of(card, config))
+    monkeypatch.setattr(openvino_cache, "version", lambda _: "1")
+    keys.append(openvino_cache.key_of(card, config))
     assert len(set(keys)) == len(keys)
 
 
 def test_only_the_files_written_last_are_kept(cache, monkeypatch):
-    monkeypatch.setattr(converted, "_KEPT", 2)
+    monkeypatch.setattr(openvino_cache, "_MAX_FILES", 2)
     for k in range(4):
-        converted.write(str(k), b"x")
+        openvino_cache.write(str(k), b"x")
         os.utime(cache / f"{k}.openvino", (k, k))
-    assert converted.read("3") == b"x"
+    assert openvino_cache.read("3") == b"x"
     assert sorted(p.name for p in cache.iterdir()) == ["2.openvino", "3.openvino"]
 
 
@@ -185,4 +190,4 @@ def test_where_networks_are_kept(own, xdg, folder, monkeypatch):
     monkeypatch.setenv("NOCTILE_CACHE", own)
     monkeypatch.setenv("XDG_CACHE_HOME", xdg)
     monkeypatch.setenv("HOME", "home")
-    assert converted._folder() == Path(folder)
+    assert openvino_cache._folder() == Path(folder)

@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 from standins import ConstantNet, card
 
 from noctile.pipeline.models import pixel_labels as module
-from noctile.pipeline.models.load import card_of
+from noctile.pipeline.models.folder import make_card
 from noctile.pipeline.models.pixel_labels import (
-    LabelPredictor,
     empty_pixel_labels,
     labels_from_logits,
     labels_from_probabilities,
-    predict_labels,
 )
+from noctile.pipeline.models.predictor import LabelPredictor, predict_labels
 
 SIDE = 64
 
@@ -74,7 +73,7 @@ def decided_by_openvino(logits: np.ndarray, tumor: list[int], network: type[Fixe
         for k in range(len(logits))
     ]
     about = {"name": "fixed", "description": "", "classes": kinds, "licence": "CC0-1.0", "mpp": 0.5}
-    fixed = card_of({**about, "tile_px": SIDE, "overlap_px": 16}, "0" * 64)
+    fixed = make_card({**about, "tile_px": SIDE, "overlap_px": 16}, "0" * 64)
     predict = openvino.OpenVinoPredictor(fixed, network(logits), threads=1)
     decision = predict.predict_labels(np.zeros((1, SIDE, SIDE, 3), np.uint8), slice(None))
     return decision.label[0], decision.tumor[0], decision.confidence[0]

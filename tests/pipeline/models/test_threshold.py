@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from noctile.pipeline.errors import ModelError
-from noctile.pipeline.models.load import card_of, load_predictor
+from noctile.pipeline.models.folder import make_card
+from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.models.threshold import ThresholdConfig, ThresholdPredictor, save_threshold
 
 CLASSES = [
@@ -23,7 +24,7 @@ FIELDS = {
 
 
 def predictor(**config):
-    return ThresholdPredictor(card_of(FIELDS, "0" * 64), ThresholdConfig(**config))
+    return ThresholdPredictor(make_card(FIELDS, "0" * 64), ThresholdConfig(**config))
 
 
 def grey(*values: int) -> np.ndarray:
@@ -80,7 +81,7 @@ def test_a_changed_threshold_is_noticed(tmp_path):
     save_threshold(tmp_path, ThresholdConfig(thresholds_od=(0.2, 0.8)), FIELDS)
     config = tmp_path / "config.json"
     config.write_text(config.read_text().replace("0.8", "0.9"))
-    with pytest.raises(ModelError, match=r"config\.json is not what its card was written for"):
+    with pytest.raises(ModelError, match=r"config\.json does not belong to its card"):
         load_predictor(tmp_path)
 
 

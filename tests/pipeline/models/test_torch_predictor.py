@@ -1,78 +1,14 @@
-"""Networks: saved and loaded, what they answer, and what is refused."""
-
-import json
-import shutil
+"""Networks that torch computes: probabilities, bits and batches."""
 
 import numpy as np
 import pytest
-import safetensors.torch
-import segmentation_models_pytorch as smp
 import torch
+from small_networks import SIDE, fields, network, plainly, tiles_of
 
-from noctile.pipeline.errors import ModelError
-from noctile.pipeline.models.load import (
-    card_of,
-    find_model,
-    load_predictor,
-    read_card,
-    sha256_of,
-    write_card,
-)
-from noctile.pipeline.models.torch_predictor import (
-    Pointwise,
-    UNetPredictor,
-    build_network,
-    largest_batch,
-    load_unet,
-    save_model,
-)
-
-SIDE = 64
-
-
-def fields(classes: int = 5, **others):
-    kinds = [
-        {"code": k + 1, "name": f"c{k}", "color": (k, k, k), "role": "tissue"}
-        for k in range(classes)
-    ]
-    values = {
-        "name": "small",
-        "description": "",
-        "classes": kinds,
-        "licence": "CC0-1.0",
-        "mpp": 0.5,
-    }
-    return {**values, "tile_px": SIDE, "overlap_px": 16, **others}
-
-
-def network(
-    architecture: str = "Unet", encoder: str = "mobilenet_v2", classes: int = 5, **settings
-):
-    """A small one. Statistics differ from an untrained network's, so that tiles and pixels differ."""
-    torch.manual_seed(0)
-    if (architecture, encoder) == ("Unet", "mobilenet_v2"):
-        settings = {"decoder_channels": (32, 16, 16, 8, 8), **settings}
-    net = getattr(smp, architecture)(encoder, encoder_weights=None, classes=classes, **settings)
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
-    return net.eval()
-
-
-def tiles_of(n: int = 2, side: int = SIDE) -> np.ndarray:
-    return np.random.default_rng(3).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
-
-
-def plainly(
-    net, tiles: np.ndarray, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
-) -> np.ndarray:
-    """What the network says of tiles, step by step as a textbook has it."""
-    pixels = (tiles / 255.0 - np.asarray(mean)) / np.asarray(std)
-    with torch.no_grad():
-        logits = net(torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32).copy()))
-    e = np.exp(logits.double().numpy())
-    return e / e.sum(axis=1, keepdims=True)
+from noctile.pipeline.models.folder import make_card
+from noctile.pipeline.models.load import load_predictor
+from noctile.pipeline.models.network import save_model
+from noctile.pipeline.models.torch_predictor import TorchPredictor, largest_batch
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,27 +27,12 @@ def saved(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def folder(saved, tmp_path):
-    return shutil.copytree(saved, tmp_path / "model")
-
-
-def set_config(folder, **values) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, **values}))
-
-
-def set_weights(folder, weights) -> None:
-    safetensors.torch.save_file(weights, folder / "model.safetensors")
-    write_card(folder, fields())
-
-
 class TestAnswers:
     @pytest.mark.parametrize("mean_std", [{}, {"mean": (0.7, 0.5, 0.6), "std": (0.2, 0.3, 0.1)}])
     def test_probabilities_are_those_of_the_network_on_normalised_rgb(self, mean_std):
         net, tiles = network(), tiles_of()
         expected = plainly(net, tiles, **mean_std)
-        found = UNetPredictor(card_of(fields(**mean_std), "0" * 64), net)(tiles)
+        found = TorchPredictor(make_card(fields(**mean_std), "0" * 64), net)(tiles)
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
 
     def test_a_single_channel_is_the_logit_of_the_first_of_two_classes(self):
@@ -123,21 +44,21 @@ class TestAnswers:
             expected = torch.sigmoid(
                 net(pixels / torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1))
             )[:, 0]
-        found = UNetPredictor(card_of(fields(classes=2), "0" * 64), net)(tiles)
+        found = TorchPredictor(make_card(fields(classes=2), "0" * 64), net)(tiles)
         np.testing.assert_allclose(found[:, 0].numpy(), expected.numpy(), atol=1e-4)
         np.testing.assert_allclose(found[:, 1].numpy(), 1 - expected.numpy(), atol=1e-4)
 
     def test_a_network_in_training_is_set_to_look_not_to_learn(self):
         net, tiles = network(), tiles_of()
         expected = plainly(net, tiles)
-        found = UNetPredictor(card_of(fields(), "0" * 64), net.train())(tiles)
+        found = TorchPredictor(make_card(fields(), "0" * 64), net.train())(tiles)
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
 
     def test_bits_do_not_depend_on_batch_size_nor_on_the_number_of_threads(self):
         """At 96 px the convolutions of a ResNet-34 do depend on both, if they are let."""
         net, tiles = network(encoder="resnet34", classes=21), tiles_of(4, 96)
-        card = card_of(fields(21, tile_px=96), "0" * 64)
-        one, three = UNetPredictor(card, net, threads=1), UNetPredictor(card, net, threads=3)
+        card = make_card(fields(21, tile_px=96), "0" * 64)
+        one, three = TorchPredictor(card, net, threads=1), TorchPredictor(card, net, threads=3)
         reference = torch.cat([one(tile[None]) for tile in tiles])
         before = torch.get_num_threads()
         try:
@@ -154,252 +75,9 @@ class TestAnswers:
         assert p.sum().item() == pytest.approx(2 * SIDE * SIDE, rel=1e-4)
 
 
-class TestPointwise:
-    def test_each_pixel_is_judged_by_its_own_colour(self):
-        torch.manual_seed(1)
-        net, tiles = Pointwise(5), tiles_of()
-        p = UNetPredictor(card_of(fields(), "0" * 64), net)(tiles).numpy()
-        np.testing.assert_allclose(
-            p, plainly(torch.nn.Conv2d.forward.__get__(net), tiles), atol=1e-6
-        )
-
-    def test_a_config_may_name_it(self):
-        net = build_network({"_model_class": "Pointwise", "classes": 21}, "config.json")
-        assert sum(p.numel() for p in net.parameters()) == 21 * 4
-
-
 @pytest.mark.parametrize(
     ("tile_mb", "free_mb", "batch"),
     [(100, 80_000, 16), (100, 3_200, 16), (100, 3_199, 8), (100, 250, 1), (100, 0, 1)],
 )
 def test_a_batch_takes_at_most_half_of_what_is_free(tile_mb, free_mb, batch):
     assert largest_batch(tile_mb, free_mb) == batch
-
-
-class TestRoundTrip:
-    @pytest.mark.parametrize(
-        ("architecture", "encoder"),
-        [
-            ("Unet", "resnet34"),
-            ("Unet", "tu-tf_efficientnet_lite0"),
-            ("FPN", "resnet18"),
-            ("DeepLabV3Plus", "mobilenet_v2"),
-            ("Segformer", "mit_b0"),
-        ],
-    )
-    def test_what_is_saved_answers_the_same_when_it_is_loaded(
-        self, tmp_path, architecture, encoder
-    ):
-        net = network(architecture, encoder)
-        card = save_model(tmp_path / "model", net, fields())
-        loaded = load_predictor(tmp_path / "model", "cpu")
-        assert loaded.card == card == read_card(tmp_path / "model")
-        assert torch.equal(loaded(tiles_of()), UNetPredictor(card, net)(tiles_of()))
-
-    def test_the_folder_is_one_that_segmentation_models_pytorch_reads(self, saved):
-        expected = plainly(network(), tiles_of())
-        np.testing.assert_allclose(
-            plainly(smp.from_pretrained(str(saved)).eval(), tiles_of()), expected, atol=1e-6
-        )
-
-    def test_what_segmentation_models_pytorch_saved_is_read(self, tmp_path):
-        net = network()
-        net.save_pretrained(tmp_path)
-        write_card(tmp_path, fields())
-        np.testing.assert_allclose(
-            load_predictor(tmp_path, "cpu")(tiles_of()).numpy(), plainly(net, tiles_of()), atol=1e-4
-        )
-
-    def test_the_manuals_example_makes_a_model_that_loads(self, repo, tmp_path, monkeypatch):
-        manual = (repo / "docs" / "model-folder.md").read_text(encoding="utf-8")
-        monkeypatch.chdir(tmp_path)
-        exec(manual.split("```python\n")[1].split("```")[0], {})
-        predict = load_predictor(find_model("my-model"), "cpu")
-        assert predict.card.tile_px == 512
-        assert [c.name for c in predict.card.classes] == ["tumor", "other"]
-
-    def test_half_precision_halves_the_file_and_is_read_as_float32(self, saved, tmp_path):
-        card = save_model(tmp_path, network(), fields(), half=True)
-        sizes = [(f / "model.safetensors").stat().st_size for f in (tmp_path, saved)]
-        assert sizes[0] / sizes[1] == pytest.approx(0.5, abs=0.01)
-        assert card.sha256 == sha256_of(tmp_path / "model.safetensors")
-        found = load_predictor(tmp_path, "cpu")(tiles_of())
-        assert found.dtype == torch.float32
-        np.testing.assert_allclose(found.numpy(), plainly(network(), tiles_of()), atol=0.02)
-
-    def test_saving_the_same_network_twice_writes_the_same_bytes(self, saved, tmp_path):
-        save_model(tmp_path, network(), fields())
-        for file in ("config.json", "model.safetensors", "card.json"):
-            assert (tmp_path / file).read_bytes() == (saved / file).read_bytes()
-
-    def test_the_seed_network_has_as_many_parameters_as_it_should(self):
-        net = build_network(
-            {"_model_class": "Unet", "encoder_name": "resnet34", "classes": 21}, "config"
-        )
-        assert sum(p.numel() for p in net.parameters()) == 24_439_269
-
-    def test_pretrained_weights_and_activations_in_a_config_are_left_out(self, folder, monkeypatch):
-        def refuse(*_, **__):
-            raise AssertionError("nothing may be downloaded")
-
-        monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", refuse)
-        expected = load_predictor(folder, "cpu")(tiles_of())
-        set_config(folder, encoder_weights="imagenet", activation="softmax2d")
-        assert torch.equal(load_predictor(folder, "cpu")(tiles_of()), expected)
-
-
-class TestConfigsThatAreRefused:
-    @pytest.mark.parametrize(
-        ("values", "says"),
-        [
-            (
-                {"_model_class": "os.system"},
-                r"_model_class: Input should be 'Unet', .* \(found 'os\.system'\)",
-            ),
-            ({"_model_class": "create_model"}, r"_model_class: Input should be 'Unet'"),
-            ({"_model_class": "DPT"}, r"_model_class: Input should be 'Unet'"),
-            ({"encoder_name": "tu-hf-hub:someone/network"}, r"encoder_name: String should match"),
-            ({"encoder_name": "../mobilenet_v2"}, r"encoder_name: String should match"),
-            ({"encoder_name": 18}, r"encoder_name: Input should be a valid string"),
-            ({"encoder_name": "mobilenet_v9"}, r"Unet refuses it: KeyError"),
-            ({"encoder_depth": 4}, r"Unet refuses it: ValueError"),
-            ({"in_channels": 4}, r"in_channels: Input should be 3 \(found 4\)"),
-            ({"classes": "many"}, r"classes: Input should be a valid integer"),
-            (
-                {"activation": "sigmoid"},
-                r"sigmoid over several channels lets a pixel have several classes",
-            ),
-            ({"activation": "tanh"}, r"activation: .*\(found 'tanh'\)"),
-            ({"aux_params": {"classes": 2}}, r"aux_params: Input should be None"),
-            (
-                {"checkpoint_path": "x.pth"},
-                r"Unet of .* has no setting checkpoint_path; it has encoder_name,",
-            ),
-        ],
-    )
-    def test_a_config_of_something_else_is_refused_with_file_and_setting(
-        self, folder, values, says
-    ):
-        set_config(folder, **values)
-        with pytest.raises(ModelError, match=r"(?s)config\.json.*" + says):
-            load_predictor(folder, "cpu")
-
-    def test_a_config_without_a_network_is_refused(self, folder):
-        (folder / "config.json").write_text("{}")
-        with pytest.raises(ModelError, match=r"_model_class: Field required"):
-            load_predictor(folder, "cpu")
-
-    def test_a_network_whose_answer_is_smaller_than_the_tile_is_refused(self):
-        with pytest.raises(ModelError, match="tiles of 64 x 64 px come out as 16 x 16 px"):
-            UNetPredictor(card_of(fields(), "0" * 64), network("FPN", upsampling=1))
-
-    def test_a_network_that_does_not_take_the_tile_is_refused(self):
-        with pytest.raises(
-            ModelError, match=r"takes no tiles of 64 px: RuntimeError: .* too small"
-        ):
-            UNetPredictor(card_of(fields(), "0" * 64), network("PAN"))
-
-
-class TestWeightsThatAreRefused:
-    def weights(self, folder):
-        return safetensors.torch.load_file(folder / "model.safetensors")
-
-    def test_missing_and_unexpected_tensors_are_counted_and_the_first_named(self, folder):
-        weights = self.weights(folder)
-        renamed = {
-            ("old." + k if k.startswith("segmentation_head") else k): v for k, v in weights.items()
-        }
-        set_weights(folder, renamed)
-        with pytest.raises(ModelError) as error:
-            load_predictor(folder, "cpu")
-        assert "2 missing: segmentation_head.0.bias, segmentation_head.0.weight" in str(error.value)
-        assert "2 unexpected: old.segmentation_head.0.bias, old.segmentation_head.0.weight" in str(
-            error.value
-        )
-
-    def test_many_tensors_are_counted_and_three_named(self, folder):
-        set_weights(
-            folder, {k: v for k, v in self.weights(folder).items() if not k.startswith("encoder")}
-        )
-        with pytest.raises(
-            ModelError, match=r"\d{3} missing: encoder\.\S+, encoder\.\S+, encoder\.\S+, \.\.\.$"
-        ):
-            load_predictor(folder, "cpu")
-
-    def test_a_tensor_of_another_shape_is_named_with_both_shapes(self, folder):
-        set_config(folder, classes=7)
-        with pytest.raises(
-            ModelError,
-            match=r"2 different: segmentation_head\.0\.bias is float32 \[5\] where .* float32 \[7\]",
-        ):
-            load_predictor(folder, "cpu")
-
-    def test_whole_numbers_in_place_of_weights_are_refused(self, folder):
-        weights = self.weights(folder)
-        weights["segmentation_head.0.bias"] = weights["segmentation_head.0.bias"].to(torch.int8)
-        set_weights(folder, weights)
-        with pytest.raises(
-            ModelError, match=r"1 different: segmentation_head\.0\.bias is int8 \[5\]"
-        ):
-            load_predictor(folder, "cpu")
-
-    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-    def test_values_that_are_not_finite_are_refused(self, folder, value):
-        weights = self.weights(folder)
-        weights["segmentation_head.0.bias"][2] = value
-        set_weights(folder, weights)
-        with pytest.raises(
-            ModelError, match=r"not finite:\n  1 tensors: segmentation_head\.0\.bias$"
-        ):
-            load_predictor(folder, "cpu")
-
-    def test_a_damaged_file_is_refused_even_if_its_hash_is_the_cards(self, folder):
-        path = folder / "model.safetensors"
-        path.write_bytes(path.read_bytes()[:1000])
-        card = write_card(folder, fields())
-        with pytest.raises(ModelError, match=r"model\.safetensors cannot be read: "):
-            load_unet(folder, card)
-
-    @pytest.mark.parametrize("classes", [1, 4, 6])
-    def test_the_card_must_have_a_class_for_each_channel(self, folder, classes):
-        write_card(folder, fields(classes))
-        with pytest.raises(
-            ModelError, match=f"its network has 5 output channels, its card {classes} classes"
-        ):
-            load_predictor(folder, "cpu")
-
-    @pytest.mark.parametrize("classes", [1, 3])
-    def test_a_single_channel_needs_a_card_of_two_classes(self, classes):
-        with pytest.raises(
-            ModelError, match=f"its network has 1 output channels, its card {classes} classes"
-        ):
-            UNetPredictor(card_of(fields(classes), "0" * 64), network(classes=1))
-
-
-class TestNetworksThatAreNotSaved:
-    def refuse(self, tmp_path, net, card_fields, says, **how):
-        with pytest.raises(ModelError, match=says):
-            save_model(tmp_path / "model", net, card_fields, **how)
-        assert not (tmp_path / "model").exists()
-
-    def test_fields_that_make_no_card(self, tmp_path):
-        self.refuse(
-            tmp_path, network(), fields(tile_px=100), r"the model card cannot be used:\n  tile_px: "
-        )
-
-    def test_a_card_for_another_number_of_classes(self, tmp_path):
-        self.refuse(tmp_path, network(), fields(4), "5 output channels, its card 4 classes")
-
-    def test_a_network_that_could_not_be_loaded_again(self, tmp_path):
-        self.refuse(
-            tmp_path,
-            network(aux_params={"classes": 2}),
-            fields(),
-            "the network cannot be used:\n  aux_params",
-        )
-
-    def test_weights_too_large_for_half_precision(self, tmp_path):
-        net = network()
-        with torch.no_grad():
-            net.segmentation_head[0].bias[0] = 1e6
-        self.refuse(tmp_path, net, fields(), "1 tensors: segmentation_head.0.bias", half=True)

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from noctile.pipeline.errors import UsageError
-from noctile.pipeline.models.load import load_predictor, read_card
+from noctile.pipeline.models.folder import read_card
+from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.training import encoder as encoders
 from noctile.pipeline.training.augment import Variation

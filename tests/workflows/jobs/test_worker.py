@@ -7,7 +7,7 @@ import pytest
 
 from noctile.pipeline.errors import ModelError
 from noctile.pipeline.geometry import Box, Extent, Frame
-from noctile.pipeline.models import load
+from noctile.pipeline.models import folder as folders
 from noctile.pipeline.plan import Block, TileGrid, TilePlan
 from noctile.pipeline.quality import BlockStats
 from noctile.workflows.jobs import worker as jobs
@@ -66,8 +66,8 @@ def test_workers_that_outlive_a_run_load_a_model_anew_that_was_replaced(run, mod
     settings = RunSettings(model=str(folder), device="cpu", engine="serial")
     first = run_context(settings, tmp_path / "out")
     predictor(first)
-    card = load.read_card(folder)
-    load.write_card(folder, card.model_dump(exclude={"sha256"}) | {"name": "another"})
+    card = folders.read_card(folder)
+    folders.write_card(folder, card.model_dump(exclude={"sha256"}) | {"name": "another"})
     second = run_context(settings, tmp_path / "out")
     assert predictor(second).card == second.card != first.card
     jobs._loaded.cache_clear()

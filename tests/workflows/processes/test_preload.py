@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from noctile.pipeline.models.load import find_model, read_card
+from noctile.pipeline.models.folder import find_model, read_card
 from noctile.workflows.jobs.entry import JOB_MODULES
 from noctile.workflows.processes import preload as warm
 

@@ -17,7 +17,8 @@ from tiny_slides import APERIO, ArraySource, picture, pyramid, write_tiff, write
 
 from noctile.pipeline.errors import SlideReadError
 from noctile.pipeline.geometry import Box, Extent, Frame
-from noctile.pipeline.models.load import find_model, load_predictor
+from noctile.pipeline.models.folder import find_model
+from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.slides.base import SlideInfo, SlideReader
 from noctile.pipeline.slides.open import open_slide, read_with
 from noctile.pipeline.slides.openslide import OpenSlideSource
