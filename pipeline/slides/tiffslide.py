@@ -159,6 +159,6 @@ def _limit_page(page: TiffPage, file_bytes: int) -> None:
 def _unopenable(path: Path, slide_id: str, error: Exception) -> SlideOpenError:
     return SlideOpenError(
         f"slide {slide_id}: OpenSlide does not know {path}, and tiffslide cannot open it: "
-        f"{error or type(error).__name__}. Convert it to a tiled 8-bit RGB TIFF with JPEG "
+        f"{str(error) or type(error).__name__}. Convert it to a tiled 8-bit RGB TIFF with JPEG "
         "compression"
     )

@@ -18,7 +18,7 @@ from malformed.looks import FRAME, boxes_of, ids, read_and_draw, read_store, sli
 from tiny_slides import picture, write_tiff
 
 from noctile.pipeline.cohort import SlideRow, cohort_table, write_csv
-from noctile.pipeline.csv_cells import escape_cell, unescape_cell
+from noctile.pipeline.csv_cells import unescape_cell
 from noctile.pipeline.errors import ModelError, NoctileError, UsageError
 from noctile.pipeline.masks.layout import MaskLayout
 from noctile.pipeline.masks.store import MaskStore
@@ -580,13 +580,6 @@ FORMULAS = [
 
 
 class TestTables:
-    @pytest.mark.parametrize("text", [*FORMULAS, "'=1", "'a", "a", "", "-5", "+1.5e3", "''=1"])
-    def test_a_cell_is_no_formula_and_can_be_read_back(self, text: str) -> None:
-        cell = escape_cell(text)
-        assert unescape_cell(cell) == text
-        assert cell in (text, f"'{text}")
-        assert text not in FORMULAS or cell.startswith("'")
-
     def test_the_table_of_a_cohort_has_no_formulas(self, tmp_path: Path) -> None:
         rows = [SlideRow(f, Path("/@x"), f, f, "failed", f, {}, None, ((f, f),)) for f in FORMULAS]
         write_csv(cohort_table(rows, CLASSES), tmp_path / "slides.csv")
