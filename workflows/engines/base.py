@@ -1,4 +1,4 @@
-"""What an engine is: it takes jobs as long as there are any, and gives back one `Outcome` for each."""
+"""Engines: an engine takes jobs while there are any and returns one `Outcome` for each."""
 
 import errno
 import time
@@ -19,10 +19,10 @@ WORKER_DIED = "worker_died"
 """Reason code of a job whose process dies whenever it runs."""
 
 OUTPUT_LOST = "output_lost"
-"""Reason code of a job whose results cannot be written for a reason that no slide can help."""
+"""Reason code of a job whose results cannot be written, through no fault of its slide."""
 
 ENGINE_LOST = "engine_lost"
-"""Reason code of a job in which nothing can run any more, whatever its slide."""
+"""Reason code of a job that found that no job can run any more."""
 
 _OUTPUT_ERRORS = {
     getattr(errno, name)
@@ -40,13 +40,11 @@ _OUTPUT_ERRORS = {
     )
     if hasattr(errno, name)
 }
-"""Full, read-only or gone: what a file system says when nobody can write to it."""
+"""Errors of a file system that is full, read-only or gone."""
 
 
 class EngineLostError(NoctileError):
-    """Nothing can run any more: the scheduler has gone, no worker comes back, or none that computes
-    on the GPU.
-    """
+    """No job can run any more: the scheduler, all workers or the inference server have gone."""
 
 
 class Job(Protocol):
@@ -54,19 +52,21 @@ class Job(Protocol):
 
     @property
     def key(self) -> str:
-        """Unique in a run."""
+        """Name of the job, unique in a run."""
         ...
 
     @property
     def group(self) -> str:
-        """What fails together: once a job of a group has killed its process, its fellows are not
-        tried again.
+        """Name of the jobs that fail together, those of a slide.
+
+        When a job of a group has killed its process and failed, the jobs of its group that wait for
+        another attempt fail too.
         """
         ...
 
     @property
     def limit_s(self) -> float:
-        """How long it may run (s); ``inf`` for as long as it takes."""
+        """Longest time that the job may run (s); ``inf`` for no limit."""
         ...
 
 
@@ -74,36 +74,42 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 class StopSignal(Protocol):
-    """What stops a run before its end; engines ask it at least once a second while they wait."""
+    """Stops a run before its end; engines call it at least once a second while they wait."""
 
     def asked(self) -> bool:
         """Whether no further job may start."""
         ...
 
     def over(self) -> bool:
-        """Whether what still runs is to be left as it is."""
+        """Whether running jobs are to be abandoned."""
         ...
 
 
 class _NeverStop:
-    """Stops nothing."""
+    """A stop signal that never stops a run."""
 
     def asked(self) -> bool:
-        """Never."""
+        """Return False."""
         return False
 
     def over(self) -> bool:
-        """Never."""
+        """Return False."""
         return False
 
 
 NEVER_STOP: StopSignal = _NeverStop()
-"""For runs that go on to their end."""
+"""Stop signal of runs that go on to their end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a job failed: a reason code, one line for people, and the traceback."""
+    """The reason why a job failed.
+
+    Attributes:
+        reason: Reason code.
+        message: One line for the user.
+        traceback: Python's traceback, or the stacks of a process that died.
+    """
 
     reason: str
     message: str
@@ -112,13 +118,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended: with a value, or with a failure.
+    """The end of a job: a value or a failure.
 
     Attributes:
-        key: the job's.
-        value: what it returned.
-        failure: why it did not, or None.
-        seconds: how long it took where it ran.
+        key: Key of the job.
+        value: Value that the job returned; None if it failed.
+        failure: The reason why it failed, or None.
+        seconds: Time that the job ran (s).
     """
 
     key: str
@@ -128,11 +134,11 @@ class Outcome:
 
 
 class Engine(Protocol):
-    """Runs jobs somewhere."""
+    """Runs jobs, in this process or in others."""
 
     @property
     def slots(self) -> int:
-        """Jobs that can run at once."""
+        """Number of jobs that can run at once."""
         ...
 
     def run(
@@ -144,14 +150,14 @@ class Engine(Protocol):
         """Start jobs and yield their outcomes as they end.
 
         Args:
-            do: does a job and returns its value; picklable.
-            next_job: returns the next job whenever one can start; None means that nothing can start
-                before another outcome has been consumed. The run is over when it returns None and
-                no job is under way.
-            stop: ends the run earlier.
+            do: Function that does a job and returns its value; picklable.
+            next_job: Function that returns the next job; the engine calls it when a job can start.
+                None means that no job can start before another outcome has been consumed. The run
+                ends when it returns None and no job runs.
+            stop: Signal that ends the run earlier.
 
         Raises:
-            EngineLostError: if nothing can run any more.
+            EngineLostError: if no job can run any more.
         """
         ...
 
@@ -161,11 +167,11 @@ class Engine(Protocol):
 
 
 def attempt(do: Callable[[AnyJob], Any], job: AnyJob) -> Outcome:
-    """Do a job and say how it ended; the one place where any exception becomes a result."""
+    """Do a job and return its outcome. The one place where any exception becomes a result."""
     start = time.perf_counter()
     try:
         value, failure = do(job), None
-    except Exception as error:  # noqa: BLE001 - one slide must never harm the others: whatever it was, it becomes a row
+    except Exception as error:  # noqa: BLE001 - one slide must never harm the others
         value, failure = None, _failure(error)
     return Outcome(job.key, value, failure, time.perf_counter() - start)
 

@@ -1,4 +1,4 @@
-"""One job after another in this process: what every other engine must equal."""
+"""The plain loop: one job after another in this process. Every other engine must equal it."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,8 +9,8 @@ from noctile.workflows.engines.base import NEVER_STOP, AnyJob, Outcome, StopSign
 class SerialEngine:
     """The plain loop.
 
-    It cannot interrupt a job: one that hangs, hangs the run, one that crashes ends it, and its
-    memory has no budget. Time limits and stop signals act between two jobs.
+    It cannot interrupt a job. A job that hangs, hangs the run; a job that crashes ends it; memory
+    has no budget. Time limits and stop signals act between two jobs.
     """
 
     slots = 1
@@ -26,4 +26,4 @@ class SerialEngine:
             yield attempt(do, job)
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: this engine starts no process."""

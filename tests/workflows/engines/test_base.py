@@ -1,0 +1,57 @@
+"""Errors become outcomes: reason codes of a failure."""
+
+import errno
+
+import pytest
+
+from noctile.pipeline.errors import SlideOpenError, StoreError
+from noctile.testing.engine import Square
+from noctile.workflows.engines.base import NEVER_STOP, EngineLostError, attempt
+
+
+def store_error(number: int) -> StoreError:
+    error = StoreError("the mask cannot be written")
+    error.__cause__ = OSError(number, "")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "message"),
+    [
+        (SlideOpenError("a.svs: no slide"), "unopenable", "a.svs: no slide"),
+        (store_error(errno.ENOSPC), "output_lost", "the mask cannot be written"),
+        (store_error(errno.EACCES), "store", "the mask cannot be written"),
+        (EngineLostError("the server has gone"), "engine_lost", "the server has gone"),
+        (MemoryError("too much"), "out_of_memory", "MemoryError: too much"),
+        (KeyError("x"), "internal_error", "KeyError: 'x'"),
+    ],
+)
+def test_an_error_becomes_a_failure_with_its_reason(error, reason, message):
+    def fail(_: Square) -> None:
+        raise error
+
+    outcome = attempt(fail, Square(1))
+    assert outcome.value is None
+    assert outcome.failure is not None
+    assert (outcome.key, outcome.failure.reason) == ("square/1", reason)
+    assert outcome.failure.message == message
+    assert "Traceback" in outcome.failure.traceback
+
+
+def test_a_value_is_handed_over_with_its_time():
+    outcome = attempt(lambda job: job.n, Square(7))
+    assert (outcome.value, outcome.failure) == (7, None)
+    assert outcome.seconds >= 0
+
+
+def test_an_interrupt_is_no_outcome():
+    def interrupted(_: Square) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(interrupted, Square(1))
+
+
+def test_a_run_that_is_not_stopped_goes_on():
+    assert not NEVER_STOP.asked()
+    assert not NEVER_STOP.over()
