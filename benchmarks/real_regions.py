@@ -23,13 +23,13 @@ from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.truth.find import DataSource, find_regions
 from noctile.pipeline.truth.region import Region, load_region
 from noctile.pipeline.truth.scheme import IGNORED, load_scheme
-from noctile.workflows.commands.annotate import find_in
+from noctile.workflows.commands.annotate import find_slide_candidates
 
 
 def by_stain(region: Region, targets: UInt8, mpp: float) -> Bool:
     """Tumor candidates of a region, on the grid of its targets."""
     with closing(open_slide(region.image, mpp=region.mpp)) as reader:
-        found, tissue = find_in(reader)
+        found, tissue = find_slide_candidates(reader)
         frame = reader.info.frame.at(mpp)
         inside: Bool = found.on(frame.box, frame) & tissue.on(frame.box, frame)
     assert inside.shape == targets.shape
@@ -67,7 +67,8 @@ def main() -> None:
             )
             p, r = both / max(claimed, 1), both / max(there, 1)
             print(
-                f"| {region.region_id} | {name} | {2 * p * r / max(1e-9, p + r):.3f} | {p:.3f} | {r:.3f} |"
+                f"| {region.region_id} | {name} | {2 * p * r / max(1e-9, p + r):.3f} | {p:.3f} | "
+                f"{r:.3f} |"
             )
 
 

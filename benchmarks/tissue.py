@@ -45,7 +45,8 @@ def main() -> None:
     """Print the table."""
     print(f"{machine()}\n")
     print(
-        "| slide (px) | open s | overview s | tissue s | plan s | thumbnail + Otsu s |\n|---|---|---|---|---|---|"
+        "| slide (px) | open s | overview s | tissue s | plan s | thumbnail + Otsu s "
+        "|\n|---|---|---|---|---|---|"
     )
     for width, height in SIZES:
         path = slide(width, height)

@@ -175,7 +175,8 @@ def main() -> None:
         seconds = sum(r.seconds for r in found)
         times = found[0].predictions
         print(
-            f"| {network} | {window} | {overlap_px} | {differ:.3%} | {tumor:.2%} | {times:.2f} x | {seconds:.1f} |"
+            f"| {network} | {window} | {overlap_px} | {differ:.3%} | {tumor:.2%} | {times:.2f} x | "
+            f"{seconds:.1f} |"
         )
 
 

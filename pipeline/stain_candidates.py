@@ -45,14 +45,14 @@ MARGIN_UM = 36.0
 """Pixels farther away than this do not matter to the evidence (um): four scales of the Gaussian and
 two radii."""
 
-COARSE = 4
+SQUARE_PX = 4
 """Evidence is kept for squares of this many pixels: smoothed as it is, it has no finer detail."""
 
-LEAST_UM2 = 600.0
+MIN_AREA_UM2 = 600.0
 """Smaller pieces, and smaller holes, are not worth an outline (um2): a disc of 28 um, a few cells.
 """
 
-_LEAST_FIELD = 1e-4
+_MIN_FIELD = 1e-4
 """A candidate's field is at least this, others' at most minus this (optical density): nowhere is it
 0."""
 
@@ -141,14 +141,15 @@ def evidence(rgb: UInt8, frame: Frame) -> Float32:
     return smooth
 
 
-def coarse(values: Float32) -> Float32:
-    """Means of squares of `COARSE` x `COARSE` pixels, float32; one that is cut short is the mean of
+def average_squares(values: Float32) -> Float32:
+    """Means of squares of `SQUARE_PX` x `SQUARE_PX` pixels, float32; one that is cut short is the mean of
     what it has.
     """
-    rows, cols = (np.arange(0, side, COARSE) for side in values.shape)
+    rows, cols = (np.arange(0, side, SQUARE_PX) for side in values.shape)
     sums = np.add.reduceat(np.add.reduceat(values, rows, axis=0), cols, axis=1)
     counts = (
-        np.minimum(COARSE, side - at) for side, at in zip(values.shape, (rows, cols), strict=True)
+        np.minimum(SQUARE_PX, side - at)
+        for side, at in zip(values.shape, (rows, cols), strict=True)
     )
     mean: Float32 = (sums / np.multiply.outer(*counts)).astype(np.float32)
     return mean
@@ -169,18 +170,18 @@ def find_candidates(values: Float32, frame: Frame, tissue: Bool) -> Candidates:
     found = _without_small((values > threshold) & tissue, frame)
     found |= tissue & ~found & ~_without_small(~found, frame)
     field = np.abs(values - threshold)
-    np.maximum(field, np.float32(_LEAST_FIELD), out=field)
+    np.maximum(field, np.float32(_MIN_FIELD), out=field)
     return Candidates(np.negative(field, out=field, where=~found), frame, tissue, float(threshold))
 
 
 def _without_small(mask: Bool, frame: Frame) -> Bool:
-    """The mask without pieces (4 neighbours) of less than `LEAST_UM2`."""
+    """The mask without pieces (4 neighbours) of less than `MIN_AREA_UM2`."""
     pieces, n = scipy.ndimage.label(mask)
     strips = (pieces[y : y + _STRIP_ROWS] for y in range(0, len(pieces), _STRIP_ROWS))
     count = sum(
         (np.bincount(strip.ravel(), minlength=n + 1) for strip in strips), np.zeros(n + 1, np.int64)
     )
-    keep = count * frame.mpp_y * frame.mpp_x >= LEAST_UM2
+    keep = count * frame.mpp_y * frame.mpp_x >= MIN_AREA_UM2
     keep[0] = False
     return np.asarray(keep[pieces])
 

@@ -6,8 +6,8 @@ from typing import Final
 
 _OFFICIAL = "BCSS's official test institutes (OL, LL, E2, EW, GM, S3)"
 _DEFINITION = (
-    "Dice per class, from TIAToolbox's documentation of SemanticSegmentor, where the table names no metric; 'all' is "
-    "the mean of the five"
+    "Dice per class, from TIAToolbox's documentation of SemanticSegmentor, where the table names "
+    "no metric; 'all' is the mean of the five"
 )
 
 

@@ -49,18 +49,18 @@ class Variation(BaseModel):
     noise: Spread = 4.0
 
 
-def turn(rng: np.random.Generator, rgb: UInt8, targets: UInt8) -> tuple[UInt8, UInt8]:
+def turn_crop(rng: np.random.Generator, rgb: UInt8, targets: UInt8) -> tuple[UInt8, UInt8]:
     """One of the eight positions of a square, for pixels ``[n, n, 3]`` and targets ``[n, n]``."""
     turns, mirror = int(rng.integers(4)), int(rng.choice((1, -1)))
     return np.rot90(rgb, turns)[:, ::mirror], np.rot90(targets, turns)[:, ::mirror]
 
 
-def drawn_scale(rng: np.random.Generator, spec: Variation) -> float:
+def draw_scale(rng: np.random.Generator, spec: Variation) -> float:
     """A factor between ``1 / spec.scale`` and ``spec.scale``, even in its logarithm."""
     return float(np.exp(rng.uniform(-1, 1) * np.log(spec.scale)))
 
 
-def resized(rgb: UInt8, targets: UInt8, side_px: int) -> tuple[UInt8, UInt8]:
+def resize_crop(rgb: UInt8, targets: UInt8, side_px: int) -> tuple[UInt8, UInt8]:
     """A crop at ``side_px``: pixels averaged or interpolated, targets of the nearest pixel."""
     if rgb.shape[0] == side_px:
         return rgb, targets
@@ -71,7 +71,7 @@ def resized(rgb: UInt8, targets: UInt8, side_px: int) -> tuple[UInt8, UInt8]:
     )
 
 
-def restain(rng: np.random.Generator, rgb: UInt8, spec: Variation) -> UInt8:
+def vary_appearance(rng: np.random.Generator, rgb: UInt8, spec: Variation) -> UInt8:
     """The crop as another laboratory and another scanner might show it.
 
     In optical density, haematoxylin and eosin are scaled apart and the channels are mixed a little;

@@ -11,7 +11,13 @@ import numpy as np
 
 from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import UsageError
-from noctile.pipeline.training.augment import Variation, drawn_scale, resized, restain, turn
+from noctile.pipeline.training.augment import (
+    Variation,
+    draw_scale,
+    resize_crop,
+    turn_crop,
+    vary_appearance,
+)
 from noctile.pipeline.truth.region import LabelledPixels, Region
 from noctile.pipeline.truth.scheme import IGNORED
 
@@ -143,12 +149,12 @@ class CropSampler:
         rng = np.random.default_rng((self._seed, index))
         for _ in range(_TRIES):
             region = self._regions[int(np.searchsorted(self._ends, rng.random(), side="right"))]
-            side_px = round(self._crop_px / drawn_scale(rng, self._variation))
+            side_px = round(self._crop_px / draw_scale(rng, self._variation))
             rgb, targets = _cut(rng, region, side_px)
             if (targets != IGNORED).any():
                 break
-        rgb, targets = resized(*turn(rng, rgb, targets), self._crop_px)
-        return restain(rng, rgb, self._variation), targets
+        rgb, targets = resize_crop(*turn_crop(rng, rgb, targets), self._crop_px)
+        return vary_appearance(rng, rgb, self._variation), targets
 
 
 def region_shares(
@@ -168,10 +174,10 @@ def _cut(rng: np.random.Generator, region: LabelledPixels, side_px: int) -> tupl
         int(rng.integers(-(max(0, side_px - n) // 2), max(0, n - side_px) + 1))
         for n in (height, width)
     )
-    return padded(region, y, x, side_px)
+    return cut_padded(region, y, x, side_px)
 
 
-def padded(region: LabelledPixels, y: int, x: int, side_px: int) -> tuple[UInt8, UInt8]:
+def cut_padded(region: LabelledPixels, y: int, x: int, side_px: int) -> tuple[UInt8, UInt8]:
     """The square from ``y, x``, uint8 ``[side_px, side_px, 3]`` and ``[side_px, side_px]``; white,
     ignored outside.
     """

@@ -130,8 +130,9 @@ def _fill_imagenet(network: smp.base.SegmentationModel, name: str) -> str:
             else ""
         )
         raise UsageError(
-            f"the ImageNet weights of encoder {name} cannot be had: {type(error).__name__}: {str(error)[:300]}. They "
-            f"are downloaded from a hub: try again with a network, say --encoder-weights PATH or none{lite}"
+            f"the ImageNet weights of encoder {name} cannot be had: {type(error).__name__}: "
+            f"{str(error)[:300]}. They are downloaded from a hub: try again with a network, say "
+            f"--encoder-weights PATH or none{lite}"
         ) from error
     network.encoder.load_state_dict(filled.state_dict())
     return "ImageNet, segmentation-models-pytorch"

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from noctile.pipeline.arrays import Float64, UInt8
-from noctile.pipeline.training.crops import padded
+from noctile.pipeline.training.crops import cut_padded
 from noctile.pipeline.truth.region import LabelledPixels
 from noctile.pipeline.truth.scheme import IGNORED
 
@@ -87,7 +87,7 @@ def tile_batches(
     batch: list[tuple[UInt8, UInt8]] = []
     for y in range(0, height, side_px):
         for x in range(0, width, side_px):
-            tile = padded(region, y, x, side_px)
+            tile = cut_padded(region, y, x, side_px)
             if (tile[1] != IGNORED).any():
                 batch.append(tile)
             if len(batch) == batch_size:

@@ -1,1 +1,1 @@
-"""Regions whose classes are known: found, read and split, for training and for measuring."""
+"""Regions whose classes are known: found, read and split, for training and evaluation."""

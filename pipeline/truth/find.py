@@ -1,4 +1,4 @@
-"""From a folder of training data to its regions, whichever of the layouts found in the wild it has."""
+"""Find the regions in a folder of training data, in any of the known layouts."""
 
 import csv
 import io
@@ -22,42 +22,43 @@ from noctile.pipeline.untrusted import read_text
 
 _MASKS = (".tif", ".tiff", *IMAGE_SUFFIXES)
 _IMAGES = (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)
-"""What masks and images end in."""
+"""Suffixes of masks and of images."""
 
 PATIENTS_FILE = "patients.csv"
-"""In the data folder; columns ``image`` (name or stem), ``patient`` and, if known, ``institute``.
-"""
+"""Table in the data folder with columns ``image`` (name or stem), ``patient`` and, if known,
+``institute``."""
 
 _BARCODE = re.compile(r"TCGA-([A-Z0-9]{2})-[A-Z0-9]{4}")
-"""A patient of TCGA; the group is the tissue source site, which BCSS calls institute.
+"""Barcode of a patient in TCGA; the group is the tissue source site, which BCSS calls institute.
 (docs.gdc.cancer.gov, TCGA barcode)"""
 
 _IMAGE_FOLDERS = ("images", "rgbs_colorNormalized", "rgbs")
 _SIDE_FOLDER = re.compile(r"(train|valid|validation|val|test)(_\d+)?")
 
 _SAMPLED_MASKS = 8
-"""How many masks are looked at to tell codes from black and white."""
+"""Number of masks that are read to tell codes from black and white masks."""
 
 LAYOUTS = """known layouts:
   rgbs_colorNormalized/ + masks/                       the official BCSS release
   train_512/ + train_mask_512/, val_512/ + ...         its pre-tiled copies, any tile size
-  images/ + masks/                                     PNG, JPEG, TIFF; an image and its mask have the same name
-  slide.svs + slide.geojson[.gz], in any subfolders    annotations as Noctile and QuPath write them"""
+  images/ + masks/                                     PNG, JPEG, TIFF with equal names
+  slide.svs + slide.geojson[.gz], in any subfolders    annotations of Noctile or QuPath"""
 
 
 class DataSource(BaseModel):
     """A folder of regions whose classes are known.
 
     Attributes:
-        path: the folder.
-        name: of the source; None: the folder's.
-        mpp: pixel size of its images (um); overrides their names and what the files say.
-        masks: what its mask images hold; "auto" looks into some of them.
-        share: of the crops of training, relative to the other sources.
-        extra: for training only: its regions are never in val or test.
-        ignore_white: near-white pixels count nowhere (coarse masks that reach over glass).
-        ignore_marked: what black and white masks mark counts nowhere, only what they leave out is
-            learned (masks that take in the stroma around tumor cells).
+        path: path of the folder.
+        name: name of the source; None: the folder's name.
+        mpp: pixel size of the images (um); it overrides the images' names and files.
+        masks: content of the mask images: codes, or black and white; "auto" reads some of them.
+        share: share of the training crops, relative to the other sources.
+        extra: true for a source that only trains: none of its regions is in val or test.
+        ignore_white: true if near-white pixels are not counted (for coarse masks that reach over
+            glass).
+        ignore_marked: true if the white pixels of black and white masks are not counted, so that
+            only black ones are learned (for masks that include the stroma around tumor cells).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,13 +74,19 @@ class DataSource(BaseModel):
 
     @property
     def label(self) -> str:
-        """The name by which its regions know it."""
+        """Name of the source in its regions."""
         return self.name or self.path.resolve().name
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """An image and its mask, and the side on which the layout lists them."""
+    """An image and its mask.
+
+    Attributes:
+        image: path of the image.
+        mask: path of the mask.
+        listed: side on which the layout lists the image, or None.
+    """
 
     image: Path
     mask: Path
@@ -87,54 +94,59 @@ class _Pair:
 
 
 def find_regions(source: DataSource) -> list[Region]:
-    """The regions of a data source, sorted by region_id.
+    """Find the regions of a data source.
 
-    A mask without an image is no region. A slide without annotations is none either.
+    A mask without an image is no region, and neither is a slide without annotations.
+
+    Returns:
+        The regions, sorted by region_id.
 
     Raises:
         UsageError: if the folder has none of the `LAYOUTS` or more than one, an image has no mask,
-            two regions have the same name, or it cannot be told what the masks hold.
+            two regions have the same name, or the content of the masks is not clear.
     """
     if not source.path.is_dir():
         raise UsageError(f"data {source.path}: there is no such folder")
     found = [(name, regions) for name, find in _FINDERS.items() if (regions := find(source))]
     if not found:
-        raise UsageError(f"data {source.path}: no regions. {_seen(source.path)}\n{LAYOUTS}")
+        raise UsageError(
+            f"data {source.path}: no regions. {_describe_folder(source.path)}\n{LAYOUTS}"
+        )
     if len(found) > 1:
         names = " and ".join(name for name, _ in found)
         raise UsageError(
-            f"data {source.path} is laid out in more than one way ({names}); name a folder with one of them"
+            f"data {source.path} has more than one layout ({names}). Give a folder with one of them"
         )
     regions = _with_patients(source, found[0][1])
     count = Counter(region.region_id for region in regions)
     if twice := [region for region in regions if count[region.region_id] > 1]:
         one, other = sorted(twice, key=lambda region: (region.region_id, region.image))[:2]
         raise UsageError(
-            f"data {source.path}: {one.image} and {other.image} have the same name; if they are the same tissue, "
-            "remove one, else rename it"
+            f"data {source.path}: {one.image} and {other.image} have the same name. Remove one if "
+            "they are the same tissue, else rename one"
         )
     return sorted(regions, key=lambda region: region.region_id)
 
 
 def _folders(source: DataSource) -> list[Region]:
-    """``images/`` + ``masks/``, and the official release, which only calls its images otherwise."""
+    """Regions in ``images/`` + ``masks/``, or in the official BCSS release."""
     masks = source.path / "masks"
     folders = [source.path / name for name in _IMAGE_FOLDERS if (source.path / name).is_dir()]
     if not folders or not masks.is_dir() or not _files(masks, _MASKS):
         return []
     if len(folders) > 1:
         raise UsageError(
-            f"data {source.path}: both {folders[0].name}/ and {folders[1].name}/ go with masks/; they are the same "
-            "tissue, so move one out of the folder"
+            f"data {source.path}: both {folders[0].name}/ and {folders[1].name}/ belong to masks/. "
+            "They show the same tissue: move one out of the folder"
         )
     return _regions(source, _pairs(folders[0], masks, None))
 
 
 def _tiled(source: DataSource) -> list[Region]:
-    """``train_512/`` + ``train_mask_512/`` and the like.
+    """Regions in ``train_512/`` + ``train_mask_512/`` and similar pairs of folders.
 
-    A test folder without masks is passed over: so it is published. (kaggle.com/datasets/whats2000,
-    breast-cancer-semantic-segmentation-bcss)
+    A test folder without masks is skipped, because the data set is published so.
+    (kaggle.com/datasets/whats2000, breast-cancer-semantic-segmentation-bcss)
     """
     pairs: list[_Pair] = []
     for folder in sorted(source.path.iterdir()):
@@ -147,27 +159,33 @@ def _tiled(source: DataSource) -> list[Region]:
             pairs += _pairs(folder, masks, "val" if side.startswith("val") else side)
         elif side != "test":
             raise UsageError(
-                f"data {source.path}: {folder.name}/ has no masks: there is no {masks.name}/ beside it"
+                f"data {source.path}: {folder.name}/ has no masks: there is no {masks.name}/ "
+                "beside it. Add that folder"
             )
     return _regions(source, pairs)
 
 
 def _annotated(source: DataSource) -> list[Region]:
-    """Slides with GeoJSON of the same name, beside them or in another subfolder."""
+    """Regions of slides with GeoJSON of the same name, beside them or in another subfolder."""
     files = sorted(path for path in source.path.rglob("*") if path.name[0] != ".")
     slides = [path for path in files if path.suffix.lower() in _IMAGES]
     return [
-        region for path in files if is_geojson(path) for region in _of_slide(source, path, slides)
+        region
+        for path in files
+        if is_geojson(path)
+        for region in _slide_regions(source, path, slides)
     ]
 
 
-def _of_slide(source: DataSource, annotations: Path, slides: list[Path]) -> Iterator[Region]:
+def _slide_regions(source: DataSource, annotations: Path, slides: list[Path]) -> Iterator[Region]:
+    """Regions in one file of annotations."""
     name = annotations.name.removesuffix(".gz").removesuffix(".geojson")
     partners = [slide for slide in slides if name in (slide.stem, slide.name)]
     if len(partners) != 1:
         which = " and ".join(map(str, partners)) or f"none of {len(slides)} slides"
         raise UsageError(
-            f"annotations {annotations} belong to {which}; one slide named {name!r} is needed"
+            f"annotations {annotations} belong to {which}. Exactly one slide must have the name "
+            f"{name!r}"
         )
     for box in region_boxes(read_annotations(annotations)):
         region_id = f"{partners[0].stem}_xmin{box.x}_ymin{box.y}"
@@ -182,7 +200,7 @@ _FINDERS: dict[str, Callable[[DataSource], list[Region]]] = {
 
 
 def _pairs(images: Path, masks: Path, listed: str | None) -> list[_Pair]:
-    """Each image with its mask, which has the same name, maybe with ``_mask`` behind it."""
+    """Each image with its mask, which has the same name or ends in ``_mask``."""
     mask_of: dict[str, Path] = {}
     for path in _files(masks, _MASKS):
         if (other := mask_of.setdefault(path.stem.removesuffix("_mask"), path)) != path:
@@ -192,8 +210,9 @@ def _pairs(images: Path, masks: Path, listed: str | None) -> list[_Pair]:
     found = _files(images, _IMAGES)
     if missing := [path for path in found if path.stem not in mask_of]:
         raise UsageError(
-            f"data {images.parent}: {len(missing)} of {len(found)} images in {images.name}/ have no mask in "
-            f"{masks.name}/, the first is {missing[0].name}. Add the masks, or move these images away"
+            f"data {images.parent}: {len(missing)} of {len(found)} images in {images.name}/ have "
+            f"no mask in {masks.name}/; the first is {missing[0].name}. Add the masks, or move "
+            "these images away"
         )
     return [_Pair(path, mask_of[path.stem], listed) for path in found]
 
@@ -210,7 +229,8 @@ def _regions(source: DataSource, pairs: list[_Pair]) -> list[Region]:
     binary = _are_binary(source, [pair.mask for pair in pairs])
     if source.ignore_marked and not binary:
         raise UsageError(
-            f"data {source.path}: ignore_marked is for black and white masks, and these hold codes"
+            f"data {source.path}: ignore_marked is for black and white masks, but these masks hold "
+            "codes"
         )
     return [
         replace(_region(source, pair.image, pair.mask), binary=binary, listed=pair.listed)
@@ -234,39 +254,38 @@ def _region(source: DataSource, image: Path, truth: Path) -> Region:
 
 
 def _are_binary(source: DataSource, masks: list[Path]) -> bool:
-    """Whether masks say tumor or not (black and white) rather than codes; of a whole data set, not
-    of each mask.
-    """
+    """True if the masks of a data set are black and white (tumor or not) and hold no codes."""
     lossy = [mask for mask in masks if is_lossy(mask)]
     if source.masks == "codes" and lossy:
         raise UsageError(
-            f"data {source.path}: masks = 'codes', but {len(lossy)} masks are JPEG such as {lossy[0]}, in which codes "
-            "do not survive. Get them as PNG, or say masks = 'binary'"
+            f"data {source.path}: masks = 'codes', but {len(lossy)} masks are JPEG such as "
+            f"{lossy[0]}, which changes codes. Get them as PNG, or set masks = 'binary'"
         )
     if source.masks != "auto":
         return source.masks == "binary"
     if lossy and len(lossy) < len(masks):
         raise UsageError(
-            f"data {source.path}: {len(lossy)} of {len(masks)} masks are JPEG such as {lossy[0]}, which cannot hold "
-            "codes. If all are black and white, say masks = 'binary'; else get these as PNG"
+            f"data {source.path}: {len(lossy)} of {len(masks)} masks are JPEG such as {lossy[0]}, "
+            "which cannot hold codes. If all are black and white, set masks = 'binary'; else get "
+            "these as PNG"
         )
     if lossy:
         return True
-    places = sorted({round(k) for k in np.linspace(0, len(masks) - 1, _SAMPLED_MASKS)})
-    values = {int(value) for k in places for value in np.unique(read_mask(masks[k]))}
+    sampled = sorted({round(k) for k in np.linspace(0, len(masks) - 1, _SAMPLED_MASKS)})
+    values = {int(value) for k in sampled for value in np.unique(read_mask(masks[k]))}
     if values == {0, 1}:
         raise UsageError(
-            f"data {source.path}: its masks hold 0 and 1 only. Say masks = 'binary' if 0 is tissue without tumor, or "
-            "masks = 'codes' if 0 is where nobody looked"
+            f"data {source.path}: its masks hold 0 and 1 only. Set masks = 'binary' if 0 is tissue "
+            "without tumor, or masks = 'codes' if 0 is tissue that was not annotated"
         )
     return 255 in values and values <= {0, 255}
 
 
 def _with_patients(source: DataSource, regions: list[Region]) -> list[Region]:
-    """Regions with the patients that `PATIENTS_FILE` names, if there is one.
+    """Set the patients of regions from `PATIENTS_FILE`, if there is one.
 
     Raises:
-        UsageError: if tiles of a training set do not say whose they are: a split would leak.
+        UsageError: if the patients of pre-cut tiles are not known: a split would leak.
     """
     named = _read_patients(source.path / PATIENTS_FILE)
     regions = [
@@ -280,14 +299,16 @@ def _with_patients(source: DataSource, regions: list[Region]) -> list[Region]:
     ]
     if unknown and not source.extra:
         raise UsageError(
-            f"data {source.path}: {len(unknown)} of {len(regions)} tiles do not say whose they are, such as "
-            f"{unknown[0].image}; with tiles of one patient on two sides, figures mean nothing. Write {PATIENTS_FILE} "
-            "there (columns image, patient, institute), or use them for training only (extra = true)"
+            f"data {source.path}: the patients of {len(unknown)} of {len(regions)} tiles are not "
+            f"known, such as {unknown[0].image}; with tiles of one patient on two sides, figures "
+            f"mean nothing. Write {PATIENTS_FILE} there (columns image, patient, institute), or "
+            "use the tiles for training only (extra = true)"
         )
     return regions
 
 
 def _read_patients(path: Path) -> dict[str, tuple[str, str]]:
+    """Patient and institute of each image in a table; empty if there is no table."""
     if not path.exists():
         return {}
     try:
@@ -301,10 +322,11 @@ def _read_patients(path: Path) -> dict[str, tuple[str, str]]:
         raise UsageError(f"{path} cannot be read: {error}. Save it as 'CSV UTF-8'") from error
 
 
-def _seen(folder: Path) -> str:
-    """What folders there are, so that the right one may be found."""
+def _describe_folder(folder: Path) -> str:
+    """Content of a folder in words, so that a reader can find the right one."""
     names = sorted(
         f"{path.relative_to(folder)}/" for glob in ("*/", "*/*/") for path in folder.glob(glob)
     )
     files = sum(path.is_file() for path in folder.iterdir())
-    return f"It holds {files} files and the folders {', '.join(names[:12]) or '(none)'}{' ...' * (len(names) > 12)}"
+    listed = f"{', '.join(names[:12]) or '(none)'}{' ...' * (len(names) > 12)}"
+    return f"It holds {files} files and the folders {listed}"

@@ -1,4 +1,4 @@
-"""Annotations of a slide as Noctile and QuPath write them: GeoJSON polygons in pixels of level 0."""
+"""Annotations of a slide by Noctile or QuPath: GeoJSON polygons in pixels of level 0."""
 
 import gzip
 import io
@@ -29,27 +29,27 @@ _QUPATH_CODES = {
     "other": OTHER,
     "ignore*": OUTSIDE,
 }
-"""Classes that QuPath comes with, where BCSS calls them otherwise. (qupath-core,
+"""Codes of QuPath's own classes that have another name in BCSS. (qupath-core,
 ``PathClass.StandardPathClasses``)"""
 
 _FRAMES = ("roi", "region", "region*")
-"""Classes of the outer frames of regions, as `plain` writes them."""
+"""Classes of the outer frames of regions, as `normalize_name` gives them."""
 
 _PART_PX = 8192
-"""Largest side of a region of a slide (px of level 0): 201 MB of pixels where nothing is reduced.
-"""
+"""Largest side of a region of a slide (px of level 0): 201 MB of pixels at full resolution."""
 
 MAX_BYTES, MAX_FEATURES = 2**27, 20_000
-"""Largest file, plain or unpacked: 3 million points, 1.4 GB while it is read; and the most areas
-that it may hold."""
+"""Largest size of a file after unpacking (bytes), and largest number of its features.
+
+A file of this size has 3 million points and takes 1.4 GB of memory while it is read."""
 
 _CROSSINGS = 2**20
-"""So many crossings of edges and rows are computed at once: some 100 MB."""
+"""Number of crossings of edges and rows that are computed at once: about 100 MB of memory."""
 
 Ring = npt.NDArray[np.float64]
 
 Edges = npt.NDArray[np.int64]
-"""Boxes as columns: y, x, and where they end, int64 ``[4, n]``."""
+"""Boxes as columns: y, x, y_stop and x_stop, int64 ``[4, n]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,9 @@ class Annotation:
     """One annotated area.
 
     Attributes:
-        label: name of its class as it stands in the file; None for the outer frame of a region.
-        polygons: each its outer ring and then its holes, float64 ``[n, 2]``, y and x (px of level
-            0).
+        label: name of the class as the file has it; None for the outer frame of a region.
+        polygons: polygons, each with its outer ring first and then its holes; a ring is float64
+            ``[n, 2]``, y and x (px of level 0).
     """
 
     label: str | None
@@ -67,7 +67,7 @@ class Annotation:
 
     @property
     def box(self) -> Box:
-        """The smallest box that covers it (px of level 0)."""
+        """Smallest box that covers the annotation (px of level 0)."""
         points = np.concatenate([rings[0] for rings in self.polygons])
         y, x = map(int, np.floor(points.min(axis=0)))
         y_stop, x_stop = map(int, np.ceil(points.max(axis=0)))
@@ -75,21 +75,21 @@ class Annotation:
 
     @property
     def area_px(self) -> float:
-        """Its area (px of level 0)."""
+        """Area of the annotation without its holes (px of level 0)."""
         return sum(_area_px(rings[0]) - sum(map(_area_px, rings[1:])) for rings in self.polygons)
 
 
 def is_geojson(path: Path) -> bool:
-    """Whether a file's name says that it holds annotations."""
+    """True if a file's name is that of GeoJSON annotations."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def read_annotations(path: Path) -> list[Annotation]:
-    """The annotations of a file: a FeatureCollection, a list of features or one feature, plain or
-    gzipped.
+    """Read the annotations of a GeoJSON file, with or without gzip.
 
-    An annotation of class ``ROI`` or ``Region*``, or without a class and with a name that begins
-    so, is the outer frame of a region.
+    The file holds a FeatureCollection, a list of features or one feature. An annotation of class
+    ``ROI`` or ``Region*``, or without a class and with a name that begins so, is the outer frame of
+    a region.
 
     Raises:
         UsageError: if the file is not such GeoJSON, or one of its features is no polygon or has no
@@ -105,12 +105,13 @@ def read_annotations(path: Path) -> list[Annotation]:
         values = values.get("features", [values])
     if not isinstance(values, list) or not values:
         raise UsageError(
-            f"annotations {path} hold no features. Export annotations as a GeoJSON FeatureCollection"
+            f"annotations {path} hold no features. Export annotations as a GeoJSON "
+            "FeatureCollection"
         )
     if len(values) > MAX_FEATURES:
         raise UsageError(
-            f"annotations {path} hold {len(values)} features, more than {MAX_FEATURES}. Export what people drew, not "
-            "the cells that a program found"
+            f"annotations {path} hold {len(values)} features, more than {MAX_FEATURES}. Export the "
+            "areas that people drew, not the cells that a program found"
         )
     return [
         _annotation(feature, f"annotations {path}, feature {k}")
@@ -119,7 +120,7 @@ def read_annotations(path: Path) -> list[Annotation]:
 
 
 def _unpacked(data: bytes) -> bytes:
-    """The same without gzip, if it is in that, up to `MAX_BYTES`."""
+    """Unpack data that is packed with gzip, up to `MAX_BYTES`; other data stays as it is."""
     if data[:2] != b"\x1f\x8b":
         return data
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
@@ -130,16 +131,16 @@ def _unpacked(data: bytes) -> bytes:
 
 
 def region_boxes(annotations: Sequence[Annotation]) -> list[Box]:
-    """The regions that annotations make (px of level 0), sorted, none overlapping another.
+    """Boxes of the regions that annotations make (px of level 0), sorted and without overlap.
 
-    They are the boxes around the outer frames; where there are none, around the annotations. Boxes
-    that overlap are joined, large ones are cut into parts of `_PART_PX`, and parts without an
+    The boxes are those of the outer frames, or of the annotations if there are no frames.
+    Overlapping boxes are joined, large ones are cut into parts of `_PART_PX`, and parts without an
     annotation are left out.
     """
     areas = [annotation.box for annotation in annotations if annotation.label is not None]
     frames = [annotation.box for annotation in annotations if annotation.label is None]
     joined = _edges(frames or areas)
-    count = 0  # of columns in use
+    count = 0  # number of columns in use
     for box in frames or areas:
         while (touching := _overlap(joined[:, :count], box)).any():
             box = reduce(_union, map(_box, joined[:, :count][:, touching].T), box)  # noqa: PLW2901 - it grows
@@ -172,35 +173,36 @@ def _box(column: Edges) -> Box:
 
 
 def _overlap(edges: Edges, box: Box) -> npt.NDArray[np.bool_]:
-    """Which boxes have an area in common with another."""
+    """True for each box that has an area in common with another box, bool ``[n]``."""
     y, x, y_stop, x_stop = edges
     in_y = np.minimum(y_stop, box.y_stop) > np.maximum(y, box.y)
     in_x = np.minimum(x_stop, box.x_stop) > np.maximum(x, box.x)
     return np.asarray(in_y & in_x)
 
 
-def draw(
+def draw_codes(
     annotations: Sequence[Annotation],
     scheme: ClassScheme,
     frame: Frame,
     target: Frame,
     box: Box,
-    where: str,
+    origin: str,
 ) -> UInt8:
-    """Codes at the pixels of a box: a pixel has the class of the smallest annotation in which its
-    centre lies.
+    """Draw annotations as codes.
+
+    A pixel has the class of the smallest annotation in which its centre lies.
 
     Args:
-        annotations: of the slide.
-        scheme: whose own class names are known besides those of BCSS and QuPath.
-        frame: of the slide's level 0.
-        target: of the pixels that are wanted.
-        box: which of them.
-        where: names the file in the message.
+        annotations: annotations of the slide.
+        scheme: class scheme; its class names are known besides those of BCSS and QuPath.
+        frame: frame of the slide's level 0.
+        target: frame of the result's pixels.
+        box: part of ``target`` that is drawn.
+        origin: name of the file, for the message.
 
     Returns:
-        uint8 ``[box.height, box.width]``; `OUTSIDE` where nobody drew, and outside the outer frames
-        if there are any.
+        uint8 ``[box.height, box.width]``; `OUTSIDE` where there is no annotation, and outside the
+        outer frames if there are any.
 
     Raises:
         UsageError: if an annotation's class is not known.
@@ -210,7 +212,7 @@ def draw(
     codes = np.full((box.height, box.width), OUTSIDE, np.uint8)
     for annotation in sorted(annotations, key=lambda a: -a.area_px):
         if annotation.label is not None:
-            _fill(codes, annotation, _code(annotation.label, known, where), scale, box)
+            _fill(codes, annotation, _code(annotation.label, known, origin), scale, box)
     if frames := [annotation for annotation in annotations if annotation.label is None]:
         inside = np.zeros_like(codes)
         for annotation in frames:
@@ -220,36 +222,37 @@ def draw(
 
 
 def class_codes(scheme: ClassScheme) -> dict[str, int]:
-    """The code that each class name means, the names in lower case with underscores.
+    """Code of each class name, as `normalize_name` gives the names.
 
-    Names are those of BCSS and of QuPath's own classes, as far as the scheme knows their codes, and
-    the scheme's own classes, which come first.
+    The names are those of BCSS and of QuPath's own classes, if the scheme knows their codes, and
+    those of the scheme's own classes. A scheme's own class comes before another of the same name.
     """
-    general = {**{plain(name): code for name, code in BCSS_CODES.items()}, **_QUPATH_CODES}
+    general = {**{normalize_name(name): code for name, code in BCSS_CODES.items()}, **_QUPATH_CODES}
     first = {k: code for code, k in sorted(scheme.sources.items(), reverse=True)}
     own = {
-        plain(info.name): info.code if scheme.sources.get(info.code) == k else first[k]
+        normalize_name(info.name): info.code if scheme.sources.get(info.code) == k else first[k]
         for k, info in enumerate(scheme.classes)
     }
     return {name: code for name, code in general.items() if code in scheme.sources} | own
 
 
-def plain(name: str) -> str:
-    """A class name without case, and with underscores where people write spaces or hyphens."""
+def normalize_name(name: str) -> str:
+    """Write a class name in lower case, with underscores instead of spaces and hyphens."""
     return "_".join(name.replace("-", " ").casefold().split())
 
 
-def _code(label: str, known: dict[str, int], where: str) -> int:
-    code = known.get(plain(label))
+def _code(label: str, known: dict[str, int], origin: str) -> int:
+    code = known.get(normalize_name(label))
     if code is None:
         raise UsageError(
-            f"{where}: class {label!r:.80} is not known. Known are {', '.join(sorted(known))}. Rename it, or name it "
-            "as a class in a scheme of your own (--classes my.toml)"
+            f"{origin}: class {label!r:.80} is not known. Known are {', '.join(sorted(known))}. "
+            "Rename it, or add it as a class to a scheme of your own (--classes my.toml)"
         )
     return code
 
 
-def _annotation(feature: Any, where: str) -> Annotation:
+def _annotation(feature: Any, origin: str) -> Annotation:
+    """Make an annotation from a GeoJSON feature."""
     try:
         properties = feature.get("properties") or {}
         geometry = feature["geometry"]
@@ -258,7 +261,7 @@ def _annotation(feature: Any, where: str) -> Annotation:
         name = str(properties.get("name") or "")
         if kind not in ("Polygon", "MultiPolygon"):
             raise UsageError(
-                f"{where} is a {kind}; only polygons say what is inside. Leave it out of the export"
+                f"{origin} is a {kind}; only polygons have an inside. Leave it out of the export"
             )
         polygons = tuple(
             tuple(map(_ring, rings))
@@ -268,25 +271,30 @@ def _annotation(feature: Any, where: str) -> Annotation:
             raise ValueError("a polygon without points")
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise UsageError(
-            f"{where} is not a GeoJSON feature with a polygon ({type(error).__name__}: {error}). Export the "
-            "annotations again"
+            f"{origin} is not a GeoJSON feature with a polygon ({type(error).__name__}: {error}). "
+            "Export the annotations again"
         ) from error
-    if plain(label) in _FRAMES if label else plain(name).startswith(("roi", "region")):
+    if (
+        normalize_name(label) in _FRAMES
+        if label
+        else normalize_name(name).startswith(("roi", "region"))
+    ):
         return Annotation(None, polygons)
     if label is None:
         raise UsageError(
-            f"{where} ({name or 'without a name'}) has no class. Give it one in QuPath: 'Ignore*' if it is none, "
-            "'Region*' if it frames what was annotated"
+            f"{origin} ({name or 'without a name'}) has no class. Give it one in QuPath: 'Ignore*' "
+            "if it is none, 'Region*' if it is the frame around the annotated area"
         )
     return Annotation(label, polygons)
 
 
 def _ring(points: Any) -> Ring:
+    """Make a ring from the points of a GeoJSON polygon, which are x and y."""
     ring = np.asarray(points, np.float64)
     if ring.ndim != 2 or ring.shape[0] < 1 or ring.shape[1] < 2:
-        raise ValueError("a ring that is no list of x and y")
+        raise ValueError("a ring that is not a list of x and y")
     ring = ring[:, 1::-1]
-    if not (np.abs(ring) <= MAX_SIDE_PX).all():  # not a number, too
+    if not (np.abs(ring) <= MAX_SIDE_PX).all():  # true for NaN, too
         raise ValueError(
             f"a point that lies on no slide (further out than {MAX_SIDE_PX} px, or no number)"
         )
@@ -294,8 +302,9 @@ def _ring(points: Any) -> Ring:
 
 
 def _label(properties: dict[str, Any]) -> str | None:
-    """The class of a feature: a string, or an object with ``name`` or ``names`` (QuPath,
-    ``PathClassTypeAdapter``).
+    """Class name of a feature, or None.
+
+    QuPath writes a string, or an object with ``name`` or ``names``. (``PathClassTypeAdapter``)
     """
     value = properties.get("classification")
     if isinstance(value, dict):
@@ -304,12 +313,13 @@ def _label(properties: dict[str, Any]) -> str | None:
 
 
 def _union(one: Box, other: Box) -> Box:
+    """Smallest box that covers two boxes."""
     y, x = min(one.y, other.y), min(one.x, other.x)
     return Box(y, x, max(one.y_stop, other.y_stop) - y, max(one.x_stop, other.x_stop) - x)
 
 
 def _area_px(ring: Ring) -> float:
-    """By the shoelace formula."""
+    """Area inside a ring, by the shoelace formula."""
     (y, x), (y_next, x_next) = ring.T, np.roll(ring, -1, axis=0).T
     return float(abs(np.sum(x * y_next - x_next * y)) / 2)
 
@@ -325,20 +335,21 @@ def _fill(codes: UInt8, annotation: Annotation, code: int, scale: Ring, box: Box
 
 
 def _cover(ring: Ring) -> Box:
+    """Smallest box that covers a ring."""
     (y, x), (y_stop, x_stop) = np.floor(ring.min(axis=0)), np.ceil(ring.max(axis=0))
     return Box(int(y), int(x), int(y_stop - y), int(x_stop - x))
 
 
 def _inside(rings: Sequence[Ring], height: int, width: int) -> npt.NDArray[np.bool_]:
-    """The pixels whose centres lie inside an odd number of rings.
+    """Find the pixels whose centres lie inside an odd number of rings.
 
-    Along each row of pixel centres, every edge that crosses it changes inside to outside or back
-    from there on.
+    Each edge that crosses a row of pixel centres changes inside to outside, or back, for the rest
+    of the row.
 
     Args:
-        rings: closed or not, float64 ``[n, 2]``, y and x (px of the result).
-        height: of the result (px).
-        width: of the result (px).
+        rings: rings, closed or not, float64 ``[n, 2]``, y and x (px of the result).
+        height: height of the result (px).
+        width: width of the result (px).
 
     Returns:
         bool ``[height, width]``.
@@ -366,7 +377,7 @@ def _inside(rings: Sequence[Ring], height: int, width: int) -> npt.NDArray[np.bo
 
 
 def _batches(crossed: npt.NDArray[np.int64]) -> Iterator[slice]:
-    """Edges in runs that cross `_CROSSINGS` rows together, or of one edge."""
+    """Slices of edges that cross at most `_CROSSINGS` rows together; at least one edge each."""
     total = np.cumsum(crossed)
     start = 0
     while start < len(crossed):

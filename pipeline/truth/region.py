@@ -1,6 +1,4 @@
-"""One region whose classes are known: where it lies, and its pixels beside their classes at any
-pixel size.
-"""
+"""Region whose classes are known: its files, and its pixels and classes at any pixel size."""
 
 import struct
 import zlib
@@ -20,20 +18,23 @@ from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.slides.base import SlideReader
 from noctile.pipeline.slides.image import MAX_PIXELS
 from noctile.pipeline.slides.open import open_slide
-from noctile.pipeline.truth.geojson import draw, is_geojson, read_annotations
+from noctile.pipeline.truth.geojson import draw_codes, is_geojson, read_annotations
 from noctile.pipeline.truth.scheme import IGNORED, OTHER, OUTSIDE, TUMOR, ClassScheme
 
 NEAR_WHITE = 210
-"""A pixel whose R, G and B all reach this is glass or empty space: 5.7 % of 32 CAMELYON tiles, of
-which 30 % lie inside their coarse tumor masks. (measured)"""
+"""Smallest R, G and B of a near-white pixel, which is glass or empty space.
+
+Measured: 5.7 % of the pixels of 32 CAMELYON tiles are near white, and 30 % of these lie inside the
+tiles' coarse tumor masks."""
 
 _OPENERS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\x89PNG": PngImageFile,
     b"\xff\xd8\xff": JpegImageFile,
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImageFile),
 }
-"""First bytes of a mask and what opens it, without Pillow's size limit, which is one number for the
-whole process."""
+"""First bytes of a mask file, and the class that opens it.
+
+These classes do not apply Pillow's size limit, which is one number for the whole process."""
 
 _ERRORS = (
     OSError,
@@ -45,28 +46,26 @@ _ERRORS = (
     struct.error,
     zlib.error,
 )
-"""What Pillow raises on files that are damaged or cut short; a broken PNG is a SyntaxError."""
+"""Errors that Pillow raises for damaged or truncated files; a broken PNG is a SyntaxError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A piece of tissue whose classes are known. Nothing of it is read yet.
+    """Piece of tissue whose classes are known; its pixels are not read yet.
 
     Attributes:
-        region_id: unique in a data set.
-        patient: no patient is ever on two sides of a split.
-        institute: TCGA's tissue source site ("OL"); "" where unknown.
-        source: name of the data source that it came from.
-        image: image or slide.
-        truth: mask image, or GeoJSON annotations of a slide.
-        mpp: pixel size of the image (um) where its name or the source says it; None leaves it to
-            the file.
-        box: the part of level 0 that is the region (px); None: all of it.
-        binary: the mask says tumor or not (white or black), not codes.
-        listed: the side on which the data set itself lists it, or None; a record, which no split
-            believes.
-        ignore_white: near-white pixels count nowhere (`NEAR_WHITE`).
-        ignore_marked: what a black and white mask marks counts nowhere.
+        region_id: name that is unique in a data set.
+        patient: name of the patient; no patient is on two sides of a split.
+        institute: tissue source site of TCGA, such as "OL"; "" if it is not known.
+        source: name of the region's data source.
+        image: path of the image or slide.
+        truth: path of the mask image, or of the GeoJSON annotations of a slide.
+        mpp: pixel size of the image (um), from its name or its data source; None: the file has it.
+        box: part of level 0 that is the region (px); None: all of it.
+        binary: true if the mask is black and white (white is tumor) and holds no codes.
+        listed: side on which the data set lists the region, or None; splits do not use it.
+        ignore_white: true if near-white pixels (`NEAR_WHITE`) are not counted.
+        ignore_marked: true if the white pixels of a black and white mask are not counted.
     """
 
     region_id: str
@@ -85,12 +84,12 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class LabelledPixels:
-    """Pixels of a region and what they are.
+    """Pixels of a region with their classes.
 
     Attributes:
-        rgb: uint8 ``[h, w, 3]``, as a run sees them.
-        targets: uint8 ``[h, w]``, index of a class or `IGNORED`.
-        mpp: size of a pixel (um): close to what was asked for, see `Frame.at`.
+        rgb: pixels as a run reads them, uint8 ``[h, w, 3]``.
+        targets: index of each pixel's class or `IGNORED`, uint8 ``[h, w]``.
+        mpp: size of a pixel (um), close to the requested one, see `Frame.at`.
     """
 
     rgb: UInt8
@@ -99,16 +98,21 @@ class LabelledPixels:
 
 
 def load_region(region: Region, scheme: ClassScheme, mpp: float) -> LabelledPixels:
-    """Read a region's pixels and classes, both at ``mpp`` (um).
+    """Read a region's pixels and classes.
 
-    Pixels are resampled by the slide readers, exactly as in a run. Where the image's pixel grid is
-    kept (a whole factor, see `Frame.at`), a target pixel takes the class that most of the pixels
-    under it have, ignored ones counted as a class of their own; a tie goes to the class that stands
-    first. Otherwise it takes the class under its centre.
+    The slide readers resample the pixels, as in a run. If the pixel size is a whole multiple of
+    the image's (see `Frame.at`), a target pixel has the most frequent class of the pixels that it
+    covers. Ignored pixels are a class of their own here, and the first of equally frequent classes
+    is taken. Otherwise a target pixel has the class at its centre.
+
+    Args:
+        region: the region.
+        scheme: class scheme of the targets.
+        mpp: pixel size of the result (um).
 
     Raises:
-        UsageError: if a file is missing, cannot be decoded, has another size than its partner,
-            holds codes that the scheme does not know, or nothing says how large a pixel is.
+        UsageError: if a file is missing, cannot be decoded, has another size than its partner, or
+            holds codes that the scheme does not know, or if the pixel size is not known.
     """
     with closing(_open(region)) as reader:
         target = reader.info.frame.at(mpp)
@@ -124,11 +128,20 @@ def load_region(region: Region, scheme: ClassScheme, mpp: float) -> LabelledPixe
 
 
 def load_targets(region: Region, scheme: ClassScheme, mpp: float) -> UInt8:
-    """The classes alone, as in `load_region`; the image's pixels are read only where white ones are
-    ignored.
+    """Read the classes of a region without its pixels.
+
+    Pixels are read only if near-white ones are not counted.
+
+    Args:
+        region: the region.
+        scheme: class scheme of the targets.
+        mpp: pixel size of the result (um).
+
+    Returns:
+        The same classes as `load_region` gives, uint8 ``[h, w]``.
 
     Raises:
-        UsageError: as `load_region` does.
+        UsageError: in the cases of `load_region`.
     """
     if region.ignore_white:
         return load_region(region, scheme, mpp).targets
@@ -139,15 +152,17 @@ def load_targets(region: Region, scheme: ClassScheme, mpp: float) -> UInt8:
 
 
 def read_mask(path: Path) -> UInt8:
-    """The values of a mask image as they stand in the file: codes, or 0 to 255 in a black and white
-    one.
+    """Read the values of a mask image: codes, or 0 to 255 in a black and white mask.
 
-    A palette's indices are its values. Colour images are masks only where R, G and B are the same,
-    or in JPEG.
+    The values of a palette image are its indices. A colour image is a mask only if R, G and B are
+    equal, or if it is a JPEG.
+
+    Returns:
+        uint8 ``[h, w]``.
 
     Raises:
         UsageError: if the file is missing, cannot be decoded, is too large, or does not hold one
-            value a pixel.
+            value for each pixel.
     """
     try:
         image = _decode(path)
@@ -164,13 +179,15 @@ def read_mask(path: Path) -> UInt8:
         values = values[..., 0]
     if values.ndim != 2 or values.dtype.kind not in "ui" or values.min() < 0 or values.max() > 255:
         raise UsageError(
-            f"mask {path} is of mode {image.mode} with values from {values.min()} to {values.max()}; a mask has one "
-            "value from 0 to 255 a pixel. Save it as a grey or palette PNG whose values are the codes"
+            f"mask {path} is of mode {image.mode} with values from {values.min()} to "
+            f"{values.max()}; a mask has one value from 0 to 255 for each pixel. Save it as a grey "
+            "or palette PNG whose values are the codes"
         )
     return values.astype(np.uint8)
 
 
 def _decode(path: Path) -> Image.Image:
+    """Decode a mask image with the opener for its first bytes."""
     with path.open("rb") as file:
         head = file.read(4)
     opener = next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), None)
@@ -179,13 +196,14 @@ def _decode(path: Path) -> Image.Image:
     with opener(path) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(
-                f"it has {image.width} x {image.height} pixels, more than are decoded at once"
+                f"it has {image.width} x {image.height} pixels, more than the limit {MAX_PIXELS}"
             )
         image.load()
     return image
 
 
 def _open(region: Region) -> SlideReader:
+    """Open the image of a region."""
     try:
         return open_slide(region.image, slide_id=region.region_id, mpp=region.mpp)
     except SlideError as error:
@@ -193,45 +211,48 @@ def _open(region: Region) -> SlideReader:
 
 
 def _box(region: Region, frame: Frame, target: Frame) -> Box:
-    """The region in the pixels of ``target``."""
+    """Box of a region in the pixels of ``target``."""
     if region.box is None:
         return target.box
     inside = region.box.intersect(frame.box)
     if not inside.area:
         raise UsageError(
-            f"region {region.region_id}: its annotations in {region.truth} span {region.box}, outside of "
-            f"{region.image}, which has {frame.extent}. They may be of another slide, or not in pixels of level 0"
+            f"region {region.region_id}: its annotations in {region.truth} span {region.box}, "
+            f"outside of {region.image}, which has {frame.extent}. Check that they belong to this "
+            "slide and count pixels of level 0"
         )
     return frame.project(inside, target).intersect(target.box)
 
 
 def _targets(region: Region, scheme: ClassScheme, frame: Frame, target: Frame, box: Box) -> UInt8:
-    """Classes of the pixels ``box`` of frame ``target``; ``frame`` is the image's."""
+    """Classes of the pixels ``box`` of frame ``target``; ``frame`` is the frame of the image."""
     if is_geojson(region.truth):
-        where = f"annotations {region.truth}"
-        return scheme.targets(
-            draw(read_annotations(region.truth), scheme, frame, target, box, where), where
-        )
+        origin = f"annotations {region.truth}"
+        annotations = read_annotations(region.truth)
+        codes = draw_codes(annotations, scheme, frame, target, box, origin)
+        return scheme.targets(codes, origin)
     values = read_mask(region.truth)
     if Extent(*values.shape) != frame.extent:
         raise UsageError(
-            f"region {region.region_id}: mask {region.truth} has {values.shape[1]} x {values.shape[0]} pixels, its "
-            f"image {region.image} {frame.extent.width} x {frame.extent.height}; a mask has its image's size"
+            f"region {region.region_id}: mask {region.truth} has {values.shape[1]} x "
+            f"{values.shape[0]} pixels, but its image {region.image} has {frame.extent.width} x "
+            f"{frame.extent.height}. Give a mask of the image's size"
         )
     codes = _tumor_or_other(region, scheme, values) if region.binary else values
     return _resample(scheme.targets(codes, f"mask {region.truth}"), frame, target)
 
 
 def _tumor_or_other(region: Region, scheme: ClassScheme, values: UInt8) -> UInt8:
-    """Codes of a black and white mask: white is tumor, or counts nowhere, black is other.
+    """Codes of a black and white mask: white is tumor, or is not counted; black is other.
 
-    White is above 127; where the file holds only 0 and 1, and was not lossy, it is 1.
+    Values above 127 are white. In a file of only 0 and 1 that is no JPEG, 1 is white.
     """
     sides = {scheme.sources.get(TUMOR, IGNORED), scheme.sources.get(OTHER, IGNORED)}
     if len(scheme.classes) != 2 or len(sides - {IGNORED}) != 2:
         raise UsageError(
-            f"region {region.region_id}: {region.truth} says tumor or not, and class scheme {scheme.name} has "
-            f"{len(scheme.classes)} classes that it cannot tell apart; use --classes tumor, or masks with codes"
+            f"region {region.region_id}: {region.truth} holds tumor or not, which is too little "
+            f"for the {len(scheme.classes)} classes of scheme {scheme.name}. Use --classes tumor, "
+            "or masks with codes"
         )
     threshold = 0 if values.max() <= 1 and not is_lossy(region.truth) else 127
     return np.where(
@@ -240,12 +261,12 @@ def _tumor_or_other(region: Region, scheme: ClassScheme, values: UInt8) -> UInt8
 
 
 def is_lossy(path: Path) -> bool:
-    """Whether a mask is a JPEG, in which codes do not survive."""
+    """True if a mask is a JPEG, which changes codes."""
     return path.suffix.lower() in (".jpg", ".jpeg")
 
 
 def _resample(classes: UInt8, frame: Frame, target: Frame) -> UInt8:
-    """Classes of ``frame`` at the pixels of ``target``."""
+    """Resample classes from the pixels of ``frame`` to those of ``target``."""
     if target.extent == frame.extent:
         return classes
     factor = round(target.mpp / frame.mpp)
@@ -262,9 +283,7 @@ def _resample(classes: UInt8, frame: Frame, target: Frame) -> UInt8:
 
 
 def _majority(classes: UInt8, factor: int) -> UInt8:
-    """The most frequent value of each ``factor x factor`` block; blocks at the edge count the
-    pixels that they have.
-    """
+    """Most frequent value of each ``factor x factor`` block; blocks at the edge may be smaller."""
     height, width = (-(-side // factor) for side in classes.shape)
     best = np.zeros((height, width), np.uint8)
     most = np.zeros((height, width), np.uint16)

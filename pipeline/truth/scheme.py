@@ -1,6 +1,4 @@
-"""From the codes in masks to the classes of a model: `ClassScheme`, the built-in ones and the
-user's own file.
-"""
+"""Class schemes: from the codes in masks to the classes of a model, built in or in a file."""
 
 import json
 from collections import Counter
@@ -20,7 +18,7 @@ from noctile.pipeline.models.folder import MAX_FAULTS
 from noctile.pipeline.untrusted import SETTINGS_BYTES, parse_toml, read_text
 
 IGNORED: Final = 255
-"""Target value of pixels that count neither in the loss nor in any figure."""
+"""Target value of pixels that are not counted, neither in the loss nor in any metric."""
 
 OUTSIDE, TUMOR, STROMA, OTHER = 0, 1, 2, 21
 
@@ -50,8 +48,10 @@ BCSS_CODES: Final[Mapping[str, int]] = MappingProxyType(
         "other": 21,
     }
 )
-"""Region classes of the Breast Cancer Semantic Segmentation data set (its meta/gtruth_codes.tsv). 0
-is no class: nobody looked there."""
+"""Code of each region class in the Breast Cancer Semantic Segmentation data set. (its
+meta/gtruth_codes.tsv)
+
+0 is no class: that area was not annotated."""
 
 _COLORS = (
     *(
@@ -82,58 +82,58 @@ _COLORS = (
         (205, 200, 180),
     ),
 )
-"""Of the codes 1..21; those that `sample_slides` draws have its colours."""
+"""Colours of the codes 1..21; codes that `sample_slides` draws have the same colours there."""
 
 TUMOR_CODES: Final = (1, 19, 20)
-"""Tumor, angioinvasion and DCIS: what the BCSS challenge counts as tumor. (kaiko-ai/eva,
+"""Codes that the BCSS challenge counts as tumor: tumor, angioinvasion and DCIS. (kaiko-ai/eva,
 ``bcss.py``)"""
 
 UNSURE_CODES: Final = (7, 15)
-"""Exclude and undetermined: somebody looked, and nobody said what it is."""
+"""Codes of annotated areas without a known class: exclude and undetermined."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassScheme:
-    """Which classes a model has and which codes of a mask make up each.
+    """Classes of a model, and the codes of a mask that belong to each.
 
     Attributes:
-        name: "bcss21", "bcss5", "tumor", or what the user's file says.
-        classes: as they stand in a model's card; channel ``k`` of the model is ``classes[k]``.
-        sources: from a code in a mask to the index of its class, or to `IGNORED`; a code that is
-            not in it is unknown.
+        name: "bcss21", "bcss5", "tumor", or the name in the user's file.
+        classes: classes as a model's card has them; channel ``k`` of the model is ``classes[k]``.
+        sources: for each code in a mask, the index of its class or `IGNORED`; all other codes are
+            unknown.
     """
 
     name: str
     classes: tuple[ClassInfo, ...]
     sources: Mapping[int, int]
 
-    def targets(self, codes: UInt8, where: str) -> UInt8:
-        """What a model is to answer at each pixel.
+    def targets(self, codes: UInt8, origin: str) -> UInt8:
+        """Turn the codes of a mask into classes.
 
         Args:
-            codes: of a mask, uint8, any shape.
-            where: names the mask in the message.
+            codes: codes of a mask, uint8 of any shape.
+            origin: name of the mask, for the message.
 
         Returns:
             uint8 of the same shape: index of a class, or `IGNORED`.
 
         Raises:
-            UsageError: if there are codes that the scheme does not know.
+            UsageError: if the scheme does not know some of the codes.
         """
         data = bytearray(np.ascontiguousarray(codes))
         if unknown := sorted(Counter(data.translate(None, delete=bytes(self.sources))).items()):
             found = ", ".join(f"{code} ({count} px)" for code, count in unknown[:8])
             more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
             raise UsageError(
-                f"{where}: class scheme {self.name} does not know the codes {found}{more}; it knows "
-                f"{_ranges(self.sources)}. Name them in a scheme of your own (--classes my.toml: from or ignore); if "
-                "the masks are black and white, say masks = 'binary'"
+                f"{origin}: class scheme {self.name} does not know the codes {found}{more}; it "
+                f"knows {_ranges(self.sources)}. Add them to a scheme of your own (--classes "
+                "my.toml: from or ignore); if the masks are black and white, set masks = 'binary'"
             )
         table = bytes(self.sources.get(code, IGNORED) for code in range(256))
         return np.frombuffer(data.translate(table), np.uint8).reshape(codes.shape)
 
     def to_toml(self) -> str:
-        """The scheme as a user's file, which `load_scheme` reads back."""
+        """Write the scheme as the text of a TOML file, which `load_scheme` reads back."""
         ignored = sorted(code for code, k in self.sources.items() if k == IGNORED)
         lines = [f"name = {json.dumps(self.name)}", f"ignore = {ignored}"]
         for k, info in enumerate(self.classes):
@@ -155,24 +155,27 @@ _EXAMPLE = """it looks like this, with the codes of your masks in from and ignor
 
 
 def load_scheme(name_or_path: str) -> ClassScheme:
-    """A built-in scheme by its name, or one from a TOML file.
+    """Load a built-in scheme by its name, or a scheme from a TOML file.
 
     Raises:
-        UsageError: if there is neither, or the file cannot be used; the message names the setting.
+        UsageError: if there is no such scheme or file, or the file cannot be used; the message
+            names the setting.
     """
     if built_in := BUILT_IN.get(name_or_path):
         return built_in
     path = Path(name_or_path)
     if path.suffix != ".toml":
         raise UsageError(
-            f"class scheme {name_or_path!r} is not known: use {', '.join(BUILT_IN)}, or a file whose name ends in .toml"
+            f"class scheme {name_or_path!r} is not known. Use {', '.join(BUILT_IN)}, or a file "
+            "whose name ends in .toml"
         )
     try:
         return _SchemeFile(**parse_toml(read_text(path, SETTINGS_BYTES))).scheme()
     except ValidationError as error:
-        places = ((".".join(map(str, e["loc"])), e) for e in error.errors()[:MAX_FAULTS])
+        settings = ((".".join(map(str, e["loc"])), e) for e in error.errors()[:MAX_FAULTS])
         lines = [
-            f"  {place:.80}: {e['msg']:.500} (found {e['input']!r:.80})" for place, e in places
+            f"  {setting:.80}: {e['msg']:.500} (found {e['input']!r:.80})"
+            for setting, e in settings
         ]
         raise UsageError(
             "\n".join([f"class scheme {path} cannot be used:", *lines, _EXAMPLE])
@@ -185,13 +188,13 @@ _Code = Annotated[int, Field(ge=0, le=255)]
 
 
 class _ClassEntry(ClassInfo):
-    """A class of a user's file: a class of the card, and the codes that it is made of."""
+    """Class in a scheme file: a class of the card, and the codes that belong to it."""
 
     sources: Annotated[tuple[_Code, ...], Field(alias="from", min_length=1)]
 
 
 class _SchemeFile(BaseModel):
-    """A user's file."""
+    """Content of a scheme file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -207,13 +210,13 @@ class _SchemeFile(BaseModel):
             ("class name", [entry.name for entry in self.classes]),
             ("code of a mask (from, ignore)", codes),
         )
-        for what, values in stated:
+        for kind, values in stated:
             if twice := sorted({value for value in values if values.count(value) > 1}, key=str):
-                raise ValueError(f"a {what} stands twice: {twice}")
+                raise ValueError(f"a {kind} stands twice: {twice}")
         return self
 
     def scheme(self) -> ClassScheme:
-        """What it describes; code 0 is ignored unless a class is made of it."""
+        """The scheme that the file describes; code 0 is ignored unless a class has it."""
         sources = {OUTSIDE: IGNORED} | dict.fromkeys(self.ignore, IGNORED)
         sources |= {code: k for k, entry in enumerate(self.classes) for code in entry.sources}
         classes = tuple(
@@ -223,20 +226,20 @@ class _SchemeFile(BaseModel):
 
 
 def _ranges(codes: Iterable[int]) -> str:
-    """Codes as people write them: "0 to 6, 8"."""
-    words: list[list[int]] = []
+    """Write codes as ranges: "0 to 6, 8"."""
+    runs: list[list[int]] = []
     for code in sorted(codes):
-        if words and code == words[-1][-1] + 1:
-            words[-1].append(code)
+        if runs and code == runs[-1][-1] + 1:
+            runs[-1].append(code)
         else:
-            words.append([code])
-    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in words)
+            runs.append([code])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _built_in(
     name: str, groups: Mapping[str, tuple[int, ...]], ignored: Iterable[int]
 ) -> ClassScheme:
-    """A scheme over the codes of BCSS; a group has the code and the colour of its first member."""
+    """Make a scheme of BCSS codes; each group has the code and colour of its first member."""
     tumors = set(TUMOR_CODES)
     classes = [
         ClassInfo(
@@ -258,7 +261,7 @@ def _built_in(
 
 
 def _rest(*named: tuple[int, ...]) -> tuple[int, ...]:
-    """`OTHER`, and every code that is neither named nor skipped."""
+    """`OTHER`, and every code that is neither named nor ignored."""
     taken = {OUTSIDE, OTHER, *UNSURE_CODES, *(code for codes in named for code in codes)}
     return (OTHER, *(code for code in BCSS_CODES.values() if code not in taken))
 
@@ -293,10 +296,9 @@ BUILT_IN: Final[Mapping[str, ClassScheme]] = MappingProxyType(
         )
     }
 )
-"""The schemes that need no file.
+"""Schemes that need no file.
 
-``bcss21`` has every code but 0; `UNSURE_CODES` are classes that enter no sum. ``bcss5`` groups as
-the BCSS challenge does (kaiko-ai/eva, ``bcss.py``), except that eva counts the `UNSURE_CODES` as
-other where here they are ignored: nobody said what they are. ``tumor`` is the first of those groups
-against the rest.
+``bcss21`` has every code but 0; the classes of `UNSURE_CODES` are in no sum. ``bcss5`` has the
+groups of the BCSS challenge (kaiko-ai/eva, ``bcss.py``), but ignores the `UNSURE_CODES`, which eva
+counts as other: their class is not known. ``tumor`` is the first of those groups against the rest.
 """

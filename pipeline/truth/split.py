@@ -1,6 +1,4 @@
-"""Which regions train, which choose the best epoch and which measure: by patient and institute,
-never by tile.
-"""
+"""Split of regions into training, validation and test, by patient and institute, never by tile."""
 
 import csv
 import hashlib
@@ -27,32 +25,33 @@ SIDES: Final[tuple[Side, ...]] = get_args(Side)
 
 
 BCSS_TEST_INSTITUTES: Final = ("OL", "LL", "E2", "EW", "GM", "S3")
-"""Where the test slides of BCSS come from. (Amgad et al. 2019;
+"""Institutes of the official test slides of BCSS. (Amgad et al. 2019;
 github.com/PathologyDataScience/BCSS)"""
 
 _FEWEST_INSTITUTES = 5
-"""From how many institutes on whole institutes are drawn; with fewer of them one would be most of
-the data."""
+"""Smallest number of institutes for a draw of whole institutes; with fewer, one institute would be
+most of the data."""
 
 _WEIGHT_RANGE = (0.2, 5.0)
-"""Smallest and largest weight of a class, before the mean is brought to 1."""
+"""Smallest and largest weight of a class, before the weights are scaled to mean 1."""
 
 _COLUMNS = ("region_id", "patient", "institute", "source", "side")
 
 
 class SplitSpec(BaseModel):
-    """How regions are split.
+    """Settings of a split.
 
     Attributes:
-        test: institutes, patients or regions (with all of their patient's); None: the official test
-            institutes of BCSS where regions are of them and ``by`` is not "patient", else a draw.
-        val: likewise; None: a draw from what is left.
-        test_fraction: of the patients, for a draw.
-        val_fraction: of the patients, for a draw; 0 for none.
-        seed: of the draws.
-        by: what is drawn as a whole: institutes, patients, or ("auto") institutes if there are at
-            least five.
-        file: a CSV as `write_split` writes it, instead of all of this.
+        test: institutes, patients or regions of the test side; a region stands for all regions of
+            its patient. None: the official test institutes of BCSS if there are regions of them
+            and ``by`` is not "patient", else a random draw.
+        val: institutes, patients or regions of the validation side; None: a random draw from the
+            rest.
+        test_fraction: share of the patients that is drawn for test.
+        val_fraction: share of the patients that is drawn for validation; 0 for none.
+        seed: seed of the draws.
+        by: units of a draw: institutes, patients, or "auto": institutes if there are at least five.
+        file: CSV of `write_split` that replaces all other settings.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,38 +67,39 @@ class SplitSpec(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Who is on which side.
+    """Side of each region and patient.
 
     Attributes:
-        sides: of regions, by region_id.
-        patients: of patients; it places regions that have other names here than where the split was
-            made.
+        sides: side of each region, by its region_id.
+        patients: side of each patient, for regions whose names the split does not have.
     """
 
     sides: Mapping[str, Side]
     patients: Mapping[str, Side] = field(default_factory=dict)
 
     def side(self, region: Region) -> Side | None:
-        """The side of a region, or else of its patient; None if the split knows neither."""
+        """Side of a region, or else of its patient; None if the split has neither."""
         return self.sides.get(region.region_id, self.patients.get(region.patient))
 
     def select(self, regions: Iterable[Region], side: Side) -> list[Region]:
-        """The regions of a side, in their order."""
+        """Regions of a side, in the given order."""
         return [region for region in regions if self.side(region) == side]
 
 
 def make_split(regions: Sequence[Region], spec: SplitSpec, extras: Collection[str] = ()) -> Split:
-    """Give each region a side. All regions of a patient have the same; their order changes nothing.
+    """Give each region a side.
+
+    All regions of a patient have the same side. The order of the regions changes nothing.
 
     Args:
-        regions: of all data sources.
-        spec: how.
-        extras: names of the sources that are for training only; so is every patient with a region
-            in one of them.
+        regions: regions of all data sources.
+        spec: settings of the split.
+        extras: names of the sources that only train; a patient with a region in one of them only
+            trains, too.
 
     Raises:
-        UsageError: if two regions have the same id, a name of the spec fits nothing or is on two
-            sides, no patient is left for a side, or the file does not fit the regions.
+        UsageError: if two regions have the same id, a name in the settings is not known or is on
+            two sides, no patient is left for a side, or the file does not fit the regions.
     """
     check_names(regions)
     if spec.file:
@@ -110,33 +110,34 @@ def make_split(regions: Sequence[Region], spec: SplitSpec, extras: Collection[st
     check_leakage(regions, split)
     if stray := [r for r in regions if r.source in extras and split.side(r) != "train"]:
         raise UsageError(
-            f"split {spec.file}: {stray[0].region_id} is in {split.side(stray[0])}, but its source {stray[0].source} "
-            "is for training only (extra = true)"
+            f"split {spec.file}: {stray[0].region_id} is in {split.side(stray[0])}, but its source "
+            f"{stray[0].source} is for training only (extra = true). Move it to train"
         )
     return split
 
 
 def check_names(regions: Sequence[Region]) -> None:
-    """Nothing, if each region has a name of its own.
+    """Check that each region has a name of its own.
 
     Raises:
-        UsageError: otherwise; the message says where the first two lie.
+        UsageError: if two regions have the same name; the message has the paths of both.
     """
     count = Counter(region.region_id for region in regions)
     if twice := [region for region in regions if count[region.region_id] > 1]:
-        places = " and ".join(
+        paths = " and ".join(
             str(region.image) for region in twice if region.region_id == twice[0].region_id
         )
         raise UsageError(
-            f"two regions are called {twice[0].region_id}: {places}. Rename one, or leave its source out"
+            f"two regions are called {twice[0].region_id}: {paths}. Rename one, or leave its "
+            "source out"
         )
 
 
 def check_leakage(regions: Iterable[Region], split: Split) -> None:
-    """Nothing, if each region has a side and each patient only one.
+    """Check that each region has a side, and each patient only one.
 
     Raises:
-        UsageError: otherwise; the message names the patients and regions.
+        UsageError: if this is not so; the message names the patients and regions.
     """
     sides: dict[str, dict[Side | None, str]] = defaultdict(dict)
     for region in regions:
@@ -145,7 +146,8 @@ def check_leakage(regions: Iterable[Region], split: Split) -> None:
             sides[region.patient].setdefault(split.patients[region.patient], "another region")
     if missing := [found[None] for found in sides.values() if None in found]:
         raise UsageError(
-            f"the split has no side for {len(missing)} patients, such as that of {missing[0]}; add them"
+            f"the split has no side for {len(missing)} patients, such as that of {missing[0]}. Add "
+            "them"
         )
     if leaks := {patient: found for patient, found in sorted(sides.items()) if len(found) > 1}:
         lines = [
@@ -165,7 +167,7 @@ def check_leakage(regions: Iterable[Region], split: Split) -> None:
 
 
 def write_split(path: Path, regions: Iterable[Region], split: Split) -> None:
-    """Write a split as CSV, a row a region, sorted."""
+    """Write a split as CSV, with one row for each region, sorted by region_id."""
     rows = [
         (*map(escape_cell, (r.region_id, r.patient, r.institute, r.source)), split.side(r))
         for r in sorted(regions, key=lambda r: r.region_id)
@@ -175,11 +177,11 @@ def write_split(path: Path, regions: Iterable[Region], split: Split) -> None:
 
 
 def read_split(path: Path) -> Split:
-    """A split from a CSV with at least the columns region_id, patient and side.
+    """Read a split from a CSV with at least the columns region_id, patient and side.
 
     Raises:
-        UsageError: if the file cannot be read, has other columns, names a side that is none, or
-            puts a region or a patient on two.
+        UsageError: if the file cannot be read, has other columns or an unknown side, or has a
+            region or a patient on two sides.
     """
     try:
         reader = csv.DictReader(io.StringIO(read_text(path, MAX_BYTES, "utf-8-sig"), newline=""))
@@ -189,7 +191,8 @@ def read_split(path: Path) -> Split:
         raise UsageError(f"split {path} cannot be read: {error}") from error
     if not {"region_id", "patient", "side"} <= set(columns):
         raise UsageError(
-            f"split {path} has the columns {list(columns)!s:.500}; region_id, patient and side are needed"
+            f"split {path} has the columns {list(columns)!s:.500}; region_id, patient and side are "
+            "needed"
         )
     sides: dict[str, Side] = {}
     patients: dict[str, Side] = {}
@@ -197,7 +200,7 @@ def read_split(path: Path) -> Split:
         side = next((side for side in SIDES if side == row["side"]), None)
         if side is None:
             raise UsageError(
-                f"split {path}, line {line}: side {row['side']!r}; it is one of {', '.join(SIDES)}"
+                f"split {path}, line {line}: side {row['side']!r} is none of {', '.join(SIDES)}"
             )
         for known, name in ((sides, row["region_id"]), (patients, row["patient"])):
             if known.setdefault(name, side) != side:
@@ -208,13 +211,19 @@ def read_split(path: Path) -> Split:
 
 
 def class_pixels(regions: Sequence[Region], split: Split, scheme: ClassScheme, mpp: float) -> Int64:
-    """Pixels of each class on each side at ``mpp`` (um), one region in memory at a time.
+    """Count the pixels of each class on each side, one region in memory at a time.
+
+    Args:
+        regions: regions of all sides.
+        split: side of each region.
+        scheme: class scheme of the counts.
+        mpp: pixel size at which pixels are counted (um).
 
     Returns:
-        int64 ``[3, n_classes]``, rows as `SIDES`; ignored pixels are in no sum.
+        int64 ``[3, n_classes]``, rows as `SIDES`; ignored pixels are not counted.
 
     Raises:
-        UsageError: if a region's truth cannot be read, see `load_region`.
+        UsageError: if a region's classes cannot be read, see `load_region`.
     """
     counts = np.zeros((len(SIDES), len(scheme.classes)), np.int64)
     for row, side in enumerate(SIDES):
@@ -227,17 +236,18 @@ def class_pixels(regions: Sequence[Region], split: Split, scheme: ClassScheme, m
 
 
 def class_weights(counts: Int64) -> Float64:
-    """How much a pixel of each class counts in the loss, so that rare classes are not drowned.
+    """Weight of each class in the loss; rare classes have larger weights.
 
-    The square root of median frequency balancing (Eigen and Fergus 2015, doi
-    10.1109/ICCV.2015.304), limited to `_WEIGHT_RANGE`: the root and the limits keep a class of a
-    few hundred pixels from ruling the loss.
+    The weight is the square root of median frequency balancing (Eigen and Fergus 2015, doi
+    10.1109/ICCV.2015.304), limited to `_WEIGHT_RANGE`. Without the root and the limits, a class of
+    a few hundred pixels could dominate the loss.
 
     Args:
         counts: training pixels of each class, int64 ``[n_classes]``.
 
     Returns:
-        float64 ``[n_classes]``, mean 1 over the classes that occur; a class without a pixel has 0.
+        float64 ``[n_classes]`` with mean 1 over the classes that occur; 0 for a class without a
+        pixel.
     """
     weights = np.zeros(len(counts))
     occurs = counts > 0
@@ -249,11 +259,11 @@ def class_weights(counts: Int64) -> Float64:
 
 
 def check_classes(counts: Int64, scheme: ClassScheme) -> None:
-    """Nothing, if there is something to learn of each class.
+    """Check that each class has training pixels.
 
     Args:
         counts: training pixels of each class, int64 ``[n_classes]``.
-        scheme: whose classes they are.
+        scheme: class scheme of the counts.
 
     Raises:
         UsageError: if a class has no training pixel.
@@ -262,19 +272,19 @@ def check_classes(counts: Int64, scheme: ClassScheme) -> None:
         info.name for info, count in zip(scheme.classes, counts, strict=True) if not count
     ]:
         raise UsageError(
-            f"no training pixel of {len(empty)} of {len(counts)} classes of scheme {scheme.name}: {', '.join(empty)}. "
-            "Add regions that have them, choose a coarser scheme (--classes bcss5 or tumor) or split otherwise"
+            f"{len(empty)} of {len(counts)} classes of scheme {scheme.name} have no training "
+            f"pixel: {', '.join(empty)}. Add regions that have them, choose a coarser scheme "
+            "(--classes bcss5 or tumor) or another split"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Patients:
-    """What a split is made of.
+    """Patients that a split places, and the names by which settings may call them.
 
     Attributes:
-        institute_of: each patient that may go to any side, and its institute ("" where unknown).
-        names: institutes, patients and regions, each with its patients, also of those that only
-            train.
+        institute_of: institute of each patient that may go to any side; "" if it is not known.
+        names: patients of each institute, patient and region, those that only train included.
     """
 
     institute_of: dict[str, str]
@@ -282,6 +292,7 @@ class _Patients:
 
     @classmethod
     def of(cls, regions: Sequence[Region], extras: Collection[str]) -> "_Patients":
+        """Patients of some regions; those with a region in an extra source only train."""
         fixed = {region.patient for region in regions if region.source in extras}
         names: dict[str, set[str]] = defaultdict(set)
         for region in regions:
@@ -291,18 +302,19 @@ class _Patients:
         return cls(dict(free), names)
 
     def named(self, side: Side, names: Iterable[str]) -> set[str]:
-        """The patients that a spec names."""
+        """Patients that the settings name for a side."""
         chosen: set[str] = set()
         for name in names:
             patients = self.names.get(name)
             if not patients:
                 raise UsageError(
-                    f"split: {side} names {name!r}, which is no institute, patient or region; known are "
-                    f"{', '.join(sorted(self.names)[:24])}"
+                    f"split: {side} names {name!r}, which is no institute, patient or region; "
+                    f"known are {', '.join(sorted(self.names)[:24])}"
                 )
             if bound := sorted(patients - self.institute_of.keys()):
                 raise UsageError(
-                    f"split: {side} names {name!r}, but a source for training only has {', '.join(bound)}"
+                    f"split: {side} names {name!r}, but {', '.join(bound)} has regions in a source "
+                    "for training only"
                 )
             chosen |= patients
         return chosen
@@ -310,12 +322,17 @@ class _Patients:
     def drawn(
         self, side: Side, taken: Collection[str], fraction: float, spec: SplitSpec
     ) -> set[str]:
-        """About ``fraction`` of all patients, out of those that are not taken, in whole groups and
-        at least one.
+        """Draw about a fraction of all patients, in whole groups.
 
-        Groups come in an order that depends on the seed and on their names only, so that further
-        regions hardly change it; one that would lead away from the share is passed over, and one is
-        always left.
+        The order of the groups depends only on the seed and on their names, so that additional
+        regions hardly change it. A group that would lead away from the fraction is skipped. At
+        least one group is drawn, and at least one is left.
+
+        Args:
+            side: side for which patients are drawn.
+            taken: patients that cannot be drawn.
+            fraction: share of all patients.
+            spec: settings of the split.
         """
         wanted = round(fraction * len(self.institute_of)) or 1
         groups: dict[str, set[str]] = defaultdict(set)
@@ -326,8 +343,9 @@ class _Patients:
             groups[(by_institute and self.institute_of[patient]) or patient].add(patient)
         if len(groups) < 2:
             raise UsageError(
-                f"split: no patient is left for {side}: of {len(self.institute_of)} patients {len(taken)} are taken, "
-                f"and training needs one. Name the {side} regions yourself, or none ({side} = [])"
+                f"split: no patient is left for {side}: {len(taken)} of {len(self.institute_of)} "
+                f"patients are taken, and training needs one. Name the {side} regions yourself, or "
+                f"none ({side} = [])"
             )
         order = sorted(
             groups, key=lambda name: hashlib.sha256(f"{spec.seed}/{side}/{name}".encode()).digest()
@@ -340,7 +358,7 @@ class _Patients:
 
 
 def _sides(patients: _Patients, spec: SplitSpec) -> dict[str, Side]:
-    """The side of each patient."""
+    """Side of each patient."""
     official = {
         patient
         for patient, institute in patients.institute_of.items()
@@ -358,14 +376,15 @@ def _sides(patients: _Patients, spec: SplitSpec) -> dict[str, Side]:
         val = patients.drawn("val", test, spec.val_fraction, spec) if spec.val_fraction else set()
     if both := sorted(test & val):
         raise UsageError(
-            f"split: {', '.join(both[:8])} would be in test and in val; name them for one of them"
+            f"split: {', '.join(both[:8])} would be in test and in val. Name them for one side only"
         )
     sides: dict[str, Side] = dict.fromkeys(sorted(set().union(*patients.names.values())), "train")
     sides |= dict.fromkeys(val, "val")
     sides |= dict.fromkeys(test, "test")
     if "train" not in sides.values():
         raise UsageError(
-            f"split: no patient is left for training: {len(test)} are in test and {len(val)} in val. Name fewer, "
-            f"or, if all are of BCSS's test institutes ({', '.join(BCSS_TEST_INSTITUTES)}), say by = 'patient'"
+            f"split: no patient is left for training: {len(test)} are in test and {len(val)} in "
+            "val. Name fewer, or, if all are of BCSS's test institutes "
+            f"({', '.join(BCSS_TEST_INSTITUTES)}), set by = 'patient'"
         )
     return sides

@@ -10,7 +10,7 @@ from noctile.pipeline.slides.discover import find_slides
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.slides.thumbnail import read_thumbnail
 from noctile.pipeline.tissue import TissueSpec, find_tissue
-from noctile.pipeline.truth.geojson import draw, read_annotations, region_boxes
+from noctile.pipeline.truth.geojson import draw_codes, read_annotations, region_boxes
 from noctile.pipeline.truth.scheme import BUILT_IN
 
 FRAME = Frame(Extent(600, 700), 0.5, 0.5)
@@ -42,7 +42,7 @@ def read_and_draw(path: Path) -> int:
     """Draw the first region of a file of annotations; how many there are."""
     frame, areas = Frame(Extent(10_000, 10_000), 0.5, 0.5), read_annotations(path)
     for box in region_boxes(areas)[:1]:
-        draw(areas, BUILT_IN["bcss5"], frame, frame, box.intersect(frame.box), str(path))
+        draw_codes(areas, BUILT_IN["bcss5"], frame, frame, box.intersect(frame.box), str(path))
     return len(areas)
 
 

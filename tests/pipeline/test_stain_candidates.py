@@ -10,12 +10,12 @@ from scipy import ndimage
 
 from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.stain_candidates import (
-    COARSE,
-    LEAST_UM2,
     MARGIN_UM,
+    MIN_AREA_UM2,
+    SQUARE_PX,
     STAINS,
     Candidates,
-    coarse,
+    average_squares,
     evidence,
     find_candidates,
     haematoxylin,
@@ -82,10 +82,10 @@ def test_nothing_beyond_the_margin_matters() -> None:
 @pytest.mark.parametrize("shape", [(8, 12), (9, 14), (3, 5), (1, 1)])
 def test_coarse_values_are_means_also_where_a_square_is_cut_short(shape: tuple[int, int]) -> None:
     values = np.random.default_rng(0).random(shape).astype(np.float32)
-    found = coarse(values)
-    assert found.shape == (-(-shape[0] // COARSE), -(-shape[1] // COARSE))
+    found = average_squares(values)
+    assert found.shape == (-(-shape[0] // SQUARE_PX), -(-shape[1] // SQUARE_PX))
     for y, x in np.ndindex(found.shape):
-        square = values[y * COARSE : (y + 1) * COARSE, x * COARSE : (x + 1) * COARSE]
+        square = values[y * SQUARE_PX : (y + 1) * SQUARE_PX, x * SQUARE_PX : (x + 1) * SQUARE_PX]
         assert found[y, x] == pytest.approx(square.mean(), abs=1e-6)
 
 
@@ -119,7 +119,7 @@ class TestCandidates:
         assert np.array_equal(other.field > 0, inside > 0.1)
 
     def test_small_pieces_and_small_holes_are_dropped(self) -> None:
-        side = int((LEAST_UM2 / 16) ** 0.5)
+        side = int((MIN_AREA_UM2 / 16) ** 0.5)
         values = self.field((5, 5, 30, 30), (5, 45, side, side), (20, 45, side + 1, side + 1))
         values[10 : 10 + side, 10 : 10 + side] = 0
         values[20 : 21 + side, 20 : 21 + side] = 0
@@ -172,8 +172,8 @@ def test_real_regions_are_found_as_well_as_the_docs_say(
         > 127
     )
     frame = Frame(Extent(*truth.shape), 1.0, 1.0)
-    rough = frame.coarser(COARSE)
-    values = coarse(evidence(np.asarray(image), frame))
+    rough = frame.coarser(SQUARE_PX)
+    values = average_squares(evidence(np.asarray(image), frame))
     found = find_candidates(values, rough, np.ones(values.shape, bool)).on(frame.box, frame)
     both = np.count_nonzero(found & truth)
     assert 2 * both / (found.sum() + truth.sum()) == pytest.approx(dice, abs=0.015)

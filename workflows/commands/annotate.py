@@ -31,11 +31,11 @@ from noctile.pipeline.slides.discover import SlideEntry, find_slides
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.slides.thumbnail import read_thumbnail
 from noctile.pipeline.stain_candidates import (
-    COARSE,
     MARGIN_UM,
     MPP,
+    SQUARE_PX,
     Candidates,
-    coarse,
+    average_squares,
     evidence,
     find_candidates,
 )
@@ -117,7 +117,7 @@ def annotate(
     return rows
 
 
-def find_in(reader: SlideReader) -> tuple[Candidates, TissueMask]:
+def find_slide_candidates(reader: SlideReader) -> tuple[Candidates, TissueMask]:
     """The tumor candidates of an open slide, and its tissue.
 
     Held are one block of about 1 um a pixel and, at about 4 um, the slide's evidence with what is
@@ -131,7 +131,7 @@ def find_in(reader: SlideReader) -> tuple[Candidates, TissueMask]:
     spec = TissueSpec()
     tissue = find_tissue(*read_thumbnail(reader, spec.mpp), spec)
     fine = frame.at(MPP)
-    rough = fine.coarser(COARSE)
+    rough = fine.coarser(SQUARE_PX)
     values = np.zeros((rough.extent.height, rough.extent.width), np.float32)
     for block in _blocks(fine):
         place = fine.project(block, rough)
@@ -145,7 +145,8 @@ def _check_out(out: Path, entries: Sequence[SlideEntry]) -> None:
     for entry in entries:
         if found := inputs.get((out / f"{entry.slide_id}.png").resolve()):
             raise UsageError(
-                f"--out {out}: the mask of {entry.path} would stand where {found} is; use another folder"
+                f"--out {out}: the mask of {entry.path} would stand where {found} is; use another "
+                "folder"
             )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -161,7 +162,7 @@ def _annotate_one(entry: SlideEntry, out: Path) -> AnnotatedSlide:
     try:
         with closing(open_slide(entry.path, slide_id=slide_id, mpp=entry.mpp)) as reader:
             info = reader.info
-            found, tissue = find_in(reader)
+            found, tissue = find_slide_candidates(reader)
         name = _write(found, tissue, info, out) if tissue.mask.any() else ""
     except SlideError as error:
         return AnnotatedSlide(slide_id, "failed", reason=f"{error.reason}: {error}")
@@ -174,7 +175,7 @@ def _annotate_one(entry: SlideEntry, out: Path) -> AnnotatedSlide:
 
 def _write(found: Candidates, tissue: TissueMask, info: SlideInfo, out: Path) -> str:
     if info.vendor in _PLAIN and len(info.levels) == 1:
-        codes = codes_of(found, tissue, info.frame)
+        codes = draw_mask(found, tissue, info.frame)
         name = f"{info.slide_id}.png"
         write_atomic(out / name, lambda path: Image.fromarray(codes).save(path))
         return name
@@ -183,7 +184,7 @@ def _write(found: Candidates, tissue: TissueMask, info: SlideInfo, out: Path) ->
     return name
 
 
-def codes_of(found: Candidates, tissue: TissueMask, frame: Frame) -> npt.NDArray[np.uint8]:
+def draw_mask(found: Candidates, tissue: TissueMask, frame: Frame) -> npt.NDArray[np.uint8]:
     """The mask of an image, uint8 ``[h, w]`` in the image's own pixels: `TUMOR`, `OTHER` or
     `OUTSIDE`.
     """
@@ -197,7 +198,7 @@ def codes_of(found: Candidates, tissue: TissueMask, frame: Frame) -> npt.NDArray
     return codes
 
 
-def features(found: Candidates, info: SlideInfo) -> Iterator[dict[str, Any]]:
+def geojson_features(found: Candidates, info: SlideInfo) -> Iterator[dict[str, Any]]:
     """GeoJSON features, one for each piece: the candidates, then the other tissue; no two overlap.
 
     Points are in pixels of level 0, cut to the slide's bounds as QuPath does. ``objectType`` stands
@@ -229,7 +230,7 @@ def features(found: Candidates, info: SlideInfo) -> Iterator[dict[str, Any]]:
 def _write_features(path: Path, found: Candidates, info: SlideInfo) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
-        for k, feature in enumerate(features(found, info)):
+        for k, feature in enumerate(geojson_features(found, info)):
             file.write(("," if k else "") + "\n" + json.dumps(feature))
         file.write("\n]}\n")
 
@@ -245,7 +246,7 @@ def _evidence_of(reader: SlideReader, block: Box, frame: Frame) -> npt.NDArray[n
     blocks.
     """
     wide = block.grow(int(np.ceil(MARGIN_UM / frame.mpp))).intersect(frame.box)
-    return coarse(evidence(reader.read(wide, MPP), frame)[block.slices(wide)])
+    return average_squares(evidence(reader.read(wide, MPP), frame)[block.slices(wide)])
 
 
 def _line(row: AnnotatedSlide) -> str:

@@ -130,7 +130,8 @@ def train(settings: TrainSettings, out: Path, say: Say, *, resume: bool = False)
     counts = class_pixels(regions, split, scheme, settings.mpp)
     if strange := settings.odds.keys() - {info.name for info in scheme.classes}:
         raise UsageError(
-            f"odds are given of {', '.join(sorted(strange))}, which is no class of scheme {scheme.name}"
+            f"odds are given of {', '.join(sorted(strange))}, which is no class of scheme "
+            f"{scheme.name}"
         )
     weights = _weights(counts, scheme, settings)
     for line in _balance(regions, split, scheme, counts, weights):
@@ -142,7 +143,8 @@ def train(settings: TrainSettings, out: Path, say: Say, *, resume: bool = False)
     write_split(out / "split.csv", regions, split)
     (out / "scheme.toml").write_text(scheme.to_toml(), encoding="utf-8")
     say(
-        f"{len(job.train.ids)} regions train, {job.steps} steps an epoch on {job.device} x {job.processes}"
+        f"{len(job.train.ids)} regions train, {job.steps} steps an epoch on {job.device} x "
+        f"{job.processes}"
     )
     fitted = fit(job, say)
     multiply_odds(fitted.network, [settings.odds.get(name, 1.0) for name in job.names])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from noctile.pipeline.training.augment import Variation, resized, restain, turn
+from noctile.pipeline.training.augment import Variation, resize_crop, turn_crop, vary_appearance
 from noctile.pipeline.training.crops import CropSampler, RegionCache, region_shares
 from noctile.pipeline.truth.region import LabelledPixels, Region
 from noctile.pipeline.truth.scheme import IGNORED
@@ -46,7 +46,7 @@ def test_targets_stay_with_their_pixels_in_every_position():
 
 def test_without_variation_a_crop_keeps_its_colors_up_to_rounding():
     rgb = np.random.default_rng(0).integers(0, 250, (16, 16, 3), np.uint8)
-    found = restain(np.random.default_rng(0), rgb, STILL)
+    found = vary_appearance(np.random.default_rng(0), rgb, STILL)
     assert np.abs(found.astype(int) - rgb).max() <= 2  # optical density is taken of grey + 1
 
 
@@ -67,12 +67,12 @@ def test_crops_come_from_where_something_has_a_class():
 def test_all_eight_positions_occur():
     rgb = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     rng = np.random.default_rng(0)
-    assert len({turn(rng, rgb, rgb[..., 0])[0].tobytes() for _ in range(100)}) == 8
+    assert len({turn_crop(rng, rgb, rgb[..., 0])[0].tobytes() for _ in range(100)}) == 8
 
 
 def test_resizing_invents_no_class():
     region = pixels(50, 50)
-    assert set(np.unique(resized(region.rgb, region.targets, 32)[1])) <= {0, 1}
+    assert set(np.unique(resize_crop(region.rgb, region.targets, 32)[1])) <= {0, 1}
 
 
 @pytest.mark.parametrize("part", ["stain", "hue", "light", "noise"])
@@ -80,8 +80,8 @@ def test_each_part_of_the_variation_changes_pixels(part):
     rgb = pixels(32, 32).rgb
     spec = STILL.model_copy(update={part: 0.2 if part != "noise" else 8})
     assert (
-        restain(np.random.default_rng(1), rgb, spec)
-        != restain(np.random.default_rng(1), rgb, STILL)
+        vary_appearance(np.random.default_rng(1), rgb, spec)
+        != vary_appearance(np.random.default_rng(1), rgb, STILL)
     ).any()
 
 

@@ -101,7 +101,8 @@ class TestPlainFolders:
     def test_marks_are_ignored_in_black_and_white_masks_alone(self, tmp_path: Path) -> None:
         pairs(tmp_path, [f"{OFFICIAL}.png"])
         with pytest.raises(
-            UsageError, match="ignore_marked is for black and white masks, and these hold codes"
+            UsageError,
+            match="ignore_marked is for black and white masks, but these masks hold codes",
         ):
             find(tmp_path, ignore_marked=True)
         (one,) = find(tmp_path, masks="binary", ignore_marked=True)
@@ -127,7 +128,7 @@ class TestPlainFolders:
         (tmp_path / "masks" / "b.png").unlink()
         with pytest.raises(
             UsageError,
-            match=r"1 of 3 images in images/ have no mask in masks/, the first is b\.png",
+            match=r"1 of 3 images in images/ have no mask in masks/; the first is b\.png",
         ):
             find(tmp_path)
 
@@ -243,7 +244,7 @@ class TestPreTiledCopies:
     def test_tiles_that_do_not_say_whose_they_are_would_leak(self, tmp_path: Path) -> None:
         pairs(tmp_path, ["1.png", "2.png"], images="train_512", masks="train_mask_512")
         with pytest.raises(
-            UsageError, match=r"2 of 2 tiles do not say whose they are.*patients\.csv"
+            UsageError, match=r"the patients of 2 of 2 tiles are not known.*patients\.csv"
         ):
             find(tmp_path)
         assert len(find(tmp_path, extra=True)) == 2

@@ -16,7 +16,7 @@ from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.truth.geojson import (
     Annotation,
     class_codes,
-    draw,
+    draw_codes,
     read_annotations,
     region_boxes,
 )
@@ -60,7 +60,7 @@ def read(folder: Path, *features: dict[str, Any]) -> list[Annotation]:
 
 def drawn(annotations: list[Annotation], mpp: float = 0.5, box: Box | None = None) -> np.ndarray:
     target = FRAME.at(mpp)
-    return draw(annotations, BCSS5, FRAME, target, box or target.box, "annotations a.geojson")
+    return draw_codes(annotations, BCSS5, FRAME, target, box or target.box, "annotations a.geojson")
 
 
 class TestReading:

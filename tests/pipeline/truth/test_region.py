@@ -142,7 +142,7 @@ class TestBinary:
     def test_a_scheme_of_many_classes_does_not_fit(self, tmp_path: Path, name: str) -> None:
         one = region(tmp_path, np.zeros((4, 4), np.uint8), binary=True)
         with pytest.raises(
-            UsageError, match=rf"one_mask\.png says tumor or not.*{name}.*--classes tumor"
+            UsageError, match=rf"one_mask\.png holds tumor or not.*{name}.*--classes tumor"
         ):
             load_region(one, load_scheme(name), 0.25)
 
@@ -189,7 +189,9 @@ class TestMaskFiles:
 class TestErrors:
     def test_a_mask_of_another_size_names_both_files_and_sizes(self, tmp_path: Path) -> None:
         one = region(tmp_path, np.zeros((20, 30), np.uint8), picture(20, 31))
-        with pytest.raises(UsageError, match=r"one_mask\.png has 30 x 20 pixels.*one\.png 31 x 20"):
+        with pytest.raises(
+            UsageError, match=r"one_mask\.png has 30 x 20 pixels.*one\.png has 31 x 20"
+        ):
             load_region(one, TUMOR, 0.25)
 
     def test_unknown_codes_name_the_mask(self, tmp_path: Path) -> None:
@@ -197,7 +199,7 @@ class TestErrors:
             load_region(region(tmp_path, np.full((5, 5), 22, np.uint8)), TUMOR, 0.25)
 
     def test_without_any_pixel_size_it_says_what_is_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match=r"region one: .*how large a pixel is"):
+        with pytest.raises(UsageError, match=r"region one: .*pixel size is unknown"):
             load_region(region(tmp_path, np.zeros((5, 5), np.uint8), mpp=None), TUMOR, 0.25)
 
     @pytest.mark.parametrize("name", ["one.png", "one_mask.png"])

@@ -16,7 +16,7 @@ from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.stain_candidates import STAINS
 from noctile.workflows.commands import annotate as annotate_module
-from noctile.workflows.commands.annotate import annotate, find_in
+from noctile.workflows.commands.annotate import annotate, find_slide_candidates
 
 
 def nests(
@@ -217,9 +217,9 @@ def test_the_size_of_blocks_changes_nothing(
     slide: Path, monkeypatch: pytest.MonkeyPatch, block_px: int
 ) -> None:
     with closing(open_slide(slide)) as reader:
-        whole, _ = find_in(reader)
+        whole, _ = find_slide_candidates(reader)
         monkeypatch.setattr(annotate_module, "_BLOCK_PX", block_px)
-        parts, _ = find_in(reader)
+        parts, _ = find_slide_candidates(reader)
     assert np.array_equal(parts.field, whole.field)
 
 
@@ -232,7 +232,7 @@ def test_no_more_than_a_block_with_its_margin_is_read_at_once(
             reader, "read", lambda box, mpp: boxes.append((box, mpp)) or read(box, mpp)
         )
         monkeypatch.setattr(annotate_module, "_BLOCK_PX", 64)
-        find_in(reader)
+        find_slide_candidates(reader)
     fine = [box for box, mpp in boxes if mpp == 1.0]
     assert max(box.area for box in fine) <= (64 + 2 * 36) ** 2
     assert len(fine) > 20
