@@ -1,7 +1,7 @@
-"""The cohort in one table: a row for every slide that was submitted, whatever became of it."""
+"""Table of a cohort: one row for every slide that was submitted, done or not."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,31 +26,32 @@ FIGURES: dict[str, pa.DataType] = {
     "seam_disagreement": pa.float64(),
     "tiles": pa.int64(),
 }
-"""Columns taken from a slide's summary as they are. (README, 'The tables')"""
+"""Columns with figures from a slide's summary, and their types. (docs/results.md)"""
 
-FACTS: dict[str, pa.DataType] = {
+DESCRIPTION: dict[str, pa.DataType] = {
     "mpp_source": pa.string(),
     "reader": pa.string(),
     "vendor": pa.string(),
     "model": pa.string(),
     "model_sha256": pa.string(),
 }
+"""Columns with text from a slide's summary, and their types. (docs/results.md)"""
 
 
 @dataclass(frozen=True, slots=True)
 class SlideRow:
-    """What became of one slide.
+    """Result of one slide.
 
     Attributes:
-        slide_id: unique in the cohort.
-        path: of the slide.
-        patient_id: from the manifest, or None.
-        group: from the manifest, or None.
+        slide_id: name of the slide, unique in the cohort.
+        path: file or folder of the slide.
+        patient_id: patient from the manifest, or None.
+        group: group from the manifest, or None.
         status: done, failed or skipped.
-        reason: why not done; "" if done.
-        summary: what ``summary.json`` holds; empty if not done.
-        seconds: time that its steps took (s), or None.
-        extra: the manifest's other columns.
+        reason: reason why the slide is not done; empty if it is done.
+        summary: content of ``summary.json``; empty if the slide is not done.
+        seconds: time that the slide's steps took (s), or None.
+        extra: names and values of the manifest's other columns.
     """
 
     slide_id: str
@@ -65,8 +66,13 @@ class SlideRow:
 
 
 def cohort_table(rows: Iterable[SlideRow], classes: tuple[ClassInfo, ...]) -> pa.Table:
-    """One row a slide, sorted by ``slide_id``; figures of slides that are not done are null, never
-    0.
+    """Make the table, with one row a slide, sorted by ``slide_id``.
+
+    Figures of slides that are not done are null, never 0.
+
+    Args:
+        rows: results of the slides, in any order.
+        classes: classes of the model; each has two columns.
     """
     rows = sorted(rows, key=lambda row: row.slide_id)
     columns: dict[str, pa.Array] = {
@@ -77,25 +83,15 @@ def cohort_table(rows: Iterable[SlideRow], classes: tuple[ClassInfo, ...]) -> pa
         "status": pa.array([row.status for row in rows], pa.string()),
         "reason": pa.array([row.reason for row in rows], pa.string()),
     }
-    for name, kind in FIGURES.items():
-        columns[name] = pa.array([row.summary.get(name) for row in rows], kind)
+    columns |= _summary_columns(rows, FIGURES)
     for c in classes:
-        areas = [row.summary.get("class_area_mm2", {}).get(c.name) for row in rows]
-        tissue = [row.summary.get("tissue_area_mm2") for row in rows]
-        shares = [
-            round(a / t, 6) if a is not None and t else None
-            for a, t in zip(areas, tissue, strict=True)
-        ]
-        columns[f"class_{c.name}_area_mm2"] = pa.array(areas, pa.float64())
-        columns[f"class_{c.name}_fraction_of_tissue"] = pa.array(shares, pa.float64())
+        columns |= _class_columns(rows, c.name)
     mpps = [row.summary.get("mpp", (None, None)) for row in rows]
     columns["mpp_y"] = pa.array([y for y, _ in mpps], pa.float64())
     columns["mpp_x"] = pa.array([x for _, x in mpps], pa.float64())
-    columns["flags"] = pa.array(
-        [";".join(row.summary.get("flags", ())) for row in rows], pa.string()
-    )
-    for name, kind in FACTS.items():
-        columns[name] = pa.array([row.summary.get(name) for row in rows], kind)
+    flags = [";".join(row.summary.get("flags", ())) for row in rows]
+    columns["flags"] = pa.array(flags, pa.string())
+    columns |= _summary_columns(rows, DESCRIPTION)
     columns["seconds"] = pa.array([row.seconds for row in rows], pa.float64())
     columns["versions"] = pa.array([_versions(row.summary) for row in rows], pa.string())
     for name in sorted({name for row in rows for name, _ in row.extra}):
@@ -105,11 +101,14 @@ def cohort_table(rows: Iterable[SlideRow], classes: tuple[ClassInfo, ...]) -> pa
 
 
 def write_csv(table: pa.Table, path: Path) -> None:
-    """The table as CSV: UTF-8, a header, empty cells for null.
+    """Write a table as CSV: UTF-8, with a header, and empty cells for null.
 
-    Ids, paths, messages and the manifest's columns come from elsewhere: text that a spreadsheet
-    would run as a formula gets an apostrophe in front. Numbers stay as they are, those of the
-    manifest too.
+    Ids, paths, messages and the manifest's columns are untrusted input. Text that a spreadsheet
+    would run as a formula gets an apostrophe in front. Numbers stay as they are, also those of the
+    manifest.
+
+    Raises:
+        OSError: if the file system refuses.
     """
     names = [escape_cell(name) for name in table.column_names]
     columns = [
@@ -119,6 +118,28 @@ def write_csv(table: pa.Table, path: Path) -> None:
         for column in table.columns
     ]
     pc.write_csv(pa.table(columns, names), path, pc.WriteOptions(quoting_style="needed"))
+
+
+def _summary_columns(
+    rows: Sequence[SlideRow], types: Mapping[str, pa.DataType]
+) -> dict[str, pa.Array]:
+    return {
+        name: pa.array([row.summary.get(name) for row in rows], kind)
+        for name, kind in types.items()
+    }
+
+
+def _class_columns(rows: Sequence[SlideRow], name: str) -> dict[str, pa.Array]:
+    """Make the columns of one class: its area (mm2) and its share of the tissue (0..1)."""
+    areas = [row.summary.get("class_area_mm2", {}).get(name) for row in rows]
+    tissue = [row.summary.get("tissue_area_mm2") for row in rows]
+    shares = [
+        round(a / t, 6) if a is not None and t else None for a, t in zip(areas, tissue, strict=True)
+    ]
+    return {
+        f"class_{name}_area_mm2": pa.array(areas, pa.float64()),
+        f"class_{name}_fraction_of_tissue": pa.array(shares, pa.float64()),
+    }
 
 
 def _versions(summary: Mapping[str, Any]) -> str | None:

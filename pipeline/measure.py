@@ -1,5 +1,6 @@
-"""A label map in figures: areas, foci, confidence. Blocks count their labels; the figures are sums
-of counts.
+"""Figures of a slide's label map: areas, tumor foci, mean confidence.
+
+Each block counts its labels; the figures of a slide are sums of these counts.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,42 +8,40 @@ from dataclasses import dataclass
 from itertools import compress
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from noctile.pipeline.geometry import Box, Frame
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.plan import Block, TilePlan, heat_slice
 from noctile.pipeline.quality import CoreCount
 
-UInt8 = npt.NDArray[np.uint8]
+FOCI_MPP = 4.0
+"""Pixel size at which tumor foci are counted (um); the nearest pyramid level is used.
 
-FOCUS_MPP = 4.0
-"""Tumor foci are counted on the pyramid level closest to this pixel size (um): a few cells wide,
-cheap on any slide."""
+A few such pixels cover a cell, and a level of this size is small on any slide.
+"""
 
 MIN_FOCUS_MM2 = 0.01
-"""Connected tumor smaller than this is not a focus (mm2): a disc of 0.11 mm, below which single
-glands fall apart."""
+"""Area of the smallest tumor focus (mm2): a disc of 0.11 mm, below which single glands break up."""
 
 
 @dataclass(frozen=True, slots=True)
 class TileRow:
-    """One tile's core: where it lies and what was found in it; a row of ``tiles.parquet``.
+    """Position and content of the core of one tile: a row of ``tiles.parquet``.
 
     Attributes:
-        row: of the tile in the grid.
-        col: of the tile in the grid.
-        y_um: its core's top edge, from the slide's top (um).
-        x_um: its core's left edge, from the slide's left (um).
-        height_um: of its core, cut to the slide (um).
-        width_um: likewise.
+        row: row of the tile in the grid.
+        col: column of the tile in the grid.
+        y_um: distance from the slide's top to the core's top (um).
+        x_um: distance from the slide's left side to the core's left side (um).
+        height_um: height of the core, cut to the slide (um).
+        width_um: width of the core, cut to the slide (um).
         tissue_fraction: share of the core's pixels that are tissue, 0..1.
         class_fractions: share of the core's tissue pixels in each class of the card, in the card's
             order, 0..1.
-        mean_confidence: mean probability of the winning class over the core's tissue, 0..1.
+        mean_confidence: mean probability of the predicted class over the core's tissue, 0..1.
     """
 
     row: int
@@ -58,19 +57,19 @@ class TileRow:
 
 @dataclass(frozen=True, slots=True)
 class SlideSummary:
-    """A slide in figures.
+    """Figures of one slide.
 
     Attributes:
-        tissue_area_mm2: of all pixels that were analysed, i.e. tissue that could be read (mm2).
-        tumor_area_mm2: of all classes with the role ``tumor`` (mm2).
-        tumor_fraction_of_tissue: tumor / tissue, 0..1; None without tissue.
-        class_area_mm2: of each class (mm2), by name, in the card's order.
-        tumor_foci: connected tumor regions (8 neighbours) of at least `MIN_FOCUS_MM2`, at about
-            `FOCUS_MPP`.
-        largest_focus_mm2: area of the largest of them (mm2), 0 without any.
-        mean_confidence: mean probability of the winning class over tissue, 0..1; None without
-            tissue.
-        tiles: tiles of the plan, those that could not be read among them.
+        tissue_area_mm2: area of all analysed pixels, which are the readable tissue (mm2).
+        tumor_area_mm2: area of all classes with the role ``tumor`` (mm2).
+        tumor_fraction_of_tissue: tumor area / tissue area, 0..1; None without tissue.
+        class_area_mm2: area of each class (mm2), by name, in the card's order.
+        tumor_foci: number of connected tumor regions (8 neighbours) of at least `MIN_FOCUS_MM2`,
+            counted at about `FOCI_MPP`.
+        largest_focus_mm2: area of the largest tumor focus (mm2); 0 without a focus.
+        mean_confidence: mean probability of the predicted class over the tissue, 0..1; None
+            without tissue.
+        tiles: number of tiles of the plan, unreadable ones included.
     """
 
     tissue_area_mm2: float
@@ -91,99 +90,103 @@ def count_cores(
     analysed: UInt8,
     confidence: UInt8,
 ) -> Iterator[CoreCount]:
-    """Count what stands in the cores of a block that may have tissue.
+    """Count the labels in each core of a block that may have tissue.
 
     Args:
-        plan: of the slide.
+        plan: plan of the slide.
         block: one of ``plan.blocks``.
-        codes: of the model's classes, in the card's order.
-        labels: uint8 ``[h, w]``, of the block.
-        analysed: uint8 ``[ceil(h / 8), ceil(w / 8)]``, labels above 0 under each cell of the maps.
-        confidence: likewise, the block's map.
+        codes: codes of the model's classes, in the card's order.
+        labels: uint8 ``[h, w]``, label map of the block.
+        analysed: uint8 ``[ceil(h / 8), ceil(w / 8)]``, number of labels above 0 under each pixel of
+            the heat maps.
+        confidence: uint8 ``[ceil(h / 8), ceil(w / 8)]``, confidence map of the block.
     """
-    n = plan.block_px // plan.grid.stride_px
+    cores_per_side = plan.block_px // plan.grid.stride_px
     weighted = analysed * confidence.astype(np.uint16)
     for row, col in block.tiles:
-        if (row // n, col // n) != block.key:
-            continue  # with blend, a neighbour's tile that reaches in
+        if (row // cores_per_side, col // cores_per_side) != block.key:
+            continue  # with the window blend: a tile of the next block that reaches into this one
         ys, xs = plan.grid.core(row, col).intersect(plan.frame.box).slices(block.box)
-        pixels = Image.fromarray(
-            labels[ys, xs]
-        ).histogram()  # numpy's takes half as long again (RESULTS.md)
-        sure = weighted[heat_slice(ys), heat_slice(xs)].sum(dtype=np.int64)
-        yield CoreCount(row, col, tuple(pixels[code] for code in codes), int(sure))
+        # numpy.bincount takes longer: benchmarks/history/writing.md.
+        pixels = Image.fromarray(labels[ys, xs]).histogram()
+        total = weighted[heat_slice(ys), heat_slice(xs)].sum(dtype=np.int64)
+        yield CoreCount(row, col, tuple(pixels[code] for code in codes), int(total))
 
 
 def measure(
     store: MaskStore, plan: TilePlan, classes: tuple[ClassInfo, ...], cores: Iterable[CoreCount]
 ) -> tuple[SlideSummary, list[TileRow]]:
-    """The figures of a slide whose pyramid stands.
+    """Measure a slide whose pyramid is complete.
 
-    Areas are pixels x mpp_y x mpp_x at the level where the model looked.
+    An area is pixels x mpp_y x mpp_x at the level that the model saw.
 
     Args:
-        store: of the slide.
-        plan: likewise.
-        classes: of the model.
-        cores: of all blocks, in any order.
+        store: masks of the slide.
+        plan: plan of the slide.
+        classes: classes of the model.
+        cores: counts of the cores of all blocks, in any order.
+
+    Returns:
+        the figures of the slide, and a row for each tile with tissue, sorted by position.
 
     Raises:
-        StoreError: if the masks cannot be read back.
+        StoreError: if the masks cannot be read.
     """
-    pixels = [0] * len(classes)
-    confidence = 0
-    tiles: list[TileRow] = []
-    for core in sorted(cores, key=lambda c: (c.row, c.col)):
-        tissue = sum(core.pixels)
-        if tissue:
-            box = plan.grid.core(core.row, core.col).intersect(plan.frame.box)
-            pixels = [total + n for total, n in zip(pixels, core.pixels, strict=True)]
-            confidence += core.confidence
-            tiles.append(
-                TileRow(
-                    core.row,
-                    core.col,
-                    *_um(box, plan.frame),
-                    round(tissue / box.area, 6),
-                    tuple(round(n / tissue, 6) for n in core.pixels),
-                    round(core.confidence / tissue / 255, 4),
-                )
-            )
+    with_tissue = sorted(
+        (core for core in cores if any(core.pixels)), key=lambda core: (core.row, core.col)
+    )
+    pixels = [sum(core.pixels[k] for core in with_tissue) for k in range(len(classes))]
+    confidence = sum(core.confidence for core in with_tissue)
     mm2 = plan.frame.pixel_area_mm2
     tissue_px = sum(pixels)
     tissue_mm2 = tissue_px * mm2
     tumor = [c.role == "tumor" for c in classes]
     tumor_mm2 = sum(compress(pixels, tumor)) * mm2
-    n_foci, largest = tumor_foci(store, [c.code for c in compress(classes, tumor)])
-    return SlideSummary(
+    n_foci, largest_mm2 = tumor_foci(store, [c.code for c in compress(classes, tumor)])
+    summary = SlideSummary(
         tissue_area_mm2=round(tissue_mm2, 6),
         tumor_area_mm2=round(tumor_mm2, 6),
         tumor_fraction_of_tissue=round(tumor_mm2 / tissue_mm2, 6) if tissue_px else None,
         class_area_mm2={c.name: round(n * mm2, 6) for c, n in zip(classes, pixels, strict=True)},
         tumor_foci=n_foci,
-        largest_focus_mm2=round(largest, 6),
+        largest_focus_mm2=round(largest_mm2, 6),
         mean_confidence=round(confidence / tissue_px / 255, 4) if tissue_px else None,
         tiles=len(plan.tiles),
-    ), tiles
+    )
+    return summary, [_tile_row(plan, core) for core in with_tissue]
+
+
+def _tile_row(plan: TilePlan, core: CoreCount) -> TileRow:
+    box = plan.grid.core(core.row, core.col).intersect(plan.frame.box)
+    mpp_y, mpp_x = plan.frame.mpp_y, plan.frame.mpp_x
+    tissue_px = sum(core.pixels)
+    return TileRow(
+        core.row,
+        core.col,
+        y_um=round(box.y * mpp_y, 3),
+        x_um=round(box.x * mpp_x, 3),
+        height_um=round(box.height * mpp_y, 3),
+        width_um=round(box.width * mpp_x, 3),
+        tissue_fraction=round(tissue_px / box.area, 6),
+        class_fractions=tuple(round(n / tissue_px, 6) for n in core.pixels),
+        mean_confidence=round(core.confidence / tissue_px / 255, 4),
+    )
 
 
 def tumor_foci(store: MaskStore, tumor_codes: list[int]) -> tuple[int, float]:
-    """How many connected tumor regions there are, and the area of the largest (mm2)."""
+    """Count the connected tumor regions, and return the area of the largest too (mm2).
+
+    Args:
+        store: masks of the slide, with all levels.
+        tumor_codes: codes of the classes with the role ``tumor``.
+
+    Raises:
+        StoreError: if the masks cannot be read.
+    """
     frames = store.layout.level_frames
-    level = min(range(len(frames)), key=lambda k: abs(np.log(frames[k].mpp / FOCUS_MPP)))
+    level = min(range(len(frames)), key=lambda k: abs(np.log(frames[k].mpp / FOCI_MPP)))
     tumor = np.isin(store.read_level(level), tumor_codes)
     regions, _ = ndimage.label(tumor, structure=np.ones((3, 3)))
-    areas = np.bincount(regions[tumor])[1:] * frames[level].pixel_area_mm2
-    areas = areas[areas >= MIN_FOCUS_MM2]
-    return len(areas), float(areas.max(initial=0.0))
-
-
-def _um(box: Box, frame: Frame) -> tuple[float, float, float, float]:
-    """y, x, height, width of a box (um), rounded to a thousandth."""
-    y, x, height, width = (
-        box.y * frame.mpp_y,
-        box.x * frame.mpp_x,
-        box.height * frame.mpp_y,
-        box.width * frame.mpp_x,
-    )
-    return round(y, 3), round(x, 3), round(height, 3), round(width, 3)
+    areas_mm2 = np.bincount(regions[tumor])[1:] * frames[level].pixel_area_mm2
+    foci_mm2 = areas_mm2[areas_mm2 >= MIN_FOCUS_MM2]
+    return len(foci_mm2), float(foci_mm2.max(initial=0.0))

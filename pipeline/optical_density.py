@@ -12,7 +12,7 @@ import numpy as np
 from noctile.pipeline.arrays import Float32, UInt8
 
 _STRIP_PX = 2**15
-"""Number of pixels that are computed at once, so that they stay in the cache of a processor core."""
+"""Number of pixels that are computed at once, so that they stay in a processor core's cache."""
 
 _Planes = TypeVar("_Planes", UInt8, Float32)
 

@@ -1,9 +1,8 @@
-"""Where a slide is looked at: tiles on a grid, grouped in blocks, each block one task and one Zarr
-shard.
+"""Plan of a slide: tiles on a grid, grouped in blocks.
 
-The grid starts at minus the margin, so that the *cores* of the tiles (what the window ``crop``
-keeps) tile the plane from the frame's corner. A block is a whole number of cores, so with ``crop``
-no tile is ever predicted twice.
+One task makes one block, and a block is one Zarr shard. A *core* is the part of a tile that the
+window ``crop`` keeps. The grid starts at minus the margin, so that the cores cover the slide from
+its corner on. A block is a whole number of cores, so with ``crop`` no tile is predicted twice.
 """
 
 import hashlib
@@ -12,28 +11,32 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from noctile.pipeline.arrays import Bool, Int64
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.tissue import TissueMask
 
 Window = Literal["crop", "blend"]
-"""How tiles are joined: each keeps its core (``crop``), or they fade into each other with Hann
-weights (``blend``)."""
+"""Method that joins tiles: each keeps its core (``crop``), or they fade into each other with Hann
+weights (``blend``).
+"""
 
 HEAT_FACTOR = 8
-"""Label-map pixels per heat-map pixel along each axis."""
+"""Number of label-map pixels for each heat-map pixel along each axis."""
 
 _CHUNK_PX = 1024
-"""Upper bound of a chunk's side inside a shard (px): what a viewer fetches at once."""
+"""Upper bound of a chunk's side inside a shard (px): a viewer loads a chunk at once."""
 
 _HOST_BYTES_PER_PX = 8
-"""Block-sized arrays alive at once: labels, tissue, two quantised maps, and the temporaries of
-pooling (B/px)."""
+"""Memory of the arrays of one block, for each of its pixels (B/px).
+
+They are labels, tissue, two heat maps, and the temporary arrays of pooling.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,9 @@ class TileGrid:
 
     Attributes:
         tile_px: side of a tile (px).
-        overlap_px: how far neighbours overlap (px); ``tile_px - overlap_px`` is a multiple of
+        overlap_px: overlap of neighbouring tiles (px); ``tile_px - overlap_px`` is a multiple of
             `HEAT_FACTOR`.
-        extent: the raster (px).
+        extent: size of the raster (px).
 
     Raises:
         UsageError: if the overlap does not fit the tile.
@@ -55,14 +58,12 @@ class TileGrid:
     extent: Extent
 
     def __post_init__(self) -> None:
-        if (
-            not 0 <= self.overlap_px < self.tile_px
-            or self.overlap_px % 2
-            or self.stride_px % HEAT_FACTOR
-        ):
+        fits = 0 <= self.overlap_px < self.tile_px and self.overlap_px % 2 == 0
+        if not fits or self.stride_px % HEAT_FACTOR:
             raise UsageError(
-                f"overlap_px is {self.overlap_px}, but must be even, smaller than the tile ({self.tile_px} px), and "
-                f"leave a stride that is a multiple of {HEAT_FACTOR}; choose {self.tile_px // 8} for instance"
+                f"overlap_px is {self.overlap_px}, but must be even, smaller than the tile "
+                f"({self.tile_px} px), and leave a stride that is a multiple of {HEAT_FACTOR}; "
+                f"choose {self.tile_px // 8} for instance"
             )
 
     @property
@@ -72,28 +73,28 @@ class TileGrid:
 
     @property
     def margin_px(self) -> int:
-        """How far a tile reaches beyond its core on each side (px)."""
+        """Width of a tile's margin around its core (px)."""
         return self.overlap_px // 2
 
     @property
     def shape(self) -> tuple[int, int]:
         """Number of rows and columns of tiles."""
-        return math.ceil(self.extent.height / self.stride_px), math.ceil(
-            self.extent.width / self.stride_px
-        )
+        height, width = self.extent.height, self.extent.width
+        return math.ceil(height / self.stride_px), math.ceil(width / self.stride_px)
 
     def tile(self, row: int, col: int) -> Box:
-        """The pixels that the model sees; may reach outside the raster."""
+        """Pixels of a tile, which the model sees; they may lie outside the raster."""
         return self.core(row, col).grow(self.margin_px)
 
     def core(self, row: int, col: int) -> Box:
-        """The tile without its margins. Cores tile the plane; the last ones may reach outside the
-        raster.
+        """Pixels of a tile without its margins; those of the last tiles may lie outside the raster.
+
+        Cores do not overlap and leave no gap.
         """
         return Box(row * self.stride_px, col * self.stride_px, self.stride_px, self.stride_px)
 
     def reach(self, row: int, col: int, window: Window) -> Box:
-        """Where a tile has any weight: its core with ``crop``, all of it with ``blend``."""
+        """Pixels on which a tile has any weight: its core with ``crop``, all with ``blend``."""
         return self.core(row, col) if window == "crop" else self.tile(row, col)
 
 
@@ -102,10 +103,10 @@ class Block:
     """A part of the label map that one task owns.
 
     Attributes:
-        row: of the block in the grid of blocks.
-        col: likewise.
-        box: its pixels, cut to the frame.
-        tiles: grid positions (row, col) of the tiles that it needs, sorted; never empty.
+        row: row of the block in the grid of blocks.
+        col: column of the block in the grid of blocks.
+        box: pixels of the block, cut to the frame.
+        tiles: grid positions (row, col) of the tiles that the block needs, sorted; never empty.
     """
 
     row: int
@@ -115,23 +116,23 @@ class Block:
 
     @property
     def key(self) -> tuple[int, int]:
-        """Names the block within its slide."""
+        """Position (row, col) of the block, which is unique in its slide."""
         return self.row, self.col
 
 
 @dataclass(frozen=True)
 class TilePlan:
-    """What will be predicted of a slide, and what that costs, before a pixel is read.
+    """Blocks and tiles of one slide, with their cost, known before a pixel is read.
 
     Attributes:
-        slide_id: of the slide.
-        mpp: the pixel size to ask the reader for (um); ``frame`` is what it answers with.
-        frame: of the label map.
-        grid: the tiles.
-        window: how they are joined.
+        slide_id: name of the slide.
+        mpp: pixel size that is asked of the reader (um); that of ``frame`` is near it.
+        frame: frame of the label map.
+        grid: grid of tiles.
+        window: method that joins the tiles.
         block_px: side of a whole block (px), a whole number of strides.
-        n_classes: channels of the model.
-        blocks: those with tissue, sorted.
+        n_classes: number of the model's classes.
+        blocks: blocks with tissue, sorted by position.
     """
 
     slide_id: str
@@ -150,33 +151,34 @@ class TilePlan:
 
     @property
     def predictions(self) -> int:
-        """Tiles that pass through the model; with ``blend`` more than ``tiles``: blocks share those
-        at their edges.
+        """Number of tiles that pass through the model.
+
+        With ``blend`` this is more than ``tiles``: a tile at the edge of two blocks counts twice.
         """
         return sum(len(block.tiles) for block in self.blocks)
 
     @property
     def chunk_px(self) -> int:
-        """Side of a chunk inside a shard (px): the largest divisor of the block that a viewer likes
-        to fetch.
-        """
-        return next(
-            side
-            for side in range(min(_CHUNK_PX, self.block_px), 0, -1)
-            if self.block_px % side == 0
-        )
+        """Side of a chunk inside a shard (px): the block's largest divisor up to 1024."""
+        sides = range(min(_CHUNK_PX, self.block_px), 0, -1)
+        return next(side for side in sides if self.block_px % side == 0)
 
     @property
     def disk_bytes(self) -> int:
-        """Upper bound of the mask's size on disk (B): labels, their pyramid (a third more) and two
-        maps at 1/8.
+        """Upper bound of the mask's size on disk (B).
+
+        It counts the labels, their pyramid (a third more) and two heat maps at 1/8.
         """
         pixels = sum(block.box.area for block in self.blocks)
         return pixels * 4 // 3 + 2 * pixels // HEAT_FACTOR**2
 
     def peak_bytes(self, batch_size: int) -> int:
-        """Upper bound of what a task holds at once beside the model (B): block arrays, sums, a
-        strip and a batch.
+        """Upper bound of a task's memory beside the model (B).
+
+        It counts the arrays of the block, the sums of ``blend``, and a batch of tiles.
+
+        Args:
+            batch_size: number of tiles in a batch.
         """
         tile_bytes = self.grid.tile_px**2 * (3 + 3 * 4 * self.n_classes)
         sums = (
@@ -188,14 +190,14 @@ class TilePlan:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Short hash of everything in the plan."""
+        """Hash of the whole plan, 16 hexadecimal digits."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
     def block(self, key: tuple[int, int]) -> Block:
-        """The block at (row, col).
+        """Return the block at a position (row, col).
 
         Raises:
-            KeyError: if no tissue is there.
+            KeyError: if there is no block with tissue.
         """
         return self._by_key[key]
 
@@ -204,7 +206,10 @@ class TilePlan:
         return {block.key: block for block in self.blocks}
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; tiles as runs ``[row, first column, column after the last]``."""
+        """Convert to plain values.
+
+        The tiles of a block become runs ``[row, first column, column after the last]``.
+        """
         return {
             "slide_id": self.slide_id,
             "mpp": self.mpp,
@@ -221,7 +226,7 @@ class TilePlan:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "TilePlan":
-        """The plan that `to_json` wrote."""
+        """Read the values that `to_json` made."""
         frame = Frame(
             Extent(**data["frame"]["extent"]), data["frame"]["mpp_y"], data["frame"]["mpp_x"]
         )
@@ -250,15 +255,15 @@ class TilePlan:
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """How slides are cut: what the model's card says, unless the run's settings say otherwise.
+    """Settings of tiles and blocks, taken from the run's settings or else from the model's card.
 
     Attributes:
-        mpp: pixel size (um).
+        mpp: pixel size of the label map (um).
         tile_px: side of a tile (px).
-        overlap_px: overlap of neighbours (px).
-        window: how tiles are joined.
+        overlap_px: overlap of neighbouring tiles (px).
+        window: method that joins the tiles.
         block_px: wanted side of a block (px); the nearest whole number of strides is used.
-        n_classes: channels of the model.
+        n_classes: number of the model's classes.
     """
 
     mpp: float
@@ -270,13 +275,13 @@ class Tiling:
 
 
 def plan_tiles(slide_id: str, native: Frame, tissue: TissueMask, tiling: Tiling) -> TilePlan:
-    """Lay the grid over a slide and keep what touches tissue.
+    """Lay the grid over a slide, and keep the blocks and tiles that touch tissue.
 
     Args:
-        slide_id: of the slide.
-        native: the slide's level 0.
-        tissue: where there is tissue; a label-map pixel belongs to tissue if its centre does.
-        tiling: how to cut.
+        slide_id: name of the slide.
+        native: frame of the slide's level 0.
+        tissue: tissue of the slide; a label-map pixel is tissue if its centre is.
+        tiling: settings of tiles and blocks.
 
     Raises:
         UsageError: if tile and overlap do not fit together.
@@ -286,26 +291,27 @@ def plan_tiles(slide_id: str, native: Frame, tissue: TissueMask, tiling: Tiling)
     n_cores = max(1, round(tiling.block_px / grid.stride_px))
     side = n_cores * grid.stride_px
     touches = _TissueTest(tissue, frame)
-    n_rows, n_cols = grid.shape
+    n_rows, n_cols = (math.ceil(n / n_cores) for n in grid.shape)
     blocks = []
-    for row in range(math.ceil(n_rows / n_cores)):
-        for col in range(math.ceil(n_cols / n_cores)):
-            box = _block_box(row, col, side, frame)
-            if touches([box], [box]).any():
-                rows, cols = _near(grid, tiling.window, row * n_cores, col * n_cores, n_cores)
-                down = [grid.reach(k, cols.start, tiling.window).intersect(box) for k in rows]
-                across = [grid.reach(rows.start, k, tiling.window).intersect(box) for k in cols]
-                tiles = tuple(
-                    (rows[i], cols[k]) for i, k in np.argwhere(touches(down, across)).tolist()
-                )
-                blocks.append(Block(row, col, box, tiles))
+    for row, col in product(range(n_rows), range(n_cols)):
+        box = _block_box(row, col, side, frame)
+        if touches([box], [box]).any():
+            rows, cols = _near(grid, tiling.window, row * n_cores, col * n_cores, n_cores)
+            down = [grid.reach(k, cols.start, tiling.window).intersect(box) for k in rows]
+            across = [grid.reach(rows.start, k, tiling.window).intersect(box) for k in cols]
+            indices = np.argwhere(touches(down, across)).tolist()
+            blocks.append(Block(row, col, box, tuple((rows[i], cols[k]) for i, k in indices)))
     return TilePlan(
         slide_id, tiling.mpp, frame, grid, tiling.window, side, tiling.n_classes, tuple(blocks)
     )
 
 
 def heat_slice(pixels: slice) -> slice:
-    """The heat-map pixels under a run of label-map pixels that starts on the edge of one."""
+    """Return the heat-map pixels under a run of label-map pixels.
+
+    Args:
+        pixels: label-map pixels along one axis; starts on the edge of a heat-map pixel.
+    """
     return slice(pixels.start // HEAT_FACTOR, -(-pixels.stop // HEAT_FACTOR))
 
 
@@ -314,8 +320,14 @@ def _block_box(row: int, col: int, side: int, frame: Frame) -> Box:
 
 
 def _near(grid: TileGrid, window: Window, row: int, col: int, n_cores: int) -> tuple[range, range]:
-    """Rows and columns of the grid whose tiles' reach may touch the block whose first core is (row,
-    col).
+    """Return the rows and columns of the grid whose tiles may have weight in a block.
+
+    Args:
+        grid: grid of tiles.
+        window: method that joins the tiles.
+        row: row of the block's first core.
+        col: column of the block's first core.
+        n_cores: number of cores along a side of the block.
     """
     n_rows, n_cols = grid.shape
     ring = 0 if window == "crop" else math.ceil(grid.margin_px / grid.stride_px)
@@ -324,7 +336,7 @@ def _near(grid: TileGrid, window: Window, row: int, col: int, n_cores: int) -> t
 
 
 def _runs(tiles: tuple[tuple[int, int], ...]) -> Iterator[list[int]]:
-    """Sorted grid positions as runs ``[row, start, stop]``."""
+    """Yield sorted grid positions as runs ``[row, first column, column after the last]``."""
     start = 0
     for i in range(1, len(tiles) + 1):
         if i == len(tiles) or tiles[i] != (tiles[i - 1][0], tiles[i - 1][1] + 1):
@@ -333,13 +345,14 @@ def _runs(tiles: tuple[tuple[int, int], ...]) -> Iterator[list[int]]:
 
 
 class _TissueTest:
-    """Whether boxes of ``frame`` have tissue, by an integral image of the mask; exact where that is
-    the coarser one.
+    """Test of boxes for tissue, with an integral image of the tissue mask.
+
+    It is exact if the mask is coarser than the frame of the boxes.
     """
 
     def __init__(self, tissue: TissueMask, frame: Frame) -> None:
         height, width = tissue.mask.shape
-        self._sums: npt.NDArray[np.int64] = np.zeros((height + 1, width + 1), np.int64)
+        self._sums: Int64 = np.zeros((height + 1, width + 1), np.int64)
         np.cumsum(np.cumsum(tissue.mask, axis=0, dtype=np.int64), axis=1, out=self._sums[1:, 1:])
         self._ratio_y, self._ratio_x = (
             frame.mpp_y / tissue.frame.mpp_y,
@@ -347,15 +360,15 @@ class _TissueTest:
         )
         self._extent = frame.extent
 
-    def __call__(self, down: Sequence[Box], across: Sequence[Box]) -> npt.NDArray[np.bool_]:
-        """Of all boxes that have the rows of one and the columns of another.
+    def __call__(self, down: Sequence[Box], across: Sequence[Box]) -> Bool:
+        """Test every box that has the rows of one box and the columns of another.
 
         Args:
-            down: whose rows.
-            across: whose columns.
+            down: boxes whose rows are combined.
+            across: boxes whose columns are combined.
 
         Returns:
-            bool ``[len(down), len(across)]``.
+            bool ``[len(down), len(across)]``, True with tissue.
         """
         n_y, n_x = self._sums.shape
         y, y_stop = _under(
@@ -370,9 +383,17 @@ class _TissueTest:
 
 def _under(
     runs: Sequence[tuple[int, int]], end: int, ratio: float, mask_end: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """First pixels, and those after the last, of a mask under runs of pixels, which are cut at 0
-    and ``end``.
+) -> tuple[Int64, Int64]:
+    """Project runs of pixels to one axis of a mask.
+
+    Args:
+        runs: first pixel and pixel after the last of each run; they are cut at 0 and ``end``.
+        end: number of pixels along the axis.
+        ratio: pixel size divided by that of the mask.
+        mask_end: number of the mask's pixels along the axis.
+
+    Returns:
+        the first mask pixels of the runs, and the mask pixels after the last ones.
     """
     start, stop = np.clip(np.array(runs, np.int64), 0, end).T
     first, last = (

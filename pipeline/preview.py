@@ -1,17 +1,16 @@
-"""A slide and its mask on one picture: what a person looks at first."""
+"""Preview: a picture of a slide beside the same slide with its mask."""
 
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.geometry import Extent, Frame
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo
 
-UInt8 = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 _WIDTH_PX, _MIN_WIDTH_PX = 1600, 640
@@ -20,7 +19,7 @@ _TITLE_PX, _TEXT_PX, _LINE_PX, _SWATCH_PX = 26, 20, 32, 22
 _BAR_PX = 6
 
 _ALPHA = 0.5
-"""Weight of a class's colour over the tissue, 0..1."""
+"""Opacity of a class's colour over the tissue, 0..1."""
 
 _PAPER: Color = (255, 255, 255)
 _INK: Color = (30, 30, 30)
@@ -29,12 +28,13 @@ _OUTLINE: Color = (0, 0, 0)
 
 
 def preview_of(store: MaskStore, title: str, class_area_mm2: Mapping[str, float]) -> Image.Image:
-    """The preview of a finished mask.
+    """Draw the preview of a finished mask.
 
     Args:
-        store: its pyramid must have been built.
-        title: the slide's name.
-        class_area_mm2: area of each class, by name (mm2); what has none is not in the legend.
+        store: masks of the slide, with all levels.
+        title: name of the slide.
+        class_area_mm2: area of each class, by name (mm2); a class without area is not in the
+            legend.
 
     Raises:
         StoreError: if the mask cannot be read.
@@ -51,25 +51,27 @@ def preview_of(store: MaskStore, title: str, class_area_mm2: Mapping[str, float]
 
 
 def render_preview(
-    overview: tuple[UInt8, Frame],
+    thumbnail: tuple[UInt8, Frame],
     labels: tuple[UInt8, Frame],
     classes: Sequence[ClassInfo],
     title: str,
     class_area_mm2: Mapping[str, float],
 ) -> Image.Image:
-    """The slide beside the slide with its label map, below them a scale bar and a legend; at most
-    1600 px wide.
+    """Draw a slide, the slide with its label map, a scale bar and a legend.
+
+    The picture is at most 1600 px wide.
 
     Args:
-        overview: the slide in small, uint8 ``[h, w, 3]``, and its frame.
+        thumbnail: thumbnail of the slide, uint8 ``[h, w, 3]``, and its frame.
         labels: a coarse level of its label map, uint8 ``[h', w']``, and its frame.
-        classes: of the model.
-        title: the slide's name.
-        class_area_mm2: area of each class, by name (mm2); what has none is not in the legend.
+        classes: classes of the model.
+        title: name of the slide.
+        class_area_mm2: area of each class, by name (mm2); a class without area is not in the
+            legend.
     """
-    panel = panel_frame(overview[1])
+    panel = panel_frame(thumbnail[1])
     size = (panel.extent.width, panel.extent.height)
-    tissue = Image.fromarray(overview[0]).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    tissue = Image.fromarray(thumbnail[0]).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     overlay = Image.fromarray(
         overlay_labels(np.asarray(tissue), labels_on(panel, *labels), classes)
     )
@@ -83,8 +85,10 @@ def render_preview(
 
 
 def panel_frame(thumbnail_frame: Frame) -> Frame:
-    """The frame of one of the two panels: the overview's ground, as large as the page allows,
-    pixels nearly square.
+    """Frame of one of the two panels: as large as the page allows, with nearly square pixels.
+
+    Args:
+        thumbnail_frame: frame of the slide's thumbnail.
     """
     height_um = thumbnail_frame.extent.height * thumbnail_frame.mpp_y
     width_um = thumbnail_frame.extent.width * thumbnail_frame.mpp_x
@@ -97,12 +101,19 @@ def panel_frame(thumbnail_frame: Frame) -> Frame:
 
 
 def labels_on(panel: Frame, labels: UInt8, frame: Frame) -> UInt8:
-    """Labels under the centres of the panel's pixels, uint8 ``[panel height, panel width]``; 0
-    beyond the label map.
+    """Return the labels under the centres of a panel's pixels.
+
+    Args:
+        panel: frame of the panel.
+        labels: uint8 ``[h, w]``.
+        frame: frame of the labels.
+
+    Returns:
+        uint8 ``[panel height, panel width]``; 0 beyond the label map.
     """
     ys, xs = (
-        np.floor((np.arange(n) + 0.5) * of / to).astype(np.intp)
-        for n, of, to in (
+        np.floor((np.arange(n) + 0.5) * mpp / label_mpp).astype(np.intp)
+        for n, mpp, label_mpp in (
             (panel.extent.height, panel.mpp_y, frame.mpp_y),
             (panel.extent.width, panel.mpp_x, frame.mpp_x),
         )
@@ -115,12 +126,12 @@ def labels_on(panel: Frame, labels: UInt8, frame: Frame) -> UInt8:
 
 
 def overlay_labels(pixels: UInt8, labels: UInt8, classes: Sequence[ClassInfo]) -> UInt8:
-    """Class colours half over the tissue, and a line around what was analysed.
+    """Draw class colours half over the tissue, and a line around the analysed region.
 
     Args:
         pixels: uint8 ``[h, w, 3]``.
-        labels: uint8 ``[h, w]``; where 0, the pixel stays as it is.
-        classes: of the model.
+        labels: uint8 ``[h, w]``; pixels with label 0 stay as they are.
+        classes: classes of the model.
 
     Returns:
         uint8 ``[h, w, 3]``.
@@ -139,20 +150,18 @@ def overlay_labels(pixels: UInt8, labels: UInt8, classes: Sequence[ClassInfo]) -
 
 
 def scale_bar_um(width_um: float) -> float:
-    """The largest of 1, 2, 5 x 10^k that is at most a quarter of a width (um)."""
+    """Length of a scale bar (um): the largest of 1, 2, 5 x 10^k up to a quarter of a width (um)."""
     power = 10.0 ** math.floor(math.log10(width_um / 4))
     return max(step * power for step in (1, 2, 5) if step * power <= width_um / 4)
 
 
 def _stacked(width_um: float, height_um: float) -> bool:
-    """Whether the panels stand below each other: for slides that are wide, where this makes them
-    larger.
-    """
+    """Tell if the panels lie below each other, which makes them larger on wide slides."""
     return width_um > 2 * height_um
 
 
 def _area_text(area_mm2: float) -> str:
-    """An area as in the tables; what was found is never 0."""
+    """Format an area as in the tables; an area above 0 is never shown as 0."""
     return f"{area_mm2:.3f} mm2" if area_mm2 >= 0.001 else "< 0.001 mm2"
 
 
@@ -162,7 +171,14 @@ def _compose(
     panel: Frame,
     entries: Sequence[tuple[Color, str]],
 ) -> Image.Image:
-    """Title, panels, scale bar and legend on one page."""
+    """Lay out title, panels, scale bar and legend on one page.
+
+    Args:
+        title: name of the slide.
+        panels: the slide, and the slide with its labels.
+        panel: frame of each panel.
+        entries: colour and text of each entry of the legend.
+    """
     width, height = panels[0].size
     stacked = _stacked(width * panel.mpp_x, height * panel.mpp_y)
     dx, dy = (0, height + _MARGIN_PX) if stacked else (width + _MARGIN_PX, 0)
@@ -204,8 +220,14 @@ def _draw_scale_bar(draw: ImageDraw.ImageDraw, y: int, panel: Frame) -> None:
 def _columns(
     entries: Sequence[tuple[Color, str]], width_px: int
 ) -> tuple[int, int, list[tuple[Color, str]]]:
-    """How many columns the legend has, how wide each is (px), and the entries, cut where one does
-    not fit.
+    """Divide the legend into columns.
+
+    Args:
+        entries: colour and text of each entry.
+        width_px: width of the legend (px).
+
+    Returns:
+        number of columns, width of a column (px), and the entries with their texts cut to fit.
     """
     extra_px = _SWATCH_PX + 8 + 2 * _MARGIN_PX
     fitted = [(color, _fit(text, _TEXT_PX, width_px - extra_px)) for color, text in entries]
@@ -216,7 +238,7 @@ def _columns(
 
 
 def _fit(text: str, size_px: int, width_px: int) -> str:
-    """The text, or as much of it as fits, and three dots."""
+    """Cut a text to a width (px); three dots stand for the rest."""
     font = _font(size_px)
     if font.getlength(text) <= width_px:
         return text
@@ -229,5 +251,5 @@ def _fit(text: str, size_px: int, width_px: int) -> str:
 
 
 def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font: there on every machine; it has ASCII only, hence um and mm2."""
+    """Return Pillow's own font, which every machine has. It has ASCII only, so um and mm2."""
     return ImageFont.load_default(size_px)

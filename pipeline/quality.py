@@ -1,8 +1,20 @@
-"""How far to trust a slide's mask: what each block leaves beside its labels, and the flags that
-come of it.
+"""Quality flags of a slide's mask: the thresholds, and the counts behind them.
 
-A flag does not change a mask. It says that somebody should look before using its figures. Each
-threshold stands here with what it was measured on; the README has the table.
+A flag changes no mask. It asks a person to look at the preview before using the slide's figures.
+(docs/flags.md)
+
+======================  ==========================================================================
+flag                    raised when
+======================  ==========================================================================
+``unreadable_tissue``   ``unreadable_fraction`` is above 0; above `MAX_UNREADABLE` the slide fails
+``blurred``             ``blurred_fraction`` is above `MAX_BLURRED_FRACTION`
+``low_confidence``      ``mean_confidence`` is nearer to a guess than `MIN_CERTAINTY`
+``seams``               ``seam_disagreement`` is above `MAX_SEAM_DISAGREEMENT`
+======================  ==========================================================================
+
+Other flags: of the tissue in `noctile.pipeline.tissue`, of the pixel size in
+`noctile.pipeline.slides.pixel_size`, of the channel order in
+`noctile.pipeline.slides.channel_order`.
 """
 
 from collections.abc import Iterable
@@ -10,66 +22,73 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-UInt8 = npt.NDArray[np.uint8]
-Bool = npt.NDArray[np.bool_]
+from noctile.pipeline.arrays import Bool, UInt8
+
 Position = tuple[int, int]
 
 MAX_UNREADABLE = 0.02
-"""Most of the tissue (share) that may be unread in a slide that is done; above, its areas are not
-the slide's."""
+"""Largest share of the tissue that may be unreadable (0..1); above it the slide fails.
 
-FOCUS_MPP = 1.0
-"""Focus is judged at this pixel size (um), or at the model's where that is coarser: averaging takes
-out the noise of camera and JPEG, which looks like detail. The overview (8 um) is too coarse: it
-looks the same at any focus."""
-
-MIN_FOCUS_PX = 4096
-"""Fewer pixels than a square of 64 um has say nothing of focus."""
-
-MIN_SHARPNESS = 0.35
-"""Tissue with less is out of focus.
-
-Measured on 53 cores of 192 um: CMU-1-Small-Region, BCSS 1008 and 1015, 8 CAMELYON tiles have 0.50
-to 4.1 as they are. Blurred by a Gaussian of 1.5 um, with noise and JPEG at quality 75 or 30 on top,
-they have 0.01 to 0.26, and the shipped model changes its mind on 8 to 40 % of their pixels; at 1 um
-0.04 to 0.55 and 4 to 15 %.
+A rule, not a measurement: areas with more of the tissue missing are not the slide's.
 """
 
-MAX_BLURRED = 0.25
-"""Most of the tiles (share) that may be out of focus: fat, mucus and necrosis have little detail at
-any focus, and one such place is no alarm; on the tissue above the share is 0 as it is, and 1 from
-1.5 um on."""
+MAX_BLURRED_FRACTION = 0.25
+"""Largest share of tiles out of focus (0..1) that does not raise the flag ``blurred``.
+
+Fat, mucus and necrosis have little detail at any focus, and a small region of them must not raise
+the flag. Measured on the tissue of `MIN_SHARPNESS`: 0 as it is, 1 when blurred by 1.5 um or more.
+"""
+
+MIN_SHARPNESS = 0.35
+"""Sharpness (variance of the Laplacian / variance) below which a tile is out of focus.
+
+Measured on 53 squares of 192 um from CMU-1-Small-Region, the BCSS regions 1008 and 1015, and 8
+CAMELYON tiles: 0.50 to 4.1 as they are. Blurred by a Gaussian of 1.5 um, with noise and JPEG at
+quality 75 or 30 on top, they have 0.01 to 0.26, and the shipped model changes 8 to 40 % of their
+labels. Blurred by 1 um they have 0.04 to 0.55, and it changes 4 to 15 %.
+"""
+
+SHARPNESS_MPP = 1.0
+"""Pixel size at which sharpness is measured (um), or the model's pixel size if that is larger.
+
+Averaging to this size removes the noise of camera and JPEG, which looks like detail. The thumbnail
+(8 um) is too coarse: it looks the same at any focus.
+"""
+
+MIN_SHARPNESS_PX = 4096
+"""Smallest number of tissue pixels whose sharpness is measured (px): a square of 64 um."""
 
 MIN_CERTAINTY = 0.6
-"""Mean confidence is low below this, counted from a guess (0) to certainty (1); 0.80 for two
-classes.
+"""Smallest mean confidence that does not raise the flag ``low_confidence``.
 
-Measured with the shipped model: 0.80 to 0.91 (a confidence of 0.90 to 0.95) on CMU-1-Small-Region
-and the two regions, 0.66 to 0.91 on single tiles of CAMELYON. Tissue in wrong colours, at half or
-twice the pixel size, blurred or inverted has 0.61 to 1.00: a network that is sure can be wrong.
+It counts from a guess (0) to certainty (1). For two classes a guess has a confidence of 0.5, so the
+threshold is a confidence of 0.80. Measured with the shipped model: confidences of 0.91 to 0.96 on
+CMU-1-Small-Region and the BCSS regions 1008 and 1015, 0.89 to 1.00 on single CAMELYON tiles. Tissue
+in wrong colours, at half or twice the pixel size, blurred or inverted had 0.81 to 1.00 with an
+earlier model: a network can be sure and wrong.
 """
 
 MAX_SEAM_DISAGREEMENT = 0.05
-"""Most of the pixels along seams (share) that two tiles may label differently.
+"""Largest ``seam_disagreement`` (0..1) that does not raise the flag ``seams``.
 
-Measured with the shipped model on CMU-1-Small-Region and the two regions: 0.014 to 0.020 at its
-overlap of 128 px, 0.034 to 0.098 at 16.
+It is the share of pixels along seams that two tiles label differently. Measured with the shipped
+model on CMU-1-Small-Region and the BCSS regions 1008 and 1015: 0.005 to 0.013 at its overlap of
+128 px, 0.032 to 0.094 at 16 px.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class CoreCount:
-    """What stands in the core of one tile, cut to the frame.
+    """Counts of pixels in the core of one tile, cut to the frame.
 
     Attributes:
-        row: of the tile in the grid.
-        col: likewise.
-        pixels: of each class, in the card's order.
-        confidence: probability of the winning class x 255, summed over the tissue pixels, as the
-            maps have it.
+        row: row of the tile in the grid.
+        col: column of the tile in the grid.
+        pixels: number of pixels of each class, in the card's order.
+        confidence: sum over the tissue pixels of the predicted class's probability x 255, taken
+            from the confidence map.
     """
 
     row: int
@@ -80,17 +99,17 @@ class CoreCount:
 
 @dataclass(frozen=True, slots=True)
 class BlockStats:
-    """What a block leaves beside its masks. Counts only, so that blocks add up in any order.
+    """Statistics of one block: counts, so that those of several blocks add up in any order.
 
     Attributes:
-        analysed_px: tissue pixels that have a label.
-        seam_px: pixels along seams that two tiles were compared at, all of them tissue.
-        seam_differing_px: those that the two would label differently.
+        analysed_px: number of tissue pixels that have a label.
+        seam_px: number of pixels along seams that two tiles have predicted, all of them tissue.
+        seam_differing_px: number of ``seam_px`` that the two tiles label differently.
         unread: grid positions of the block's own tiles that could not be read, sorted.
-        unread_px: tissue pixels in their cores, which have no label.
-        focus_tiles: tiles whose focus was judged.
-        blurred_tiles: those that were out of focus.
-        cores: what stands in each core of the block that may have tissue, sorted.
+        unread_px: number of tissue pixels in the cores of ``unread``, which have no label.
+        focus_tiles: number of tiles whose sharpness was measured.
+        blurred_tiles: number of ``focus_tiles`` that were out of focus.
+        cores: counts of each core of the block that may have tissue, sorted by position.
     """
 
     analysed_px: int
@@ -103,8 +122,9 @@ class BlockStats:
     cores: tuple[CoreCount, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; a core is ``[row, col, confidence, pixels of the first class, of the
-        second, ...]``.
+        """Convert to plain values.
+
+        A core becomes ``[row, col, confidence, pixels of the first class, of the second, ...]``.
         """
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
@@ -114,24 +134,26 @@ class BlockStats:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "BlockStats":
-        """What `to_json` made, read from a file."""
+        """Read the values that `to_json` made."""
         unread = tuple((row, col) for row, col in values["unread"])
         cores = tuple(
-            CoreCount(row, col, tuple(pixels), sure) for row, col, sure, *pixels in values["cores"]
+            CoreCount(row, col, tuple(pixels), confidence)
+            for row, col, confidence, *pixels in values["cores"]
         )
         return cls(**{**values, "unread": unread, "cores": cores})
 
 
 @dataclass(frozen=True, slots=True)
 class SlideQuality:
-    """The same of a slide.
+    """Figures of one slide that tell how far its mask can be trusted.
 
     Attributes:
-        unreadable_fraction: tissue whose pixels could not be read / all tissue, 0..1; 0 without
-            tissue.
-        blurred_fraction: tiles out of focus / tiles whose focus was judged, 0..1; None if none was.
-        seam_disagreement: share of the pixels compared along seams that two tiles label
-            differently, 0..1; None without seams, or if tiles do not overlap.
+        unreadable_fraction: tissue pixels that could not be read / all tissue pixels, 0..1; 0
+            without tissue.
+        blurred_fraction: tiles out of focus / tiles whose sharpness was measured, 0..1; None if
+            none was measured.
+        seam_disagreement: share of the pixels along seams that two tiles label differently, 0..1;
+            None without seams, or if tiles do not overlap.
     """
 
     unreadable_fraction: float
@@ -139,27 +161,28 @@ class SlideQuality:
     seam_disagreement: float | None
 
     @classmethod
-    def of(cls, blocks: Iterable[BlockStats]) -> "SlideQuality":
-        """Of a slide's blocks, in any order."""
+    def from_blocks(cls, blocks: Iterable[BlockStats]) -> "SlideQuality":
+        """Sum the statistics of all blocks of a slide, in any order."""
         blocks = list(blocks)
         unread = sum(b.unread_px for b in blocks)
         return cls(
-            _share(unread, unread + sum(b.analysed_px for b in blocks)) or 0.0,
-            _share(sum(b.blurred_tiles for b in blocks), sum(b.focus_tiles for b in blocks)),
-            _share(sum(b.seam_differing_px for b in blocks), sum(b.seam_px for b in blocks)),
+            _ratio(unread, unread + sum(b.analysed_px for b in blocks)) or 0.0,
+            _ratio(sum(b.blurred_tiles for b in blocks), sum(b.focus_tiles for b in blocks)),
+            _ratio(sum(b.seam_differing_px for b in blocks), sum(b.seam_px for b in blocks)),
         )
 
     def flags(self, mean_confidence: float | None, n_classes: int) -> list[str]:
-        """The flags that these figures raise.
+        """Return the flags that these figures raise.
 
         Args:
-            mean_confidence: of the winning class over tissue, 0..1; None without tissue.
-            n_classes: of the model; of as many, a guess has the confidence ``1 / n_classes``.
+            mean_confidence: mean probability of the predicted class over the tissue, 0..1; None
+                without tissue.
+            n_classes: number of the model's classes; a guess has the confidence ``1 / n_classes``.
         """
         guess = 1 / n_classes
         raised = {
             "unreadable_tissue": self.unreadable_fraction > 0,
-            "blurred": (self.blurred_fraction or 0.0) > MAX_BLURRED,
+            "blurred": (self.blurred_fraction or 0.0) > MAX_BLURRED_FRACTION,
             "low_confidence": mean_confidence is not None
             and mean_confidence - guess < MIN_CERTAINTY * (1 - guess),
             "seams": (self.seam_disagreement or 0.0) > MAX_SEAM_DISAGREEMENT,
@@ -168,25 +191,24 @@ class SlideQuality:
 
 
 def sharpness(pixels: UInt8, tissue: Bool, mpp: float) -> float | None:
-    """How much of the contrast is between neighbouring pixels: variance of the Laplacian /
-    variance, of green.
+    """Measure focus: variance of the Laplacian / variance of the green channel, over the tissue.
 
-    The variance of the Laplacian is the focus measure of Pech-Pacheco et al. (ICPR 2000); divided
-    by the variance it does not depend on how strong the stain is.
+    The variance of the Laplacian is the focus measure of Pech-Pacheco et al. (ICPR 2000). Divided
+    by the variance it does not depend on the strength of the stain.
 
     Args:
         pixels: uint8 ``[h, w, 3]``, RGB.
-        tissue: bool ``[h, w]``, which of them count.
-        mpp: their size (um); they are averaged up to `FOCUS_MPP`.
+        tissue: bool ``[h, w]``, pixels that count.
+        mpp: pixel size (um); pixels are averaged to `SHARPNESS_MPP`.
 
     Returns:
-        0 upwards, about 1 where in focus; None for less tissue than `MIN_FOCUS_PX`, or where all is
-        of one colour.
+        0 or more, about 1 in focus. None if there is less tissue than `MIN_SHARPNESS_PX`, or all
+        pixels have one colour.
     """
-    factor = max(1, round(FOCUS_MPP / mpp))
+    factor = max(1, round(SHARPNESS_MPP / mpp))
     height, width = (n // factor * factor for n in tissue.shape)
     inside = tissue[factor // 2 : height : factor, factor // 2 : width : factor][1:-1, 1:-1]
-    if np.count_nonzero(inside) < MIN_FOCUS_PX:
+    if np.count_nonzero(inside) < MIN_SHARPNESS_PX:
         return None
     green = Image.fromarray(np.ascontiguousarray(pixels[:height, :width, 1])).reduce(factor)
     values = np.asarray(green, np.float32)
@@ -196,5 +218,6 @@ def sharpness(pixels: UInt8, tissue: Bool, mpp: float) -> float | None:
     return float((4 * centre - beside)[inside].var()) / contrast if contrast else None
 
 
-def _share(part: int, whole: int) -> float | None:
+def _ratio(part: int, whole: int) -> float | None:
+    """Return part / whole, or None if the whole is 0."""
     return part / whole if whole else None

@@ -53,7 +53,7 @@ class TissueSpec:
     max_hole_mm2: float = 0.05
 
     def for_image(self, frame: Frame) -> "TissueSpec":
-        """Return the settings with both areas at most `SMALL_SHARE` of an image, for small images."""
+        """Return the settings for an image, with both areas at most `SMALL_SHARE` of it."""
         most_mm2 = SMALL_SHARE * frame.area_mm2
         return replace(
             self,

@@ -1,10 +1,8 @@
 """Halving of label maps and images: 2 x 2 pixels become one."""
 
 import numpy as np
-import numpy.typing as npt
 
-UInt8 = npt.NDArray[np.uint8]
-UInt16 = npt.NDArray[np.uint16]
+from noctile.pipeline.arrays import UInt8, UInt16
 
 _MANY_MIXED = 0.3
 """Share of 2 x 2 pixels with different labels above which it is quicker to vote everywhere."""
@@ -74,7 +72,7 @@ def _vote(*labels: UInt8) -> UInt8:
 
 
 def _sorted(a: UInt8, b: UInt8, c: UInt8, d: UInt8) -> tuple[UInt8, UInt8, UInt8, UInt8]:
-    """Sort four arrays elementwise, with the network of five comparisons (Knuth, TAOCP 3, 5.3.4)."""
+    """Sort four arrays elementwise by a network of five comparisons (Knuth, TAOCP 3, 5.3.4)."""
     a, b = np.minimum(a, b), np.maximum(a, b)
     c, d = np.minimum(c, d), np.maximum(c, d)
     a, c = np.minimum(a, c), np.maximum(a, c)

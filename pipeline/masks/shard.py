@@ -17,10 +17,9 @@ from uuid import uuid4
 
 import google_crc32c
 import numpy as np
-import numpy.typing as npt
 from numcodecs import Zstd
 
-UInt8 = npt.NDArray[np.uint8]
+from noctile.pipeline.arrays import UInt8
 
 PARTIAL = ".partial"
 """Ending of the temporary names of shards, the same as that of zarr's `LocalStore`."""

@@ -1,21 +1,21 @@
-"""The masks of one slide on disk: OME-Zarr 0.5, sharded, each shard written once, whole, by one
-task.
+"""The masks of one slide on disk: two folders of OME-Zarr 0.5.
 
 ::
 
     mask.ome.zarr/
-      0 .. n-1                 thumbnail of the slide (c, y, x), with as many levels as the label map
-      labels/classes/          label map (y, x), uint8: class codes, 0 = not analysed; its attribute
-        |                      ``noctile`` tells the slide, the model and the versions
-        0 .. n-1               one file for each shard that has a label: <level>/c/<row>/<col>
+      0 .. n-1           levels of the slide's thumbnail (c, y, x)
+      labels/classes/    label map (y, x), uint8: class codes, 0 = not analysed; its attribute
+        |                ``noctile`` holds the slide, the model and the versions
+        0 .. n-1         levels of the label map, with one file a shard: <level>/c/<row>/<col>
     heat.ome.zarr/
-      0                        heat maps (c, y, x), uint8 0..255 for 0..1, at 1/8 of the label map:
-                               tumor probability and confidence
+      0                  heat maps (c, y, x), uint8 0..255 for 0..1, at 1/8 of the label map's size:
+                         tumor probability and confidence
 
-A shard is written under a temporary name and renamed (`noctile.pipeline.masks.shard`), so that a
-process that is killed leaves a whole shard or none. The same labels make the same bytes, because
-chunks are encoded alone and lie in Morton order. `noctile.pipeline.masks.layout` divides the masks
-into shards.
+Each shard is written once, whole, by one task. It is written under a temporary name and renamed
+(`noctile.pipeline.masks.shard`), so that a process that is killed leaves a whole shard or none. The
+same labels make the same bytes, because each chunk is encoded alone and the chunks lie in Morton
+order. A shard without a label has no file. `noctile.pipeline.masks.layout` divides the masks into
+shards.
 """
 
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.geometry import Box, Frame
 from noctile.pipeline.masks import ngff
@@ -39,8 +39,6 @@ from noctile.pipeline.masks.layout import (
 from noctile.pipeline.masks.shard import PARTIAL
 from noctile.pipeline.masks.zarr_folder import ZarrFolder, read_attributes, store_errors
 
-UInt8 = npt.NDArray[np.uint8]
-
 HEAT_NAME = "heat.ome.zarr"
 """Name of the folder of the heat maps, beside that of the mask."""
 
@@ -50,8 +48,10 @@ _HEAT_MAPS = "0"
 
 
 class MaskStore:
-    """The masks of one slide. A store opens quickly, and several processes may write different
-    blocks at the same time without locks.
+    """The masks of one slide, to be written block by block and read at any level.
+
+    A store opens quickly. Several processes may write different blocks at the same time without
+    locks.
 
     Attributes:
         path: the folder ``mask.ome.zarr``.
@@ -83,8 +83,9 @@ class MaskStore:
         thumbnail_frame: Frame,
         provenance: Mapping[str, Any],
     ) -> "MaskStore":
-        """Create both folders, with a thumbnail and without labels. The same arguments make the
-        same bytes.
+        """Create both folders, with a thumbnail and without labels.
+
+        The same arguments make the same bytes.
 
         Args:
             path: the folder ``mask.ome.zarr``; neither it nor ``heat.ome.zarr`` beside it may
@@ -136,10 +137,10 @@ class MaskStore:
         return store
 
     def write(self, box: Box, labels: UInt8, heat: UInt8, confidence: UInt8) -> None:
-        """Write one block: its shard of the heat maps, then its shards of the first levels of the
-        label map, the finest last.
+        """Write one block: its shard of the heat maps and its shards of the label map.
 
-        Writing a block again writes the same files again.
+        The label map has a shard for each of the first levels; the finest is written last. Writing
+        a block again writes the same files again.
 
         Args:
             box: exactly a block of the grid, cut to the frame.
@@ -210,8 +211,9 @@ class MaskStore:
         return self._mask.read(_label_array(level), box.slices())
 
     def read_level(self, level: int) -> UInt8:
-        """Read all labels of a pyramid level, uint8 ``[h, w]``. The finest level of a large slide
-        takes gigabytes.
+        """Read all labels of a pyramid level, uint8 ``[h, w]``.
+
+        The finest level of a large slide takes gigabytes of memory.
 
         Raises:
             StoreError: if a shard cannot be decoded.
@@ -219,15 +221,14 @@ class MaskStore:
         return self.read(self.layout.level_frames[level].box, level)
 
     def read_heat_maps(self, box: Box) -> tuple[UInt8, UInt8]:
-        """Read tumor probability and confidence under a box, both x 255; 0 where nothing was
-        written.
+        """Read tumor probability and confidence (both x 255) under a box of the label map.
 
         Args:
             box: pixels of the label map; starts on a multiple of 8, and ends on one or at the
                 frame's edge.
 
         Returns:
-            two uint8 ``[ceil(h / 8), ceil(w / 8)]``.
+            two uint8 ``[ceil(h / 8), ceil(w / 8)]``; 0 where nothing was written.
 
         Raises:
             StoreError: if a shard cannot be decoded.
@@ -262,8 +263,9 @@ class MaskStore:
             return sorted((int(f.parent.name), int(f.name)) for f in files if f.name.isdigit())
 
     def clean_up(self) -> None:
-        """Delete the temporary files of killed writers, and refuse shards without bytes. Call it
-        only while no block is being written.
+        """Delete the temporary files of killed writers, and refuse shards without bytes.
+
+        Call it only while no block is being written.
 
         After a power cut a renamed file can be empty. Zarr takes an empty shard for one that was
         never written (3.1.6, ``ShardingCodec._load_full_shard_maybe``), so its tumor would be lost

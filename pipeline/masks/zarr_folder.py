@@ -1,5 +1,6 @@
-"""One OME-Zarr folder: its groups, its arrays of uint8, and whole shards. The only module that uses
-the package zarr.
+"""One OME-Zarr folder: its groups, its arrays of uint8, and their shards.
+
+No other module imports the package zarr.
 """
 
 from collections.abc import Iterator, Mapping
@@ -8,17 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import zarr
 from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
+from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.geometry import Box
 from noctile.pipeline.masks.layout import ArrayShape
 from noctile.pipeline.masks.shard import ZSTD_LEVEL, read_shard, write_shard
-
-UInt8 = npt.NDArray[np.uint8]
 
 _ZSTD = ZstdCodec(level=ZSTD_LEVEL)
 

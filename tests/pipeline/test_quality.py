@@ -1,9 +1,8 @@
-"""How far to trust a mask: each flag on what must be flagged and on what must not."""
+"""Quality flags: each on pixels that must raise it and on pixels that must not."""
 
 import io
 import itertools
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from noctile.pipeline.models.folder import find_model
 from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.normalize import normalized, stain_amounts
 from noctile.pipeline.plan import Tiling, plan_tiles
-from noctile.pipeline.quality import MIN_SHARPNESS, BlockStats, SlideQuality, sharpness
+from noctile.pipeline.quality import MIN_SHARPNESS, BlockStats, CoreCount, SlideQuality, sharpness
 from noctile.pipeline.segment import segment_block
 from noctile.pipeline.slides.open import open_slide
 
@@ -39,12 +38,12 @@ def real(shared_data) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def model():
-    """The shipped one."""
+    """The shipped model."""
     return load_predictor(find_model("tumor"), "cpu")
 
 
 def blurred(pixels: np.ndarray, sigma_um: float, quality: int = 75) -> np.ndarray:
-    """Out of focus by that much, with the noise of a camera and of JPEG on top."""
+    """Put pixels out of focus by ``sigma_um``, and add the noise of a camera and of JPEG."""
     soft = ndimage.gaussian_filter(pixels.astype(float), (sigma_um / 0.5, sigma_um / 0.5, 0))
     noisy = soft + np.random.default_rng(0).normal(0, 2, (*pixels.shape[:2], 1))
     file = io.BytesIO()
@@ -82,7 +81,7 @@ class TestFocus:
         alone = sharpness(pixels[:, :196], tissue[:, :196], 0.5)
         assert sharpness(pixels, tissue, 0.5) == pytest.approx(alone, rel=0.01)
 
-    def test_little_tissue_and_flat_colour_say_nothing(self):
+    def test_little_tissue_and_flat_colour_have_no_sharpness(self):
         noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
         few = np.zeros((SIDE, SIDE), bool)
         few[:100, :100] = True
@@ -101,7 +100,7 @@ def segmented(
     batch: int = 4,
     block_px: int = 4096,
 ):
-    """Facts of a region that is tissue everywhere."""
+    """Statistics of the blocks of a region that is tissue everywhere."""
     slide = standins.ArraySlide(pixels, mpp)
     tissue = standins.TissueMask(np.ones((1, 1), bool), Frame(Extent(1, 1), 1e4, 1e4), "", ())
     tiling = Tiling(
@@ -114,19 +113,21 @@ def segmented(
 
 
 class TestTheShippedModel:
-    """On real tissue that somebody cut out of slides, and on the same spoilt."""
+    """The shipped model on regions of real slides, and on the same regions made worse."""
 
-    def test_its_overlap_leaves_no_seams_and_too_small_a_one_does(self, real, model):
+    def test_its_overlap_raises_no_flag_for_seams_and_a_small_overlap_does(self, real, model):
         region = real["1008"][:700, :700]
         model = normalized(model, stain_amounts([region]))
-        well = SlideQuality.of(segmented(region, model, overlap_px=128))
+        well = SlideQuality.from_blocks(segmented(region, model, overlap_px=128))
         assert (well.blurred_fraction, well.flags(0.9, 2)) == (0.0, [])
         assert 0 < well.seam_disagreement < 0.04
-        assert "seams" in SlideQuality.of(segmented(region, model, overlap_px=8)).flags(0.9, 2)
+        assert "seams" in SlideQuality.from_blocks(segmented(region, model, overlap_px=8)).flags(
+            0.9, 2
+        )
 
     def test_a_region_out_of_focus_is_blurred(self, real, model):
         region = blurred(real["1015"][:400, :400], 2)
-        spoilt = SlideQuality.of(
+        spoilt = SlideQuality.from_blocks(
             segmented(region, normalized(model, stain_amounts([region])), overlap_px=128)
         )
         assert (spoilt.blurred_fraction, "blurred" in spoilt.flags(0.9, 2)) == (1.0, True)
@@ -135,7 +136,7 @@ class TestTheShippedModel:
 class TestSamples:
     PIXELS = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)
 
-    def test_focus_is_judged_on_the_same_tiles_whatever_the_batch_and_the_block(self):
+    def test_focus_is_measured_on_the_same_tiles_for_any_batch_and_block(self):
         net = standins.ConstantNet(standins.card(128, 32), [0.2, 0.5, 0.3])
         counts = {
             sum(
@@ -152,21 +153,21 @@ class TestSamples:
     def test_a_large_slide_takes_no_more_samples_than_a_small_one(self):
         net = standins.ConstantNet(standins.card(), [0.2, 0.5, 0.3])
         pixels = np.random.default_rng(0).integers(0, 256, (2400, 2400, 3), np.uint8)
-        (facts,) = segmented(pixels, net, overlap_px=16, mpp=1.0)
-        assert facts.focus_tiles == 0  # a core of 48 px is too small to judge
+        (stats,) = segmented(pixels, net, overlap_px=16, mpp=1.0)
+        assert stats.focus_tiles == 0  # a core of 48 px is too small to judge
         net = standins.ConstantNet(standins.card(96), [0.2, 0.5, 0.3])
-        (facts,) = segmented(pixels, net, overlap_px=16, mpp=1.0)
-        assert 32 <= facts.focus_tiles <= 80
+        (stats,) = segmented(pixels, net, overlap_px=16, mpp=1.0)
+        assert 32 <= stats.focus_tiles <= 80
 
 
 class TestFlags:
-    def test_nothing_is_raised_where_all_is_well(self):
+    def test_a_good_slide_raises_no_flag(self):
         assert WELL.flags(0.9, 2) == []
         assert SlideQuality(0.0, None, None).flags(None, 2) == []  # a slide without tissue
         assert WELL.flags(1.0, 1) == []  # a model of one class is always sure
 
     @pytest.mark.parametrize(
-        ("trust", "confidence", "flag"),
+        ("quality", "confidence", "flag"),
         [
             (SlideQuality(1e-9, 0.0, 0.0), 0.9, "unreadable_tissue"),
             (SlideQuality(0.0, 0.26, 0.0), 0.9, "blurred"),
@@ -174,30 +175,30 @@ class TestFlags:
             (WELL, 0.79, "low_confidence"),
         ],
     )
-    def test_each_is_raised_by_its_figure_alone(self, trust, confidence, flag):
-        assert trust.flags(confidence, 2) == [flag]
+    def test_each_flag_is_raised_by_its_own_figure(self, quality, confidence, flag):
+        assert quality.flags(confidence, 2) == [flag]
 
-    def test_a_confidence_is_low_beside_what_a_guess_would_have(self):
+    def test_a_low_confidence_is_low_compared_with_a_guess(self):
         assert WELL.flags(0.65, 21) == []
         assert WELL.flags(0.65, 2) == ["low_confidence"]
         assert WELL.flags(0.60, 21) == ["low_confidence"]
 
 
-class TestFacts:
+class TestBlockStats:
     BLOCKS = (
         BlockStats(900, 50, 1, ((0, 3), (2, 1)), 100, 4, 1),
-        BlockStats(1000, 50, 4, (), 0, 4, 2),
+        BlockStats(1000, 50, 4, (), 0, 4, 2, (CoreCount(1, 2, (700, 300), 255_000),)),
         BlockStats(0, 0, 0, ((9, 9),), 0),
     )
 
-    def test_they_survive_json(self):
-        for facts in self.BLOCKS:
-            assert BlockStats.from_json(json.loads(json.dumps(asdict(facts)))) == facts
+    def test_statistics_are_the_same_after_json(self):
+        for stats in self.BLOCKS:
+            assert BlockStats.from_json(json.loads(json.dumps(stats.to_json()))) == stats
 
     def test_blocks_add_up_in_any_order(self):
-        assert {SlideQuality.of(order) for order in itertools.permutations(self.BLOCKS)} == {
-            SlideQuality(100 / 2000, 3 / 8, 5 / 100)
-        }
+        assert {
+            SlideQuality.from_blocks(order) for order in itertools.permutations(self.BLOCKS)
+        } == {SlideQuality(100 / 2000, 3 / 8, 5 / 100)}
 
     def test_a_slide_without_blocks_has_read_everything(self):
-        assert SlideQuality.of([]) == SlideQuality(0.0, None, None)
+        assert SlideQuality.from_blocks([]) == SlideQuality(0.0, None, None)

@@ -288,7 +288,9 @@ def _contents(folder: SlideFolder, row: Row | None) -> Iterator[Fault]:
             yield _fault(folder, folder.mask, what)
         figures, tiles = count.figures()
     expected = json.loads(
-        json.dumps({"key": key, **about, **figures, **asdict(SlideQuality.of(facts.values()))})
+        json.dumps(
+            {"key": key, **about, **figures, **asdict(SlideQuality.from_blocks(facts.values()))}
+        )
     )
     for name, value in expected.items():
         if name not in summary or summary[name] != value:

@@ -61,7 +61,7 @@ def _complete(run: RunContext, folder: SlideFolder) -> None:
         )
     plan = TilePlan.from_json(described["plan"])
     stats = collect_block_stats(folder, plan)
-    quality = SlideQuality.of(stats.values())
+    quality = SlideQuality.from_blocks(stats.values())
     if quality.unreadable_fraction > MAX_UNREADABLE:
         folder.plan.unlink()  # so that a retry reads everything again
         raise _unreadable(described["slide"], plan, stats, quality)

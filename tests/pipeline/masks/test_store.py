@@ -287,7 +287,10 @@ class TestWriting:
         assert peak < 48 * 2**20
 
 
-KILL = "import os, pathlib, signal; pathlib.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+KILL = """
+import os, pathlib, signal
+pathlib.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+"""
 WRITER = """
 import sys
 from pathlib import Path
