@@ -17,7 +17,6 @@ from ome_zarr_models.v05.labels import Labels
 
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.geometry import Box, Extent, Frame
-from noctile.pipeline.masks.downsample import halve_image
 from noctile.pipeline.masks.layout import MaskLayout
 from noctile.pipeline.masks.pyramid import build_pyramid
 from noctile.pipeline.masks.store import MaskStore
@@ -118,18 +117,6 @@ class TestMetadata:
         assert again.layout == LAYOUT
         assert again.thumbnail_frame == OVERVIEW_FRAME
 
-    def test_the_pyramid_ends_where_a_thumbnail_begins(self):
-        sizes = {512: 1, 513: 2, 1024: 2, 1025: 3, 100_000: 9}
-        for longest, levels in sizes.items():
-            layout = MaskLayout(Frame(Extent(10, longest), 1.0, 1.0), 8, 8, CLASSES)
-            assert layout.levels == levels
-            assert layout.level_frames[-1].extent.width <= 512
-
-    @pytest.mark.parametrize(("block_px", "chunk_px"), [(100, 50), (512, 100), (0, 1), (512, 0)])
-    def test_a_block_that_does_not_fit_chunks_or_maps_is_refused(self, block_px, chunk_px):
-        with pytest.raises(ValueError, match="multiple"):
-            MaskLayout(FRAME, block_px, chunk_px, CLASSES)
-
 
 class TestAlignment:
     def test_a_square_lies_at_the_same_micrometres_in_every_array_of_both_folders(self, tmp_path):
@@ -197,10 +184,6 @@ class TestPixels:
         box, _, heat, _ = block(LAYOUT, 1, 1)
         store.write(box, np.zeros((512, 512), np.uint8), heat * 0, heat * 0)
         assert store.stored_shards() == [(0, 0), (0, 4), (1, 2), (2, 4)]
-
-    def test_the_overview_is_halved_by_means_of_what_exists(self):
-        pixels = np.array([[0, 10, 100], [20, 31, 101], [7, 8, 255]], np.uint8)[..., None]
-        assert halve_image(pixels)[..., 0].tolist() == [[15, 101], [8, 255]]
 
     @pytest.mark.parametrize("box", [Box(0, 0, 1401, 10), Box(-1, 0, 10, 10)])
     def test_reading_outside_the_label_map_is_refused(self, store, box):
