@@ -58,7 +58,7 @@ from noctile.pipeline.models.torch_predictor import TorchPredictor
 from noctile.pipeline.plan import TileGrid, TilePlan
 from noctile.pipeline.slides.discover import find_slides
 from noctile.pipeline.slides.open import open_slide
-from noctile.pipeline.stitch.canvas import Canvas
+from noctile.pipeline.stitch.canvas import CropCanvas, labelled_part
 from noctile.workflows.inference.client import ServedPredictor
 from noctile.workflows.inference.server import CONCURRENT_BATCHES, InferenceServers
 from noctile.workflows.processes.control import memory_bytes
@@ -184,9 +184,9 @@ def from_memory(report: Report, device: str, study: Path) -> None:
     inside = np.ones((stride, n * stride), np.bool_)
 
     def block() -> None:
-        canvas = Canvas(box, grid, "crop", list(range(1, 22)), [0], inside.copy())
+        canvas = CropCanvas(box, grid, list(range(1, 22)), inside.copy())
         canvas.add_labels(
-            [(0, k) for k in range(n)], predict_labels(predict, tiles, Canvas.labelled_part(grid))
+            [(0, k) for k in range(n)], predict_labels(predict, tiles, labelled_part(grid))
         )
         canvas.finish()
 

@@ -29,7 +29,7 @@ from noctile.pipeline.segment import read_tiles
 from noctile.pipeline.slides.base import SlideReader
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.slides.thumbnail import read_thumbnail
-from noctile.pipeline.stitch.canvas import Canvas
+from noctile.pipeline.stitch.canvas import CropCanvas, labelled_part
 from noctile.pipeline.tissue import TissueSpec, find_tissue
 
 UInt8 = npt.NDArray[np.uint8]
@@ -96,17 +96,13 @@ def _row(path: Path, model: Path, n_blocks: int, scratch: Path, backend: str) ->
     codes = [c.code for c in card.classes]
     for block in plan.blocks[:n_blocks]:
         with clock("join"):
-            canvas = Canvas(
-                block.box, plan.grid, plan.window, codes, [0], tissue.on(block.box, plan.frame)
-            )
+            canvas = CropCanvas(block.box, plan.grid, codes, tissue.on(block.box, plan.frame))
         tiles = read_tiles(reader, plan, block.tiles)
         for _ in block.tiles:
             with clock("read"):
                 position, pixels = next(tiles)
             with clock("decide"):
-                decision = predict_labels(
-                    predict, np.stack([pixels]), Canvas.labelled_part(plan.grid)
-                )
+                decision = predict_labels(predict, np.stack([pixels]), labelled_part(plan.grid))
             with clock("join"):
                 canvas.add_labels([position], decision)
             n += 1

@@ -1,5 +1,6 @@
-"""One block: read its tiles, predict, join. `segment_block` is the whole product; the rest says
-where and when.
+"""Segment one block: read its tiles, predict them, and join them to a label map.
+
+`segment_block` is the whole product. All other modules decide where and when it runs.
 """
 
 import math
@@ -13,21 +14,21 @@ from noctile.pipeline.arrays import Bool, UInt8
 from noctile.pipeline.errors import SlideReadError
 from noctile.pipeline.geometry import Box
 from noctile.pipeline.measure import count_cores
-from noctile.pipeline.models.pixel_labels import tumor_channels
-from noctile.pipeline.models.predictor import Predictor, predict_labels
+from noctile.pipeline.models.predictor import Predictor
 from noctile.pipeline.plan import Block, TilePlan
 from noctile.pipeline.quality import MIN_SHARPNESS, Position, sharpness
 from noctile.pipeline.slides.base import SlideReader
-from noctile.pipeline.stitch.canvas import BlockMask, Canvas
+from noctile.pipeline.stitch.block import BlockMask
+from noctile.pipeline.stitch.canvas import new_canvas
 from noctile.pipeline.tissue import TissueMask
 
 _FOCUS_TILES = 32
-"""Focus is judged on at least about so many tiles of a slide, evenly spread: its cost does not grow
-with the slide."""
+"""Approximate number of tiles of a slide, evenly spread, whose sharpness is measured. The cost does
+not grow with the slide."""
 
-_ALONE = 2
-"""Tiles that are read together where neighbours share no pixels: what is decoded has not left the
-processor's cache when the network looks at it."""
+_UNSHARED_TILES = 2
+"""Smallest limit on tiles that are read together where neighbours share no pixels. Decoded pixels
+are then still in the cache of the processor when the network uses them."""
 
 
 def segment_block(
@@ -38,26 +39,23 @@ def segment_block(
     predict: Predictor,
     batch_size: int,
 ) -> BlockMask:
-    """The labels of one block. The answer depends on its arguments alone, not on who computes it or
-    when.
+    """Labels, maps and statistics of one block.
 
-    Where the slide cannot be read, the core of the tile is not analysed: it has no label, whatever
-    the neighbours say.
+    The result depends on the arguments only, not on the process or the time. If the pixels of a
+    tile cannot be read, its core has no label, also where its neighbours overlap it.
 
     Args:
-        reader: of the slide that was planned.
-        plan: of the slide.
+        reader: the open slide.
+        plan: the plan of the slide.
         block: one of ``plan.blocks``.
-        tissue: what the plan was made from.
+        tissue: the tissue mask that the plan was made from.
         predict: the model.
-        batch_size: tiles in a batch; batches are cut from the block's sorted tiles that can be
-            read.
+        batch_size: number of tiles in a batch. Batches are cut from the sorted tiles of the block
+            that can be read.
     """
-    classes = predict.card.classes
-    codes = [c.code for c in classes]
     inside = tissue.on(block.box, plan.frame)
     tissue_px = int(np.count_nonzero(inside))
-    canvas = Canvas(block.box, plan.grid, plan.window, codes, tumor_channels(predict.card), inside)
+    canvas = new_canvas(plan.window, block.box, plan.grid, predict, inside)
     unread: list[Position] = []
     focus: list[float] = []
 
@@ -65,20 +63,13 @@ def segment_block(
         unread.append(position)
         canvas.leave_out(position)
 
-    tiles = read_tiles(reader, plan, block.tiles, leave_out, max(_ALONE, batch_size))
+    tiles = read_tiles(reader, plan, block.tiles, leave_out, max(_UNSHARED_TILES, batch_size))
     while batch := list(islice(tiles, batch_size)):
-        positions, pixels = (
-            [position for position, _ in batch],
-            np.stack([pixels for _, pixels in batch]),
-        )
-        if plan.window == "crop":
-            canvas.add_labels(
-                positions, predict_labels(predict, pixels, Canvas.labelled_part(plan.grid))
-            )
-        else:
-            canvas.add(positions, predict(pixels))
+        positions = [position for position, _ in batch]
+        canvas.add(positions, np.stack([pixels for _, pixels in batch]), predict)
         focus.extend(_focus(plan, block, inside, batch))
     mask = canvas.finish()
+    codes = [info.code for info in predict.card.classes]
     stats = replace(
         mask.stats,
         unread=tuple(
@@ -97,17 +88,25 @@ def read_tiles(
     plan: TilePlan,
     tiles: Iterable[Position],
     leave_out: Callable[[Position], object] = lambda _: None,
-    together: int = _ALONE,
+    together: int = _UNSHARED_TILES,
 ) -> Iterator[tuple[Position, UInt8]]:
-    """Grid positions with their pixels, uint8 ``[tile_px, tile_px, 3]``; neighbours in a row are
-    read together.
+    """Read tiles. Neighbours in a row are read together.
 
-    Where that fails each is read by itself; those that cannot be read are left out, and
-    ``leave_out`` is told. Where neighbours share no pixels, at most ``together`` of them are.
+    If a read of several tiles fails, each of them is read alone, and those that still fail are left
+    out.
+
+    Args:
+        reader: the open slide.
+        plan: the plan of the slide.
+        tiles: (row, col) of each tile in the grid, sorted.
+        leave_out: function that is called with the position of each unreadable tile.
+        together: largest number of tiles that are read together where neighbours share no pixels.
+
+    Yields:
+        the position of each readable tile, with its pixels, uint8 ``[tile_px, tile_px, 3]``.
     """
-    for run in _rows_of_neighbours(
-        tiles, together if plan.grid.overlap_px == 0 else len(plan.tiles)
-    ):
+    limit = together if plan.grid.overlap_px == 0 else len(plan.tiles)
+    for run in _neighbours(tiles, limit):
         try:
             yield from _read_run(reader, plan, run)
         except SlideReadError:
@@ -121,10 +120,10 @@ def read_tiles(
 def _read_run(
     reader: SlideReader, plan: TilePlan, run: Sequence[Position]
 ) -> list[tuple[Position, UInt8]]:
-    """Neighbours in a row, read at once.
+    """Read neighbours in a row with one call of the reader.
 
     Raises:
-        SlideReadError: if the slide's pixels cannot be decoded.
+        SlideReadError: if the pixels of the slide cannot be decoded.
     """
     boxes = [plan.grid.tile(*position) for position in run]
     strip = Box(boxes[0].y, boxes[0].x, boxes[0].height, boxes[-1].x_stop - boxes[0].x)
@@ -135,7 +134,7 @@ def _read_run(
 def _focus(
     plan: TilePlan, block: Block, inside: Bool, tiles: Sequence[tuple[Position, UInt8]]
 ) -> Iterator[float]:
-    """Sharpness of the cores that are sampled and lie in the block."""
+    """Sharpness of those cores that belong to the sample and lie in the block."""
     step = max(1, math.isqrt(plan.predictions // _FOCUS_TILES))
     for position, pixels in tiles:
         if any(k % step for k in position):
@@ -150,13 +149,11 @@ def _focus(
                 yield value
 
 
-def _rows_of_neighbours(
-    tiles: Iterable[tuple[int, int]], most: int
-) -> Iterator[list[tuple[int, int]]]:
-    """Runs of at most so many tiles."""
-    run: list[tuple[int, int]] = []
+def _neighbours(tiles: Iterable[Position], limit: int) -> Iterator[list[Position]]:
+    """Groups of tiles that are neighbours in a row, at most ``limit`` in each."""
+    run: list[Position] = []
     for row, col in tiles:
-        if run and ((row, col) != (run[-1][0], run[-1][1] + 1) or len(run) == most):
+        if run and ((row, col) != (run[-1][0], run[-1][1] + 1) or len(run) == limit):
             yield run
             run = []
         run.append((row, col))

@@ -1,1 +1,1 @@
-"""Tiles joined to the label map of a block."""
+"""Stitching: the tiles of a block joined to its label map and maps."""

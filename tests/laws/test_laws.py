@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noctile.pipeline.geometry import Box, Extent, Frame
-from noctile.pipeline.models import pixel_labels as decide
+from noctile.pipeline.models import pixel_labels
 from noctile.pipeline.plan import TileGrid, TilePlan, Tiling, plan_tiles
 from noctile.pipeline.segment import segment_block
-from noctile.pipeline.stitch import canvas as blend
-from noctile.pipeline.stitch.canvas import Canvas, window_weights
+from noctile.pipeline.stitch import blend
+from noctile.pipeline.stitch import block as block_module
+from noctile.pipeline.stitch.blend import BlendCanvas, blend_weights
 
 windows = st.sampled_from(["crop", "blend"])
 # tile and overlap with a stride that is a multiple of 8
@@ -27,7 +28,7 @@ def _torch_stays_torch() -> Iterator[None]:
     """The lines that run on a GPU are run here too: on the CPU the canvas would take torch's memory
     for numpy's."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (blend, decide):
+        for module in (blend, block_module, pixel_labels):
             patch.setattr(module, "is_host", lambda values: isinstance(values, np.ndarray))
         yield
 
@@ -131,9 +132,9 @@ class TestLaw2:
             assert set(np.unique(mask.confidence)) <= {0, 127, 128}  # 0.5 x 255
             assert mask.heat.max() == 51
 
-    @given(grids, windows)
-    def test_sums_divided_by_weights_are_the_constant_to_a_millionth(self, grid, window):
-        weights = window_weights(window, TileGrid(*grid, Extent(500, 500)))
+    @given(grids)
+    def test_sums_divided_by_weights_are_the_constant_to_a_millionth(self, grid):
+        weights = blend_weights(grid[0])
         step = grid[0] - grid[1]
         sums, totals = np.zeros((2, 500, 500), np.float32)
         for y in range(0, 500 - grid[0], step):
@@ -185,14 +186,14 @@ class TestLaw3:
         """The canvas against the definition, written down without it."""
         rng = np.random.default_rng(3)
         grid, codes = TileGrid(64, 16, Extent(130, 170)), [1, 3, 5]
-        weights = window_weights("blend", grid)
+        weights = blend_weights(grid.tile_px)
         sums, totals = np.zeros((3, 300, 300)), np.zeros((300, 300))
-        canvas = Canvas(Box(0, 0, 130, 170), grid, "blend", codes, [0], np.ones((130, 170), bool))
+        canvas = BlendCanvas(Box(0, 0, 130, 170), grid, codes, [0], np.ones((130, 170), bool))
         for row in range(grid.shape[0]):
             for col in range(grid.shape[1]):
                 p = rng.random((3, 64, 64)).astype(np.float32)
                 p /= p.sum(axis=0)
-                canvas.add([(row, col)], p[None])
+                canvas.add_probabilities([(row, col)], p[None])
                 here = grid.tile(row, col).shift(50, 50).slices()
                 sums[(slice(None), *here)] += weights * p
                 totals[here] += weights
@@ -359,49 +360,6 @@ class TestMemory:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < plan.peak_bytes(2)
-
-
-class TestCanvas:
-    def test_a_tile_that_comes_too_late_is_refused(self):
-        canvas = Canvas(
-            Box(0, 0, 200, 64),
-            TileGrid(64, 16, Extent(200, 64)),
-            "blend",
-            [1],
-            [],
-            np.ones((200, 64), bool),
-        )
-        p = np.ones((1, 64, 64), np.float32)
-        canvas.add([(2, 0)], p[None])
-        with pytest.raises(ValueError, match="decided"):
-            canvas.add([(0, 0)], p[None])
-
-    def test_a_block_without_tiles_is_refused(self):
-        canvas = Canvas(
-            Box(0, 0, 8, 8), TileGrid(64, 16, Extent(8, 8)), "crop", [1], [], np.ones((8, 8), bool)
-        )
-        with pytest.raises(ValueError, match="without tiles"):
-            canvas.finish()
-
-    @pytest.mark.parametrize("namespace", [np, torch])
-    @pytest.mark.parametrize("window", ["crop", "blend"])
-    def test_what_is_not_a_number_is_no_answer_unless_it_is_beside_the_tissue(
-        self, window, namespace
-    ):
-        p = np.full((1, 2, 64, 64), 0.5, np.float32)
-        p[:, :, 30, 20] = np.nan
-        for tissue_there in (False, True):
-            tissue = np.ones((48, 48), bool)
-            tissue[30 - 8, 20 - 8] = tissue_there
-            canvas = Canvas(
-                Box(0, 0, 48, 48), TileGrid(64, 16, Extent(48, 48)), window, [1, 2], [0], tissue
-            )
-            canvas.add([(0, 0)], namespace.asarray(p))
-            if tissue_there:
-                with pytest.raises(ValueError, match="not a number"):
-                    canvas.finish()
-            else:
-                assert (canvas.finish().labels > 0).sum() == 48 * 48 - 1
 
 
 def _seams(slide, plan, block, inside, net) -> tuple[int, int]:

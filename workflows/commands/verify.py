@@ -33,7 +33,7 @@ from noctile.pipeline.measure import count_cores, measure
 from noctile.pipeline.models.folder import sha256_of
 from noctile.pipeline.plan import TilePlan
 from noctile.pipeline.quality import BlockStats, CoreCount, SlideQuality
-from noctile.pipeline.stitch.canvas import pool_sums
+from noctile.pipeline.stitch.block import pool_sums
 from noctile.pipeline.tissue import TissueMask
 from noctile.workflows.engines.base import Engine
 from noctile.workflows.engines.serial import SerialEngine

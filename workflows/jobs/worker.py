@@ -21,7 +21,7 @@ from noctile.pipeline.plan import TileGrid, TilePlan
 from noctile.pipeline.slides.base import SlideReader
 from noctile.pipeline.slides.discover import SlideEntry
 from noctile.pipeline.slides.open import open_slide
-from noctile.pipeline.stitch.canvas import Canvas
+from noctile.pipeline.stitch.canvas import labelled_part
 from noctile.pipeline.tissue import TissueMask
 from noctile.workflows.inference.client import ServedPredictor
 from noctile.workflows.jobs.messages import RunContext
@@ -111,7 +111,7 @@ def ready_predictor(run: RunContext) -> Predictor:
     tile = np.zeros((1, side, side, 3), np.uint8)
     if run.settings.window == "crop":
         grid = TileGrid(side, run.settings.tiling(run.card).overlap_px, Extent(side, side))
-        predict_labels(predict, tile, Canvas.labelled_part(grid))
+        predict_labels(predict, tile, labelled_part(grid))
     else:
         predict(tile)
     return predict
