@@ -1,13 +1,12 @@
 """What every slide reader holds, on real slides and on small ones whose pixels are known."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from tifffile import TiffFile
@@ -27,20 +26,10 @@ from noctile.pipeline.slides.open import open_slide, read_with
 from noctile.pipeline.slides.openslide import OpenSlideSource
 from noctile.pipeline.slides.pyramid import PyramidReader
 from noctile.pipeline.slides.tiffslide import TiffSlideSource
+from noctile.testing.slide_reader import SlideReaderContract, boxes, law, margins
 
 HEIGHT, WIDTH, MPP_Y, MPP_X = 211, 301, 0.25, 0.26
 MPPS = [0.1, 0.25, 0.26, 0.33, 0.5, 0.51, 0.77, 1.0, 1.53, 2.0, 5.0]
-SQUARE_MPPS = [0.1, 0.25, 0.33, 0.5, 0.75, 0.77, 1.0, 1.25, 1.53, 2.0, 5.0]
-
-law = settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.differing_executors, HealthCheck.function_scoped_fixture],
-)
-boxes = st.builds(
-    Box, st.integers(-40, 340), st.integers(-40, 340), st.integers(0, 130), st.integers(0, 130)
-)
-margins = st.integers(0, 40)
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +47,12 @@ def square_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-class SlideReaderContract:
+class ReaderTests(SlideReaderContract):
     """Subclassed for each reader library."""
 
     source: type[OpenSlideSource | TiffSlideSource | ImageSource]
     suffix = ".tif"
+    pixels = picture(HEIGHT, WIDTH)
 
     def open(self, path: Path, mpp: float | tuple[float, float] | None = None) -> PyramidReader:
         return read_with(self.source(path, path.stem), path, path.stem, mpp)
@@ -72,56 +62,23 @@ class SlideReaderContract:
         return write_tiff(path, [pixels], 0.25, 0.25, None)
 
     @pytest.fixture
-    def jpeg(self, jpeg_file: Path) -> Iterator[PyramidReader]:
+    def reader(self, jpeg_file: Path) -> Iterator[PyramidReader]:
         with closing(self.open(jpeg_file)) as reader:
             yield reader
 
     @pytest.fixture
-    def square(self, square_file: Path) -> Iterator[PyramidReader]:
+    def exact(self, square_file: Path) -> Iterator[PyramidReader]:
         with closing(self.open(square_file)) as reader:
             yield reader
 
-    @law
-    @given(boxes, margins, st.sampled_from(MPPS))
-    def test_a_read_equals_the_crop_of_a_larger_read(
-        self, jpeg: PyramidReader, box: Box, margin: int, mpp: float
-    ) -> None:
-        large = box.grow(margin)
-        assert np.array_equal(jpeg.read(box, mpp), jpeg.read(large, mpp)[box.slices(large)])
-
-    @law
-    @given(boxes, margins, st.sampled_from(SQUARE_MPPS))
-    def test_that_holds_for_square_pixels_too(
-        self, square: PyramidReader, box: Box, margin: int, mpp: float
-    ) -> None:
-        large = box.grow(margin)
-        assert np.array_equal(square.read(box, mpp), square.read(large, mpp)[box.slices(large)])
-
     @pytest.mark.parametrize("mpp", MPPS)
-    def test_how_the_file_is_cut_into_parts_changes_no_pixel(self, jpeg, mpp, monkeypatch) -> None:
-        box = jpeg.info.frame.at(mpp).box.grow(3)
-        whole = jpeg.read(box, mpp)
+    def test_how_the_file_is_cut_into_parts_changes_no_pixel(
+        self, reader, mpp, monkeypatch
+    ) -> None:
+        box = reader.info.frame.at(mpp).box.grow(3)
+        whole = reader.read(box, mpp)
         monkeypatch.setattr(pyramid_module, "_PART_PX", 50)
-        assert np.array_equal(jpeg.read(box, mpp), whole)
-
-    @law
-    @given(boxes, st.sampled_from(MPPS))
-    def test_outside_the_slide_is_white(self, jpeg: PyramidReader, box: Box, mpp: float) -> None:
-        pixels = jpeg.read(box, mpp)
-        outside = np.ones(pixels.shape[:2], bool)
-        outside[box.intersect(jpeg.info.frame.at(mpp).box).slices(box)] = False
-        assert pixels.shape == (box.height, box.width, 3)
-        assert pixels.dtype == np.uint8
-        assert (pixels[outside] == 255).all()
-
-    def test_native_pixels_are_those_that_were_written(self, square: PyramidReader) -> None:
-        assert np.array_equal(square.read(square.info.frame.box, 0.25), picture(HEIGHT, WIDTH))
-
-    def test_twice_the_pixel_size_is_the_mean_of_four(self, square: PyramidReader) -> None:
-        blocks = picture(HEIGHT, WIDTH)[:200, :300].reshape(100, 2, 150, 2, 3).astype(float)
-        assert np.array_equal(
-            square.read(Box(0, 0, 100, 150), 0.5), np.floor(blocks.mean(axis=(1, 3)) + 0.5)
-        )
+        assert np.array_equal(reader.read(box, mpp), whole)
 
     def test_what_is_transparent_is_white(self, tmp_path: Path) -> None:
         pixels = np.dstack([picture(128, 128), np.full((128, 128), 255, np.uint8)])
@@ -131,22 +88,6 @@ class SlideReaderContract:
         assert (read[:64, :64] == 255).all()
         assert np.array_equal(read[64:], pixels[64:, :, :3])
 
-    def test_threads_read_what_one_reads(self, jpeg: PyramidReader) -> None:
-        cuts = [Box(y, x, 60, 70) for y in range(0, 180, 20) for x in range(0, 250, 25)]
-        alone = [jpeg.read(box, 0.33) for box in cuts]
-        together: list[np.ndarray | None] = [None] * len(cuts)
-
-        def work(start: int) -> None:
-            for k in range(start, len(cuts), 4):
-                together[k] = jpeg.read(cuts[k], 0.33)
-
-        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
-
     def test_reading_a_closed_slide_is_an_error(self, tmp_path: Path) -> None:
         reader = self.open(self.write(tmp_path / f"closed{self.suffix}", picture(64, 64)))
         reader.close()
@@ -154,11 +95,11 @@ class SlideReaderContract:
             reader.read(Box(0, 0, 1, 1), 0.25)
 
 
-class TiffReaderContract(SlideReaderContract):
+class TiffReaderContract(ReaderTests):
     """What both libraries that read tiled TIFF hold beside that."""
 
-    def test_levels_that_were_cut_short_have_whole_factors(self, jpeg: PyramidReader) -> None:
-        levels = jpeg.info.levels
+    def test_levels_that_were_cut_short_have_whole_factors(self, reader: PyramidReader) -> None:
+        levels = reader.info.levels
         assert [(f.extent.height, f.extent.width) for f in levels] == [
             (211, 301),
             (105, 150),
@@ -170,10 +111,10 @@ class TiffReaderContract(SlideReaderContract):
             (4, 4),
         ]
 
-    def test_both_sides_of_a_pixel_are_kept(self, jpeg: PyramidReader) -> None:
-        frame = jpeg.info.frame
+    def test_both_sides_of_a_pixel_are_kept(self, reader: PyramidReader) -> None:
+        frame = reader.info.frame
         assert (frame.mpp_y, frame.mpp_x) == pytest.approx((MPP_Y, MPP_X), rel=1e-6)
-        assert jpeg.info.mpp_source == "tiff tags"
+        assert reader.info.mpp_source == "tiff tags"
         square = frame.at(1.5)
         assert (square.extent.height, square.extent.width) == (36, 53)
         assert square.mpp_y == square.mpp_x == 1.5
@@ -246,10 +187,10 @@ class TestOpenSlide(TiffReaderContract):
         assert np.array_equal(cells.read(box, mpp), cells.read(large, mpp)[box.slices(large)])
 
     @pytest.fixture
-    def cells(self, jpeg: PyramidReader, monkeypatch: pytest.MonkeyPatch) -> PyramidReader:
+    def cells(self, reader: PyramidReader, monkeypatch: pytest.MonkeyPatch) -> PyramidReader:
         """Levels of several cells."""
         monkeypatch.setattr(openslide_module, "_CELL_PX", 32)
-        return jpeg
+        return reader
 
     def test_a_dicom_overview_is_too_coarse(self, shared_data: Path) -> None:
         with pytest.raises(
@@ -302,14 +243,14 @@ class TestTiled(TiffReaderContract):
         return open_slide(path, mpp=mpp)
 
     def test_it_serves_the_tiny_slides(
-        self, jpeg: PyramidReader, square: PyramidReader, tmp_path: Path
+        self, reader: PyramidReader, exact: PyramidReader, tmp_path: Path
     ) -> None:
         alpha = self.write(tmp_path / "alpha.tif", np.zeros((64, 64, 4), np.uint8))
         with closing(self.open(alpha)) as third:
-            assert {jpeg.info.reader, square.info.reader, third.info.reader} == {"tiled-tiff"}
+            assert {reader.info.reader, exact.info.reader, third.info.reader} == {"tiled-tiff"}
 
 
-class TestImage(SlideReaderContract):
+class TestImage(ReaderTests):
     """One level, whose pixel size comes from the call."""
 
     source = ImageSource
