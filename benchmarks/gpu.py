@@ -64,7 +64,7 @@ from noctile.workflows.inference.server import CONCURRENT_BATCHES, InferenceServ
 from noctile.workflows.processes.control import memory_bytes
 from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings, cores
-from sample_slides.generate import make_region
+from sample_slides.region import make_region
 
 UInt8 = npt.NDArray[np.uint8]
 TILE_PX = 512

@@ -1,10 +1,11 @@
-"""Make a large pyramidal slide with real texture and irregular tissue, fast and from a seed.
+"""Write a large pyramidal slide with texture and irregular tissue, from a seed and in a short time.
 
     python -m benchmarks.make_slide big.tif --width 100000 --height 80000 --tissue 0.05
 
-Tiled JPEG (256 px, 4:2:0), levels at 1, 4, 16 and 64, as scanners write them. Tiles inside the
-tissue come from a pool of generated tissue, tiles of glass are one tile; only tiles on the tissue's
-edge are drawn one by one, so that a slide of 8 gigapixels takes a minute and little memory.
+The slide has tiled JPEG (256 px, 4:2:0) and levels at 1, 4, 16 and 64, like those of scanners.
+Tiles inside the tissue come from a pool of generated tissue, and all tiles of glass are one tile.
+Only tiles on the edge of the tissue are drawn one by one. So a slide of 8 gigapixels takes a minute
+and little memory.
 """
 
 import argparse
@@ -18,35 +19,33 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
-import numpy.typing as npt
 import tifffile
 from scipy import ndimage
 
-from sample_slides.generate import make_region
-
-UInt8 = npt.NDArray[np.uint8]
+from noctile.pipeline.arrays import Bool, UInt8
+from sample_slides.region import make_region
 
 TILE_PX = 256
 LEVELS = (1, 4, 16, 64)
-CELL_PX = 32  # the tissue's outline is drawn on cells of this many level-0 pixels
+CELL_PX = 32  # side of the cells on which the outline of the tissue is drawn (px of level 0)
 JPEG_QUALITY = 80
 GLASS = 243
-POOL = 8  # the pool is POOL x POOL tiles cut from one generated region, so neighbours fit
+POOL = 8  # the pool is POOL x POOL tiles cut from one generated region, so that neighbours fit
 
 _Same = tuple[int, int, int] | None
-"""Level, row and column of a tile whose pixels others have, too; None where a tile is like no
-other."""
+"""Level, row and column that stand for all tiles with the same pixels; None for a tile with pixels
+of its own."""
 
 
 class SlideMaker:
-    """Pixels of a slide that exists only as a seed and an outline.
+    """Pixels of a slide that is stored only as a seed and an outline.
 
     Args:
-        width: of level 0 (px).
-        height: of level 0 (px).
-        tissue: share of the slide that is tissue, 0..1.
+        width: number of columns of level 0 (px).
+        height: number of rows of level 0 (px).
+        tissue: share of tissue in the slide, 0..1.
         mpp: pixel size of level 0 (um).
-        seed: of outline and texture.
+        seed: seed of the outline and the texture.
     """
 
     def __init__(self, width: int, height: int, tissue: float, mpp: float, seed: int) -> None:
@@ -73,7 +72,7 @@ class SlideMaker:
         self._glass = np.full((TILE_PX, TILE_PX, 3), GLASS, np.uint8)
 
     def tile(self, row: int, col: int) -> UInt8:
-        """Level-0 tile, uint8 ``[256, 256, 3]``."""
+        """Draw a tile of level 0, uint8 ``[256, 256, 3]``."""
         cells = self._cells(0, row, col)
         if not cells.any():
             return self._glass
@@ -86,7 +85,7 @@ class SlideMaker:
         return tile
 
     def coarse(self, level: int, row: int, col: int) -> UInt8:
-        """Tile of a level, uint8 ``[256, 256, 3]``, the mean of what it covers."""
+        """Draw a tile of a level as the mean of the finer one, uint8 ``[256, 256, 3]``."""
         if level == 0:
             return self.tile(row, col)
         same = self._same(level, row, col)
@@ -102,9 +101,9 @@ class SlideMaker:
             self._tiles[same] = out
         return out
 
-    def row(self, place: tuple[int, int]) -> list[bytes]:
-        """JPEG streams of a row of tiles; ``place`` is its level and its number."""
-        level, row = place
+    def row(self, index: tuple[int, int]) -> list[bytes]:
+        """Encode a row of tiles as JPEG streams; ``index`` is its level and its number."""
+        level, row = index
         streams = []
         for col in range(-(-self.width // LEVELS[level] // TILE_PX)):
             same = self._same(level, row, col)
@@ -115,14 +114,17 @@ class SlideMaker:
         return streams
 
     def write(self, path: Path, processes: int = 1) -> None:
-        """Write the slide as BigTIFF; rows of tiles are drawn in so many processes, if more than
-        one.
+        """Write the slide as BigTIFF.
+
+        Args:
+            path: the file to write.
+            processes: number of processes that draw rows of tiles; 1 is this process.
         """
         with tifffile.TiffWriter(path, bigtiff=True) as tif, _rows_of(self, processes) as rows:
             for level, factor in enumerate(LEVELS):
-                places = ((level, row) for row in range(-(-self.height // factor // TILE_PX)))
+                indexes = ((level, row) for row in range(-(-self.height // factor // TILE_PX)))
                 tif.write(
-                    chain.from_iterable(rows(places)),
+                    chain.from_iterable(rows(indexes)),
                     shape=(-(-self.height // factor), -(-self.width // factor), 3),
                     dtype=np.uint8,
                     tile=(TILE_PX, TILE_PX),
@@ -135,7 +137,7 @@ class SlideMaker:
                     metadata=None,
                 )
 
-    def _cells(self, level: int, row: int, col: int) -> npt.NDArray[np.bool_]:
+    def _cells(self, level: int, row: int, col: int) -> Bool:
         n = TILE_PX * LEVELS[level] // CELL_PX
         cells = np.zeros((n, n), np.bool_)  # glass beyond the slide
         inside = self._inside[row * n : (row + 1) * n, col * n : (col + 1) * n]
@@ -143,9 +145,7 @@ class SlideMaker:
         return cells
 
     def _same(self, level: int, row: int, col: int) -> _Same:
-        """What tiles of the same pixels have in common: all glass, or all tissue, of which the pool
-        repeats.
-        """
+        """Find the `_Same` of a tile: it is all glass, or all tissue from the repeated pool."""
         cells = self._cells(level, row, col)
         if not cells.any():
             return (level, -1, -1)
@@ -154,7 +154,7 @@ class SlideMaker:
 
     @lru_cache(maxsize=4096)  # noqa: B019
     def _quarter(self, level: int, row: int, col: int) -> UInt8:
-        """A tile of ``level``, shrunk to 64 x 64."""
+        """Shrink a tile of ``level`` to 64 x 64 px."""
         side = TILE_PX // 4
         rows = self.coarse(level, row, col).reshape(side, 4, -1).sum(axis=1, dtype=np.uint16)
         sums = rows.reshape(side, side, 4, 3).sum(axis=2, dtype=np.uint16)
@@ -167,23 +167,23 @@ _Rows = Callable[[Iterable[tuple[int, int]]], Iterable[list[bytes]]]
 
 @contextmanager
 def _rows_of(maker: SlideMaker, processes: int) -> Iterator[_Rows]:
-    """`SlideMaker.row` of many places, in their order."""
+    """Function that encodes many rows, in their order, see `SlideMaker.row`."""
     if processes == 1:
         yield partial(map, maker.row)
         return
-    with get_context("spawn").Pool(processes, _take, (maker,)) as pool:
+    with get_context("spawn").Pool(processes, _keep_maker, (maker,)) as pool:
         yield partial(pool.imap, _row)
 
 
-_taken: list[SlideMaker] = []
+_maker: list[SlideMaker] = []
 
 
-def _take(maker: SlideMaker) -> None:
-    _taken.append(maker)
+def _keep_maker(maker: SlideMaker) -> None:
+    _maker.append(maker)
 
 
-def _row(place: tuple[int, int]) -> list[bytes]:
-    return _taken[0].row(place)
+def _row(index: tuple[int, int]) -> list[bytes]:
+    return _maker[0].row(index)
 
 
 def _jpeg(tile: UInt8) -> bytes:
@@ -195,14 +195,16 @@ def _jpeg(tile: UInt8) -> bytes:
 
 
 def main() -> None:
-    """Command line."""
+    """Write a slide from the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("path", type=Path)
     parser.add_argument("--width", type=int, default=100_000)
     parser.add_argument("--height", type=int, default=80_000)
-    parser.add_argument("--tissue", type=float, default=0.05, help="share of the slide, 0..1")
+    parser.add_argument(
+        "--tissue", type=float, default=0.05, help="share of tissue in the slide, 0..1"
+    )
     parser.add_argument("--mpp", type=float, default=0.25)
     parser.add_argument("--seed", type=int, default=1)
     a = parser.parse_args()

@@ -1,21 +1,21 @@
-"""How fast 512-px tiles of tissue are read, next to other readers and to what decoding alone costs.
+"""Measure the speed of reading 512-px tiles of tissue, next to other readers and decoding alone.
 
     python -m benchmarks.read [--slide FILE] [--scratch FOLDER] [--rounds 3] [--overlap-px 0 128]
     [--ndpi FILE]
 
-Without ``--slide``, two slides of 24,000 x 20,000 px are made (256-px JPEG tiles, tissue on 35 %):
-(a) one of 0.5 um/px that is read as it is, and (b) one of 0.25 um/px that is read for a model that
-looks at 0.5. A given slide is read at its own pixel size and at twice that.
+Without ``--slide``, two slides of 24,000 x 20,000 px are made (256-px JPEG tiles, 35 % tissue):
+(a) one of 0.5 um/px, read at its own pixel size, and (b) one of 0.25 um/px, read at 0.5 um/px. A
+given slide is read at its own pixel size and at twice that.
 
-All readers get the same list of tiles, in turn, all but tiffslide in one thread of one process,
-whose environment is that of a run's workers. The file is in the system's cache, and opening it is
-not counted. ``floor`` decodes the same JPEG tiles from memory, each once, with the same
-libjpeg-turbo, at half scale in (b); it does nothing else. OpenSlide and tiffslide are asked for one
-tile at a time through their `read_region`, and average 2 x 2 pixels with Pillow in (b).
+All readers read the same list of tiles, in turn. All but tiffslide use one thread of one process
+with the environment of a run's workers. The file is in the system's cache, and the time to open it
+is not counted. ``floor`` only decodes the same JPEG tiles from memory, each once, with the same
+libjpeg-turbo, at half scale in (b). OpenSlide and tiffslide read one tile at a time through their
+`read_region`, and average 2 x 2 pixels with Pillow in (b).
 
-With ``--ndpi``: how far OpenSlide is from decoding alone on the finest level of a Hamamatsu slide,
-read 512 rows at a time. Its one JPEG image has restart markers, between which each strip of 8 rows
-is an image of its own.
+``--ndpi`` compares OpenSlide with decoding alone on the finest level of a Hamamatsu slide, read 512
+rows at a time. The level is one JPEG image with restart markers. Between these, each strip of 8
+rows is an image of its own.
 """
 
 import argparse
@@ -34,7 +34,6 @@ from statistics import median
 from unittest.mock import patch
 
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
 from openslide import OpenSlide
 from PIL import Image
@@ -53,8 +52,6 @@ from noctile.pipeline.slides.thumbnail import read_thumbnail
 from noctile.pipeline.tissue import TissueSpec, find_tissue
 from noctile.workflows.processes.preload import worker_env
 
-UInt8 = npt.NDArray[np.uint8]
-
 TILE_PX = 512
 BLOCK_PX = 4096
 WIDTH, HEIGHT, TISSUE = 24_000, 20_000, 0.35
@@ -62,23 +59,31 @@ WIDTH, HEIGHT, TISSUE = 24_000, 20_000, 0.35
 
 @dataclass(frozen=True)
 class Case:
-    """A slide and how it is read."""
+    """Slide and tiles to read.
+
+    Attributes:
+        name: name of the case in the report.
+        path: the slide.
+        factor: level-0 pixels in a pixel that is read, along each axis.
+        plan: plan of the tiles.
+        bgr: `SlideReader.bgr`, which a run determines once for each slide.
+    """
 
     name: str
     path: Path
-    factor: int  # level-0 pixels in one that is read
+    factor: int
     plan: TilePlan
-    bgr: bool  # `SlideReader.bgr`, which a run finds once a slide
+    bgr: bool
 
     @property
     def boxes(self) -> list[Box]:
-        """The tiles, in the order of the blocks, inside the slide: other readers know no outside."""
+        """Boxes of the tiles in the order of the blocks, cut to the slide for other readers."""
         tiles = (self.plan.grid.tile(*tile) for block in self.plan.blocks for tile in block.tiles)
         return [tile.intersect(self.plan.frame.box) for tile in tiles]
 
 
 def plan_case(name: str, path: Path, factor: int, overlap_px: int) -> Case:
-    """The tiles of tissue as a run plans them."""
+    """Plan the tiles of tissue like a run."""
     with closing(open_slide(path)) as reader:
         native = reader.info.frame
         spec = TissueSpec()
@@ -89,18 +94,18 @@ def plan_case(name: str, path: Path, factor: int, overlap_px: int) -> Case:
 
 
 Steps = Iterator[None]
-"""One when the slide is open, then one for each tile."""
+"""Iterator with one step when the slide is open, then one step for each tile."""
 
 
 def tiled(case: Case) -> Steps:
-    """Noctile's reader of tiled TIFF, as `segment_block` uses it."""
+    """Read with Noctile's reader of tiled TIFF, like `segment_block`."""
     with closing(open_slide(case.path, bgr=case.bgr)) as reader:
         assert reader.info.reader == "tiled-tiff", f"{case.path} is read by {reader.info.reader}"
         yield from _blocks(case, reader)
 
 
 def through_openslide(case: Case) -> Steps:
-    """Noctile over OpenSlide, likewise: what serves other formats."""
+    """Read with Noctile's reader over OpenSlide, which serves other formats."""
     source = OpenSlideSource(case.path, "slide")
     with closing(read_with(source, case.path, "slide", bgr=case.bgr)) as reader:
         yield from _blocks(case, reader)
@@ -114,7 +119,7 @@ def _blocks(case: Case, reader: SlideReader) -> Steps:
 
 
 def openslide(case: Case) -> Steps:
-    """One `read_region` a tile."""
+    """Read each tile with OpenSlide's `read_region`."""
     with OpenSlide(case.path) as slide:
         yield
         for box in case.boxes:
@@ -127,7 +132,7 @@ def openslide(case: Case) -> Steps:
 
 
 def tiffslide(case: Case) -> Steps:
-    """One `read_region` a tile."""
+    """Read each tile with tiffslide's `read_region`."""
     with TiffSlide(case.path) as slide:
         yield
         for box in case.boxes:
@@ -141,9 +146,7 @@ def tiffslide(case: Case) -> Steps:
 
 
 def floor(case: Case) -> Steps:
-    """Decoding alone: the JPEG streams of all tiles that the boxes touch, already in memory, each
-    once.
-    """
+    """Decode the JPEG streams of all tiles under the boxes, from memory and each once."""
     with TiffFile(case.path) as tiff:
         page = tiff.pages.first
         side = page.tilewidth // case.factor
@@ -176,11 +179,11 @@ READERS = {
 }
 
 Seconds = tuple[float, float]
-"""Of wall time, and of the process' CPU time, which other programs on the machine disturb less."""
+"""Wall time and CPU time of the process (s). Other programs disturb CPU time less."""
 
 
 def measure(case: Case, rounds: int) -> dict[str, Seconds]:
-    """Median seconds of each reader, taken in turn; opening the slide is not counted."""
+    """Measure the median times of all readers in turn, without opening the slide."""
     taken: dict[str, list[Seconds]] = {name: [] for name in READERS}
     for _ in range(rounds):
         for name, read in READERS.items():
@@ -197,7 +200,7 @@ def measure(case: Case, rounds: int) -> dict[str, Seconds]:
 
 
 def as_worker(case: Case, rounds: int) -> dict[str, Seconds]:
-    """`measure` in a process such as a run's workers."""
+    """Run `measure` in a process like a worker of a run."""
     with (
         patch.dict(os.environ, worker_env(1, gpus=False)),
         ProcessPoolExecutor(1, get_context("spawn")) as pool,
@@ -206,7 +209,7 @@ def as_worker(case: Case, rounds: int) -> dict[str, Seconds]:
 
 
 def report(case: Case, seconds: dict[str, Seconds]) -> None:
-    """Print a table: ratios of wall time, and of CPU time in brackets."""
+    """Print a table of ratios of wall time, with those of CPU time in brackets."""
     count = len(case.boxes)
     print(f"\n{case.name}, overlap {case.plan.grid.overlap_px} px: {count} tiles of {TILE_PX} px")
     print("| reader | tiles/s | of the floor | times openslide |\n|---|---|---|---|")
@@ -219,30 +222,27 @@ def report(case: Case, seconds: dict[str, Seconds]) -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--slide", type=Path, help="a slide of JPEG tiles, instead of the two that are made"
+        "--slide", type=Path, help="slide of JPEG tiles (default: two slides are made)"
     )
-    parser.add_argument("--scratch", type=Path, help="keep the slides here and take them from here")
+    parser.add_argument("--scratch", type=Path, help="folder in which the made slides are kept")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--overlap-px", type=int, nargs="+", default=[0, 128])
-    parser.add_argument(
-        "--ndpi", type=Path, help="a Hamamatsu slide; nothing else is measured then"
-    )
+    parser.add_argument("--ndpi", type=Path, help="Hamamatsu slide; nothing else is measured")
     a = parser.parse_args()
-    print(
-        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one thread"
-    )
+    processor = platform.processor() or platform.machine()
+    print(f"{processor}, Python {platform.python_version()}, one thread")
     if a.ndpi:
         ndpi(a.ndpi, a.rounds)
         return
     with tempfile.TemporaryDirectory() as temporary:
         slides = [("its own pixels", a.slide, 1), ("half its pixels", a.slide, 2)]
         if a.slide is None:
-            slides = list(_made(a.scratch or Path(temporary)))
+            slides = list(_make_slides(a.scratch or Path(temporary)))
         for name, path, factor in slides:
             for overlap_px in a.overlap_px:
                 case = plan_case(name, path, factor, overlap_px)
@@ -250,9 +250,7 @@ def main() -> None:
 
 
 def ndpi(path: Path, rounds: int) -> None:
-    """Print what OpenSlide takes for all pixels of a slide, and what the JPEG streams alone take
-    (CPU seconds).
-    """
+    """Print the CPU speed of OpenSlide on a Hamamatsu slide, and of decoding its streams alone."""
     with TiffFile(path) as tiff, OpenSlide(path) as slide:
         page = tiff.pages.first
         height, width, _ = page.shape
@@ -281,7 +279,7 @@ def ndpi(path: Path, rounds: int) -> None:
         print(f"{name}: {height * width / 1e6 / cpu:.0f} million pixels/s of CPU")
 
 
-def _made(folder: Path) -> Iterator[tuple[str, Path, int]]:
+def _make_slides(folder: Path) -> Iterator[tuple[str, Path, int]]:
     for name, mpp, factor in (
         ("(a) 20x slide as it is", 0.5, 1),
         ("(b) 40x slide for a 20x model", 0.25, 2),

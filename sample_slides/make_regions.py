@@ -1,12 +1,13 @@
-"""Write generated tissue as a folder laid out and named like the official BCSS release.
+"""Write regions of generated tissue in the folders and with the names of the official BCSS release.
 
     python -m sample_slides.make_regions OUT [--seeds 1000:1012] [--side 1024] [--mpp 0.25]
     [--varied]
 
-``OUT/rgbs_colorNormalized/`` has RGB regions and ``OUT/masks/`` their class codes, both PNG of the
-same name, such as ``TCGA-OL-03E9-DX1_xmin64064_ymin37037_MPP-0.2500.png``: patient and institute,
-place in the slide, pixel size. Each seed is a patient; institutes take turns, official test ones
-among them. A frame of code 0 surrounds each region, as it does where annotators drew askew.
+``OUT/rgbs_colorNormalized/`` has RGB regions and ``OUT/masks/`` their class codes. Both are PNG
+files of the same name, such as ``TCGA-OL-03E9-DX1_xmin64064_ymin37037_MPP-0.2500.png``: institute
+and patient, position in the slide, pixel size. Each seed is a patient. The institutes alternate,
+with official test institutes among them. A frame of code 0 surrounds each region, as in BCSS
+regions whose annotation is not upright.
 """
 
 import argparse
@@ -14,20 +15,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from sample_slides.generate import GLASS, make_region
-
-UInt8 = npt.NDArray[np.uint8]
+from noctile.pipeline.arrays import UInt8
+from sample_slides.recipe import GLASS
+from sample_slides.region import make_region
 
 INSTITUTES = ("A2", "OL", "BH", "E2", "AR", "C8", "GM", "D8", "AO", "LL", "A7", "AN")
-"""Tissue source sites of BCSS; OL, E2, GM and LL are official test ones."""
+"""Tissue source sites of BCSS; OL, E2, GM and LL are official test sites."""
 
 OUTSIDE, ALL_CODES = 0, range(1, 22)
 
 _PATCH_SHARE = 12
-"""A patch of a further code is this fraction of the side wide."""
+"""Sides of a patch of a further code in a side of the region."""
 
 
 def write_regions(
@@ -39,28 +39,29 @@ def write_regions(
     all_codes: bool = False,
     varied: bool = False,
 ) -> list[Path]:
-    """Write one region for each seed; its classes are tumor, stroma, lymphocytic infiltrate and fat
-    (1, 2, 3, 9).
+    """Write one region for each seed.
+
+    Its classes are tumor, stroma, lymphocytic infiltrate and fat (1, 2, 3, 9).
 
     Args:
-        out: folder, made if it is not there.
-        seeds: of the regions, below 65536, each the number of a patient; institutes take turns in
-            their order.
-        side: of the square regions (px).
+        out: folder, which is made if it does not exist.
+        seeds: seeds of the regions, below 65536; each is also the number of a patient.
+        side: side of the square regions (px).
         mpp: pixel size (um), close to 0.5 or a whole fraction of it.
-        all_codes: draw squares of all codes 1..21 into each mask; the pixels below stay what they
-            are.
+        all_codes: True to draw squares of all codes 1..21 into each mask; the RGB pixels stay as
+            they are.
         varied: see `Recipe.draw`.
 
     Returns:
-        The images.
+        paths of the images.
     """
     written = []
     for k, seed in enumerate(seeds):
         rgb, codes = make_region(seed, side, side, mpp, varied=varied)
         truth = annotate(codes, all_codes)
         institute = INSTITUTES[k % len(INSTITUTES)]
-        name = f"TCGA-{institute}-{seed:04X}-DX1_xmin{seed * 64 % 90_000}_ymin{seed * 37 % 70_000}_MPP-{mpp:.4f}.png"
+        position = f"xmin{seed * 64 % 90_000}_ymin{seed * 37 % 70_000}"
+        name = f"TCGA-{institute}-{seed:04X}-DX1_{position}_MPP-{mpp:.4f}.png"
         for folder, pixels in (("rgbs_colorNormalized", rgb), ("masks", truth)):
             (out / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(out / folder / name)
@@ -69,9 +70,14 @@ def write_regions(
 
 
 def annotate(codes: UInt8, all_codes: bool) -> UInt8:
-    """The mask that annotators would have made of a region's codes, uint8 of the same shape.
+    """Make the mask of a region as annotators draw it: glass and a rim are outside.
 
-    Glass is outside, and so is a rim.
+    Args:
+        codes: class codes, uint8 ``[h, w]``.
+        all_codes: see `write_regions`.
+
+    Returns:
+        codes of the mask, uint8 ``[h, w]``.
     """
     truth = np.where(codes == GLASS, np.uint8(OUTSIDE), codes)
     side = min(truth.shape)
@@ -90,7 +96,7 @@ def _range(text: str) -> range:
 
 
 def main() -> None:
-    """Write the folder and say what is in it."""
+    """Write the regions and print their paths."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

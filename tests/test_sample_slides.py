@@ -1,10 +1,7 @@
-"""The sample slides are what their generator writes, and their truth is what it says."""
+"""Sample slides: the files equal the output of the generator, and the truth fits the pixels."""
 
 import csv
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import openslide
@@ -12,6 +9,10 @@ import pytest
 from PIL import Image
 
 from noctile.pipeline.geometry import Extent, Frame
+from sample_slides.files import write_slide
+from sample_slides.layout import lay_out
+from sample_slides.region import make_region
+from sample_slides.samples import SAMPLES, draw_slide
 
 FOLDER = Path(__file__).resolve().parents[1] / "sample_slides"
 EXPECTED = {
@@ -24,22 +25,11 @@ EXPECTED = {
 }
 EACH = pytest.mark.parametrize("file", EXPECTED)
 SAME = 1e-3
-"""Share of pixels that may differ: another processor rounds a few sums of floats another way."""
-
-
-def _generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("sample_slides_generate", FOLDER / "generate.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-GENERATE = _generator()
+"""Largest share of pixels that may differ: processors round a few sums of floats differently."""
 
 
 def _sample(file: str):
-    return next(sample for sample in GENERATE.SAMPLES if sample.file == file)
+    return next(sample for sample in SAMPLES if sample.file == file)
 
 
 def _truth(file: str) -> np.ndarray:
@@ -62,19 +52,19 @@ def _recorded_areas() -> dict[tuple[str, str], float]:
         }
 
 
-def test_the_slides_that_are_checked_in_are_those_that_the_generator_knows():
+def test_the_repository_holds_all_samples_and_no_other_slides():
     here = {path.name for path in FOLDER.iterdir() if path.suffix in (".svs", ".tiff")}
-    assert here == set(EXPECTED) == {sample.file for sample in GENERATE.SAMPLES}
+    assert here == set(EXPECTED) == {sample.file for sample in SAMPLES}
     assert {path.stem for path in (FOLDER / "truth").glob("*.png")} == {
         Path(file).stem for file in EXPECTED
     }
 
 
 @pytest.mark.parametrize("file", ["pen-marks.svs", "nearly-blank.svs"])
-def test_the_generator_writes_the_slide_that_is_checked_in(file, tmp_path):
+def test_the_generator_writes_the_slides_of_the_repository(file, tmp_path):
     sample = _sample(file)
-    rgb, truth = GENERATE.draw_slide(sample)
-    GENERATE.write_slide(tmp_path / file, rgb, sample)
+    rgb, truth = draw_slide(sample)
+    write_slide(tmp_path / file, rgb, sample)
     assert _differing(_level0(tmp_path / file), _level0(FOLDER / file)) <= SAME
     assert _differing(truth, _truth(file)) <= SAME
 
@@ -82,18 +72,18 @@ def test_the_generator_writes_the_slide_that_is_checked_in(file, tmp_path):
 @pytest.mark.parametrize(
     "file", ["tumor-nests-20x.svs", "fat-and-infiltrate-20x.svs", "scan-40x.svs", "generic.tiff"]
 )
-def test_the_generator_lays_out_the_truth_that_is_checked_in(file):
+def test_the_generator_lays_out_the_truth_of_the_repository(file):
     sample = _sample(file)
     extent = sample.truth_frame.extent
     rng = np.random.default_rng(sample.seed)
-    codes = GENERATE.lay_out(rng, (extent.height, extent.width), sample.recipe, outline=True)
+    codes = lay_out(rng, (extent.height, extent.width), sample.recipe, outline=True)
     assert _differing(codes, _truth(file)) <= SAME
 
 
-def test_a_seed_gives_the_same_region_and_another_seed_another_one():
-    rgb, codes = GENERATE.make_region(3, 256, 300, 0.5)
-    again, codes_again = GENERATE.make_region(3, 256, 300, 0.5)
-    other, _ = GENERATE.make_region(4, 256, 300, 0.5)
+def test_equal_seeds_give_equal_regions_and_other_seeds_give_others():
+    rgb, codes = make_region(3, 256, 300, 0.5)
+    again, codes_again = make_region(3, 256, 300, 0.5)
+    other, _ = make_region(4, 256, 300, 0.5)
     assert rgb.shape == (256, 300, 3)
     assert rgb.dtype == codes.dtype == np.uint8
     assert np.array_equal(rgb, again)
@@ -119,7 +109,7 @@ def test_openslide_finds_vendor_pixel_size_and_a_pyramid(file):
 
 
 @EACH
-def test_the_truth_lies_on_the_slide_s_frame_at_half_a_micrometre(file):
+def test_the_truth_has_the_frame_of_the_slide_at_half_a_micrometre(file):
     with openslide.OpenSlide(FOLDER / file) as slide:
         width, height = slide.dimensions
     extent = Frame(Extent(height, width), EXPECTED[file][1], EXPECTED[file][1]).at(0.5).extent
@@ -127,7 +117,7 @@ def test_the_truth_lies_on_the_slide_s_frame_at_half_a_micrometre(file):
 
 
 @EACH
-def test_the_table_of_areas_counts_the_truth_s_pixels(file):
+def test_the_table_of_areas_counts_the_pixels_of_the_truth(file):
     truth, recorded = _truth(file), _recorded_areas()
     with openslide.OpenSlide(FOLDER / file) as slide:
         width, height = slide.dimensions
@@ -145,7 +135,7 @@ def test_the_table_of_areas_counts_the_truth_s_pixels(file):
 
 
 @EACH
-def test_tissue_is_stained_and_glass_is_not(file):
+def test_tissue_is_darker_than_glass(file):
     pixels = _level0(FOLDER / file)
     factor = round(0.5 / EXPECTED[file][1])
     pixels, truth = pixels[::factor, ::factor], _truth(file)
