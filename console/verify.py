@@ -9,7 +9,8 @@ import click
 from noctile.console.options import FOLDER
 
 if TYPE_CHECKING:
-    from noctile.workflows.commands.verify import SlideCheck, Verification
+    from noctile.workflows.commands.verify import Verification
+    from noctile.workflows.commands.verify_slide import SlideCheck
 
 
 @click.command("verify")
@@ -38,7 +39,7 @@ def command(out: Path, slide_ids: tuple[str, ...], workers: int | None) -> None:
 
 
 def _print_check(check: "SlideCheck") -> None:
-    """One line for a slide with faults, however many there are."""
+    """Print one line for a slide with faults: the first fault and the number of others."""
     if check.faults:
         first, more = check.faults[0], len(check.faults) - 1
         also = f" (and {more} more)" if more else ""

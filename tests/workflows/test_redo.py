@@ -14,7 +14,7 @@ from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.commands import plan as plan_module
 from noctile.workflows.commands.plan import PlanResult, plan_slides
 from noctile.workflows.commands.status import read_status
-from noctile.workflows.commands.verify import verify_slide
+from noctile.workflows.commands.verify_slide import verify_slide
 from noctile.workflows.engines.base import attempt
 from noctile.workflows.engines.serial import SerialEngine
 from noctile.workflows.results.layout import SlideFolder

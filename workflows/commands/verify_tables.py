@@ -1,0 +1,122 @@
+"""Checks of the cohort's tables: against each other, the run's counts, and each slide's summary."""
+
+import csv
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from noctile.pipeline.cohort import SlideRow, cohort_table, write_csv
+from noctile.pipeline.errors import StoreError
+from noctile.pipeline.models.card import ClassInfo
+from noctile.workflows.commands.verify_faults import DELETE, WRITE_TABLES_AGAIN, Fault
+from noctile.workflows.results.layout import is_temporary, read_json
+
+Row = dict[str, Any]
+
+_NOT_FROM_SUMMARY = {"slide_id", "path", "patient_id", "group", "status", "reason", "seconds"}
+"""Columns of the cohort's table that do not come from a slide's summary."""
+
+_NAMED_SLIDES = 5
+"""Number of slides that are named where many rows of a table are wrong."""
+
+
+def read_tables(out: Path) -> tuple[dict[str, Row], list[Fault]]:
+    """Read the rows of ``slides.parquet`` by slide_id, and check both tables.
+
+    Both results are empty for a run that has not ended: it has no tables yet.
+    """
+    parquet, text, run = out / "slides.parquet", out / "slides.csv", out / "run.json"
+    if not any(path.exists() for path in (parquet, text, run)):
+        return {}, []
+    faults = list(_files_missing_or_left(out, (parquet, text, run)))
+    if not parquet.exists():
+        return {}, faults
+    try:
+        table = pq.read_table(parquet)
+        rows = {str(row["slide_id"]): row for row in table.to_pylist()}
+        counts = Counter(row["status"] for row in rows.values())
+    except (OSError, ValueError, KeyError) as error:
+        return {}, [*faults, _table_fault(parquet.name, f"cannot be read: {error}")]
+    if len(rows) < len(table):
+        faults.append(_table_fault(parquet.name, "names a slide twice"))
+    try:
+        if text.exists():
+            faults += _csv_faults(table, text)
+        faults += _count_faults(counts, read_json(run) or {})
+    except (OSError, ValueError, StoreError) as error:
+        faults.append(_table_fault(f"{text.name}, {run.name}", f"cannot be read: {error}"))
+    return rows, faults
+
+
+def check_row(
+    slide_id: str, row: Row, summary: dict[str, Any], classes: tuple[ClassInfo, ...]
+) -> Iterator[Fault]:
+    """Compare a row of the cohort's table with the summary of its slide.
+
+    Args:
+        slide_id: id of the slide.
+        row: row of the slide in ``slides.parquet``.
+        summary: summary of the slide, as the masks require it.
+        classes: classes of the label map.
+    """
+    source = SlideRow(slide_id, Path(row["path"]), None, None, "done", "", summary, None)
+    expected = cohort_table([source], classes).to_pylist()[0]
+    for name in expected.keys() - _NOT_FROM_SUMMARY:
+        if name not in row or row[name] != expected[name]:
+            what = f"has {name} = {row.get(name)} for {slide_id}, but its folder {expected[name]}"
+            yield _table_fault("slides.parquet", what)
+
+
+def _table_fault(name: str, what: str) -> Fault:
+    return Fault(name, what, WRITE_TABLES_AGAIN)
+
+
+def _files_missing_or_left(out: Path, expected: Sequence[Path]) -> Iterator[Fault]:
+    """Tables that are missing, and temporary files of killed writers."""
+    for path in expected:
+        if not path.exists():
+            yield _table_fault(path.name, "is missing")
+    for path in out.iterdir():
+        if is_temporary(path):
+            yield Fault(path.name, "was left by a writer that was killed", DELETE)
+
+
+def _count_faults(counts: Mapping[str, int], run: Mapping[str, Any]) -> Iterator[Fault]:
+    """Counts of slides by status that differ from those that the run recorded."""
+    recorded = {status: n for status, n in (run.get("slides") or counts).items() if n}
+    if recorded != dict(counts):
+        what = f"has {_count_text(counts)}, but the run recorded {_count_text(recorded)}"
+        yield _table_fault("slides.parquet", what)
+
+
+def _csv_faults(table: pa.Table, text: Path) -> Iterator[Fault]:
+    """Rows of ``slides.csv`` that are missing, or differ from ``slides.parquet``."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_csv(table, Path(folder) / text.name)
+        expected, found = _csv_rows(Path(folder) / text.name), _csv_rows(text)
+    if missing := sorted(expected.keys() - found.keys()):
+        what = f"has no row for {_names(missing)}, in contrast to slides.parquet"
+        yield _table_fault(text.name, what)
+    if different := [name for name in sorted(found) if found[name] != expected.get(name)]:
+        what = f"differs from slides.parquet in the row for {_names(different)}"
+        yield _table_fault(text.name, what)
+
+
+def _csv_rows(text: Path) -> dict[str, list[str]]:
+    """The header and the rows of a CSV file, by their first cell."""
+    with text.open(encoding="utf-8", newline="") as lines:
+        return {row[0]: row for row in csv.reader(lines) if row}
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED_SLIDES} more" if len(names) > _NAMED_SLIDES else ""
+    return ", ".join(names[:_NAMED_SLIDES]) + more
+
+
+def _count_text(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} {status}" for status, n in sorted(counts.items())) or "nothing"
