@@ -72,15 +72,13 @@ class ReaderTests(SlideReaderContract):
             yield reader
 
     @pytest.mark.parametrize("mpp", MPPS)
-    def test_how_the_file_is_cut_into_parts_changes_no_pixel(
-        self, reader, mpp, monkeypatch
-    ) -> None:
+    def test_the_size_of_fetched_parts_changes_no_pixel(self, reader, mpp, monkeypatch) -> None:
         box = reader.info.frame.at(mpp).box.grow(3)
         whole = reader.read(box, mpp)
         monkeypatch.setattr(pyramid_module, "_PART_PX", 50)
         assert np.array_equal(reader.read(box, mpp), whole)
 
-    def test_what_is_transparent_is_white(self, tmp_path: Path) -> None:
+    def test_transparent_pixels_are_white(self, tmp_path: Path) -> None:
         pixels = np.dstack([picture(128, 128), np.full((128, 128), 255, np.uint8)])
         pixels[:64, :64, 3] = 0
         with closing(self.open(self.write(tmp_path / f"alpha{self.suffix}", pixels))) as reader:
@@ -98,7 +96,7 @@ class ReaderTests(SlideReaderContract):
 class TiffReaderContract(ReaderTests):
     """What both libraries that read tiled TIFF hold beside that."""
 
-    def test_levels_that_were_cut_short_have_whole_factors(self, reader: PyramidReader) -> None:
+    def test_levels_without_the_last_pixels_have_whole_factors(self, reader: PyramidReader) -> None:
         levels = reader.info.levels
         assert [(f.extent.height, f.extent.width) for f in levels] == [
             (211, 301),
@@ -111,7 +109,7 @@ class TiffReaderContract(ReaderTests):
             (4, 4),
         ]
 
-    def test_both_sides_of_a_pixel_are_kept(self, reader: PyramidReader) -> None:
+    def test_pixels_may_be_wider_than_high(self, reader: PyramidReader) -> None:
         frame = reader.info.frame
         assert (frame.mpp_y, frame.mpp_x) == pytest.approx((MPP_Y, MPP_X), rel=1e-6)
         assert reader.info.mpp_source == "tiff tags"
@@ -158,7 +156,7 @@ class TiffReaderContract(ReaderTests):
         assert (reader.info.frame.mpp, reader.info.mpp_source) == (pytest.approx(0.499), "user")
         assert difference.mean() < 6  # the converter compressed it again
 
-    def test_a_fluorescence_slide_is_read_as_it_is(self, shared_data: Path) -> None:
+    def test_a_fluorescence_slide_stays_dark(self, shared_data: Path) -> None:
         with closing(self.open(shared_data / "slides" / "fluorescence.ndpi")) as reader:
             info, pixels = reader.info, reader.read(reader.info.frame.at(8).box, 8)
         assert info.frame.mpp == pytest.approx(0.22818, abs=1e-5)
@@ -167,7 +165,7 @@ class TiffReaderContract(ReaderTests):
         )
         assert pixels.mean() < 40  # dark: nothing was taken for transparent
 
-    def test_pixels_that_do_not_decode_are_an_error_each_time(self, shared_data: Path) -> None:
+    def test_undecodable_pixels_are_an_error_at_each_read(self, shared_data: Path) -> None:
         message = r"unreadable: level 0, rows 0 to 16.*Bogus marker length"
         with closing(self.open(shared_data / "slides" / "unreadable.svs")) as reader:
             for _ in range(2):
@@ -198,14 +196,14 @@ class TestOpenSlide(TiffReaderContract):
         ):
             self.open(shared_data / "slides" / "camelyon-overview.dcm")
 
-    def test_a_dicom_file_reads_with_the_callers_pixel_size(self, shared_data: Path) -> None:
+    def test_a_dicom_file_is_read_with_the_pixel_size_of_the_call(self, shared_data: Path) -> None:
         with closing(self.open(shared_data / "slides" / "camelyon-overview.dcm", 1.0)) as reader:
             pixels = reader.read(reader.info.frame.box, 1.0)
         assert (reader.info.vendor, reader.info.compression) == ("dicom", "jpeg")
         assert pixels.shape == (700, 1152, 3)
         assert pixels.std() > 20
 
-    def test_a_codec_that_it_does_not_know_is_unopenable(self, shared_data: Path) -> None:
+    def test_an_unknown_codec_is_unopenable(self, shared_data: Path) -> None:
         with pytest.raises(
             SlideOpenError, match=r"unopenable.*Unsupported TIFF compression: 52479"
         ):
@@ -224,7 +222,7 @@ class TestTiffSlide(TiffReaderContract):
         assert pixels.shape == (512, 512, 3)
         assert pixels.std() > 20
 
-    def test_what_is_not_tiff_is_unopenable(self, shared_data: Path) -> None:
+    def test_a_dicom_file_is_unopenable(self, shared_data: Path) -> None:
         with pytest.raises(SlideOpenError, match="not a TIFF file"):
             self.open(shared_data / "slides" / "camelyon-overview.dcm")
 
@@ -242,7 +240,7 @@ class TestTiled(TiffReaderContract):
     def open(self, path: Path, mpp: float | tuple[float, float] | None = None) -> PyramidReader:
         return open_slide(path, mpp=mpp)
 
-    def test_it_serves_the_tiny_slides(
+    def test_the_tiny_slides_are_read_tile_by_tile(
         self, reader: PyramidReader, exact: PyramidReader, tmp_path: Path
     ) -> None:
         alpha = self.write(tmp_path / "alpha.tif", np.zeros((64, 64, 4), np.uint8))
@@ -275,7 +273,7 @@ class TestImage(ReaderTests):
 
 
 @pytest.mark.parametrize("mpp", [0.499, 0.75, 0.998, 8.0])
-def test_both_readers_show_the_same_slide(shared_data: Path, mpp: float) -> None:
+def test_openslide_and_tiffslide_read_the_same_slide(shared_data: Path, mpp: float) -> None:
     path = shared_data / "slides" / "CMU-1-Small-Region.svs"
     one, other = (
         read_with(s(path, "cmu"), path, "cmu") for s in (OpenSlideSource, TiffSlideSource)

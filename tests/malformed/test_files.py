@@ -62,7 +62,7 @@ class TestFolders:
         assert ids(tmp_path) == ["a"]
 
     @pytest.mark.parametrize("argument", [".", "**/*.svs", "**", "*"])
-    def test_links_that_go_round_end(self, tmp_path: Path, argument: str) -> None:
+    def test_circles_of_links_end(self, tmp_path: Path, argument: str) -> None:
         (tmp_path / "a.svs").touch()
         for name in (
             "one",
@@ -74,15 +74,13 @@ class TestFolders:
         assert within_limits(ids, tmp_path / argument) == ["a"]
 
     @pytest.mark.parametrize("argument", [".", "*", "**", "*.svs", "gone.svs", "round.svs"])
-    def test_links_that_lead_nowhere_alone_are_an_error(
-        self, tmp_path: Path, argument: str
-    ) -> None:
+    def test_only_broken_links_are_an_error(self, tmp_path: Path, argument: str) -> None:
         (tmp_path / "gone.svs").symlink_to("nothing")
         (tmp_path / "round.svs").symlink_to("round.svs")
         with pytest.raises(UsageError, match=r"no slides: .*\.svs is left out: the link leads"):
             ids(tmp_path / argument)
 
-    def test_a_broken_link_cannot_steer_a_terminal(self, tmp_path: Path) -> None:
+    def test_a_broken_link_prints_no_control_characters(self, tmp_path: Path) -> None:
         (tmp_path / "a\x1b[2J.svs").symlink_to("nothing\n")
         with pytest.raises(UsageError, match="left out") as error:
             ids(tmp_path)
@@ -94,13 +92,13 @@ class TestFolders:
     def test_names_that_no_file_can_have_are_usage_errors(self, name: str) -> None:
         assert "\0" in name or name[:20] in refusal(ids, name)
 
-    def test_a_name_that_is_not_utf8_is_named_at_the_door(self, tmp_path: Path) -> None:
+    def test_a_name_that_is_not_utf8_is_a_usage_error(self, tmp_path: Path) -> None:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.svs")).touch()
         with pytest.raises(UsageError, match=r"caf\\udce9\.svs': its name is not UTF-8; rename"):
             ids(tmp_path)
 
     @pytest.mark.parametrize("char", ["\n", "\r", "\x1b[2J", "\x7f", "\u2028"])
-    def test_a_name_that_breaks_lines_or_steers_a_terminal_is_named_at_the_door(
+    def test_a_name_with_control_characters_is_a_usage_error(
         self, tmp_path: Path, char: str
     ) -> None:
         (tmp_path / f"a{char}b.svs").touch()
@@ -112,7 +110,7 @@ class TestFolders:
         "stem",
         ["\U0001f600", "a" * 250, "CON", "nul.x", "com1", "a:b", "a|b", "x.", "..x", "é" * 120],
     )
-    def test_any_other_name_becomes_an_id_that_names_a_folder_everywhere(
+    def test_any_other_name_becomes_an_id_that_can_name_a_folder(
         self, tmp_path: Path, stem: str
     ) -> None:
         (tmp_path / f"{stem}.svs").touch()
@@ -123,15 +121,13 @@ class TestFolders:
         assert not found.endswith(".")
         (tmp_path / found).mkdir()
 
-    def test_names_that_differ_in_case_or_composition_only_have_ids_that_differ_in_more(
-        self, tmp_path: Path
-    ) -> None:
+    def test_names_that_differ_only_in_case_or_composition_get_hashes(self, tmp_path: Path) -> None:
         for name in ("Slide", "slide", "caf\u00e9", "cafe\u0301"):
             (tmp_path / f"{name}.svs").touch()
         found = ids(tmp_path)
         assert len({slide_id[-8:] for slide_id in found}) == 4
 
-    def test_a_file_that_is_named_like_the_id_of_another_is_not_lost(self, tmp_path: Path) -> None:
+    def test_a_file_named_like_the_id_of_another_is_an_error(self, tmp_path: Path) -> None:
         for folder in ("x", "y"):
             (tmp_path / folder).mkdir()
             (tmp_path / folder / "a.svs").touch()
@@ -174,16 +170,18 @@ class TestManifest:
         ],
         ids=lambda value: repr(value)[:24],
     )
-    def test_it_is_refused_with_the_reason(self, tmp_path: Path, content: bytes, says: str) -> None:
+    def test_a_bad_manifest_is_an_error_with_the_reason(
+        self, tmp_path: Path, content: bytes, says: str
+    ) -> None:
         (tmp_path / "m.csv").write_bytes(content)
         assert says in refusal(slides_of, tmp_path / "m.csv")
 
-    def test_a_path_that_goes_round_fails_when_it_is_opened(self, tmp_path: Path) -> None:
+    def test_a_circular_path_in_a_manifest_is_found(self, tmp_path: Path) -> None:
         (tmp_path / "a.svs").symlink_to("a.svs")
         (tmp_path / "m.csv").write_text("path\na.svs\n")
         assert slides_of(tmp_path / "m.csv") == ["a"]
 
-    def test_what_never_ends_is_no_manifest(self) -> None:
+    def test_an_endless_device_is_no_manifest(self) -> None:
         assert "pipe or a device, not a file" in refusal(read_manifest, Path("/dev/zero"))
 
 
@@ -223,7 +221,7 @@ CARDS = {
 
 class TestModels:
     @pytest.mark.parametrize("name", CARDS)
-    def test_a_card_that_is_none_is_refused_shortly(self, model: Path, name: str) -> None:
+    def test_a_bad_card_is_a_short_error(self, model: Path, name: str) -> None:
         (model / "card.json").write_text(CARDS[name], "utf-16" if name == "UTF-16" else "utf-8")
         assert "card.json" in refusal(read_card, model)
 
@@ -247,7 +245,7 @@ class TestModels:
         ],
         ids=str,
     )
-    def test_a_field_that_cannot_be_is_named(self, model: Path, fields: dict[str, Any]) -> None:
+    def test_an_impossible_field_is_named(self, model: Path, fields: dict[str, Any]) -> None:
         card = json.loads((model / "card.json").read_text())
         (model / "card.json").write_text(json.dumps(card | fields))
         if fields == {"mpp": True}:
@@ -256,7 +254,7 @@ class TestModels:
             read_card(model)
 
     @pytest.mark.parametrize("name", ["card.json", "config.json"])
-    def test_a_pipe_in_a_models_folder_is_no_file(self, model: Path, name: str) -> None:
+    def test_a_pipe_in_the_folder_of_a_model_is_an_error(self, model: Path, name: str) -> None:
         (model / name).unlink()
         os.mkfifo(model / name)
         assert f"has no {name}" in refusal(find_model, model)
@@ -266,7 +264,7 @@ class TestModels:
         "config",
         [DEEP, '{"thresholds_od": [' + DIGITS + "]}", '{"kind": "threshold", "x": 1}', "[]"],
     )
-    def test_a_config_that_is_none_is_refused(self, model: Path, config: str) -> None:
+    def test_a_bad_config_is_an_error(self, model: Path, config: str) -> None:
         (model / "config.json").write_text(config)
         card = json.loads((model / "card.json").read_text())
         assert "config.json" in refusal(load_predictor, sealed(model, card))
@@ -285,21 +283,21 @@ class TestModels:
         ],
         ids=str,
     )
-    def test_a_network_of_absurd_size_or_place_is_not_built(
+    def test_a_network_of_absurd_size_or_name_is_not_built(
         self, tmp_path: Path, settings: dict[str, Any]
     ) -> None:
         from noctile.pipeline.models.network import build_network
 
         assert "config" in refusal(build_network, settings, "config")
 
-    def test_weights_that_are_a_pickle_by_another_name_are_not_opened(self, tmp_path: Path) -> None:
+    def test_weights_that_are_a_pickle_are_not_opened(self, tmp_path: Path) -> None:
         folder, trap = network(tmp_path), tmp_path / "sprung"
         with (folder / "model.safetensors").open("wb") as file:
             pickle.dump(Trap(trap), file)
         assert "cannot be read" in refusal(load_predictor, seal(folder))
         assert not trap.exists()
 
-    def test_weights_of_other_shapes_and_kinds_are_refused(self, tmp_path: Path) -> None:
+    def test_weights_of_other_shapes_and_types_are_errors(self, tmp_path: Path) -> None:
         folder = network(tmp_path)
         for dtype in (torch.float8_e4m3fn, torch.complex64, torch.bool):
             weights = {
@@ -375,12 +373,12 @@ TOML = {
 
 class TestSettings:
     @pytest.mark.parametrize("name", TOML)
-    def test_settings_that_cannot_be_are_refused_shortly(self, tmp_path: Path, name: str) -> None:
+    def test_impossible_settings_are_a_short_error(self, tmp_path: Path, name: str) -> None:
         (tmp_path / "s.toml").write_text(TOML[name], "utf-8")
         assert "settings" in refusal(load_settings, tmp_path / "s.toml")
 
     @pytest.mark.parametrize("content", [b"\xff\xfem\0", b"mpp = \xe9", b"\0"])
-    def test_settings_that_are_no_text_are_refused(self, tmp_path: Path, content: bytes) -> None:
+    def test_settings_that_are_no_text_are_an_error(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "s.toml").write_bytes(content)
         assert "s.toml" in refusal(load_settings, tmp_path / "s.toml")
 
@@ -388,12 +386,12 @@ class TestSettings:
         "content",
         ["a = " + DEEP, f"ignore = [{DIGITS}]", "name = nan", "\0", "[[classes]]\n" * 50_000],
     )
-    def test_a_class_scheme_is_refused_likewise(self, tmp_path: Path, content: str) -> None:
+    def test_a_bad_class_scheme_is_an_error(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "c.toml").write_text(content)
         assert "class scheme" in refusal(load_scheme, str(tmp_path / "c.toml"))
 
     @pytest.mark.parametrize("content", [DEEP, DIGITS, "5", "[]", "\0", "{"])
-    def test_a_plan_or_summary_that_somebody_else_wrote_is_a_damaged_store(
+    def test_a_plan_or_summary_with_other_content_is_a_damaged_store(
         self, tmp_path: Path, content: str
     ) -> None:
         (tmp_path / "plan.json").write_text(content)
@@ -434,7 +432,7 @@ GEOJSON = {
 
 class TestAnnotations:
     @pytest.mark.parametrize("name", GEOJSON)
-    def test_annotations_that_are_none_are_refused(self, tmp_path: Path, name: str) -> None:
+    def test_bad_annotations_are_an_error(self, tmp_path: Path, name: str) -> None:
         (tmp_path / "a.geojson").write_text(GEOJSON[name])
         assert "annotations" in refusal(read_and_draw, tmp_path / "a.geojson")
 
@@ -442,7 +440,7 @@ class TestAnnotations:
         (tmp_path / "a.geojson.gz").write_bytes(gzip.compress(b" " * 2**28, 1))
         assert "unpacks to more than" in refusal(read_and_draw, tmp_path / "a.geojson.gz")
 
-    def test_more_text_than_annotations_take_is_not_read(self, tmp_path: Path) -> None:
+    def test_too_large_annotations_are_not_read(self, tmp_path: Path) -> None:
         with (tmp_path / "a.geojson").open("wb") as file:
             file.truncate(2**33)
         assert "It has more than" in refusal(read_and_draw, tmp_path / "a.geojson")
@@ -460,7 +458,7 @@ class TestAnnotations:
         (tmp_path / "a.geojson").write_text(json.dumps([area(zigzag)]))
         assert within_limits(read_and_draw, tmp_path / "a.geojson") == 1
 
-    def test_as_many_areas_as_are_read_are_joined_soon(self, tmp_path: Path) -> None:
+    def test_many_areas_are_joined_in_a_short_time(self, tmp_path: Path) -> None:
         areas = [
             area([[x, y], [x + 5, y], [x, y + 5]])
             for x in range(0, 1400, 10)
@@ -512,12 +510,12 @@ class TestStores:
         ],
         ids=str,
     )
-    def test_an_array_that_is_not_as_we_make_them_is_a_damaged_store(
+    def test_an_array_with_other_properties_is_a_damaged_store(
         self, mask: Path, about: dict[str, Any]
     ) -> None:
         assert "are not" in refusal(read_store, foreign(mask, "labels/classes/0", **about))
 
-    def test_maps_and_overviews_of_another_shape_are_so_too(self, mask: Path) -> None:
+    def test_maps_and_thumbnails_of_another_shape_are_a_damaged_store(self, mask: Path) -> None:
         foreign(
             mask.with_name("heat.ome.zarr"),
             "0",
@@ -545,9 +543,7 @@ class TestStores:
         ],
         ids=str,
     )
-    def test_attributes_that_are_not_ours_are_a_damaged_store(
-        self, mask: Path, layout: Any
-    ) -> None:
+    def test_other_attributes_are_a_damaged_store(self, mask: Path, layout: Any) -> None:
         meta = mask / "labels" / "classes" / "zarr.json"
         values = json.loads(meta.read_text())
         about = values["attributes"]["noctile"]
@@ -561,7 +557,7 @@ class TestStores:
         "content",
         ["", "5", "[]", DEEP, '{"zarr_format": 3}', "\0", '{"zarr_format": ' + DIGITS + "}"],
     )
-    def test_metadata_that_are_none_are_a_damaged_store(self, mask: Path, content: str) -> None:
+    def test_bad_metadata_are_a_damaged_store(self, mask: Path, content: str) -> None:
         (mask / "labels" / "classes" / "zarr.json").write_text(content)
         assert "cannot be read" in refusal(read_store, mask)
         (mask / "labels" / "classes" / "0" / "zarr.json").write_text(content)
@@ -588,7 +584,7 @@ class TestTables:
         assert {unescape_cell(cell) for cell in cells} >= set(FORMULAS)
         assert not {cell for cell in cells if cell in FORMULAS}
 
-    def test_a_split_keeps_its_names(self, tmp_path: Path) -> None:
+    def test_a_split_with_formulas_in_names_is_read_back(self, tmp_path: Path) -> None:
         regions = [Region(f, f"p{f}", "=I", "@s", tmp_path, tmp_path) for f in FORMULAS]
         split = Split({r.region_id: "test" for r in regions}, {r.patient: "test" for r in regions})
         write_split(tmp_path / "split.csv", regions, split)
@@ -608,7 +604,7 @@ class TestTables:
         "title",
         ["a\nb", "<script>alert(1)</script>", "\U0001f600", "a" * 5000, "\x1b[2J", "$\\frac$", ""],
     )
-    def test_any_name_can_stand_in_the_gallery(self, title: str) -> None:
+    def test_the_gallery_accepts_any_name(self, title: str) -> None:
         pixels = LabelledPixels(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8), 0.5)
         shown = shrink_sample(title, "50 % right", pixels, np.zeros((8, 8), np.uint8))
         assert draw_gallery([shown], CLASSES).startswith(b"\x89PNG")

@@ -141,7 +141,7 @@ class TestCards:
 
     @MANY
     @given(path=st.lists(st.integers(0, 20), min_size=1, max_size=4), to=ODD)
-    def test_the_shipped_one_with_anything_at_any_place(
+    def test_the_shipped_card_with_any_value_at_any_path(
         self, place: Path, path: list[int], to: Any
     ) -> None:
         (place / "card.json").write_text(
@@ -223,7 +223,7 @@ FEATURE = {
 class TestAnnotations:
     @MANY
     @given(path=st.lists(st.integers(0, 5), max_size=6), to=ODD)
-    def test_a_feature_with_anything_at_any_place(
+    def test_a_feature_with_any_value_at_any_path(
         self, place: Path, path: list[int], to: Any
     ) -> None:
         values = changed({"type": "FeatureCollection", "features": [FEATURE]}, path, to)

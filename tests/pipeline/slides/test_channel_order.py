@@ -49,7 +49,7 @@ def write(path: Path, pixels: np.ndarray) -> Path:
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tiff"])
-def test_exchanged_channels_are_put_right(tissue: np.ndarray, name: str, tmp_path: Path) -> None:
+def test_images_in_bgr_order_are_read_as_rgb(tissue: np.ndarray, name: str, tmp_path: Path) -> None:
     reader = open_slide(write(tmp_path / name, tissue[..., ::-1].copy()), mpp=0.5)
     assert reader.bgr
     assert np.array_equal(reader.read(reader.info.frame.box, 0.5), tissue)
@@ -64,7 +64,7 @@ def test_exchanged_channels_are_put_right(tissue: np.ndarray, name: str, tmp_pat
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_what_an_earlier_reader_found_is_not_looked_for_again(
+def test_a_known_channel_order_is_not_detected_again(
     tissue: np.ndarray, known: bool, tmp_path: Path
 ) -> None:
     reader = open_slide(write(tmp_path / "a.png", tissue), mpp=0.5, bgr=known)
@@ -76,13 +76,15 @@ def test_what_an_earlier_reader_found_is_not_looked_for_again(
 
 
 @pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
-def test_jpeg_keeps_the_evidence(tissue: np.ndarray, order: slice, tmp_path: Path) -> None:
+def test_the_order_is_detected_in_jpeg_images(
+    tissue: np.ndarray, order: slice, tmp_path: Path
+) -> None:
     reader = open_slide(write(tmp_path / "a.jpg", tissue[..., order].copy()), mpp=0.5)
     assert reader.bgr == (order.step == -1)
     reader.close()
 
 
-def test_a_scanner_is_believed(repo: Path) -> None:
+def test_scanner_formats_are_rgb_without_a_look_at_pixels(repo: Path) -> None:
     """Nothing of an Aperio file is read to ask for the order of its channels."""
     reader = open_slide(repo / "sample_slides" / "tumor-nests-20x.svs")
     reader.close()  # reading is an error from here on
@@ -100,16 +102,18 @@ def test_a_scanner_is_believed(repo: Path) -> None:
         ({}, (0.6, 0.6, 0.6), False),  # black ink
     ],
 )
-def test_other_stains_are_left_alone(background: dict, nuclei: tuple, bgr: bool) -> None:
+def test_only_haematoxylin_in_bgr_order_is_detected(
+    background: dict, nuclei: tuple, bgr: bool
+) -> None:
     assert is_bgr([stained(background, nuclei)]) == bgr
 
 
-def test_nothing_is_said_of_glass() -> None:
+def test_glass_is_not_bgr() -> None:
     assert not is_bgr([])
     assert not is_bgr([np.full((256, 256, 3), 243, np.uint8)])
 
 
-def test_real_regions_and_tiles_are_exchanged_and_a_converted_slide_is_not(
+def test_real_regions_and_tiles_are_bgr_and_a_converted_slide_is_not(
     shared_data: Path,
 ) -> None:
     images = [

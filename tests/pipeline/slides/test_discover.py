@@ -19,7 +19,7 @@ class TestArguments:
         assert ids(entries) == ["a", "b", "c", "d", "m"]
         assert entries[0] == SlideEntry("a", archive / "a.TIFF", None, None, None, ())
 
-    def test_a_named_file_is_taken_whatever_its_name(self, archive: Path) -> None:
+    def test_a_named_file_may_have_any_name(self, archive: Path) -> None:
         assert (
             ids(find_slides([str(archive / "odd.name"), archive / ".hidden.svs"], None, None))[1]
             == "odd"
@@ -45,7 +45,7 @@ class TestArguments:
         assert ids(find_slides(["~/b.svs"], None, None)) == ["b"]
 
     @pytest.mark.parametrize("argument", ["gone.svs", "*.czi", "empty", "*.txt"])
-    def test_what_matches_no_slide_is_an_error_that_names_it(
+    def test_an_argument_without_slides_is_an_error_that_names_it(
         self, archive: Path, argument: str
     ) -> None:
         (archive / "empty").mkdir()
@@ -65,7 +65,7 @@ class TestArguments:
         assert ids(entries) == ["a", "b", "c", "d", "m"]
         assert len(lines) == 1
 
-    def test_equal_names_in_different_folders_get_a_hash_of_their_path(self, archive: Path) -> None:
+    def test_equal_names_in_different_folders_get_a_hash_of_the_path(self, archive: Path) -> None:
         (archive / "sub" / "B.tif").write_bytes(b"")
         one, other = (
             find_slides(where, None, None)
@@ -82,7 +82,7 @@ class TestArguments:
         paths = [archive / "b.svs", archive / "sub", archive / "a.TIFF"]
         assert find_slides(paths, None, 0.5) == find_slides(paths[::-1], None, 0.5)
 
-    def test_the_pixel_size_of_the_call_is_that_of_every_slide(self, archive: Path) -> None:
+    def test_the_pixel_size_of_the_call_applies_to_every_slide(self, archive: Path) -> None:
         assert {entry.mpp for entry in find_slides([archive], None, 0.25)} == {(0.25, 0.25)}
 
     @pytest.mark.parametrize("stem", ["..a", "tab\tb", "x" * 200, "back\\slash", " ", "ü" * 100])
@@ -131,17 +131,17 @@ class TestImages:
             (tmp_path / name).write_bytes(name.encode())
         return tmp_path
 
-    def test_a_folder_does_not_give_its_plain_images(self, mixed: Path) -> None:
+    def test_plain_images_in_folders_are_left_out(self, mixed: Path) -> None:
         for argument in (mixed, mixed / "*", mixed / "**"):
             assert ids(find_slides([argument], None, None)) == ["slide"]
 
-    def test_named_files_and_globs_of_their_suffix_do(self, mixed: Path) -> None:
+    def test_plain_images_are_found_by_name_and_by_globs_of_their_suffix(self, mixed: Path) -> None:
         assert ids(find_slides([mixed / "truth.png", mixed], None, None)) == ["slide", "truth"]
         assert ids(find_slides([mixed / "regions" / "*.png"], None, None)) == ["a"]
         assert ids(find_slides([mixed / "**" / "*.png"], None, None)) == ["a", "truth"]
 
     @pytest.mark.parametrize("argument", ["regions", "reg*", "regions/*"])
-    def test_where_there_are_only_plain_images_the_error_says_so(
+    def test_an_argument_with_only_plain_images_is_an_error_that_counts_them(
         self, mixed: Path, argument: str
     ) -> None:
         with pytest.raises(
@@ -150,7 +150,7 @@ class TestImages:
         ):
             find_slides([mixed / argument], None, None)
 
-    def test_who_asks_for_images_gets_them(self, mixed: Path) -> None:
+    def test_the_option_images_finds_plain_images_in_folders(self, mixed: Path) -> None:
         entries = find_slides([mixed], None, 0.25, images=True)
         assert ids(entries) == ["a", "b", "c", "preview", "slide", "truth"]
 
@@ -160,7 +160,7 @@ class TestManifestAndArguments:
         "row",
         ["b.svs,,P7,0.3", "/elsewhere/b.svs,,P7,0.3", "b,,P7,0.3", "b.svs,new-name,P7,0.3"],
     )
-    def test_a_row_says_more_about_a_slide_of_the_call(self, archive: Path, row: str) -> None:
+    def test_a_row_adds_to_a_slide_of_the_call(self, archive: Path, row: str) -> None:
         file = write_manifest(archive, f"path,slide_id,patient_id,mpp\n{row}\n")
         entries = find_slides([archive], file, 0.5)
         assert len(entries) == 5

@@ -45,7 +45,7 @@ def test_the_fingerprint_of_mrxs_follows_its_folder(tmp_path: Path) -> None:
     assert len({before, changed, fingerprint(slide)}) == 3
 
 
-def test_when_it_was_written_is_known_of_every_file_of_a_slide(tmp_path: Path) -> None:
+def test_the_mtime_fingerprint_follows_every_file_of_a_slide(tmp_path: Path) -> None:
     slide, folder = tmp_path / "a.mrxs", tmp_path / "a"
     slide.write_bytes(b"header")
     folder.mkdir()

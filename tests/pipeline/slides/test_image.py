@@ -52,7 +52,7 @@ def test_greys_and_palettes_show_as_colours(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
-def test_what_is_transparent_is_white(tmp_path: Path, mode: str) -> None:
+def test_transparent_pixels_are_white(tmp_path: Path, mode: str) -> None:
     image = Image.fromarray(picture(40, 60)).convert(mode)
     image.putalpha(
         Image.fromarray(
@@ -77,7 +77,9 @@ def test_a_transparent_entry_of_a_palette_is_white(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "mode", "found"), [("a.png", "I;16", "I;16"), ("a.jpg", "CMYK", "CMYK")]
 )
-def test_other_pixels_are_refused_by_name(tmp_path: Path, name: str, mode: str, found: str) -> None:
+def test_other_modes_are_errors_that_name_them(
+    tmp_path: Path, name: str, mode: str, found: str
+) -> None:
     save(tmp_path / name, "L" if mode == "I;16" else mode)
     if mode == "I;16":
         Image.fromarray(np.zeros((40, 60), np.uint16)).save(tmp_path / name)
@@ -87,9 +89,7 @@ def test_other_pixels_are_refused_by_name(tmp_path: Path, name: str, mode: str, 
         open_slide(tmp_path / name, mpp=0.25)
 
 
-def test_an_image_that_is_too_large_is_refused_before_it_is_decoded(
-    tmp_path: Path, monkeypatch
-) -> None:
+def test_a_too_large_image_is_an_error_before_it_is_decoded(tmp_path: Path, monkeypatch) -> None:
     save(tmp_path / "a.png")
     monkeypatch.setattr(image_module, "MAX_PIXELS", 40 * 60)
     open_slide(tmp_path / "a.png", mpp=0.25)
@@ -100,7 +100,7 @@ def test_an_image_that_is_too_large_is_refused_before_it_is_decoded(
         open_slide(tmp_path / "a.png", mpp=0.25)
 
 
-def test_the_limit_is_ours_and_pillows_is_left_alone(
+def test_the_limit_of_pillow_does_not_apply(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path / "a.png")
@@ -111,9 +111,7 @@ def test_the_limit_is_ours_and_pillows_is_left_alone(
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
-def test_a_file_that_is_cut_short_opens_and_each_read_is_an_error(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_truncated_image_opens_and_each_read_is_an_error(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
@@ -123,7 +121,7 @@ def test_a_file_that_is_cut_short_opens_and_each_read_is_an_error(
             reader.read(BOX, 0.25)
 
 
-def test_a_header_that_is_damaged_is_unopenable(tmp_path: Path) -> None:
+def test_a_damaged_header_is_unopenable(tmp_path: Path) -> None:
     for magic in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"):
         (tmp_path / "a.svs").write_bytes(magic + bytes(100))
         with pytest.raises(
@@ -132,21 +130,21 @@ def test_a_header_that_is_damaged_is_unopenable(tmp_path: Path) -> None:
             open_slide(tmp_path / "a.svs")
 
 
-def test_a_photograph_is_not_turned(tmp_path: Path) -> None:
+def test_the_exif_orientation_is_ignored(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees
     save(tmp_path / "a.jpg", exif=exif)
     assert open_slide(tmp_path / "a.jpg", mpp=0.25).info.frame.extent.width == 60
 
 
-def test_dots_per_inch_are_no_pixel_size(tmp_path: Path) -> None:
+def test_the_resolution_in_dots_per_inch_is_no_pixel_size(tmp_path: Path) -> None:
     for name in ("a.png", "a.jpg"):
         save(tmp_path / name, dpi=(25_400 / 0.25, 25_400 / 0.25))
         with pytest.raises(MppMissingError, match=r"the pixel size is unknown.*_MPP-.*--mpp 0\.25"):
             open_slide(tmp_path / name)
 
 
-def test_the_name_of_a_bcss_region_says_its_pixel_size(tmp_path: Path) -> None:
+def test_the_name_of_a_bcss_region_gives_its_pixel_size(tmp_path: Path) -> None:
     path = tmp_path / "TCGA-A2-A0CM-DX1_xmin18562_ymin56852_MPP-0.2500.png"
     save(path)
     info = open_slide(path).info
@@ -168,5 +166,5 @@ def test_the_name_of_a_bcss_region_says_its_pixel_size(tmp_path: Path) -> None:
         ("a_0.25.png", None),
     ],
 )
-def test_only_a_whole_number_behind_mpp_is_one(name: str, mpp: float | None) -> None:
+def test_only_a_complete_number_behind_mpp_is_a_pixel_size(name: str, mpp: float | None) -> None:
     assert mpp_from_name(name) == mpp

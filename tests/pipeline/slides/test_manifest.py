@@ -10,7 +10,7 @@ from noctile.pipeline.slides.discover import SlideEntry, find_slides
 
 
 class TestManifestAlone:
-    def test_its_rows_are_the_slides(self, archive: Path) -> None:
+    def test_rows_are_slides(self, archive: Path) -> None:
         file = write_manifest(
             archive,
             "slide_id,path,patient_id,mpp,group,stain\nS2,sub/c.ndpi,P1,0.25,train,HE\nS1,b.svs,,,,\n\nS3,gone.svs,P2,,,IHC\n",
@@ -45,7 +45,9 @@ class TestManifestAlone:
         file = write_manifest(archive, "path,mpp,mpp_y\nb.svs,0.25,0.3\n")
         assert find_slides([], file, None)[0].mpp == (0.3, 0.25)
 
-    def test_a_canonical_column_wins_and_its_alias_is_passed_on(self, archive: Path) -> None:
+    def test_a_column_wins_over_its_alias_which_becomes_an_extra_column(
+        self, archive: Path
+    ) -> None:
         file = write_manifest(archive, "filename,path\nwas.svs,b.svs\n")
         assert find_slides([], file, None) == [
             SlideEntry("b", archive / "b.svs", None, None, None, (("filename", "was.svs"),))
@@ -72,13 +74,13 @@ class TestManifestAlone:
             ('path\n"b.svs\n', "unexpected end of data"),
         ],
     )
-    def test_what_cannot_be_used_is_named_with_its_row(
+    def test_errors_name_the_row_and_the_problem(
         self, archive: Path, text: str, complaint: str
     ) -> None:
         with pytest.raises(UsageError, match=complaint):
             find_slides([], write_manifest(archive, text), None)
 
-    def test_a_manifest_that_is_not_there_or_not_text_is_an_error(self, archive: Path) -> None:
+    def test_a_missing_or_undecodable_manifest_is_an_error(self, archive: Path) -> None:
         with pytest.raises(UsageError, match="cannot be read: No such file"):
             find_slides([], archive / "gone.csv", None)
         with pytest.raises(UsageError, match="not UTF-8"):

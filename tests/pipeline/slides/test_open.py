@@ -24,7 +24,7 @@ def test_a_folder_is_unopenable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no slide at all"])
-def test_a_file_that_no_reader_knows_is_unopenable_and_says_what_was_tried(
+def test_an_unsupported_file_is_unopenable_and_the_error_names_the_formats(
     tmp_path: Path, content: bytes
 ) -> None:
     path = tmp_path / "a.svs"
@@ -36,7 +36,7 @@ def test_a_file_that_no_reader_knows_is_unopenable_and_says_what_was_tried(
         open_slide(path)
 
 
-def test_an_mrxs_without_its_folder_is_not_taken_for_the_thumbnail_that_it_is(
+def test_an_mrxs_file_without_its_folder_is_not_opened_as_a_jpeg_image(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "a.mrxs"
@@ -45,19 +45,19 @@ def test_an_mrxs_without_its_folder_is_not_taken_for_the_thumbnail_that_it_is(
         open_slide(path, mpp=0.25)
 
 
-def test_a_tiff_that_is_cut_off_is_unopenable(tmp_path: Path) -> None:
+def test_a_truncated_tiff_is_unopenable(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", [picture(128, 128)], 0.25, 0.25)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(SlideOpenError, match=r"a\.tif"):
         open_slide(path)
 
 
-def test_a_codec_that_openslide_lacks_is_unopenable_not_handed_on(shared_data: Path) -> None:
+def test_a_file_with_a_codec_unknown_to_openslide_is_unopenable(shared_data: Path) -> None:
     with pytest.raises(SlideOpenError, match=r"OpenSlide knows the format .* but cannot open it"):
         open_slide(shared_data / "slides" / "unopenable.tiff")
 
 
-def test_the_callers_name_and_pixel_size_stand(tmp_path: Path) -> None:
+def test_the_name_and_pixel_size_of_the_call_are_used(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", pyramid(picture(128, 160), 2), 0.25, 0.25)
     slide = open_slide(path, slide_id="case 7", mpp=(0.5, 0.6))
     slide.close()

@@ -27,13 +27,13 @@ from noctile.pipeline.slides.pixel_size import MppCandidates, resolve_mpp
         (MppCandidates(objective_power=20), (0.5, 0.5, "objective power")),
     ],
 )
-def test_the_first_source_that_says_something_decides(
+def test_the_first_source_with_a_pixel_size_is_used(
     said: MppCandidates, resolved: tuple[float, float, str]
 ) -> None:
     assert resolve_mpp("a", said) == resolved
 
 
-def test_without_any_source_the_message_says_what_to_pass() -> None:
+def test_without_any_source_the_error_names_the_options() -> None:
     with pytest.raises(
         MppMissingError,
         match=r"slide a: .* no _MPP-.* no TIFF resolution.* --mpp 0\.25.*column mpp",
@@ -58,7 +58,7 @@ def test_without_any_source_the_message_says_what_to_pass() -> None:
         (MppCandidates(objective_power=1.25), "8 um according to the objective power of 1.25"),
     ],
 )
-def test_what_cannot_be_true_is_refused_with_its_source(said: MppCandidates, who: str) -> None:
+def test_implausible_sizes_are_errors_that_name_their_source(said: MppCandidates, who: str) -> None:
     with pytest.raises(MppImplausibleError) as refused:
         resolve_mpp("a", said)
     assert who in str(refused.value)

@@ -43,9 +43,7 @@ def test_finer_than_the_file_is_linear_between_pixel_centres() -> None:
         ((1000, 2000), (500, 400), (2, 5)),
     ],
 )
-def test_the_downsample_of_a_level_is_whole_where_only_a_remainder_was_dropped(
-    native, level, factors
-) -> None:
+def test_a_downsample_is_whole_if_only_a_remainder_was_dropped(native, level, factors) -> None:
     (h0, w0), (h, w) = native, level
     assert (downsample(h0, h, w0, w), downsample(w0, w, h0, h)) == factors
 
@@ -61,7 +59,7 @@ def test_the_coarsest_level_that_is_fine_enough_is_read(mpp: float, level: int) 
 
 @pytest.mark.parametrize(("y", "x"), [(40, 24), (41, 23)])
 @pytest.mark.parametrize("mpp", [0.5, 1.0, 2.0, 0.9])
-def test_bounds_move_the_origin_to_where_the_file_says(y: int, x: int, mpp: float) -> None:
+def test_bounds_move_the_origin(y: int, x: int, mpp: float) -> None:
     """Level-0 pixels equal those of the cut picture; coarser levels agree but for the rounding of
     two averages."""
     rows, cols = np.mgrid[:80, :80] * 3  # three grey levels a pixel: a shift by one pixel shows
@@ -92,7 +90,7 @@ class _Endless(ArraySource):
 
 
 @pytest.mark.parametrize("mpp", [8.0, 8.3])
-def test_an_overview_of_a_single_level_never_holds_much_of_it(mpp: float) -> None:
+def test_a_thumbnail_from_one_large_level_takes_little_memory(mpp: float) -> None:
     source = _Endless()
     reader = reader_of(source)
     box = reader.info.frame.at(mpp).box
@@ -110,7 +108,7 @@ def test_an_overview_of_a_single_level_never_holds_much_of_it(mpp: float) -> Non
     ("mpp", "index"),
     [(0.5, 0), (0.9, 0), (1.0, 2), (1.9, 2), (2.0, 1), (3.9, 1), (4.0, 4), (7.9, 4), (8.0, 4)],
 )
-def test_the_coarsest_level_is_taken_the_files_own_before_a_reduction(
+def test_the_coarsest_level_is_read_and_the_files_own_before_a_reduction(
     mpp: float, index: int
 ) -> None:
     """Of 0.5 and 2.0 um/px in the file (0, 1), and of its reductions to 1.0 (2), 2.0 (3) and 4.0
@@ -126,7 +124,7 @@ def test_the_coarsest_level_is_taken_the_files_own_before_a_reduction(
 
 @pytest.mark.parametrize("mpp", [1.0, 1.3, 2.0, 3.1])
 @pytest.mark.parametrize("bounds", [None, Box(12, 20, 101, 87), Box(13, 21, 101, 87)])
-def test_reductions_lie_where_their_level_lies(mpp: float, bounds: Box | None) -> None:
+def test_reductions_have_the_position_of_their_level(mpp: float, bounds: Box | None) -> None:
     rows, cols = np.mgrid[:151, :203]
     pixels = np.dstack([rows, cols, 255 - rows]).astype(np.uint8)
     plain = reader_of(ArraySource([pixels], bounds))

@@ -20,7 +20,7 @@ class TestLinks:
         folder.mkdir()
         return folder
 
-    def test_a_folder_of_links_gives_the_slides_under_the_links_own_names(
+    def test_a_folder_of_links_names_slides_after_the_links(
         self, archive: Path, cohort: Path
     ) -> None:
         (cohort / "b.svs").symlink_to(archive / "b.svs")
@@ -46,7 +46,7 @@ class TestLinks:
         assert lines == []
 
     @pytest.mark.parametrize("argument", [".", "**"])
-    def test_a_circle_ends_and_is_named(self, archive: Path, argument: str) -> None:
+    def test_a_circle_of_links_ends_with_a_warning(self, archive: Path, argument: str) -> None:
         for name in ("sub/up", "sub/deep/top", "here"):
             (archive / name).symlink_to(archive)
         entries, lines = found(archive / argument)
@@ -55,13 +55,13 @@ class TestLinks:
         for name in ("sub/up", "sub/deep/top", "here"):
             assert any(line.startswith(f"{archive / name} is not followed") for line in lines)
 
-    def test_a_link_to_a_folder_above_the_searched_one_is_named(self, archive: Path) -> None:
+    def test_a_link_to_a_folder_above_gives_a_warning(self, archive: Path) -> None:
         (archive / "sub" / "up").symlink_to("..")
         entries, (line,) = found(archive / "sub")
         assert ids(entries) == ["c", "d"]
         assert f"leads back to {archive}" in line
 
-    def test_two_folders_that_lead_to_each_other_are_searched_once(self, tmp_path: Path) -> None:
+    def test_two_folders_that_link_to_each_other_are_searched_once(self, tmp_path: Path) -> None:
         for name, other in (("one", "two"), ("two", "one")):
             (tmp_path / name).mkdir()
             (tmp_path / name / f"{name}.svs").touch()
@@ -88,7 +88,7 @@ class TestLinks:
         assert [slide_id[:5] for slide_id in ids(found(cohort)[0])] == ["same-", "same-"]
 
     @pytest.mark.parametrize("argument", ["", "*", "**", "*.svs"])
-    def test_broken_links_are_named_and_the_search_goes_on(
+    def test_broken_links_give_warnings_and_the_search_goes_on(
         self, cohort: Path, argument: str
     ) -> None:
         (cohort / "a.svs").touch()
@@ -103,7 +103,7 @@ class TestLinks:
         ]
 
     @pytest.mark.parametrize("argument", ["", "*/a.svs", "*/*", "**/*.svs"])
-    def test_a_broken_link_to_a_folder_is_named(self, cohort: Path, argument: str) -> None:
+    def test_a_broken_link_to_a_folder_gives_a_warning(self, cohort: Path, argument: str) -> None:
         (cohort / "there").mkdir()
         (cohort / "there" / "a.svs").touch()
         (cohort / "batch7").symlink_to("/nowhere/batch7")
@@ -111,7 +111,7 @@ class TestLinks:
         assert ids(entries) == ["a"]
         assert [line.split(":")[0] for line in lines] == [f"{cohort / 'batch7'} is left out"]
 
-    def test_arguments_that_are_links_are_followed_and_broken_ones_named(
+    def test_links_among_the_arguments_are_followed_and_broken_ones_give_warnings(
         self, archive: Path, cohort: Path
     ) -> None:
         """A shell puts the names of broken links into the call for ``cohort/*``."""
@@ -122,7 +122,7 @@ class TestLinks:
         assert [line.split(":")[0] for line in lines] == [f"{cohort / 'gone'} is left out"]
 
     @pytest.mark.parametrize("argument", ["", "*", "**", "**/*.*", "*/*"])
-    def test_an_unreadable_folder_is_named_and_the_search_goes_on(
+    def test_an_unreadable_folder_gives_a_warning_and_the_search_goes_on(
         self, archive: Path, monkeypatch: pytest.MonkeyPatch, argument: str
     ) -> None:
         scandir = os.scandir
@@ -140,7 +140,7 @@ class TestLinks:
             "its permissions and run again"
         ]
 
-    def test_without_a_listener_the_lines_are_python_warnings(self, cohort: Path) -> None:
+    def test_without_a_function_the_lines_are_python_warnings(self, cohort: Path) -> None:
         (cohort / "a.svs").touch()
         (cohort / "gone.svs").symlink_to("nothing")
         with pytest.warns(UserWarning, match=r"gone\.svs is left out"):
@@ -169,7 +169,7 @@ class TestLinks:
         (cohort / "whole.dcm").symlink_to(source)
         assert ids(found(cohort)[0]) == ["whole"]
 
-    def test_a_row_of_the_manifest_names_a_link(self, archive: Path, cohort: Path) -> None:
+    def test_a_row_of_the_manifest_fits_a_link(self, archive: Path, cohort: Path) -> None:
         (cohort / "case 7.svs").symlink_to("../b.svs")
         for row in ("cohort/case 7.svs", "case 7", "b.svs"):
             (entry,) = find_slides(

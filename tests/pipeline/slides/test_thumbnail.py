@@ -13,7 +13,7 @@ from noctile.pipeline.tissue import TissueSpec, find_tissue
 
 
 @pytest.mark.parametrize(("height", "width"), [(320, 480), (321, 495), (10, 7)])
-def test_it_is_what_a_read_gives_but_for_a_row_or_column_that_the_slide_does_not_fill(
+def test_a_thumbnail_equals_a_read_except_its_unfilled_last_row_and_column(
     tmp_path, height, width
 ) -> None:
     Image.fromarray(picture(height, width)).save(tmp_path / "a.png")
@@ -28,7 +28,7 @@ def test_it_is_what_a_read_gives_but_for_a_row_or_column_that_the_slide_does_not
     assert (pixels[:, cols:] == pixels[:, cols - 1 : cols]).all()
 
 
-def test_grey_glass_that_does_not_fill_its_last_row_is_no_tissue(tmp_path: Path) -> None:
+def test_grey_glass_with_an_unfilled_last_row_is_no_tissue(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 1, (327, 6007, 3))
     Image.fromarray((236 + noise).astype(np.uint8)).save(tmp_path / "glass.png")
     reader = open_slide(tmp_path / "glass.png", mpp=0.5)

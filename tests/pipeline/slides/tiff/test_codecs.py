@@ -18,7 +18,7 @@ from noctile.pipeline.slides.tiff.codecs import UNPACK, Jpeg2000, Packed
 
 
 @pytest.mark.parametrize("layout", [*LAYOUTS, *BY_TIFFSLIDE])
-def test_bytes_that_are_no_tile_are_an_error_or_pixels(tmp_path: Path, layout: str) -> None:
+def test_random_bytes_decode_to_pixels_or_a_read_error(tmp_path: Path, layout: str) -> None:
     """PackBits, none and LZW decode nearly anything; nothing but a SlideReadError comes out of the
     rest."""
     path = (LAYOUTS | BY_TIFFSLIDE)[layout](tmp_path / "a.tif")

@@ -59,7 +59,7 @@ def test_real_slides_are_40_db_from_the_means_too(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("region", ["1008", "1015"])
-def test_the_shipped_model_labels_reduced_tissue_alike(
+def test_the_shipped_model_gives_reduced_tissue_the_same_labels(
     shared_data: Path, tmp_path: Path, region: str
 ) -> None:
     path = tissue_slide(shared_data, tmp_path / "a.tif", region, "420", 80)

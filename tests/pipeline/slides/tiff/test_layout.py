@@ -31,7 +31,7 @@ def reason_of(path: Path) -> str:
     return found.reason
 
 
-def test_what_stays_below_40_db_is_not_offered(tmp_path: Path) -> None:
+def test_only_reductions_above_40_db_are_offered(tmp_path: Path) -> None:
     for subsampling, factors in (
         ((2, 1), []),
         ((2, 2), [2, 4, 8]),
@@ -107,19 +107,17 @@ KEPT = {
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_what_is_unusual_stays_with_the_library_and_the_rule_says_why(
-    tmp_path: Path, name: str
-) -> None:
+def test_unusual_layouts_are_left_to_the_library_with_a_reason(tmp_path: Path, name: str) -> None:
     write, reason = KEPT[name]
     assert reason in reason_of(write(tmp_path / "a.tif"))
 
 
-def test_a_vendor_with_ways_of_its_own_stays_with_openslide(shared_data: Path) -> None:
+def test_vendors_with_special_levels_are_left_to_openslide(shared_data: Path) -> None:
     assert "vendor 'hamamatsu'" in reason_of(shared_data / "slides" / "fluorescence.ndpi")
     assert "cannot be decoded" in reason_of(shared_data / "slides" / "unreadable.svs")
 
 
-def test_tiles_of_many_megapixels_stay_with_the_library(
+def test_very_large_tiles_are_left_to_the_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = one_level()(tmp_path / "a.tif")

@@ -34,7 +34,7 @@ from noctile.pipeline.slides.tiffslide import TiffSlideSource
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_pixels_of_each_layout_are_openslides(tmp_path: Path, layout: str) -> None:
+def test_each_layout_has_the_pixels_of_openslide(tmp_path: Path, layout: str) -> None:
     path = LAYOUTS[layout](tmp_path / "a.tif")
     with closing(open_slide(path)) as one, closing(through(OpenSlideSource, path)) as other:
         assert (one.info.reader, other.info.reader) == ("tiled-tiff", "openslide")
@@ -45,7 +45,7 @@ def test_the_pixels_of_each_layout_are_openslides(tmp_path: Path, layout: str) -
 
 
 @pytest.mark.parametrize("layout", BY_TIFFSLIDE)
-def test_what_openslide_does_not_know_is_read_as_tiffslide_reads_it(
+def test_layouts_unknown_to_openslide_have_the_pixels_of_tiffslide(
     tmp_path: Path, layout: str
 ) -> None:
     path = BY_TIFFSLIDE[layout](tmp_path / "a.tif")
@@ -63,7 +63,7 @@ def test_what_openslide_does_not_know_is_read_as_tiffslide_reads_it(
         ("bfconvert-jpeg.ome.tiff", TiffSlideSource),  # photometric RGB, but JFIF streams of YCbCr
     ],
 )
-def test_real_slides_show_the_same_pixels_bit_for_bit(
+def test_real_slides_have_the_same_pixels_bit_for_bit(
     shared_data: Path, name: str, library: Library
 ) -> None:
     path = shared_data / "slides" / name
@@ -77,7 +77,7 @@ def one_jpeg_level(path: Path) -> Path:
     return write_tiff(path, LEVELS[:1], 0.25, 0.25)
 
 
-def test_a_tile_that_was_never_written_is_white_as_in_openslide(tmp_path: Path) -> None:
+def test_a_tile_that_was_never_written_is_white_like_in_openslide(tmp_path: Path) -> None:
     path = without_tile(one_jpeg_level(tmp_path / "a.tif"), 1)
     with closing(open_slide(path)) as one, closing(through(OpenSlideSource, path)) as other:
         assert one.info.reader == "tiled-tiff"
@@ -107,7 +107,7 @@ def test_a_level_without_any_tile_is_white(tmp_path: Path) -> None:
         ("TileByteCounts", 20, "decoded"),
     ],
 )
-def test_damaged_tags_are_an_error_of_their_tile_alone(
+def test_damaged_tags_are_an_error_of_their_tile_only(
     tmp_path: Path, tag: str, value: int, message: str
 ) -> None:
     path = write_tiff(tmp_path / "a.tif", pyramid(LEVELS[0], 4), 0.25, 0.25)
@@ -189,7 +189,7 @@ def looked_at(reader: SlideReader, decoded: Counter[bytes]) -> None:
 
 
 @pytest.mark.parametrize(("overlap_px", "again"), [(0, 0), (32, 5), (64, 5)])
-def test_each_tile_is_decoded_once_but_for_the_first_that_are_needed_again(
+def test_each_tile_is_decoded_once_except_the_first_ones_that_are_used_again(
     tmp_path, decoded, overlap_px, again
 ) -> None:
     """What is not needed twice is not kept; that it is shows at the first row of five tiles that
@@ -202,9 +202,7 @@ def test_each_tile_is_decoded_once_but_for_the_first_that_are_needed_again(
     assert decoded.total() == 50 + again
 
 
-def test_the_tiles_that_are_kept_take_a_fixed_number_of_bytes(
-    tmp_path, decoded, monkeypatch
-) -> None:
+def test_the_cache_has_a_fixed_size(tmp_path, decoded, monkeypatch) -> None:
     monkeypatch.setattr(tiled_module, "CACHE_BYTES", 10 * 64 * 64 * 3)
     path = write_tiff(tmp_path / "a.tif", [picture(640, 320)], 0.25, 0.25)
     with closing(open_slide(path)) as reader:
@@ -219,7 +217,7 @@ def test_the_tiles_that_are_kept_take_a_fixed_number_of_bytes(
     assert decoded.total() == 100 + 1  # the last tile, when that showed
 
 
-def test_no_tile_is_decoded_to_where_libjpeg_writes_past_the_processors_cache(
+def test_buffers_begin_beside_the_boundaries_at_which_libjpeg_bypasses_the_cache(
     tmp_path, monkeypatch
 ) -> None:
     begins = []
@@ -237,7 +235,7 @@ def test_no_tile_is_decoded_to_where_libjpeg_writes_past_the_processors_cache(
     assert {begin % 16 for begin in begins} == {8}
 
 
-def test_reading_asks_for_the_tiles_under_the_box_alone(
+def test_a_read_decodes_only_the_tiles_under_the_box(
     tmp_path: Path, decoded: Counter[bytes]
 ) -> None:
     path = write_tiff(tmp_path / "a.tif", [picture(640, 320)], 0.25, 0.25)
@@ -249,7 +247,7 @@ def test_reading_asks_for_the_tiles_under_the_box_alone(
         assert len(decoded) == 9
 
 
-def test_the_extent_of_a_reduction_leaves_out_what_fills_no_pixel(tmp_path: Path) -> None:
+def test_a_reduction_leaves_out_rows_and_columns_that_fill_no_pixel(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", [picture(151, 203)], 0.25, 0.25)
     with closing(open_slide(path)) as reader:
         whole = reader.read(reader.info.frame.at(0.5).box, 0.5)
