@@ -18,7 +18,7 @@ from noctile.pipeline.arrays import Bool, UInt8
 from noctile.pipeline.metrics.region_counts import count_region
 from noctile.pipeline.models.folder import find_model
 from noctile.pipeline.models.load import load_predictor
-from noctile.pipeline.normalize import normalized, stain_amounts
+from noctile.pipeline.normalize import predictor_for_slide, stain_amounts
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.truth.find import DataSource, find_regions
 from noctile.pipeline.truth.region import Region, load_region
@@ -42,7 +42,7 @@ def answers(region: Region, model: str) -> Iterator[tuple[str, Bool, UInt8]]:
     predict = load_predictor(find_model(model))
     mpp = predict.card.mpp
     pixels = load_region(region, scheme, mpp)
-    predict = normalized(predict, stain_amounts([pixels.rgb]))
+    predict = predictor_for_slide(predict, stain_amounts([pixels.rgb]))
     yield "stain alone", by_stain(region, pixels.targets, mpp), pixels.targets
     groups = [0 if info.role == "tumor" else 1 for info in predict.card.classes]
     _, labels = count_region(region, pixels, predict, groups, 2, 8)

@@ -29,7 +29,7 @@ from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.models.folder import find_model, read_card, write_card
 from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.models.network import save_model
-from noctile.pipeline.normalize import Amounts, normalized, stain_amounts
+from noctile.pipeline.normalize import Amounts, predictor_for_slide, stain_amounts
 from noctile.pipeline.plan import Tiling, Window, plan_tiles
 from noctile.pipeline.segment import segment_block
 from noctile.pipeline.slides.base import SlideReader
@@ -63,7 +63,7 @@ def measure(model: Path, reader: SlideReader, scratch: Path) -> Iterator[Row]:
     card = predict.card
     frame = reader.info.frame.at(card.mpp)
     stain = stain_amounts([reader.read(frame.box, card.mpp)])
-    predict = normalized(predict, stain)
+    predict = predictor_for_slide(predict, stain)
     side = max(frame.extent.height, frame.extent.width)
     everywhere = TissueMask(np.ones((1, 1), np.bool_), frame.coarser(side), "", ())
     tumor = [c.code for c in card.classes if c.role == "tumor"]
@@ -113,7 +113,7 @@ def _big_window(model: Path, reader: SlideReader, stain: Amounts | None, scratch
     write_card(large, {**card.model_dump(exclude={"sha256"}), "tile_px": side})
     box = Box(-AROUND_PX, -AROUND_PX, side, side)
     p = np.asarray(
-        normalized(load_predictor(large, "cpu"), stain)(reader.read(box, card.mpp)[None])
+        predictor_for_slide(load_predictor(large, "cpu"), stain)(reader.read(box, card.mpp)[None])
     )[0]
     codes = np.asarray([c.code for c in card.classes], np.uint8)
     labels: UInt8 = codes[p[(slice(None), *frame.box.slices(box))].argmax(axis=0)]

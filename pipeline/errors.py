@@ -1,46 +1,49 @@
-"""Everything that can go wrong and that Noctile names.
+"""The errors that Noctile raises on purpose.
 
 ::
 
     NoctileError
-    |-- UsageError             the call itself is wrong: settings, manifest, paths     (exit code 2)
+    |-- UsageError             wrong settings, manifest or paths                       (exit code 2)
     |   `-- ModelError         a model folder is missing, altered or contradicts itself
-    `-- SlideError             one slide cannot be done; the others go on              (exit code 1)
-        |-- SlideOpenError         reason "unopenable"         no reader knows the file
-        |-- SlideReadError         reason "unreadable"         it opens, its pixels do not decode
-        |-- UnreadableTissueError  reason "unreadable_tissue"  too much of its tissue does not decode
-        |-- MppMissingError        reason "mpp_missing"        nothing says how large a pixel is
-        |-- MppImplausibleError    reason "mpp_implausible"    what it says cannot be true
+    `-- SlideError             one slide fails; the others go on                       (exit code 1)
+        |-- SlideOpenError         reason "unopenable"         no reader opens the file
+        |-- SlideReadError         reason "unreadable"         the pixels cannot be decoded
+        |-- UnreadableTissueError  reason "unreadable_tissue"  too much tissue cannot be decoded
+        |-- MppMissingError        reason "mpp_missing"        the pixel size is unknown
+        |-- MppImplausibleError    reason "mpp_implausible"    the pixel size cannot be right
         `-- StoreError             reason "store"              a result cannot be written or read
-        back
 
-An error says what happened, to which slide, what was found and what to do. ``reason`` is the code
-that stands in the tables, so that a program can group failures without reading sentences.
+A message says what happened, to which slide, what was found and what to do. ``reason`` is the code
+in the tables, so that a program can group failures without parsing messages.
 """
 
 from typing import ClassVar
 
 
 class NoctileError(Exception):
-    """Base of every error that Noctile raises on purpose."""
+    """Base class of the errors that Noctile raises on purpose."""
 
 
 class UsageError(NoctileError):
-    """The call cannot work for any slide: wrong settings, an unusable manifest, nothing to read."""
+    """Error of the whole call: wrong settings, an unusable manifest, or no slides."""
 
 
 class ModelError(UsageError):
-    """A model folder is missing, incomplete, altered, or its card does not fit its weights."""
+    """A model folder is missing, incomplete or altered, or its card does not fit its weights."""
 
 
 class SlideError(NoctileError):
-    """One slide cannot be done. The run records ``reason`` and goes on with the others."""
+    """One slide cannot be segmented. The run records ``reason`` and goes on with the others.
+
+    Attributes:
+        reason: code of the error in the tables.
+    """
 
     reason: ClassVar[str] = "slide_error"
 
 
 class SlideOpenError(SlideError):
-    """No reader opens the file, or it does not exist."""
+    """The file does not exist, or no reader opens it."""
 
     reason = "unopenable"
 
@@ -52,24 +55,24 @@ class SlideReadError(SlideError):
 
 
 class UnreadableTissueError(SlideError):
-    """The file opens, but too much of its tissue cannot be decoded for areas to be the slide's."""
+    """Too much of the tissue cannot be decoded, so areas would not describe the slide."""
 
     reason = "unreadable_tissue"
 
 
 class MppMissingError(SlideError):
-    """Nothing in the file or the call says how many micrometres a pixel measures."""
+    """Neither the file nor the call gives the pixel size."""
 
     reason = "mpp_missing"
 
 
 class MppImplausibleError(SlideError):
-    """The pixel size that was found cannot be that of a slide scan at the level read."""
+    """The pixel size that was found is impossible for a scan of a slide."""
 
     reason = "mpp_implausible"
 
 
 class StoreError(SlideError):
-    """A result cannot be written, or what was written is not what is read back."""
+    """A result cannot be written, or it differs when it is read back."""
 
     reason = "store"

@@ -1,31 +1,34 @@
-"""The only arithmetic between resolutions: extents, boxes and frames.
+"""Extents, boxes and frames, and all arithmetic between resolutions.
 
-A *frame* is a raster without pixels: how many rows and columns, and how many micrometres each pixel
-measures. All frames of one slide share their top left corner. A *box* is half-open and counts in
-the pixels of one frame; axes are always ``y, x``. A pixel is a small square, so pixel ``i`` covers
-``[i, i + 1)`` and projecting a box scales its edges.
+A *frame* is a raster without pixels: its number of rows and columns, and the size of its pixels in
+micrometres. All frames of one slide share their top left corner. A *box* is half-open and counts
+the pixels of one frame. Axes are always ``y, x``. A pixel is a small square: pixel ``i`` covers
+``[i, i + 1)``, and a projection of a box scales its edges.
 """
 
 import math
 from dataclasses import dataclass
 
 SNAP_TOLERANCE = 0.02
-"""How far (relative) a resolution may lie from a whole multiple of the native one and still be
-taken as that multiple.
+"""Largest relative distance at which a pixel size counts as a whole multiple of the native one.
 
-Scanners write 0.2527 or 0.499 where a model says 0.25 or 0.5. Within 2 % the slide's own pixel grid
-is used, so that no pixel is interpolated; all areas are computed with the frame's own mpp, so
-nothing is lost in the figures. (decision record 0002)
+Scanners write 0.2527 or 0.499 where a model says 0.25 or 0.5. Within 2 % the pixel grid of the
+slide is used, so that no pixel is interpolated. All areas are computed with the mpp of the frame,
+so the figures stay exact. (decision record 0002)
 """
 
 _EDGE = 1e-6
-"""Edges closer than this to a whole pixel are that pixel: it absorbs float rounding and nothing
-else (px)."""
+"""Distance from a whole pixel at which an edge counts as that pixel (px). It covers the rounding of
+floats only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How many rows and columns a raster has (px).
+    """The size of a raster: its number of rows and columns (px).
+
+    Attributes:
+        height: number of rows.
+        width: number of columns.
 
     Raises:
         ValueError: if a side is negative.
@@ -46,8 +49,15 @@ class Extent:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Box:
-    """A rectangle ``[y, y + height) x [x, x + width)`` in one frame's pixels. It may reach outside
-    the frame.
+    """A rectangle ``[y, y + height) x [x, x + width)`` in the pixels of one frame.
+
+    It may reach outside the frame.
+
+    Attributes:
+        y: first row.
+        x: first column.
+        height: number of rows.
+        width: number of columns.
 
     Raises:
         ValueError: if a side is negative.
@@ -69,7 +79,7 @@ class Box:
 
     @property
     def extent(self) -> Extent:
-        """Its size (px)."""
+        """The size of the box (px)."""
         return Extent(self.height, self.width)
 
     @property
@@ -88,13 +98,13 @@ class Box:
         return self.x + self.width
 
     def intersect(self, other: "Box") -> "Box":
-        """The common part; a box without area, at the nearest corner, where there is none."""
+        """The common part of two boxes; a box without area if they have none."""
         y, x = max(self.y, other.y), max(self.x, other.x)
         y_stop, x_stop = min(self.y_stop, other.y_stop), min(self.x_stop, other.x_stop)
         return Box(y, x, max(0, y_stop - y), max(0, x_stop - x))
 
     def contains(self, other: "Box") -> bool:
-        """Whether every pixel of ``other`` lies in this box."""
+        """True if every pixel of ``other`` lies in this box."""
         return (
             self.y <= other.y
             and self.x <= other.x
@@ -113,8 +123,10 @@ class Box:
         )
 
     def slices(self, origin: "Box | None" = None) -> tuple[slice, slice]:
-        """Row and column slices of this box in an array whose first pixel is ``origin``'s (default:
-        the frame's).
+        """Row and column slices of this box in an array.
+
+        Args:
+            origin: box of the array, in the same frame; None: the array covers the whole frame.
         """
         dy, dx = (origin.y, origin.x) if origin else (0, 0)
         return slice(self.y - dy, self.y_stop - dy), slice(self.x - dx, self.x_stop - dx)
@@ -122,7 +134,12 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A raster without pixels: its extent (px) and the size of a pixel (um).
+    """A raster without pixels: its extent and the size of a pixel.
+
+    Attributes:
+        extent: number of rows and columns (px).
+        mpp_y: height of a pixel (um).
+        mpp_x: width of a pixel (um).
 
     Raises:
         ValueError: if a pixel has no positive, finite size.
@@ -157,8 +174,9 @@ class Frame:
         return self.extent.area * self.pixel_area_mm2
 
     def coarser(self, factor: int) -> "Frame":
-        """The frame whose pixels cover ``factor x factor`` of this one's; edges are rounded up
-        (nothing is lost).
+        """The frame whose pixels cover ``factor x factor`` pixels of this frame.
+
+        Its extent is rounded up, so that it covers this frame completely.
         """
         return Frame(
             Extent(-(-self.extent.height // factor), -(-self.extent.width // factor)),
@@ -167,10 +185,10 @@ class Frame:
         )
 
     def at(self, mpp: float) -> "Frame":
-        """The frame that covers the same ground with pixels of ``mpp`` (um).
+        """The frame that covers the same area with pixels of ``mpp`` (um).
 
-        Where ``mpp`` is within `SNAP_TOLERANCE` of a whole multiple of both pixel sides, that
-        multiple is used and the result keeps this frame's pixel grid (and its ratio of sides).
+        If ``mpp`` is within `SNAP_TOLERANCE` of a whole multiple of both pixel sides, that multiple
+        is used, and the result keeps the pixel grid of this frame and the ratio of its sides.
         Otherwise pixels are squares of ``mpp``. ``frame.at(m).at(m) == frame.at(m)``.
         """
         factor = max(1, round(mpp / self.mpp))
@@ -180,13 +198,12 @@ class Frame:
         return Frame(Extent(math.ceil(height - _EDGE), math.ceil(width - _EDGE)), mpp, mpp)
 
     def project(self, box: Box, to: "Frame") -> Box:
-        """The smallest box of frame ``to`` that covers ``box`` of this frame (both share the top
-        left corner).
+        """The smallest box of frame ``to`` that covers ``box`` of this frame.
+
+        Both frames share their top left corner.
         """
         ratio_y, ratio_x = self.mpp_y / to.mpp_y, self.mpp_x / to.mpp_x
         y, x = math.floor(box.y * ratio_y + _EDGE), math.floor(box.x * ratio_x + _EDGE)
-        y_stop, x_stop = (
-            math.ceil(box.y_stop * ratio_y - _EDGE),
-            math.ceil(box.x_stop * ratio_x - _EDGE),
-        )
+        y_stop = math.ceil(box.y_stop * ratio_y - _EDGE)
+        x_stop = math.ceil(box.x_stop * ratio_x - _EDGE)
         return Box(y, x, max(0, y_stop - y), max(0, x_stop - x))

@@ -1,10 +1,9 @@
-"""Stain normalization: a slide's haematoxylin and eosin brought to the amounts that a model was
-trained with.
+"""Stain normalization: bring the haematoxylin and eosin of a slide to the amounts of the training.
 
-A slide's amounts are measured once, before its first tile, and all its tiles are changed alike:
-neighbours agree, and a pixel does not depend on what else is in its tile. As Macenko et al. (2009,
-doi 10.1109/ISBI.2009.5193250) do, but with the stain vectors that
-`noctile.pipeline.stain_candidates.STAINS` gives and says why.
+The amounts of a slide are measured once, before its first tile, and all its tiles are changed in
+the same way. Therefore neighbouring tiles agree, and a pixel does not depend on the rest of its
+tile. The method is that of Macenko et al. (2009, doi 10.1109/ISBI.2009.5193250), with the stain
+vectors in `noctile.pipeline.stain_candidates.STAINS`, which also gives the reason for them.
 """
 
 from collections.abc import Iterable
@@ -22,33 +21,36 @@ from noctile.pipeline.slides.channel_order import DENSITY
 from noctile.pipeline.stain_candidates import FROM_STAINS, TO_STAINS
 
 Amounts = tuple[float, float]
-"""Of haematoxylin and of eosin: natural optical density."""
+"""Amounts of haematoxylin and of eosin (natural optical density)."""
 
 PERCENTILE = 99.0
-"""Of the amounts in tissue: what a stain reaches where there is much of it. (Macenko et al. 2009)
+"""Percentile of the amounts in tissue that stands for the amount of a stain. (Macenko et al. 2009)
 """
 
 _TISSUE = 0.3
-"""With less of both stains together a pixel is glass. (Macenko et al. 2009: 0.15 in each channel)
-"""
+"""Smallest sum of both stains in tissue; a pixel with less is glass. (Macenko et al. 2009 use 0.15
+in each channel)"""
 
 _MOST = 2.5
-"""No stain is made stronger or weaker than by this factor: where a slide has next to none, there is
-only noise."""
+"""Largest factor by which a stain is made stronger or weaker. A slide with almost none of a stain
+holds only noise there."""
 
 _BINS, _HIGHEST = 2048, 8.0
-"""Amounts are counted in bins of 0.004; black has 5.5 in each channel."""
+"""Number of bins of the histogram of amounts, and its upper end. A bin is 0.004 wide; black has 5.5
+in each channel."""
 
 _ROWS = 64
-"""Rows that are changed at once: they stay in the processor's cache."""
+"""Number of rows that are changed at once, so that they stay in the cache of the processor."""
 
 
 def stain_amounts(pixels: Iterable[UInt8]) -> Amounts | None:
-    """The `PERCENTILE` of haematoxylin and of eosin in tissue, rounded to 0.001; None where there
-    is no tissue.
+    """Amounts of haematoxylin and eosin of a slide: the `PERCENTILE` in tissue, rounded to 0.001.
 
     Args:
-        pixels: parts of a slide, uint8 ``[..., 3]``, one in memory at a time.
+        pixels: parts of the slide, uint8 ``[..., 3]``, one in memory at a time.
+
+    Returns:
+        None if there is no tissue.
     """
     counts = np.zeros((2, _BINS), np.int64)
     to_stains = TO_STAINS[:, :2].astype(np.float32)
@@ -70,18 +72,21 @@ def stain_amounts(pixels: Iterable[UInt8]) -> Amounts | None:
 
 @dataclass(frozen=True)
 class StainNormalizer:
-    """Changes pixels of one slide.
+    """Function that changes the stains of the pixels of one slide.
 
     Attributes:
-        found: amounts of the slide.
-        wanted: amounts that it shall have.
+        found: amounts of both stains in the slide, as it is.
+        wanted: amounts of both stains that the slide is changed to.
     """
 
     found: Amounts
     wanted: Amounts
 
     def __call__(self, rgb: UInt8) -> UInt8:
-        """uint8 ``[..., 3]`` of the same shape; each pixel is a function of itself alone."""
+        """Changed pixels, uint8 ``[..., 3]`` of the same shape.
+
+        Each pixel of the result depends on the same pixel of the argument only.
+        """
         out = np.empty_like(rgb)
         pixels, changed = rgb.reshape(-1, rgb.shape[-2], 3), out.reshape(-1, rgb.shape[-2], 3)
         for y in range(0, len(pixels), _ROWS):
@@ -90,14 +95,15 @@ class StainNormalizer:
                 light = self._light[0, channel].take(red)
                 light *= self._light[1, channel].take(green)
                 light *= self._light[2, channel].take(blue)
-                light -= np.float32(0.5)  # 1 less, as `DENSITY` adds 1, and rounded
+                light -= np.float32(0.5)  # - 1 because `DENSITY` adds 1, + 0.5 to round
                 changed[y : y + _ROWS, :, channel] = np.clip(light, 0, 255, out=light)
         return out
 
     @cached_property
     def _light(self) -> Float32:
-        """Light of each channel (second axis) as a product of what each channel of the pixel
-        (first) lets through.
+        """Tables ``[3, 3, 256]`` of factors; their product over the first axis is the new light.
+
+        Axes: channel of the old pixel, channel of the new pixel, value of the old channel.
         """
         wanted, found = np.array(self.wanted), np.maximum(self.found, 1e-3)
         factors = np.clip(wanted / found, 1 / _MOST, _MOST)
@@ -109,37 +115,44 @@ class StainNormalizer:
 
 @dataclass(frozen=True, slots=True)
 class NormalizedPredictor:
-    """A predictor that is shown the tiles of one slide as its card wants them stained."""
+    """A predictor for one slide, which changes the stains of its tiles before prediction.
+
+    Attributes:
+        predict: predictor for tiles with the stains that its card asks for.
+        normalize: function that changes the stains of a tile.
+    """
 
     predict: Predictor
     normalize: StainNormalizer
 
     @property
     def card(self) -> ModelCard:
-        """The model's."""
+        """The model's card."""
         return self.predict.card
 
     @property
     def batch_size(self) -> int:
-        """The model's."""
+        """The number of tiles in a batch that suits the model."""
         return self.predict.batch_size
 
     def __call__(self, tiles: UInt8) -> Any:
-        """As the model's own, see `Predictor`."""
+        """Class probabilities as for `Predictor`."""
         return self.predict(self.normalize(tiles))
 
     def predict_labels(self, tiles: UInt8, part: slice) -> PixelLabels:
-        """As the model's own, see `predict_labels`."""
+        """Labels as for `noctile.pipeline.models.predictor.LabelPredictor`."""
         return predict_labels(self.predict, self.normalize(tiles), part)
 
 
-def normalized(predict: Predictor, found: Amounts | None) -> Predictor:
-    """The predictor for a slide: itself where its card asks for no stain, or nothing was found of
-    the slide's.
+def predictor_for_slide(predict: Predictor, found: Amounts | None) -> Predictor:
+    """A predictor that changes the stains of one slide, if the card of the model asks for it.
 
     Args:
-        predict: for any slide.
-        found: `stain_amounts` of this one.
+        predict: the model.
+        found: `stain_amounts` of the slide.
+
+    Returns:
+        ``predict`` itself if its card asks for no stain, or if ``found`` is None.
     """
     wanted = predict.card.stain
     if wanted is None or found is None:

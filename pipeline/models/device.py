@@ -24,7 +24,9 @@ def may_be_gpu(device: str) -> bool:
 
 
 def resolve_device(device: str) -> str:
-    """The device for a run: ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` is ``cuda`` if there is a GPU.
+    """The device for a run: ``cpu``, ``cuda`` or ``cuda:N``.
+
+    ``auto`` becomes ``cuda`` if torch finds a GPU, else ``cpu``.
 
     Raises:
         UsageError: if the device is unknown, or this machine does not have it.

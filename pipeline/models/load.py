@@ -92,7 +92,9 @@ def modules_to_import(folder: Path, card: ModelCard, backend: Backend) -> tuple[
 
 
 def resolve_backend(backend: str, device: str) -> Backend:
-    """The backend for a run; ``auto`` is ``openvino`` on the CPU if it is installed, else ``torch``.
+    """The backend for a run.
+
+    ``auto`` becomes ``openvino`` on the CPU if it is installed, else ``torch``.
 
     Args:
         backend: auto or a `Backend`.

@@ -108,7 +108,7 @@ class TorchPredictor:
 
     @property
     def batch_size(self) -> int:
-        """Number of tiles in a batch: one for each thread on the CPU, or as many as fit in GPU memory."""
+        """Number of tiles in a batch: one for each thread on the CPU, a power of two on a GPU."""
         return self._batch_size
 
     def __call__(self, tiles: UInt8) -> torch.Tensor:

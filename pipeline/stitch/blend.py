@@ -76,7 +76,7 @@ class BlendCanvas:
             self._add_tile(row, col, p)
 
     def leave_out(self, position: tuple[int, int]) -> None:
-        """Leave the core of a tile without labels, as for `noctile.pipeline.stitch.canvas.Canvas`."""
+        """Leave the core of a tile unlabelled, as for `noctile.pipeline.stitch.canvas.Canvas`."""
         self._block.leave_out(self._grid.core(*position))
 
     def finish(self) -> BlockMask:

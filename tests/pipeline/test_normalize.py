@@ -16,7 +16,7 @@ from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.normalize import (
     NormalizedPredictor,
     StainNormalizer,
-    normalized,
+    predictor_for_slide,
     stain_amounts,
 )
 from noctile.pipeline.slides.channel_order import DENSITY
@@ -111,16 +111,16 @@ class TestChange:
 class TestPredictor:
     def test_a_model_that_asks_for_none_is_left_alone(self, tmp_path) -> None:
         predict = load_predictor(threshold_model(tmp_path))
-        assert normalized(predict, (1.0, 1.0)) is predict
+        assert predictor_for_slide(predict, (1.0, 1.0)) is predict
 
     def test_a_slide_of_which_nothing_is_known_is_left_alone(self, tmp_path) -> None:
         predict = load_predictor(model_with_stain(tmp_path, WANTED))
-        assert normalized(predict, None) is predict
+        assert predictor_for_slide(predict, None) is predict
 
     def test_it_shows_the_model_changed_tiles(self, tmp_path) -> None:
         predict = load_predictor(model_with_stain(tmp_path, WANTED))
         tiles = drawn(1.0, 1.5)[None, :128, 160:288]
-        seen = normalized(predict, (1.0, 1.5))
+        seen = predictor_for_slide(predict, (1.0, 1.5))
         assert isinstance(seen, NormalizedPredictor)
         assert (seen.card, seen.batch_size) == (predict.card, predict.batch_size)
         assert (seen(tiles) == predict(StainNormalizer((1.0, 1.5), WANTED)(tiles))).all()

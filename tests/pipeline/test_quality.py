@@ -13,7 +13,7 @@ from scipy import ndimage
 from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.models.folder import find_model
 from noctile.pipeline.models.load import load_predictor
-from noctile.pipeline.normalize import normalized, stain_amounts
+from noctile.pipeline.normalize import predictor_for_slide, stain_amounts
 from noctile.pipeline.plan import Tiling, plan_tiles
 from noctile.pipeline.quality import MIN_SHARPNESS, BlockStats, CoreCount, SlideQuality, sharpness
 from noctile.pipeline.segment import segment_block
@@ -117,7 +117,7 @@ class TestTheShippedModel:
 
     def test_its_overlap_raises_no_flag_for_seams_and_a_small_overlap_does(self, real, model):
         region = real["1008"][:700, :700]
-        model = normalized(model, stain_amounts([region]))
+        model = predictor_for_slide(model, stain_amounts([region]))
         well = SlideQuality.from_blocks(segmented(region, model, overlap_px=128))
         assert (well.blurred_fraction, well.flags(0.9, 2)) == (0.0, [])
         assert 0 < well.seam_disagreement < 0.04
@@ -128,7 +128,7 @@ class TestTheShippedModel:
     def test_a_region_out_of_focus_is_blurred(self, real, model):
         region = blurred(real["1015"][:400, :400], 2)
         spoilt = SlideQuality.from_blocks(
-            segmented(region, normalized(model, stain_amounts([region])), overlap_px=128)
+            segmented(region, predictor_for_slide(model, stain_amounts([region])), overlap_px=128)
         )
         assert (spoilt.blurred_fraction, "blurred" in spoilt.flags(0.9, 2)) == (1.0, True)
 

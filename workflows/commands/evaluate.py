@@ -26,7 +26,7 @@ from noctile.pipeline.models.device import resolve_device
 from noctile.pipeline.models.folder import find_model, read_card
 from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.models.predictor import Predictor
-from noctile.pipeline.normalize import normalized, stain_amounts
+from noctile.pipeline.normalize import predictor_for_slide, stain_amounts
 from noctile.pipeline.report.gallery import MAX_SAMPLES, Sample, draw_gallery, shrink_sample
 from noctile.pipeline.report.page import Subject, describe_intervals, evaluation_page
 from noctile.pipeline.report.plots import plot_confusion, plot_reliability
@@ -128,7 +128,9 @@ def _measure(
     samples: list[Sample] = []
     began = said = time.monotonic()
     for region, pixels in _read_ahead(regions, load):
-        predictor = normalized(predict, stain_amounts([pixels.rgb]) if predict.card.stain else None)
+        predictor = predictor_for_slide(
+            predict, stain_amounts([pixels.rgb]) if predict.card.stain else None
+        )
         counts, labels = count_region(
             region, pixels, predictor, groups, len(scheme.classes), _BATCH
         )

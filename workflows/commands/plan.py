@@ -23,7 +23,7 @@ import pyarrow as pa
 from noctile.pipeline.cohort import write_csv
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.models.device import gpus_of
-from noctile.pipeline.normalize import normalized
+from noctile.pipeline.normalize import predictor_for_slide
 from noctile.pipeline.plan import TilePlan
 from noctile.pipeline.segment import read_tiles
 from noctile.pipeline.slides.discover import SlideEntry
@@ -320,7 +320,7 @@ class _Look:
 def _look(job: _Look) -> tuple[int, float]:
     run = job.run
     plan, _, stain = read_plan(run.under_way(job.entry.slide_id))
-    predict = normalized(predictor(run), stain)
+    predict = predictor_for_slide(predictor(run), stain)
     batch_size = run.settings.batch_size or predict.batch_size
     middle = plan.blocks[len(plan.blocks) // 2].tiles
     reader = open_slide(job.entry.path, slide_id=job.entry.slide_id, mpp=job.entry.mpp)

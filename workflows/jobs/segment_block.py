@@ -1,6 +1,6 @@
 """The second step of a slide, once for each block: segment the block and write its shard."""
 
-from noctile.pipeline.normalize import normalized
+from noctile.pipeline.normalize import predictor_for_slide
 from noctile.pipeline.segment import segment_block
 from noctile.pipeline.slides.channel_order import BGR_FLAG
 from noctile.workflows.jobs.messages import StepJob
@@ -21,7 +21,7 @@ def segment_step(job: StepJob) -> int:
     plan, tissue, stain, store = open_results(folder, planned_ns)
     block = plan.block(step.block)
     reader = OPEN_SLIDES.get(job.entry, planned_ns, bgr=BGR_FLAG in tissue.flags)
-    predict = normalized(predictor(run), stain)
+    predict = predictor_for_slide(predictor(run), stain)
     batch_size = run.settings.batch_size or predict.batch_size
     mask = segment_block(reader, plan, block, tissue, predict, batch_size)
     write_json(folder.block_stats(block.key), mask.stats.to_json(), compact=True)
