@@ -27,7 +27,7 @@ INK = (30, 30, 30)
 def draw(
     height: int, width: int, areas: dict[str, float] | None = None, title: str = "slide"
 ) -> np.ndarray:
-    """The preview of a grey slide with 8 um pixels, all of it tumor."""
+    """Draw the preview of a grey slide with pixels of 8 um, all of it tumor."""
     frame = Frame(Extent(height, width), 8.0, 8.0)
     pixels, labels = np.full((height, width, 3), 200, np.uint8), np.ones((height, width), np.uint8)
     areas = {"tumor": 1.0, "other_tissue": 0.5, "fat": 0.0} if areas is None else areas
@@ -53,7 +53,7 @@ def test_any_shape_of_slide_fits_the_page_and_fills_most_of_it(height, width):
     assert panel.area_mm2 == pytest.approx(height * width * 64e-6)
 
 
-def test_panels_stand_side_by_side_unless_the_slide_is_wide():
+def test_panels_lie_side_by_side_unless_the_slide_is_wide():
     for (height, width), n_columns in (((100, 199), 2), ((100, 201), 1)):
         picture = draw(height, width)
         panel = panel_frame(Frame(Extent(height, width), 8.0, 8.0))
@@ -69,7 +69,7 @@ def test_a_pixel_that_is_not_square_is_drawn_in_its_true_proportions():
     assert panel.mpp_y == pytest.approx(panel.mpp_x, rel=0.01)
 
 
-def test_the_legend_shows_what_was_found_and_nothing_else():
+def test_the_legend_shows_the_classes_that_were_found_and_no_others():
     picture = draw(100, 140)
     below = picture[66 + panel_frame(Frame(Extent(100, 140), 8.0, 8.0)).extent.height + 20 :]
     assert has(below, TUMOR.color)
@@ -81,7 +81,7 @@ def test_a_trace_of_a_class_is_in_the_legend():
     assert has(draw(100, 140, {"fat": 1e-6}), ABSENT.color)
 
 
-def test_a_slide_where_nothing_was_analysed_says_so():
+def test_a_slide_without_labels_is_drawn_with_a_note():
     empty, one = draw(100, 140, {}), draw(100, 140, {"tumor": 1.0})
     assert empty.shape == one.shape
     assert not has(empty, TUMOR.color)
@@ -89,7 +89,7 @@ def test_a_slide_where_nothing_was_analysed_says_so():
 
 
 @pytest.mark.parametrize("width", [140, 3125, 6])
-def test_the_scale_bar_is_as_long_as_it_says(width):
+def test_the_scale_bar_has_the_length_of_its_text(width):
     frame = Frame(Extent(width, width), 8.0, 8.0)
     panel, picture = panel_frame(frame), draw(width, width)
     rows = picture[66 + panel.extent.height + 20 :]

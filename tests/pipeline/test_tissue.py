@@ -1,4 +1,4 @@
-"""The tissue finder on glass, tissue, ink and dirt; drawn, and cut from real slides."""
+"""The tissue finder on glass, tissue, ink and dirt, in drawings and in real slides."""
 
 import time
 import tracemalloc
@@ -34,7 +34,7 @@ def disc(shape: tuple[int, ...], y: int, x: int, radius: int) -> np.ndarray:
 
 
 def stained(strength: float = 1.0, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """A disc of mottled H&E on glass, and where it is; ``strength`` scales its optical density."""
+    """A disc of mottled H&E on glass, and its mask; ``strength`` scales its optical density."""
     pixels = glass()
     inside = disc(pixels.shape, 150, 190, 90)
     mottle = (
@@ -89,13 +89,13 @@ class TestGlass:
             pixels[disc(pixels.shape, y, x, 4)] = (110, 100, 95)
         assert find_tissue(pixels, at_8(pixels), SPEC).flags == ("no_tissue",)
 
-    def test_bright_fluorescence_is_said_to_be_no_h_and_e(self):
+    def test_bright_fluorescence_is_flagged(self):
         glow = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((200, 200)), 5)
         pixels = np.zeros((200, 200, 3), np.uint8)
         pixels[..., 2] = np.clip(90 + 900 * glow, 0, 255)
         assert find_tissue(pixels, at_8(pixels), SPEC).flags == ("no_tissue", "not_h_and_e")
 
-    def test_a_dark_field_is_said_to_be_no_h_and_e(self):
+    def test_a_dark_field_is_flagged(self):
         pixels = np.random.default_rng(0).integers(0, 40, (200, 200, 3), np.uint8)
         found = find_tissue(pixels, at_8(pixels), SPEC)
         assert not found.mask.any()
@@ -104,7 +104,7 @@ class TestGlass:
 
 class TestTissue:
     @pytest.mark.parametrize("strength", [1.5, 1.0, 0.5, 0.2, 0.12])
-    def test_a_disc_is_found_however_pale(self, strength):
+    def test_a_pale_disc_is_found(self, strength):
         pixels, inside = stained(strength)
         assert dice(find_tissue(pixels, at_8(pixels), SPEC).mask, inside) > 0.95
 
@@ -117,7 +117,7 @@ class TestTissue:
         assert found.flags == ("almost_all_tissue",)
 
     def test_fat_is_tissue_with_all_its_lacunae(self):
-        """Walls one pixel wide and pale, lacunae of 70 um as empty as the glass around."""
+        """Pale walls of one pixel, and lacunae of 70 um that are as empty as the glass around."""
         pixels = glass()
         inside = disc(pixels.shape, 150, 190, 90)
         rng = np.random.default_rng(2)
@@ -132,7 +132,7 @@ class TestTissue:
         )  # the rim cuts cells open
         assert np.count_nonzero(found & ~inside) < 0.1 * np.count_nonzero(inside)
 
-    def test_pieces_below_the_limit_go_and_above_it_stay(self):
+    def test_pieces_below_the_limit_are_removed_and_larger_ones_stay(self):
         pixels = glass()
         small, large = (
             disc(pixels.shape, 80, 80, 7),
@@ -162,7 +162,7 @@ class TestTissue:
         assert found[small].all()
         assert found[large].mean() < 0.3
 
-    def test_sides_of_different_length_change_nothing_but_the_area(self):
+    def test_pixels_that_are_not_square_change_only_the_area(self):
         pixels, inside = stained()
         found = find_tissue(pixels, Frame(Extent(300, 400), 6.0, 10.0), SPEC)
         assert dice(found.mask, inside) > 0.95
@@ -178,7 +178,7 @@ class TestTissue:
 
 class TestDirt:
     @pytest.mark.parametrize("ink", INKS)
-    def test_ink_beside_tissue_goes_and_the_tissue_stays(self, ink):
+    def test_ink_beside_tissue_is_removed_and_the_tissue_stays(self, ink):
         pixels, inside = stained()
         stroke = np.zeros(inside.shape, bool)
         stroke[20:280, 310:335] = True
@@ -198,7 +198,7 @@ class TestDirt:
             assert "pen_marks" not in found.flags, colour
             assert dice(found.mask, inside) > 0.95
 
-    def test_a_black_border_goes(self):
+    def test_a_black_border_is_removed(self):
         pixels, inside = stained()
         pixels[:, :25] = 4
         pixels[-15:] = 4
@@ -215,7 +215,7 @@ class TestDirt:
         whole[100:400, 150:550] = inside
         assert dice(find_tissue(wide, at_8(wide), SPEC).mask, whole) > 0.95
 
-    def test_if_nearly_everything_was_ink_that_is_said(self):
+    def test_a_slide_with_almost_only_ink_is_flagged(self):
         pixels = glass()
         pixels[50:250, 50:350] = INKS["green"]
         assert {"no_tissue", "pen_marks", "tissue_mostly_rejected"} <= set(
@@ -225,7 +225,7 @@ class TestDirt:
 
 class TestRealSlides:
     def test_the_aperio_slide(self, shared_data):
-        """By eye, on its thumbnail: a strip of tissue from top to bottom, glass on both sides."""
+        """Its thumbnail shows a strip of tissue from top to bottom, and glass on both sides."""
         reader = open_slide(shared_data / "slides" / "CMU-1-Small-Region.svs")
         frame = reader.info.frame.at(8)
         found = find_tissue(reader.read(frame.box, 8), frame, SPEC)
@@ -241,8 +241,8 @@ class TestRealSlides:
         assert find_tissue(pixels, at_8(pixels), SPEC).mask.mean() > 0.98
 
     @pytest.mark.parametrize("strength", [1.0, 0.3, 0.15])
-    def test_on_glass_a_real_region_is_found_where_it_lies(self, shared_data, strength):
-        """Also with 15 % of its stain."""
+    def test_a_real_region_on_glass_is_found(self, shared_data, strength):
+        """It is found with 100, 30 and 15 % of its stain."""
         region = np.asarray(Image.open(shared_data / "bcss" / "images" / "1015.jpg").reduce(32))
         region = GLASS * (np.minimum(region, GLASS) / GLASS) ** strength
         pixels = glass(300, 400)

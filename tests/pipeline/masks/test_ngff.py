@@ -10,7 +10,7 @@ CLASSES = (
 )
 
 
-def test_a_coarser_level_is_shifted_by_half_of_what_its_pixel_grew():
+def test_a_coarser_level_is_shifted_by_half_the_growth_of_its_pixel():
     frame = Frame(Extent(1000, 2000), 0.5, 0.25)
     scales = ngff.multiscale(
         "m", [frame.coarser(d) for d in (1, 2, 4)], frame, method={"type": "mode"}
@@ -33,7 +33,7 @@ def test_channels_come_first_and_are_not_moved():
     assert translation["translation"] == [0.0, 3.75, 3.75]
 
 
-def test_every_value_of_a_pixel_has_a_colour_and_a_meaning_zero_included():
+def test_every_label_has_a_colour_and_a_meaning_including_0():
     label = ngff.image_label(CLASSES)
     assert [c["label-value"] for c in label["colors"]] == [0, 1, 7]
     assert [p["label-value"] for p in label["properties"]] == [0, 1, 7]
@@ -43,7 +43,7 @@ def test_every_value_of_a_pixel_has_a_colour_and_a_meaning_zero_included():
     assert label["source"] == {"image": "../../"}
 
 
-def test_the_affine_leads_from_the_label_map_to_the_file_with_its_bounds():
+def test_the_affine_maps_the_label_map_to_the_file_and_adds_the_bounds():
     affine = ngff.level0_affine(
         Frame(Extent(100, 100), 0.5, 0.52),
         {"mpp": [0.25, 0.26], "bounds_px": [3000, 70000, 200, 200]},
@@ -51,6 +51,6 @@ def test_the_affine_leads_from_the_label_map_to_the_file_with_its_bounds():
     assert affine == [[2.0, 0.0, 3000.0], [0.0, 2.0, 70000.0]]
 
 
-def test_a_mask_that_does_not_know_its_slide_is_refused():
+def test_provenance_without_the_slides_bounds_is_refused():
     with pytest.raises(ValueError, match="bounds_px"):
         ngff.level0_affine(Frame(Extent(1, 1), 1.0, 1.0), {"mpp": [1.0, 1.0]})

@@ -38,7 +38,9 @@ def write(store: MaskStore, row: int, col: int, labels: np.ndarray) -> None:
     st.integers(1, 700),
     st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=6),
 )
-def test_blocks_give_the_pyramid_of_the_whole(tmp_path_factory, height, width, keys):
+def test_the_pyramid_of_blocks_is_that_of_the_whole_label_map(
+    tmp_path_factory, height, width, keys
+):
     layout = MaskLayout(Frame(Extent(height, width), 1.0, 1.0), 200, 40, CLASSES)
     store, rng = (
         make(tmp_path_factory.mktemp("p"), layout),
@@ -73,7 +75,7 @@ def test_a_block_writes_its_part_of_the_first_levels_itself(tmp_path):
     assert not store.stored_shards(BLOCK_LEVELS)
 
 
-def test_building_twice_changes_no_byte(tmp_path):
+def test_a_second_call_changes_no_byte(tmp_path):
     layout = MaskLayout(Frame(Extent(1500, 1100), 1.0, 1.0), 400, 100, CLASSES)
     store = make(tmp_path, layout)
     write(store, 1, 1, np.random.default_rng(0).choice(np.array([0, 1, 2], np.uint8), (400, 400)))
@@ -93,8 +95,7 @@ def test_a_slide_without_a_label_has_an_empty_pyramid(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_slide(tmp_path):
-    """A slide of 200,000 x 100,000 label pixels, four blocks of 2048 in one corner: some blocks,
-    not 20 GB."""
+    """The label map has 200,000 x 100,000 px (20 GB), with four blocks of 2048 px."""
     store = make(
         tmp_path, MaskLayout(Frame(Extent(100_000, 200_000), 0.25, 0.25), 2048, 512, CLASSES)
     )

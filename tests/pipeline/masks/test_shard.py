@@ -15,7 +15,7 @@ GRIDS = [
     ((3, 16, 12), (3, 4, 4)),
     ((2, 8, 8), (1, 8, 8)),
 ]
-"""Shapes of a shard and its chunks; among them sides that are no powers of two."""
+"""Shapes of a shard and its chunks; some sides are no powers of two."""
 
 
 def noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -25,7 +25,7 @@ def noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 def by_zarr(
     folder: Path, values: np.ndarray, shard: tuple[int, ...], chunk: tuple[int, ...]
 ) -> Path:
-    """The first shard of an array of the shape of ``values``, as zarr writes it."""
+    """Let zarr write an array of one shard, and return the shard's file."""
     array = zarr.create_array(
         LocalStore(folder),
         shape=values.shape,
@@ -43,21 +43,21 @@ def by_zarr(
 @pytest.mark.parametrize(("shard", "chunk"), GRIDS)
 @pytest.mark.parametrize("cut", [0, 1, 5])
 class TestAsZarr:
-    def test_the_same_bytes_are_written(self, tmp_path, shard, chunk, cut):
+    def test_noctile_writes_the_same_bytes(self, tmp_path, shard, chunk, cut):
         values = noise((*shard[:-2], *(max(1, n - cut) for n in shard[-2:])))
         ours = tmp_path / "ours" / "c" / "0"
         write_shard(ours, values, shard, chunk)
         assert ours.read_bytes() == by_zarr(tmp_path / "zarr", values, shard, chunk).read_bytes()
 
-    def test_what_zarr_wrote_is_read(self, tmp_path, shard, chunk, cut):
+    def test_a_shard_that_zarr_wrote_is_read(self, tmp_path, shard, chunk, cut):
         values = noise((*shard[:-2], *(max(1, n - cut) for n in shard[-2:])))
         path = by_zarr(tmp_path / "zarr", values, shard, chunk)
         assert np.array_equal(read_shard(path, values.shape, shard, chunk), values)
 
 
 class TestReading:
-    def test_a_chunk_that_was_left_out_is_0(self, tmp_path):
-        """As another writer leaves out chunks of zeros."""
+    def test_a_missing_chunk_is_read_as_0(self, tmp_path):
+        """Other programs leave out chunks of zeros."""
         array = zarr.create_array(
             LocalStore(tmp_path), shape=(8, 8), dtype="uint8", shards=(8, 8), chunks=(4, 4)
         )
@@ -66,7 +66,7 @@ class TestReading:
         assert np.array_equal(read, array[...])
         assert not read[4:].any()
 
-    def test_no_shard_is_0(self, tmp_path):
+    def test_a_missing_shard_is_read_as_0(self, tmp_path):
         assert not read_shard(tmp_path / "c/0/0", (7, 5), (8, 8), (4, 4)).any()
 
     @pytest.mark.parametrize("damage", ["empty", "cut", "chunk", "index", "checksum"])
@@ -91,13 +91,13 @@ class TestReading:
 
 
 class TestWriting:
-    def test_what_does_not_fit_is_refused(self, tmp_path):
+    def test_values_that_do_not_fit_the_shard_are_refused(self, tmp_path):
         for values in (noise((9, 8)), noise((1, 8, 8))):
             with pytest.raises(ValueError, match="do not fit"):
                 write_shard(tmp_path / "0", values, (8, 8), (4, 4))
         assert not list(tmp_path.iterdir())
 
-    def test_what_cannot_be_renamed_leaves_nothing(self, tmp_path):
+    def test_a_shard_that_cannot_be_renamed_leaves_no_temporary_file(self, tmp_path):
         (tmp_path / "0").mkdir()
         with pytest.raises(OSError, match="0"):
             write_shard(tmp_path / "0", noise((8, 8)), (8, 8), (4, 4))

@@ -32,23 +32,23 @@ PROVENANCE = {
 }
 FRAME = Frame(Extent(1400, 2200), 0.5, 0.5)
 LAYOUT = MaskLayout(FRAME, block_px=512, chunk_px=128, classes=CLASSES)
-OVERVIEW_FRAME = FRAME.coarser(16)
+THUMBNAIL_FRAME = FRAME.coarser(16)
 
 
 def make(
-    folder: Path, layout: MaskLayout = LAYOUT, overview: np.ndarray | None = None
+    folder: Path, layout: MaskLayout = LAYOUT, thumbnail: np.ndarray | None = None
 ) -> MaskStore:
     frame = layout.frame.coarser(16)
-    if overview is None:
-        overview = np.random.default_rng(0).integers(
+    if thumbnail is None:
+        thumbnail = np.random.default_rng(0).integers(
             0, 256, (frame.extent.height, frame.extent.width, 3), np.uint8
         )
     folder.mkdir(exist_ok=True)
-    return MaskStore.create(folder / "mask.ome.zarr", layout, overview, frame, PROVENANCE)
+    return MaskStore.create(folder / "mask.ome.zarr", layout, thumbnail, frame, PROVENANCE)
 
 
 def block(layout: MaskLayout, row: int, col: int) -> tuple[Box, np.ndarray, np.ndarray, np.ndarray]:
-    """Content of a block, from its position alone."""
+    """Content of a block, which follows from its position alone."""
     box, rng = layout.shard_box(row, col), np.random.default_rng([row, col])
     cells = layout.heat_box(box).extent
     heat, confidence = rng.integers(0, 256, (2, cells.height, cells.width), np.uint8)
@@ -106,25 +106,25 @@ class TestMetadata:
             assert about["data_type"] == "uint8"
             assert about["fill_value"] == 0
 
-    def test_the_mask_tells_whence_it_comes(self, store):
+    def test_the_mask_names_its_slide_and_its_model(self, store):
         about = zarr.open_group(store.path, mode="r")["labels/classes"].attrs["noctile"]
         assert about["slide"] == PROVENANCE["slide"]
         assert about["model"] == {"name": "m"}
         assert about["level0_affine"] == [[2.0, 0.0, 16.0], [0.0, 2.0, 32.0]]
 
-    def test_what_is_opened_is_what_was_created(self, store):
+    def test_a_store_that_is_opened_equals_the_one_that_was_created(self, store):
         again = MaskStore.open(store.path)
         assert again.layout == LAYOUT
-        assert again.thumbnail_frame == OVERVIEW_FRAME
+        assert again.thumbnail_frame == THUMBNAIL_FRAME
 
 
 class TestAlignment:
     def test_a_square_lies_at_the_same_micrometres_in_every_array_of_both_folders(self, tmp_path):
         """Block (1, 2): rows 512..1023, columns 1024..1535; the middle of its pixels is index
         (767.5, 1279.5)."""
-        overview = np.full((88, 138, 3), 255, np.uint8)
-        overview[32:64, 64:96] = 0
-        store = make(tmp_path, overview=overview)
+        thumbnail = np.full((88, 138, 3), 255, np.uint8)
+        thumbnail[32:64, 64:96] = 0
+        store = make(tmp_path, thumbnail=thumbnail)
         ones, full = np.ones((512, 512), np.uint8), np.full((64, 64), 255, np.uint8)
         store.write(LAYOUT.shard_box(1, 2), ones, full, full)
         build_pyramid(store)
@@ -150,7 +150,7 @@ class TestAlignment:
 
 
 class TestPixels:
-    def test_what_is_written_is_read_back_and_the_rest_is_not_analysed(self, store):
+    def test_written_blocks_are_read_back_and_the_rest_is_not_analysed(self, store):
         for row in range(3):
             for col in range(5):
                 box, labels, heat, confidence = block(LAYOUT, row, col)
@@ -192,7 +192,7 @@ class TestPixels:
         with pytest.raises(ValueError, match="reaches outside"):
             store.read_heat_maps(box)
 
-    def test_a_box_that_cuts_through_pixels_of_the_maps_is_refused(self, store):
+    def test_a_box_that_cuts_through_heat_map_pixels_is_refused(self, store):
         with pytest.raises(ValueError, match="cuts through"):
             store.read_heat_maps(Box(4, 0, 8, 8))
 
@@ -230,7 +230,7 @@ class TestWriting:
         with pytest.raises(ValueError, match=r"labels \[3\] are no class"):
             store.write(box, labels, heat, confidence)
 
-    def test_neither_order_nor_threads_nor_repetition_change_a_byte(self, tmp_path):
+    def test_order_and_threads_and_repetition_change_no_byte(self, tmp_path):
         keys = [(row, col) for row in range(3) for col in range(5)]
         one, other = make(tmp_path / "one"), make(tmp_path / "other")
         for key in keys:
@@ -240,7 +240,7 @@ class TestWriting:
                 MaskStore.open(other.path).write(*block(LAYOUT, *key))
         assert tree(tmp_path / "one") == tree(tmp_path / "other")
 
-    def test_a_block_written_over_other_content_is_as_if_it_were_the_first(self, tmp_path):
+    def test_a_block_written_over_other_content_equals_one_written_first(self, tmp_path):
         one, other = make(tmp_path / "one"), make(tmp_path / "other")
         box, labels, heat, confidence = block(LAYOUT, 1, 1)
         other.write(box, labels // 7, heat // 2, confidence // 3)
@@ -248,7 +248,7 @@ class TestWriting:
             made.write(box, labels, heat, confidence)
         assert tree(tmp_path / "one") == tree(tmp_path / "other")
 
-    def test_two_processes_at_once_write_what_one_writes(self, tmp_path, repo):
+    def test_two_processes_at_once_write_the_same_bytes_as_one(self, tmp_path, repo):
         serial, parallel = make(tmp_path / "serial"), make(tmp_path / "parallel")
         keys = [(row, col) for row in range(3) for col in range(5)]
         for key in keys:
@@ -299,9 +299,9 @@ def start_writer(
 
 
 class TestKilled:
-    """The worst moment: all bytes are on disk, the rename is not done."""
+    """A writer is killed at the worst moment, after its bytes and before the rename."""
 
-    def test_a_killed_writer_leaves_no_shard_and_the_repetition_is_whole(self, tmp_path, repo):
+    def test_a_killed_writer_leaves_no_shard_and_a_repetition_is_complete(self, tmp_path, repo):
         store, fresh = make(tmp_path / "s"), make(tmp_path / "fresh")
         writer = start_writer(repo, store.path, [(1, 1)], killed=True)
         writer.communicate(timeout=60)
@@ -324,7 +324,7 @@ class TestKilled:
         store.clean_up()
         assert tree(tmp_path / "s") == before
 
-    def test_a_leftover_is_no_block(self, store):
+    def test_a_temporary_file_is_no_shard_and_is_deleted(self, store):
         leftover = store.path / "labels/classes/0/c/0/3.0123456789abcdef.partial"
         leftover.write_bytes(b"half")
         assert (0, 3) not in store.stored_shards()
@@ -340,13 +340,13 @@ class TestErrors:
             with pytest.raises(ValueError, match="not a shard of level 1"):
                 store.write_labels(box, np.ones((labels.height, labels.width), np.uint8), 1)
 
-    def test_what_another_program_encodes_in_its_own_way_is_not_written_to(self, store):
+    def test_an_array_with_another_codec_is_not_written_to(self, store):
         path = store.path / "labels/classes/0/zarr.json"
         path.write_text(path.read_text().replace('"level": 1', '"level": 5'))
         with pytest.raises(StoreError, match="encoded by"):
             MaskStore.open(store.path).write(*block(LAYOUT, 0, 0))
 
-    def test_what_stands_there_is_never_replaced(self, tmp_path):
+    def test_existing_folders_are_never_replaced(self, tmp_path):
         for name in ("mask.ome.zarr", "heat.ome.zarr"):
             folder = tmp_path / name[:4]
             (folder / name).mkdir(parents=True)
@@ -357,11 +357,11 @@ class TestErrors:
 
     def test_a_folder_that_cannot_be_written_is_named(self, tmp_path):
         (tmp_path / "file").write_text("no folder")
-        frame = OVERVIEW_FRAME.extent
-        overview = np.zeros((frame.height, frame.width, 3), np.uint8)
+        frame = THUMBNAIL_FRAME.extent
+        thumbnail = np.zeros((frame.height, frame.width, 3), np.uint8)
         with pytest.raises(StoreError, match=r"file/mask\.ome\.zarr cannot be written.*free space"):
             MaskStore.create(
-                tmp_path / "file" / "mask.ome.zarr", LAYOUT, overview, OVERVIEW_FRAME, PROVENANCE
+                tmp_path / "file" / "mask.ome.zarr", LAYOUT, thumbnail, THUMBNAIL_FRAME, PROVENANCE
             )
 
     def test_a_shard_that_cannot_be_written_is_named(self, store):
@@ -370,7 +370,7 @@ class TestErrors:
             store.write(*block(LAYOUT, 1, 1))
 
     @pytest.mark.parametrize("damage", ["missing", "unfinished", "foreign"])
-    def test_what_is_not_a_complete_mask_is_not_opened(self, store, damage):
+    def test_an_incomplete_mask_is_not_opened(self, store, damage):
         about = store.path / "labels/classes/zarr.json"
         if damage == "missing":
             about.unlink()
@@ -392,11 +392,11 @@ class TestErrors:
     @pytest.mark.parametrize(
         "name", ["mask.ome.zarr/labels/classes/0/c/0/4", "heat.ome.zarr/0/c/0/0/4"]
     )
-    def test_a_shard_without_bytes_is_found_before_it_is_taken_for_nothing(self, store, name):
+    def test_a_shard_without_bytes_is_an_error(self, store, name):
         (store.path.parent / name).write_bytes(b"")
         with pytest.raises(StoreError, match=f"{name} is empty"):
             build_pyramid(store)
 
-    def test_an_overview_that_does_not_fit_its_frame_is_refused(self, tmp_path):
+    def test_a_thumbnail_that_does_not_fit_its_frame_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match="its frame says"):
-            make(tmp_path, overview=np.zeros((3, 3, 3), np.uint8))
+            make(tmp_path, thumbnail=np.zeros((3, 3, 3), np.uint8))
