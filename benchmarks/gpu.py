@@ -62,8 +62,9 @@ from noctile.pipeline.stitch.canvas import CropCanvas, labelled_part
 from noctile.workflows.inference.client import ServedPredictor
 from noctile.workflows.inference.server import CONCURRENT_BATCHES, InferenceServers
 from noctile.workflows.processes.control import memory_bytes
+from noctile.workflows.resources import cores
 from noctile.workflows.run.run import run_slides
-from noctile.workflows.settings import RunSettings, cores
+from noctile.workflows.settings import RunSettings
 from sample_slides.region import make_region
 
 UInt8 = npt.NDArray[np.uint8]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Column
 
-    from noctile.workflows.run.run import Progress
+    from noctile.workflows.run.progress import Progress
 
 _NAMES_CHARS = 200
 """Longest list of names that is shown (characters)."""

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from noctile.workflows.commands.plan import PlannedSlide, PlanResult
+    from noctile.workflows.commands.plan import PlanResult
+    from noctile.workflows.run.preflight import PlannedSlide
 
 
 @click.command("plan")
@@ -28,7 +29,7 @@ def command(
     """
     from noctile.pipeline.slides.discover import find_slides
     from noctile.workflows.commands.plan import plan_slides
-    from noctile.workflows.run.fault_origin import check_manifest
+    from noctile.workflows.results.guard import check_manifest
     from noctile.workflows.settings import load_settings
 
     settings = load_settings(config, **options)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from noctile.workflows.run.run import RunResult
+    from noctile.workflows.run.progress import RunResult
 
 
 @click.command("run")
@@ -27,7 +27,7 @@ def command(
     SLIDES are files, folders and globs. The same command continues a run that was stopped, or that died.
     """
     from noctile.pipeline.slides.discover import find_slides
-    from noctile.workflows.run.fault_origin import check_manifest
+    from noctile.workflows.results.guard import check_manifest
     from noctile.workflows.run.run import run_slides
     from noctile.workflows.settings import load_settings
 

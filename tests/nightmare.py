@@ -31,10 +31,10 @@ import tifffile
 from PIL import Image
 from standins import small_slide, threshold_model
 
-import noctile.workflows.run.run
+import noctile.workflows.run.loop
 from noctile.workflows.jobs.entry import do
 from noctile.workflows.jobs.messages import Prepared, StepJob
-from noctile.workflows.results.layout import write_json
+from noctile.workflows.results.files import write_json
 
 TESTS = Path(__file__).resolve().parent
 VOLATILE = {
@@ -62,11 +62,11 @@ def do_with_faults(job: StepJob) -> Any:
 def simulate(job: StepJob) -> Any:
     """Write what a step leaves, without its work."""
     slide_id = job.step.slide_id
-    key = job.run.key(slide_id, "", None)
+    key = job.run.slide_key(slide_id, "", None)
     if job.step.kind == "prepare":
         return Prepared(key, True, False, ((0, 0), (0, 1)), (9, 9), slide_id)
     if job.step.kind == "segment":
-        write_json(job.run.staging(slide_id).block_stats(job.step.block), {})
+        write_json(job.run.results.staged(slide_id).block_stats(job.step.block), {})
         return 9
     figures = {
         "tumor_area_mm2": 0.25,
@@ -74,7 +74,9 @@ def simulate(job: StepJob) -> Any:
         "flags": [],
         "versions": {"numpy": "2"},
     }
-    write_json(job.run.folder(slide_id).summary, {"key": key, "fingerprint": slide_id, **figures})
+    write_json(
+        job.run.results.slide(slide_id).summary, {"key": key, "fingerprint": slide_id, **figures}
+    )
     return None
 
 
@@ -450,7 +452,7 @@ if (
 def main() -> None:
     """The command line with faulty steps."""
     simulated = "NIGHTMARE_SIMULATED" in os.environ
-    noctile.workflows.run.run.do = simulate if simulated else do_with_faults  # type: ignore[assignment]
+    noctile.workflows.run.loop.do = simulate if simulated else do_with_faults  # type: ignore[assignment]
     from noctile.cli import main as cli
 
     cli()

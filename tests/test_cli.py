@@ -159,7 +159,7 @@ class TestRun:
         for command in ("run", "plan"):
             code, said = noctile(command, "--manifest", manifest, "--out", tmp_path, *more)
             assert code == 2
-            assert f"manifest {manifest} has the name and the place of a table" in said
+            assert f"manifest {manifest} is a file that the run writes" in said
         assert manifest.read_text() == text
         assert list(tmp_path.iterdir()) == [manifest]
 
@@ -183,7 +183,7 @@ class TestRun:
         (tmp_path / "slides" / "a").mkdir(parents=True)
         code, text = serial(slides, tmp_path, model)
         assert code == 2
-        assert "a folder slides with something in it" in text
+        assert "a folder slides that is not empty" in text
         assert list((tmp_path / "slides" / "a").iterdir()) == []
 
     @pytest.mark.parametrize("lost", ["ledger.jsonl", "run.json"])

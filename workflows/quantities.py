@@ -1,4 +1,4 @@
-"""Durations, sizes and moments as people write them: ``30m``, ``4G``, ``07:00``."""
+"""Durations, sizes and times as text: ``30m``, ``4G``, ``07:00``."""
 
 import re
 from datetime import date, datetime, time, timedelta
@@ -9,11 +9,12 @@ OFF = "off"
 
 
 def seconds_of(value: object) -> object:
-    """``90s``, ``30m``, ``2h``, ``1d`` in seconds, ``off`` as None; what is no text is left as it
-    is.
+    """Convert ``90s``, ``30m``, ``2h`` or ``1d`` to seconds, and ``off`` to None.
+
+    A value that is not text is returned as it is.
 
     Raises:
-        ValueError: if the text is none of these.
+        ValueError: if the text is no duration.
     """
     if not isinstance(value, str) or value == OFF:
         return None if value == OFF else value
@@ -23,7 +24,9 @@ def seconds_of(value: object) -> object:
 
 
 def bytes_of(value: object) -> object:
-    """``500M``, ``4G``, ``1.5 TB`` in bytes (of 1024); what is no text is left as it is.
+    """Convert ``500M``, ``4G`` or ``1.5 TB`` to bytes; a kilobyte has 1024.
+
+    A value that is not text is returned as it is.
 
     Raises:
         ValueError: if the text is no size.
@@ -36,10 +39,10 @@ def bytes_of(value: object) -> object:
 
 
 def moment_text(value: object) -> object:
-    """A time or date as text that `next_moment` understands.
+    """Convert a time or a date to text that `next_moment` understands, and check text.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: if the text is neither a time nor a date with time.
     """
     text = value.isoformat() if isinstance(value, time | date) else value
     if isinstance(text, str):
@@ -48,15 +51,15 @@ def moment_text(value: object) -> object:
 
 
 def next_moment(text: str, now: datetime) -> datetime:
-    """The moment that a text means: ``07:00`` is the next time that a clock shows it, others are
-    ISO dates with time.
+    """Return the date and time that a text means.
 
     Args:
-        text: what was written; local time unless it says otherwise.
-        now: with time zone.
+        text: time of day such as ``07:00``, which means its next occurrence; or an ISO 8601 date
+            with time. Both are local time unless the text has a time zone.
+        now: present time, with its time zone.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: if the text is neither.
     """
     try:
         shown = time.fromisoformat(text)
@@ -67,9 +70,7 @@ def next_moment(text: str, now: datetime) -> datetime:
             raise ValueError(
                 "write a time such as 07:00, or a date with time such as 2026-11-24T07:00"
             ) from None
-    moment = datetime.combine(now.date(), shown).astimezone()
-    return (
-        moment
-        if moment > now
-        else datetime.combine(now.date() + timedelta(days=1), shown).astimezone()
-    )
+    today = datetime.combine(now.date(), shown).astimezone()
+    if today > now:
+        return today
+    return datetime.combine(now.date() + timedelta(days=1), shown).astimezone()

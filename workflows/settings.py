@@ -1,9 +1,8 @@
-"""The settings of a run, validated at the door."""
+"""Settings of a run: plain data, checked when they are read."""
 
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -20,37 +19,12 @@ from noctile.pipeline.untrusted import SETTINGS_BYTES, parse_toml, read_text
 from noctile.workflows.quantities import bytes_of, moment_text, seconds_of
 
 PIXELS_VERSION = 6
-"""Raised whenever a change of the code changes a mask; results of another version are recomputed,
-not mixed."""
+"""Version of the pixels of masks, raised with every change of the code that changes a mask.
+
+Results of another version are made again, never mixed with new ones."""
 
 PIXEL_SETTINGS = {"overlap_px", "window", "block_px", "batch_size", "compile", "tissue"}
-"""Settings that a mask's pixels, or their shards, depend on."""
-
-_BYTES_PER_PROCESS = 2 * 2**30
-"""Memory that a worker on the CPU needs (B): model, torch, a block. (benchmarks/RESULTS.md)"""
-
-_BYTES_PER_GPU_PROCESS = 3 * 2**30
-"""Memory that a worker on a GPU needs (B): CUDA's libraries come on top, it was seen to hold 1.6
-GB."""
-
-_PROCESSES_PER_GPU = 16
-"""At most so many share a GPU: each reads and joins its own blocks on one core. Threads would wait
-for the interpreter's lock: 16 of them read fewer tiles than one. (benchmarks/RESULTS.md)"""
-
-WORKER_BYTES = 500 * 10**6
-"""What a worker holds before it has seen a pixel (B): Python and libraries, most of them shared,
-and a small model. As measured; with less, a budget was accepted in which every slide failed."""
-
-_MEMORY_SHARE = 0.9
-"""Of the machine's memory that workers may hold together; the rest is for the client, the system
-and its caches."""
-
-_CGROUP_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
-"""Where containers and batch systems say how much memory there really is. (Linux, cgroup v2 and v1)
-"""
+"""Names of the settings that a mask's pixels, or its shards, depend on."""
 
 Duration = Annotated[float, BeforeValidator(seconds_of), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(bytes_of), Field(ge=0)]
@@ -60,7 +34,11 @@ _Settings = TypeVar("_Settings", bound=BaseModel)
 
 
 def _possible(spec: TissueSpec) -> TissueSpec:
-    """A tissue finder's settings, if a slide in small fits into memory at them."""
+    """Check the settings of the tissue search: its thumbnail must fit into memory.
+
+    Raises:
+        ValueError: if one is out of range.
+    """
     if not 2 <= spec.mpp <= 64:
         raise ValueError(f"mpp {spec.mpp} um is not from 2 to 64")
     if not all(0 <= area < math.inf for area in (spec.min_area_mm2, spec.max_hole_mm2)):
@@ -69,37 +47,37 @@ def _possible(spec: TissueSpec) -> TissueSpec:
 
 
 class RunSettings(BaseModel):
-    """How a night is run. Every field can stand in the TOML file of ``--config``.
+    """Settings of a run. Every field may be set in the TOML file of ``--config``.
 
     Attributes:
-        model: name of an installed model, or a model folder.
-        mpp: pixel size of slides that do not have one in the manifest (um); overrides what the file
-            says.
-        overlap_px: overlap of neighbouring tiles (px); None: what the model's card says.
-        window: how tiles are joined.
+        model: name of an installed model, or path of a model folder.
+        mpp: pixel size of slides without one in the manifest (um); overrides the one in the file.
+        overlap_px: overlap of neighbouring tiles (px); None takes it from the model's card.
+        window: method by which tiles are joined.
         block_px: side of a block, the unit of work and of resume (label-map px); rounded to whole
             tiles.
-        batch_size: tiles looked at together; None: one for each thread on the CPU, what free memory
-            holds on a GPU (where the last bits of probabilities depend on it).
-        compile: let ``torch.compile`` fuse the network's steps; a minute at the start, on a GPU
-            only.
-        tissue: how tissue is found.
+        batch_size: number of tiles in a batch; None takes one for each thread on the CPU, and as
+            many as free memory holds on a GPU (the last bits of probabilities depend on it there).
+        compile: True lets ``torch.compile`` fuse the network's steps; it takes a minute at the
+            start, on a GPU only.
+        tissue: settings of the tissue search.
         engine: ``dask`` runs blocks in processes, ``serial`` is the plain loop that defines the
             meaning.
-        workers: worker processes; None: as many as cores and memory allow, at most 16 on each GPU.
-        threads: torch threads in each process on the CPU; None: cores / workers.
-        device: ``auto`` takes the GPUs where there are any.
-        backend: what computes the network; ``auto`` takes OpenVINO on the CPU where it is
+        workers: number of worker processes; None takes as many as cores and memory allow, at most
+            16 on each GPU.
+        threads: number of torch threads in each process on the CPU; None takes cores / workers.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes the GPUs if there are any.
+        backend: library that computes the network; ``auto`` takes OpenVINO on the CPU if it is
             installed, else torch.
-        scheduler: address of a running Dask scheduler instead of a local cluster.
-        slide_timeout_s: time that a slide's jobs may take together in one run (s, or ``30m``;
-            ``off``: any).
+        scheduler: address of a running Dask scheduler, instead of a local cluster.
+        slide_timeout_s: longest time that a slide's jobs may take together in one run (s, or
+            ``30m``); ``off`` for no limit.
         max_memory_bytes: memory that a worker process of the local cluster may hold (B, or ``4G``);
-            None: its share of the machine's.
-        min_free_disk_bytes: with less free disk nothing new is started (B, or ``20G``).
-        until: when the run stops, ``07:00`` (the next time it is) or a date with time; None: when
-            all is done.
-        retry_failed: try slides again that failed in an earlier run and have not changed since.
+            None takes its share of the machine's.
+        min_free_disk_bytes: free disk space below which no further job starts (B, or ``20G``).
+        until: time at which the run stops, ``07:00`` (the next time it is) or a date with time;
+            None for the end of the work.
+        retry_failed: True tries slides again that failed in an earlier run and have not changed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -125,7 +103,7 @@ class RunSettings(BaseModel):
     retry_failed: bool = False
 
     def tiling(self, card: ModelCard) -> Tiling:
-        """How slides are cut for a model."""
+        """Return the tiling of slides for a model."""
         overlap_px = card.overlap_px if self.overlap_px is None else self.overlap_px
         return Tiling(
             card.mpp, card.tile_px, overlap_px, self.window, self.block_px, len(card.classes)
@@ -134,14 +112,15 @@ class RunSettings(BaseModel):
     def pixels_key(
         self, card: ModelCard, config: dict[str, Any], device: str, backend: Backend
     ) -> str:
-        """Short hash of everything in the call that a mask's pixels depend on (the slide aside).
+        """Return a short hash of everything that a mask's pixels depend on beside the slide.
 
         Args:
-            card: of the model; holds the hash of its weights.
-            config: of the model.
-            device: where it runs; a GPU's last bits are not a CPU's, so no mask is begun on one and
-                ended on the other.
-            backend: what computes its network; likewise.
+            card: card of the model; it holds the hash of the weights.
+            config: configuration of the model.
+            device: device of the workers. The last bits of a GPU and a CPU differ, so that no mask
+                is begun on one and ended on the other.
+            backend: library that computes the network; results of two libraries differ in the last
+                bits, too.
         """
         fields = self.model_dump(mode="json", include=PIXEL_SETTINGS)
         fields |= {
@@ -153,45 +132,18 @@ class RunSettings(BaseModel):
         fields |= {"config": config, "version": PIXELS_VERSION, **where}
         return short_hash(fields)
 
-    def processes(self, gpus: int) -> int:
-        """Worker processes on this machine: what cores and memory allow; as many for each GPU."""
-        if self.workers:
-            return self.workers
-        if gpus:
-            room = min(cores(), machine_bytes() // _BYTES_PER_GPU_PROCESS)
-            return gpus * max(1, min(room // gpus, _PROCESSES_PER_GPU))
-        return max(1, min(cores(), machine_bytes() // _BYTES_PER_PROCESS))
-
-    def worker_bytes(self, processes: int) -> int:
-        """Memory that each of them may hold (B)."""
-        return self.max_memory_bytes or int(_MEMORY_SHARE * machine_bytes() / processes)
-
-    def torch_threads(self, processes: int) -> int:
-        """Torch threads in each of them."""
-        return self.threads or max(1, cores() // processes)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def machine_bytes() -> int:
-    """Memory that the processes of this machine, or of the container that this one is in, may hold
-    together (B).
-    """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = [path.read_text(encoding="ascii").strip() for path in _CGROUP_LIMITS if path.exists()]
-    return min([memory, *(int(limit) for limit in limits if limit.isdigit())])
-
 
 def short_hash(values: Any) -> str:
-    """16 hexadecimal digits over plain values."""
+    """Return a hash of plain values: 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load_settings(config: Path | None, **given: Any) -> RunSettings:
-    """Settings from a TOML file, with what the call gives (not None) on top.
+    """Read settings from a TOML file, and override them.
+
+    Args:
+        config: path of the file, or None for no file.
+        **given: settings that override the file's; None leaves a setting as it is.
 
     Raises:
         UsageError: if the file is not TOML, or a setting is unknown or out of range; the message
@@ -204,7 +156,10 @@ def load_settings(config: Path | None, **given: Any) -> RunSettings:
 
 
 def read_toml(config: Path | None) -> dict[str, Any]:
-    """The settings that a file holds; none where there is no file.
+    """Read the settings in a TOML file, without checking their values.
+
+    Args:
+        config: path of the file, or None for no settings.
 
     Raises:
         UsageError: if it cannot be read or is not TOML.
@@ -218,7 +173,11 @@ def read_toml(config: Path | None) -> dict[str, Any]:
 
 
 def checked(kind: type[_Settings], values: Mapping[str, Any]) -> _Settings:
-    """Settings out of plain values.
+    """Make settings of plain values.
+
+    Args:
+        kind: class of the settings.
+        values: value of each setting, by name.
 
     Raises:
         UsageError: if one is unknown or out of range; the message names it.
@@ -226,10 +185,8 @@ def checked(kind: type[_Settings], values: Mapping[str, Any]) -> _Settings:
     try:
         return kind(**values)
     except ValidationError as error:
-        places = ((".".join(map(str, e["loc"])), e) for e in error.errors()[:MAX_FAULTS])
-        lines = [
-            f"  {place:.80}: {e['msg']:.500} (found {e['input']!r:.80})" for place, e in places
-        ]
+        named = ((".".join(map(str, e["loc"])), e) for e in error.errors()[:MAX_FAULTS])
+        lines = [f"  {name:.80}: {e['msg']:.500} (found {e['input']!r:.80})" for name, e in named]
         known = ", ".join(kind.model_fields)
         raise UsageError(
             "\n".join(["settings cannot be used:", *lines, f"known settings: {known}"])

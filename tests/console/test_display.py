@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from noctile.console.display import Display, duration, shortened
-from noctile.workflows.run.run import Progress
+from noctile.workflows.run.progress import Progress
 
 
 @pytest.mark.parametrize(

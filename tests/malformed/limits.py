@@ -22,7 +22,7 @@ LIBRARIES = (
         "noctile.pipeline.tissue",
         "noctile.pipeline.truth.geojson",
         "noctile.workflows.settings",
-        "noctile.workflows.results.layout",
+        "noctile.workflows.results.files",
     ),
     *("segmentation_models_pytorch", "pytest"),
 )

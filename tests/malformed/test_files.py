@@ -32,7 +32,7 @@ from noctile.pipeline.truth.region import LabelledPixels, Region
 from noctile.pipeline.truth.scheme import load_scheme
 from noctile.pipeline.truth.split import Split, read_split, write_split
 from noctile.workflows.commands.annotate import annotate
-from noctile.workflows.results.layout import read_json
+from noctile.workflows.results.files import read_json
 from noctile.workflows.settings import load_settings
 
 DEEP = "[" * 100_000 + "]" * 100_000

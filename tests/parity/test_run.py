@@ -23,7 +23,8 @@ from noctile.pipeline.segment import segment_block
 from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.engines.base import attempt
 from noctile.workflows.jobs.worker import OPEN_SLIDES
-from noctile.workflows.run.run import RunResult, run_slides
+from noctile.workflows.run.progress import RunResult
+from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings
 
 VOLATILE = {"run.json", "ledger.jsonl"}  # times, host and pid stand in them

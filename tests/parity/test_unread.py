@@ -25,7 +25,8 @@ from noctile.pipeline.slides.openslide import OpenSlideSource
 from noctile.pipeline.slides.tiffslide import TiffSlideSource
 from noctile.pipeline.tissue import TissueMask
 from noctile.workflows.results.layout import SlideFolder
-from noctile.workflows.run.run import RunResult, run_slides
+from noctile.workflows.run.progress import RunResult
+from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings
 
 TILE_PX, SHAPE = 128, (1300, 1700)
@@ -211,7 +212,7 @@ class TestANight:
         first, second = (SlideFolder(tmp_path / out / "slides" / "a") for out in ("out", "again"))
         assert results(first) == results(second)
         assert not second.blocks.exists()
-        assert json.loads(second.facts.read_text())
+        assert json.loads(second.block_stats_file.read_text())
 
 
 class TestReaders:

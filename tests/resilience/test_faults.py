@@ -27,7 +27,7 @@ from nightmare import (
 
 from noctile.cli import main
 from noctile.pipeline.errors import StoreError
-from noctile.workflows.run.fault_origin import FaultOrigin
+from noctile.workflows.run import loop
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -351,7 +351,7 @@ def test_no_slide_has_failed_before_its_report_stands(world, tmp_path, monkeypat
         raise StoreError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(FaultOrigin, "note_failure", full)
+        patch.setattr(loop, "write_failure_report", full)
         assert in_this_process(world, out, "--manifest", manifest)[0] == 3
     assert outcomes(out)["broken"][0] == "skipped"
     assert in_this_process(world, out, "--manifest", manifest)[0] == 2

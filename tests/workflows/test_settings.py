@@ -38,37 +38,6 @@ def test_a_settings_file_that_is_not_there_is_named(tmp_path):
         load_settings(tmp_path / "no.toml")
 
 
-def test_processes_times_threads_do_not_exceed_the_cores():
-    from noctile.workflows.settings import cores
-
-    settings = RunSettings()
-    processes = settings.processes(gpus=0)
-    assert 1 <= processes * settings.torch_threads(processes) <= cores()
-
-
-def test_a_gpu_is_shared_by_a_process_for_each_core_and_at_most_sixteen(monkeypatch):
-    from noctile.workflows import settings as config
-
-    def processes(cores: int, gigabytes: int, gpus: int) -> int:
-        monkeypatch.setattr(config, "cores", lambda: cores)
-        monkeypatch.setattr(config, "machine_bytes", lambda: gigabytes * 2**30)
-        return RunSettings().processes(gpus)
-
-    assert [
-        processes(16, 128, 1),
-        processes(64, 512, 1),
-        processes(64, 512, 8),
-        processes(64, 96, 8),
-    ] == [
-        16,
-        16,
-        64,
-        32,
-    ]
-    assert [processes(2, 24, 1), processes(2, 24, 4), processes(8, 2, 1)] == [2, 4, 1]
-    assert RunSettings(workers=5).processes(gpus=2) == RunSettings(workers=5).processes(gpus=0) == 5
-
-
 def test_masks_of_one_backend_are_never_continued_with_another():
     card = read_card(find_model("tumor"))
     keys = {RunSettings().pixels_key(card, {}, "cpu", backend) for backend in ("torch", "openvino")}
@@ -100,15 +69,3 @@ def test_durations_and_sizes_are_written_as_people_write_them(tmp_path):
 def test_a_limit_that_is_none_is_named(name, text):
     with pytest.raises(UsageError, match=name):
         load_settings(None, **{name: text})
-
-
-def test_workers_share_nine_tenths_of_the_memory_that_a_container_allows(monkeypatch, tmp_path):
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(
-        "noctile.workflows.settings._CGROUP_LIMITS", (limit, tmp_path / "not there")
-    )
-    limit.write_text(f"{4 * 10**9}\n")
-    assert RunSettings().worker_bytes(2) == 1_800_000_000
-    limit.write_text("max\n")
-    assert RunSettings().worker_bytes(1) > 1_800_000_000 or RunSettings().worker_bytes(1) > 0
-    assert RunSettings(max_memory_bytes=5).worker_bytes(2) == 5

@@ -41,7 +41,7 @@ from noctile.pipeline.stain_candidates import (
 )
 from noctile.pipeline.tissue import TissueMask, TissueSpec, find_tissue
 from noctile.pipeline.truth.scheme import OTHER, OUTSIDE, TUMOR
-from noctile.workflows.results.layout import write_atomic
+from noctile.workflows.results.files import write_atomic
 
 _COLORS = {"Tumor": (200, 0, 0), "Other": (160, 160, 160)}
 """Names that QuPath knows, with colours, without which it does not read a class. (GsonTools,

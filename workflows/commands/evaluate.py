@@ -36,7 +36,7 @@ from noctile.pipeline.truth.region import LabelledPixels, Region, load_region
 from noctile.pipeline.truth.scheme import BUILT_IN, IGNORED, ClassScheme, load_scheme
 from noctile.pipeline.truth.selection import SideChoice, choose_regions
 from noctile.pipeline.truth.split import check_names
-from noctile.workflows.results.layout import write_atomic, write_json
+from noctile.workflows.results.files import write_atomic, write_json
 
 Say = Callable[[str], None]
 """Function that takes one line of progress."""

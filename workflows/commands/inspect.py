@@ -15,7 +15,7 @@ from noctile.pipeline.slides.channel_order import BGR_FLAG
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.slides.thumbnail import read_thumbnail
 from noctile.pipeline.tissue import TissueMask, find_tissue
-from noctile.workflows.results.layout import write_atomic
+from noctile.workflows.results.files import write_atomic
 from noctile.workflows.settings import RunSettings
 
 _OUTLINE_RGB = (0, 160, 60)

@@ -1,99 +1,49 @@
-"""The preflight of a night: every slide is opened, its tissue found and its tiles planned; nothing
-is predicted.
+"""Preflight of a run: every slide is opened, its tissue found and its tiles planned.
 
-What it writes is what the run would write first, in staging, under the same lease and in the same
-ledger, so the run goes on from there: a slide that is planned is not planned again, and one that
-failed here has failed. A short calibration then shows a few real tiles to the model, for the hours
-that the night will take.
+No tile of a result is predicted. The preflight writes what the run would write first, in staging,
+under the same lease and in the same ledger. The run continues from there: a slide that is planned
+is not planned again, and one that failed here has failed. At the end a few real tiles are
+predicted, to estimate the duration of the run.
 """
 
 import shutil
-import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from noctile.pipeline.cohort import write_csv
-from noctile.pipeline.errors import StoreError
-from noctile.pipeline.models.device import gpus_of
-from noctile.pipeline.normalize import predictor_for_slide
-from noctile.pipeline.plan import TilePlan
-from noctile.pipeline.segment import read_tiles
 from noctile.pipeline.slides.discover import SlideEntry
-from noctile.pipeline.slides.open import open_slide
-from noctile.workflows.commands.status import PLAN_TABLE
 from noctile.workflows.engines.base import Engine
-from noctile.workflows.jobs.messages import Prepared, RunContext
-from noctile.workflows.jobs.worker import predictor, read_plan
-from noctile.workflows.results.layout import read_json, write_atomic
-from noctile.workflows.results.ledger import Ledger
+from noctile.workflows.jobs.entry import measure_speed
+from noctile.workflows.jobs.messages import RunContext, SpeedJob
+from noctile.workflows.results.files import write_atomic
 from noctile.workflows.run.fault_origin import FaultOrigin
-from noctile.workflows.run.run import Night, Observer, Progress, hold, run_context, start_engine
-from noctile.workflows.run.stop import Stop, stopped_by_signals
+from noctile.workflows.run.loop import RunLoop
+from noctile.workflows.run.preflight import PlannedSlide, PlanOnly
+from noctile.workflows.run.progress import Observer, Progress
+from noctile.workflows.run.run import held, open_context, start_engine
+from noctile.workflows.run.stop import Stop
 from noctile.workflows.settings import RunSettings
 
 CALIBRATION_S = 3.0
-"""How long each worker looks at tiles (s), after its model is loaded and warm."""
-
-State = Literal["ready", "done", "failed", "skipped"]
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedSlide:
-    """What the night has to do for one slide.
-
-    Attributes:
-        slide_id: of the slide.
-        path: of the slide.
-        state: ``ready``; ``done`` by an earlier run; ``failed``: the run would fail it;
-            ``skipped``: the preflight was stopped before.
-        reason: why it failed or was skipped: a code and a message; else "".
-        mpp: pixel size of level 0 (um; y, x).
-        mpp_source: where that comes from.
-        tissue_area_mm2: that was found (mm2).
-        predictions: tiles that pass through the model.
-        predictions_left: those that no earlier run has done.
-        disk_bytes: upper bound of its masks (B).
-        task_bytes: upper bound of what a task holds beside the model (B).
-        flags: what to know before trusting it.
-        fingerprint: of its content.
-        same_file: which slide before it is the same file under another name; "" if none.
-        same_content: which slide before it has the same size and sampled content; "" if none.
-    """
-
-    slide_id: str
-    path: Path
-    state: State
-    reason: str = ""
-    mpp: tuple[float, float] | None = None
-    mpp_source: str | None = None
-    tissue_area_mm2: float | None = None
-    predictions: int | None = None
-    predictions_left: int = 0
-    disk_bytes: int = 0
-    task_bytes: int = 0
-    flags: tuple[str, ...] = ()
-    fingerprint: str = ""
-    same_file: str = ""
-    same_content: str = ""
+"""Time for which each worker predicts tiles (s), after its model is loaded and warm."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How fast this machine is.
+    """Measured speed of this machine.
 
     Attributes:
-        tiles: that were read and predicted.
-        tiles_per_s: of all workers together.
-        workers: jobs at once.
-        slides: whose tiles they were.
+        tiles: number of tiles that were read and predicted.
+        tiles_per_s: speed of all workers together (tiles/s).
+        workers: number of workers that were measured at the same time.
+        slides: ids of the slides whose tiles were predicted.
     """
 
     tiles: int
@@ -104,15 +54,15 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class PlanResult:
-    """The night before it begins.
+    """Result of a preflight.
 
     Attributes:
-        slides: by id.
-        calibration: None if there is nothing to predict, or nothing could be.
-        free_bytes: of the disk with the output folder (B).
-        worker_bytes: that a worker may hold (B).
-        workers: processes.
-        stopped: why the preflight ended early; None if it did not.
+        slides: planned slides, sorted by id.
+        calibration: measured speed; None if there is nothing to predict, or nothing could be.
+        free_bytes: free space on the disk of the folder of results (B).
+        worker_bytes: memory that each worker may hold (B).
+        workers: number of worker processes.
+        stopped: reason why the preflight ended early; None if it did not.
     """
 
     slides: tuple[PlannedSlide, ...]
@@ -124,18 +74,18 @@ class PlanResult:
 
     @property
     def left(self) -> int:
-        """Predictions that are to be done."""
+        """Number of tiles to predict."""
         return sum(slide.predictions_left for slide in self.slides)
 
     @property
     def seconds(self) -> float | None:
-        """Time that they will take (s); None if nobody knows."""
+        """Estimated time of all predictions (s); None if the speed was not measured."""
         if not self.left:
             return 0.0
         return self.left / self.calibration.tiles_per_s if self.calibration else None
 
     def totals(self) -> list[str]:
-        """All slides together, as lines for people."""
+        """Return the totals of all slides, as lines for a reader."""
         n = Counter(slide.state for slide in self.slides)
         states = [
             f"{n[s]} {s}" for s in ("ready", "done", "failed", "skipped") if n[s] or s == "ready"
@@ -148,30 +98,34 @@ class PlanResult:
         short = "; that may not be enough" if disk > self.free_bytes else ""
         predictions = sum(slide.predictions or 0 for slide in self.slides)
         return [
-            f"{len(self.slides)} slides: {', '.join(states)}; {blank} without tissue, {twice} duplicates",
+            f"{len(self.slides)} slides: {', '.join(states)}; {blank} without tissue, "
+            f"{twice} duplicates",
             f"tissue {tissue_mm2:.2f} mm2, {predictions} predictions, {self.left} to do",
-            self._hours(),
+            self._time(),
             f"disk: masks at most {disk / 1e9:.2f} GB, {self.free_bytes / 1e9:.2f} GB free{short}",
-            f"memory: a task at most {task / 1e9:.2f} GB beside the model; each of {self.workers} workers may hold "
-            f"{self.worker_bytes / 1e9:.2f} GB",
+            f"memory: a task at most {task / 1e9:.2f} GB beside the model; each of {self.workers} "
+            f"workers may hold {self.worker_bytes / 1e9:.2f} GB",
         ]
 
-    def _hours(self) -> str:
+    def _time(self) -> str:
         if self.seconds is None or not self.calibration:
-            known = not self.left and all(slide.state != "skipped" for slide in self.slides)
-            return (
-                "time: nothing to predict" if known else "time: unknown, the speed was not measured"
-            )
+            if not self.left and all(slide.state != "skipped" for slide in self.slides):
+                return "time: nothing to predict"
+            return "time: unknown, the speed was not measured"
         c, hours = self.calibration, self.seconds / 3600
         lasts = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
         return (
             f"time: about {lasts} at {c.tiles_per_s:.3g} tiles/s with {c.workers} jobs at once "
-            f"(measured on {c.tiles} tiles of {', '.join(c.slides[:3])}; reading and predicting alone)"
+            f"(measured on {c.tiles} tiles of {', '.join(c.slides[:3])}; reading and predicting "
+            "alone)"
         )
 
     @property
     def exit_code(self) -> int:
-        """0 all fine, 1 some slides will fail, 2 nothing can be done, 3 stopped."""
+        """Exit code of the command.
+
+        0: all slides can be done. 1: some will fail. 2: none can be done. 3: stopped.
+        """
         states = Counter(slide.state for slide in self.slides)
         if self.stopped:
             return 3
@@ -181,193 +135,67 @@ class PlanResult:
 def plan_slides(
     entries: Sequence[SlideEntry], settings: RunSettings, out: Path, observe: Observer
 ) -> PlanResult:
-    """Look at all slides before the night begins.
+    """Plan all slides and estimate the duration of the run.
 
-    Leaves ``plan.csv`` in ``out``, and in staging a plan of each slide that is to be done. Results
+    Writes ``plan.csv`` to ``out``, and a plan of each slide that is to be done to staging. Results
     that are done stay as they are, under these settings or others.
 
+    Args:
+        entries: slides to plan.
+        settings: settings of the run.
+        out: folder of results; it is created if it does not exist.
+        observe: called after each slide.
+
     Raises:
-        UsageError: if nothing can be done for any slide, as in
-            `noctile.workflows.run.run.run_slides`.
+        UsageError: if no slide can be done, as in `noctile.workflows.run.run.run_slides`.
     """
-    context = run_context(settings, out)
+    context = open_context(settings, out)
     progress, by_id = Progress(len(entries)), {entry.slide_id: entry for entry in entries}
     stop = Stop(
         out, settings.min_free_disk_bytes, None, lambda why: observe(progress, f"stopping: {why}")
     )
-    calibration = None
-    with (
-        stopped_by_signals(stop),
-        closing(hold(out, stop)) as lease,
-        closing(Ledger(out / "ledger.jsonl")) as ledger,
-    ):
-        engine, run = start_engine(settings, context)
-        places = FaultOrigin(entries, out, lease)
-        night = _Preflight(by_id, run, ledger, observe, stop, places, progress)
-        with closing(engine):
-            night.go(engine)
-            slides = night.slides()
+    plan_only, calibration = PlanOnly(context, by_id), None
+    with held(out, stop) as (lease, ledger):
+        fault_origin = FaultOrigin(entries, out, lease)
+        loop = RunLoop(entries, context, ledger, stop, fault_origin, progress, observe)
+        with closing(start_engine(context)) as engine:
+            loop.run(engine, plan_only.add)
+            slides = plan_only.slides(progress.failures, stop.reason)
             if stop.reason is None:
-                calibration = _calibrate(engine, stop, run, by_id, slides)
-        if places.why_not_ours() is None:
-            write_atomic(out / PLAN_TABLE, lambda p: write_csv(_table(slides), p))
-    workers = 1 if settings.engine == "serial" else settings.processes(len(gpus_of(context.device)))
-    free_bytes = shutil.disk_usage(out).free
+                calibration = _calibrate(engine, stop, context, by_id, slides)
+        if fault_origin.folder_lost() is None:
+            write_atomic(context.results.plan_table, lambda p: write_csv(_table(slides), p))
+    resources, free_bytes = context.resources, shutil.disk_usage(out).free
     return PlanResult(
-        slides, calibration, free_bytes, settings.worker_bytes(workers), workers, stop.reason
+        slides, calibration, free_bytes, resources.worker_bytes, resources.workers, stop.reason
     )
-
-
-class _Preflight(Night):
-    """A night that is over for a slide once it is prepared."""
-
-    command = "plan"
-
-    def __init__(self, *of_a_night: Any) -> None:
-        super().__init__(*of_a_night)
-        self._plans: dict[str, PlannedSlide] = {}
-
-    def _new(self, to_do: Iterable[str]) -> list[str]:  # noqa: ARG002 - all of it is a first look
-        return []
-
-    def _prepared(self, slide_id: str, prepared: Prepared, seconds: float) -> str:
-        self._note(slide_id, prepared, seconds)
-        self._schedule.prepared(slide_id, (), finished=True)
-        self._spent.pop(slide_id, None)
-        slide = self._planned(slide_id, prepared)
-        self._plans[slide_id] = slide
-        self._progress.done += 1
-        return f"{slide_id}: {slide.predictions} tiles, {slide.tissue_area_mm2:.2f} mm2 of tissue"
-
-    def _planned(self, slide_id: str, prepared: Prepared) -> PlannedSlide:
-        run, entry = self._run, self._entries[slide_id]
-        folder = run.folder(slide_id) if prepared.finished else run.under_way(slide_id)
-        described = read_json(folder.plan)
-        if described is None:
-            raise StoreError(
-                f"{folder.plan} has gone while it was being used; run the same command again"
-            )
-        about, plan = described["slide"], TilePlan.from_json(described["plan"])
-        done = self._standing(slide_id, prepared)
-        estimated = ["mpp_estimated"] if about["mpp_source"] == "objective power" else []
-        return PlannedSlide(
-            slide_id,
-            entry.path,
-            "done" if prepared.finished else "ready",
-            mpp=(about["mpp"][0], about["mpp"][1]),
-            mpp_source=about["mpp_source"],
-            tissue_area_mm2=described["tissue"]["area_mm2"],
-            predictions=plan.predictions,
-            predictions_left=0
-            if prepared.finished
-            else sum(len(b.tiles) for b in plan.blocks if b.key not in done),
-            disk_bytes=0 if prepared.finished else plan.disk_bytes,
-            task_bytes=plan.peak_bytes(self._run.settings.batch_size or 1),
-            flags=tuple(sorted([*described["tissue"]["flags"], *estimated])),
-            fingerprint=about["fingerprint"],
-        )
-
-    def slides(self) -> tuple[PlannedSlide, ...]:
-        """Every slide that was submitted, by id."""
-        slides = [
-            self._plans.get(slide_id) or self._unplanned(slide_id)
-            for slide_id in sorted(self._entries)
-        ]
-        firsts: dict[Any, str] = {}
-        return tuple(_with_twin(slide, firsts) for slide in slides)
-
-    def _unplanned(self, slide_id: str) -> PlannedSlide:
-        path, failure = self._entries[slide_id].path, self._progress.failures.get(slide_id)
-        if failure:
-            return PlannedSlide(slide_id, path, "failed", f"{failure.reason}: {failure.message}")
-        return PlannedSlide(slide_id, path, "skipped", f"stopped: {self._stop.reason}")
-
-
-def _with_twin(slide: PlannedSlide, firsts: dict[Any, str]) -> PlannedSlide:
-    """The slide, with the first one that is the same; ``firsts`` knows those before it, by file and
-    by content.
-    """
-    try:
-        about = slide.path.stat()
-        file: Any = (about.st_dev, about.st_ino)
-    except OSError:
-        file = ("gone", slide.slide_id)
-    content = ("content", slide.fingerprint or slide.slide_id)
-    one, other = (firsts.setdefault(key, slide.slide_id) for key in (file, content))
-    return replace(
-        slide,
-        same_file="" if one == slide.slide_id else one,
-        same_content="" if other == slide.slide_id else other,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """Show tiles of a planned slide to the model for `CALIBRATION_S`: how many, in how many
-    seconds.
-    """
-
-    key: str
-    entry: SlideEntry
-    run: RunContext
-    limit_s: float = 60.0 + CALIBRATION_S
-
-    @property
-    def group(self) -> str:
-        return self.key
-
-
-def _look(job: _Look) -> tuple[int, float]:
-    run = job.run
-    plan, _, stain = read_plan(run.under_way(job.entry.slide_id))
-    predict = predictor_for_slide(predictor(run), stain)
-    batch_size = run.settings.batch_size or predict.batch_size
-    middle = plan.blocks[len(plan.blocks) // 2].tiles
-    reader = open_slide(job.entry.path, slide_id=job.entry.slide_id, mpp=job.entry.mpp)
-    n, start = 0, 0.0
-    try:
-        tiles = read_tiles(reader, plan, cycle(middle))
-        while batch := list(islice(tiles, batch_size)):
-            float(predict(np.stack([pixels for _, pixels in batch]))[0, 0, 0, 0])  # waits for a GPU
-            if not start:  # the first batch warms up
-                start = time.perf_counter()
-                continue
-            n += len(batch)
-            if time.perf_counter() - start > CALIBRATION_S:
-                break
-    finally:
-        reader.close()
-    return n, time.perf_counter() - start
 
 
 def _calibrate(
     engine: Engine,
     stop: Stop,
-    run: RunContext,
-    entries: dict[str, SlideEntry],
+    context: RunContext,
+    entries: Mapping[str, SlideEntry],
     slides: Sequence[PlannedSlide],
 ) -> Calibration | None:
-    """Let all workers look at tiles of the first slides at once, as they will at night."""
+    """Let all workers predict tiles of the first slides at the same time, as in a run."""
     chosen = [slide.slide_id for slide in slides if slide.predictions_left][: engine.slots]
     if not chosen:
         return None
-    looks = (
-        _Look(f"{n}/{slide_id}", entries[slide_id], run)
+    jobs = (
+        SpeedJob(f"{n}/{slide_id}", entries[slide_id], context, CALIBRATION_S)
         for n, slide_id in enumerate(islice(cycle(chosen), engine.slots))
     )
-    done = [
-        outcome.value
-        for outcome in engine.run(_look, lambda: next(looks, None), stop)
-        if outcome.failure is None
-    ]
-    if not done:
+    outcomes = engine.run(measure_speed, lambda: next(jobs, None), stop)
+    measured = [outcome.value for outcome in outcomes if outcome.failure is None]
+    if not measured:
         return None
-    speed = sum(tiles / seconds for tiles, seconds in done)
-    return Calibration(sum(tiles for tiles, _ in done), speed, len(done), tuple(chosen))
+    speed = sum(tiles / seconds for tiles, seconds in measured)
+    return Calibration(sum(n for n, _ in measured), speed, len(measured), tuple(chosen))
 
 
 def _table(slides: Sequence[PlannedSlide]) -> pa.Table:
-    """One row a slide; units are in the names."""
+    """Rows of ``plan.csv``, one for each slide; the names of the columns have the units."""
     columns: dict[str, Any] = {
         "slide_id": pa.array([s.slide_id for s in slides], pa.string()),
         "path": pa.array([str(s.path) for s in slides], pa.string()),

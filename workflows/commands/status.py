@@ -6,29 +6,30 @@ under way.
 """
 
 import csv
-import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from noctile.pipeline.csv_cells import unescape_cell
 from noctile.pipeline.errors import UsageError
-from noctile.workflows.results.layout import SLIDES, STAGING, SlideFolder, read_json
-from noctile.workflows.results.lease import NAME, STALE_S, Holder, read_lease
+from noctile.workflows.results.events import (
+    Block,
+    LedgerState,
+    Segmented,
+    SlideState,
+    Stage,
+    parse_events,
+)
+from noctile.workflows.results.files import read_json
+from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.lease import STALE_S, Holder, read_lease
 
 WINDOW_S = 300.0
 """The pace is that of the last so many seconds."""
-
-PLAN_TABLE = "plan.csv"
-"""What `noctile plan` leaves: one row a slide, with the predictions that it takes."""
-
-Block = tuple[int, int]
-Stage = Literal["waiting", "begun", "done", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,44 +115,46 @@ def read_status(out: Path) -> Status:
     """
     now = datetime.now(UTC)
     run = current_run(out)
-    journal = _Journal((now - timedelta(seconds=WINDOW_S)).isoformat(timespec="seconds"))
+    results = ResultsFolder(out)
+    since = (now - timedelta(seconds=WINDOW_S)).isoformat(timespec="seconds")
     try:
-        with (out / "ledger.jsonl").open("rb") as lines:
-            journal.read(lines)
+        state, recent_blocks = _read(results.ledger, since)
     except OSError as error:
         raise UsageError(
             f"{out} holds no run of noctile: its ledger.jsonl: {error.strerror or error}"
         ) from error
-    slides = journal.current()
+    slides = _current(state)
+    written = {i: state.blocks_done(i, slide.key) for i, slide in slides.items()}
     ids: dict[Stage, list[str]] = defaultdict(list)
     for slide_id, slide in sorted(slides.items()):
         ids[slide.stage].append(slide_id)
-    tiles = cache(lambda slide_id: _tiles(out, slide_id))  # of each block; only of slides under way
+    tiles = cache(
+        lambda slide_id: _tiles(results, slide_id)
+    )  # of each block; only of slides under way
     pace, end = None, None
     if run and run.alive:
-        elapsed_s = max(1.0, (now - (journal.begun or now)).total_seconds())
-        recent = sum(tiles(slide_id).get(block, 0) for slide_id, block in journal.recent)
+        begun_at = datetime.fromisoformat(state.start.time) if state.start else now
+        elapsed_s = max(1.0, (now - begun_at).total_seconds())
+        recent = sum(tiles(slide_id).get(block, 0) for slide_id, block in recent_blocks)
         pace = recent / min(elapsed_s, WINDOW_S) or None
         left = sum(
-            n
-            for i in ids["begun"]
-            for block, n in tiles(i).items()
-            if block not in slides[i].blocks
+            n for i in ids["begun"] for block, n in tiles(i).items() if block not in written[i]
         )
         slow = (
-            elapsed_s / journal.done * len(ids["begun"] + ids["waiting"]) if journal.done else None
+            elapsed_s / state.finished * len(ids["begun"] + ids["waiting"])
+            if state.finished
+            else None
         )
-        planned = _planned(out, ids["waiting"])
+        planned = _planned(results.plan_table, ids["waiting"])
         left_s = slow if planned is None else (left + planned) / pace if pace else None
         end = None if left_s is None else now + timedelta(seconds=left_s)
     return Status(
         run,
         len(slides),
         len(ids["done"]),
-        tuple(_failed(out, slide_id, slides[slide_id]) for slide_id in ids["failed"]),
+        tuple(_failed(results, slide_id, slides[slide_id]) for slide_id in ids["failed"]),
         tuple(
-            BegunSlide(i, len(slides[i].blocks & tiles(i).keys()), len(tiles(i)))
-            for i in ids["begun"]
+            BegunSlide(i, len(written[i] & tiles(i).keys()), len(tiles(i))) for i in ids["begun"]
         ),
         len(ids["waiting"]),
         pace,
@@ -159,91 +162,39 @@ def read_status(out: Path) -> Status:
     )
 
 
-@dataclass(slots=True)
-class _Slide:
-    """What the ledger says of a slide last; ``pixels``: under which key of model and settings that
-    was.
-    """
-
-    stage: Stage = "waiting"
-    pixels: str = ""
-    blocks: set[Block] = field(default_factory=set)
-    failure: dict[str, Any] = field(default_factory=dict)
-
-
-class _Journal:
-    """What a ledger comes to.
+def _read(path: Path, since: str) -> tuple[LedgerState, list[tuple[str, Block]]]:
+    """Read a ledger, and find the blocks that were written lately.
 
     Args:
-        since: blocks that were written later are recent; ISO time as the ledger has it, which sorts
-            like time.
+        path: path of the ledger.
+        since: time from which on a block is recent, ISO 8601 in UTC.
 
-    Attributes:
-        begun: when the last run began.
-        recent: blocks that have been written lately.
-        done: slides that the last run has done; what fails, fails soon, and says nothing of the
-            rest.
+    Returns:
+        the state of all slides, and the slide id and (row, col) of each recent block.
+
+    Raises:
+        OSError: if the ledger cannot be read.
     """
+    state, recent = LedgerState(), []
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for event in parse_events(lines):
+            state.take(event)
+            if isinstance(event, Segmented) and event.time >= since:
+                recent.append((event.slide_id, event.block))
+    return state, recent
 
-    def __init__(self, since: str) -> None:
-        self._since, self._slides = since, defaultdict[str, _Slide](_Slide)
-        self._submitted: list[str] = []
-        self._pixels, self._runs = "", True
-        self.begun: datetime | None = None
-        self.recent: list[tuple[str, Block]] = []
-        self.done = 0
 
-    def read(self, lines: Iterable[bytes]) -> None:
-        """Take in a ledger. A line that is torn, or still being written, says nothing."""
-        for line in lines:
-            try:
-                self._take(json.loads(line))
-            except (ValueError, TypeError, KeyError):
-                continue
+def _current(state: LedgerState) -> dict[str, SlideState]:
+    """State of each slide of the last run, by id.
 
-    def current(self) -> dict[str, _Slide]:
-        """The slides of the last run; what others have done with another model or other settings
-        does not count.
-        """
-        return {
-            slide_id: slide if slide.pixels == self._pixels else _Slide()
-            for slide_id in self._submitted or self._slides
-            for slide in (self._slides[slide_id],)
-        }
-
-    def _take(self, line: dict[str, Any]) -> None:
-        event = line["event"]
-        if event == "start":
-            self._submitted, self._pixels, self._runs = (
-                line["slides"],
-                line["pixels_key"],
-                line["command"] == "run",
-            )
-            self.begun, self.done = datetime.fromisoformat(line["time"]), 0
-            for slide in self._slides.values():
-                if slide.stage == "begun" and not slide.blocks:
-                    slide.stage = "waiting"
-            return
-        slide = self._slides[line["slide_id"]]
-        slide.pixels = self._pixels
-        if event == "segment":
-            block = (line["block"][0], line["block"][1])
-            slide.blocks.add(block)
-            slide.stage = "begun" if slide.stage != "failed" else "failed"
-            if line["time"] >= self._since:
-                self.recent.append((line["slide_id"], block))
-        elif event in ("look", "prepare"):
-            if line["fresh"]:
-                slide.blocks.clear()
-            begun = slide.blocks or (self._runs and event == "prepare")
-            slide.stage = "begun" if begun else "waiting"
-        elif event == "finish":
-            slide.stage, self.done = "done", self.done + 1
-            slide.blocks.clear()
-        elif event == "failed":
-            if slide.stage != "failed":
-                slide.stage, slide.failure = "failed", line
-            slide.failure = {**slide.failure, "attempt": line["attempt"]}
+    A slide that was last seen with another model or other settings counts as new.
+    """
+    start = state.start
+    pixels_key = start.pixels_key if start else ""
+    slides = {
+        i: state.slides.get(i, SlideState()) for i in (start and start.slides) or state.slides
+    }
+    return {i: s if s.pixels_key == pixels_key else SlideState() for i, s in slides.items()}
 
 
 def current_run(out: Path) -> Run | None:
@@ -253,7 +204,7 @@ def current_run(out: Path) -> Run | None:
         UsageError: if the folder cannot be read.
     """
     try:
-        silent_s = max(0.0, time.time() - (out / NAME).stat().st_mtime)
+        silent_s = max(0.0, time.time() - ResultsFolder(out).lease.stat().st_mtime)
         holder = read_lease(out)
     except FileNotFoundError:
         return None
@@ -265,18 +216,17 @@ def current_run(out: Path) -> Run | None:
     return Run(holder, silent_s, alive=not owner.is_gone if owner.is_here else silent_s <= STALE_S)
 
 
-def _failed(out: Path, slide_id: str, slide: _Slide) -> FailedSlide:
-    failure = slide.failure
-    reports = (out / "failures" / f"{slide_id}.txt", SlideFolder(out / SLIDES / slide_id).failure)
-    report = next(
-        (path.relative_to(out).as_posix() for path in reports if path.exists()), "ledger.jsonl"
-    )
-    return FailedSlide(slide_id, failure["reason"], failure["message"], failure["attempt"], report)
+def _failed(results: ResultsFolder, slide_id: str, slide: SlideState) -> FailedSlide:
+    reports = results.failure_report(slide_id), results.slide(slide_id).failure
+    report = next((path for path in reports if path.exists()), results.ledger)
+    name = report.relative_to(results.path).as_posix()
+    assert slide.failure is not None  # noqa: S101 - its stage is 'failed'
+    return FailedSlide(slide_id, slide.failure.reason, slide.failure.message, slide.attempts, name)
 
 
-def _tiles(out: Path, slide_id: str) -> dict[Block, int]:
+def _tiles(results: ResultsFolder, slide_id: str) -> dict[Block, int]:
     """Predictions of each block of a slide that is under way or done; empty if its plan has gone."""
-    plans = (read_json(SlideFolder(out / place / slide_id).plan) for place in (STAGING, SLIDES))
+    plans = (read_json(f.plan) for f in (results.staged(slide_id), results.slide(slide_id)))
     described: dict[str, Any] = next(filter(None, plans), {"plan": {"blocks": []}})
     return {
         (block["row"], block["col"]): sum(stop - start for _, start, stop in block["tiles"])
@@ -284,14 +234,14 @@ def _tiles(out: Path, slide_id: str) -> dict[Block, int]:
     }
 
 
-def _planned(out: Path, slide_ids: list[str]) -> int | None:
+def _planned(table: Path, slide_ids: list[str]) -> int | None:
     """Predictions that slides take together, by the table of `noctile plan`; None if it does not
     have all of them.
     """
     if not slide_ids:
         return 0
     try:
-        with (out / PLAN_TABLE).open(encoding="utf-8", newline="") as lines:
+        with table.open(encoding="utf-8", newline="") as lines:
             known = {
                 unescape_cell(row["slide_id"]): row["predictions"] for row in csv.DictReader(lines)
             }

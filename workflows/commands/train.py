@@ -32,8 +32,9 @@ from noctile.pipeline.truth.split import (
     make_split,
     write_split,
 )
-from noctile.workflows.results.layout import write_atomic
-from noctile.workflows.settings import checked, cores, read_toml, short_hash
+from noctile.workflows.resources import cores
+from noctile.workflows.results.files import write_atomic
+from noctile.workflows.settings import checked, read_toml, short_hash
 
 CACHE = "cache"
 """In the model's folder while it trains: the regions at the model's pixel size."""

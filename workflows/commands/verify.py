@@ -21,8 +21,8 @@ from noctile.workflows.commands.verify_slide import SlideCheck, verify_slide
 from noctile.workflows.commands.verify_tables import Row, read_tables
 from noctile.workflows.engines.base import Engine, Outcome
 from noctile.workflows.engines.serial import SerialEngine
+from noctile.workflows.resources import cores
 from noctile.workflows.results.layout import SlideFolder
-from noctile.workflows.settings import cores
 
 
 @dataclass(frozen=True, slots=True)

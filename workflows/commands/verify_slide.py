@@ -28,7 +28,8 @@ from noctile.workflows.commands.verify_masks import MaskRecount
 from noctile.workflows.commands.verify_tables import Row, check_row
 from noctile.workflows.jobs.worker import read_plan
 from noctile.workflows.results.checksums import kept_files, read_checksums
-from noctile.workflows.results.layout import SlideFolder, is_temporary, read_json
+from noctile.workflows.results.files import is_temporary, read_json
+from noctile.workflows.results.layout import SlideFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def verify_slide(folder: SlideFolder, row: Row | None) -> SlideCheck:
     slide_id = folder.path.name
     if not folder.path.is_dir():
         return SlideCheck(slide_id, (Fault(f"slides/{slide_id}", "is missing", RUN_AGAIN),))
-    missing = [path for path in folder.everything if not path.exists()]
+    missing = [path for path in folder.required if not path.exists()]
     if missing:
         faults = [file_fault(folder, path, "is missing") for path in missing]
         return SlideCheck(slide_id, tuple(faults))
@@ -105,8 +106,8 @@ def _check_contents(folder: SlideFolder, row: Row | None) -> Iterator[Fault]:
         planned = read_json(folder.plan) or {}
         header = {"key": planned["key"], **planned["slide"]}
         plan, tissue, _ = read_plan(folder)
-    with reading(folder, folder.facts):
-        values = read_json(folder.facts) or {}
+    with reading(folder, folder.block_stats_file):
+        values = read_json(folder.block_stats_file) or {}
         stats = {name: BlockStats.from_json(block) for name, block in values.items()}
     with reading(folder, folder.summary):
         summary = dict(read_json(folder.summary) or {})

@@ -14,7 +14,7 @@ from noctile.pipeline.cohort import SlideRow, cohort_table, write_csv
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.models.card import ClassInfo
 from noctile.workflows.commands.verify_faults import DELETE, WRITE_TABLES_AGAIN, Fault
-from noctile.workflows.results.layout import is_temporary, read_json
+from noctile.workflows.results.files import is_temporary, read_json
 
 Row = dict[str, Any]
 

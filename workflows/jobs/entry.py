@@ -5,7 +5,7 @@ The process of the run imports this module, and none of the libraries that jobs 
 
 from typing import TYPE_CHECKING, Any
 
-from noctile.workflows.jobs.messages import RunContext, StepJob
+from noctile.workflows.jobs.messages import RunContext, SpeedJob, StepJob
 
 if TYPE_CHECKING:
     from noctile.pipeline.models.predictor import Predictor
@@ -37,6 +37,13 @@ def do(job: StepJob) -> Any:
             from noctile.workflows.jobs.finish import finish_slide  # noqa: PLC0415
 
             return finish_slide(job)
+
+
+def measure_speed(job: SpeedJob) -> tuple[int, float]:
+    """See `noctile.workflows.jobs.speed.measure_speed`."""
+    from noctile.workflows.jobs import speed  # noqa: PLC0415 - see above
+
+    return speed.measure_speed(job)
 
 
 def load_ahead(run: RunContext) -> None:

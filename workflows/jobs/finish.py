@@ -19,14 +19,9 @@ from noctile.pipeline.quality import MAX_UNREADABLE, BlockStats, SlideQuality
 from noctile.workflows.jobs.messages import RunContext, StepJob
 from noctile.workflows.jobs.provenance import versions
 from noctile.workflows.results.checksums import write_with_checksums
-from noctile.workflows.results.layout import (
-    SlideFolder,
-    is_temporary,
-    promote,
-    read_json,
-    write_atomic,
-    write_json,
-)
+from noctile.workflows.results.files import is_temporary, read_json, write_atomic, write_json
+from noctile.workflows.results.layout import SlideFolder
+from noctile.workflows.results.staging import promote
 
 _MAX_NAMED_REGIONS = 3
 """Largest number of regions that a message names; ``blocks.json`` lists all of them."""
@@ -44,8 +39,8 @@ def finish_slide(job: StepJob) -> None:
         UnreadableTissueError: if too much of the tissue could not be read.
         StoreError: if the masks cannot be read or written.
     """
-    final = job.run.folder(job.step.slide_id)
-    folder = job.run.under_way(job.step.slide_id)
+    results, slide_id = job.run.results, job.step.slide_id
+    final, folder = results.slide(slide_id), results.under_way(slide_id)
     if not folder.complete:
         _complete(job.run, folder)
     if folder != final:
@@ -67,7 +62,7 @@ def _complete(run: RunContext, folder: SlideFolder) -> None:
         raise _unreadable(described["slide"], plan, stats, quality)
     store = MaskStore.open(folder.mask)
     classes = run.card.classes
-    build_pyramid(store, run.threads)
+    build_pyramid(store, run.resources.threads)
     _check_shards(store, stats, folder)
     summary, tiles = measure(
         store, plan, classes, (core for s in stats.values() for core in s.cores)
@@ -116,7 +111,7 @@ def _summary(
         "flags": sorted(flags),
         "model": run.card.name,
         "model_sha256": run.card.sha256,
-        "backend": run.backend,
+        "backend": run.resources.backend,
         "versions": versions(),
     }
 
@@ -130,7 +125,7 @@ def collect_block_stats(folder: SlideFolder, plan: TilePlan) -> dict[tuple[int, 
     Raises:
         StoreError: if those of a block are missing, or if a file cannot be read or written.
     """
-    before = read_json(folder.facts) or {}
+    before = read_json(folder.block_stats_file) or {}
     written = (path for path in folder.blocks.glob("*.json") if not is_temporary(path))
     found = {path.stem: read_json(path) for path in sorted(written)}
     names = {f"{row}.{col}": (row, col) for row, col in (block.key for block in plan.blocks)}
@@ -144,7 +139,7 @@ def collect_block_stats(folder: SlideFolder, plan: TilePlan) -> dict[tuple[int, 
             f"{folder.blocks}: the files of blocks {missing} have gone; delete {folder.path} and "
             "run again"
         )
-    write_json(folder.facts, known, compact=True)
+    write_json(folder.block_stats_file, known, compact=True)
     shutil.rmtree(folder.blocks, ignore_errors=True)
     return stats
 

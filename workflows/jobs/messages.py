@@ -1,88 +1,63 @@
-"""What one task is told, and what the run learns from it; `noctile.workflows.jobs.entry` does it,
-wherever that is.
-"""
+"""Messages between the run and its workers: plain data, without the code that acts on it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
-from pathlib import Path
 
 from noctile.pipeline.models.card import ModelCard
-from noctile.pipeline.models.load import Backend
 from noctile.pipeline.slides.discover import SlideEntry
-from noctile.workflows.results.layout import SLIDES, STAGING, SlideFolder
-from noctile.workflows.run.schedule import Step
+from noctile.workflows.jobs.steps import Step
+from noctile.workflows.resources import Resources
+from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.settings import RunSettings, short_hash
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What all jobs of a run share: names and numbers.
+    """Everything that all jobs of a run share.
 
     Attributes:
-        out: the output folder.
-        model: the model's folder.
-        card: what the model says of itself; its sha256 was checked, and workers check it again.
-        settings: of the run.
-        device: where the model runs.
-        backend: what computes its network.
-        threads: torch threads in a process.
-        processes_per_gpu: processes that share a GPU.
-        pixels_key: hash of all that a mask depends on beside its slide.
-        servers: address of each GPU's inference server; empty where each process computes itself.
+        results: folder of results.
+        model: path of the model's folder.
+        card: card of the model; its sha256 was checked, and workers check it again.
+        settings: settings of the run.
+        resources: device, workers, threads and memory.
+        pixels_key: hash of everything that a mask depends on beside its slide.
+        servers: address of each GPU's inference server, by the name of the GPU; empty if each
+            worker computes itself.
     """
 
-    out: str
+    results: ResultsFolder
     model: str
     card: ModelCard
     settings: RunSettings
-    device: str
-    backend: Backend
-    threads: int
-    processes_per_gpu: int
+    resources: Resources
     pixels_key: str
     servers: Mapping[str, str] = field(default_factory=dict)
 
-    def folder(self, slide_id: str) -> SlideFolder:
-        """Folder of a slide's result once it is done."""
-        return SlideFolder(Path(self.out) / SLIDES / slide_id)
-
-    def staging(self, slide_id: str) -> SlideFolder:
-        """Folder in which a slide's next result is made."""
-        return SlideFolder(Path(self.out) / STAGING / slide_id)
-
-    def under_way(self, slide_id: str) -> SlideFolder:
-        """Folder of a slide that is prepared and not done.
-
-        It is staging, or the result's own folder if all blocks are done and only a measured file
-        has gone.
-        """
-        staged = self.staging(slide_id)
-        return staged if staged.plan.exists() else self.folder(slide_id)
-
-    def key(self, fingerprint: str, modified: str, mpp: tuple[float, float] | None) -> str:
-        """Content key of a slide in this run.
+    def slide_key(self, fingerprint: str, modified: str, mpp: tuple[float, float] | None) -> str:
+        """Return the content key of a slide in this run.
 
         Args:
-            fingerprint: of its file.
-            modified: when that was written (`noctile.pipeline.slides.fingerprint.mtime_fingerprint`).
-            mpp: pixel size that overrides the file's (um), or None.
+            fingerprint: hash of samples of the slide's file.
+            modified: hash of the times of its files
+                (`noctile.pipeline.slides.fingerprint.mtime_fingerprint`).
+            mpp: pixel size that overrides the one in the file (um; y, x), or None.
         """
         return short_hash([fingerprint, modified, mpp, self.pixels_key])
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What the run learns from ``prepare``.
+    """Value of the step ``prepare``.
 
     Attributes:
-        key: content key of the slide under this model and these settings.
-        fresh: whether it was planned from nothing, so that no block of an earlier run counts.
-        finished: whether the slide is complete already.
-        blocks: (row, col) of all blocks with tissue.
-        predictions: of all blocks together.
+        key: content key of the slide under the model and the settings.
+        fresh: True if the slide was planned from nothing; no earlier block of it is valid then.
+        finished: True if the slide's result is complete already.
+        blocks: (row, col) of each block with tissue.
         tiles_of: number of predictions of each block.
-        fingerprint: of the slide's content.
+        fingerprint: hash of samples of the slide's file.
     """
 
     key: str
@@ -95,13 +70,13 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class StepJob:
-    """A step of the schedule with all that it takes to do it anywhere.
+    """A step with everything that a worker needs for it.
 
     Attributes:
-        step: what is done.
-        entry: to which slide.
-        run: in which run.
-        limit_s: how long it may take (s).
+        step: step to do.
+        entry: slide of the step.
+        run: run that the step belongs to.
+        limit_s: longest time that it may take (s).
     """
 
     step: Step
@@ -111,10 +86,37 @@ class StepJob:
 
     @property
     def key(self) -> str:
-        """The step's."""
+        """Name of the job, unique in a run."""
         return self.step.key
 
     @property
     def group(self) -> str:
-        """The slide: its steps fail together."""
+        """Id of the slide: the steps of a slide fail together."""
         return self.step.slide_id
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedJob:
+    """Measurement of the speed of one worker on real tiles.
+
+    Attributes:
+        key: name of the job, unique among the measurements of a preflight.
+        entry: slide whose tiles are predicted.
+        run: run for which the speed is measured.
+        seconds: duration of the measurement (s), after the model is loaded and warm.
+    """
+
+    key: str
+    entry: SlideEntry
+    run: RunContext
+    seconds: float
+
+    @property
+    def group(self) -> str:
+        """Name of the job: measurements fail one by one."""
+        return self.key
+
+    @property
+    def limit_s(self) -> float:
+        """Longest time that it may take (s)."""
+        return 60.0 + self.seconds

@@ -18,7 +18,9 @@ from noctile.pipeline.slides.thumbnail import read_thumbnail
 from noctile.pipeline.tissue import TissueMask, find_tissue
 from noctile.workflows.jobs.messages import Prepared, RunContext, StepJob
 from noctile.workflows.jobs.provenance import describe, provenance
-from noctile.workflows.results.layout import SlideFolder, read_json, sweep, write_atomic, write_json
+from noctile.workflows.results.files import read_json, sweep, write_atomic, write_json
+from noctile.workflows.results.layout import SlideFolder
+from noctile.workflows.results.staging import clear, remove
 
 MAX_TISSUE_MM = 100.0
 """Largest width of the tissue on a slide (mm; a usual slide is 75 mm long). A larger value means
@@ -41,15 +43,16 @@ def prepare_slide(job: StepJob) -> Prepared:
         SlideError: if the slide cannot be opened or read, or if its pixel size is implausible.
         StoreError: if a file of the slide's result cannot be read or written.
     """
-    run, folder = job.run, job.run.folder(job.step.slide_id)
-    reader = open_slide(job.entry.path, slide_id=job.step.slide_id, mpp=job.entry.mpp)
+    run, slide_id = job.run, job.step.slide_id
+    folder = run.results.slide(slide_id)
+    reader = open_slide(job.entry.path, slide_id=slide_id, mpp=job.entry.mpp)
     try:
         written = mtime_fingerprint(reader.info.path)
         content = reader.info.fingerprint
-        key = run.key(content, written, job.entry.mpp)
+        key = run.slide_key(content, written, job.entry.mpp)
         if (read_json(folder.summary) or {}).get("key") == key and folder.complete:
             return Prepared(key, False, True, (), (), content)
-        before = _earlier_plan(key, run.staging(job.step.slide_id), folder)
+        before = _earlier_plan(key, run.results.staged(slide_id), folder)
         plan = before or _plan_slide(reader, key, written, run)
         keys, tiles_of = tuple(b.key for b in plan.blocks), tuple(len(b.tiles) for b in plan.blocks)
         return Prepared(key, before is None, False, keys, tiles_of, content)
@@ -66,8 +69,8 @@ def _earlier_plan(key: str, staged: SlideFolder, folder: SlideFolder) -> TilePla
     if plan := _read_plan(key, staged):
         sweep(staged.path)
         return plan
-    if folder.facts.exists() and (plan := _read_plan(key, folder)):
-        staged.remove()
+    if folder.block_stats_file.exists() and (plan := _read_plan(key, folder)):
+        remove(staged)
         return plan
     return None
 
@@ -80,7 +83,7 @@ def _read_plan(key: str, folder: SlideFolder) -> TilePlan | None:
 
 def _plan_slide(reader: SlideReader, key: str, written: str, run: RunContext) -> TilePlan:
     info = reader.info
-    folder = run.staging(info.slide_id)
+    folder = run.results.staged(info.slide_id)
     # never finer than the label map, so that every planned block has a label
     mpp = max(run.settings.tissue.mpp, run.card.mpp)
     thumbnail, thumbnail_frame = read_thumbnail(reader, mpp)
@@ -89,7 +92,7 @@ def _plan_slide(reader: SlideReader, key: str, written: str, run: RunContext) ->
     plan = plan_tiles(info.slide_id, info.frame, tissue, run.settings.tiling(run.card))
     stain = _stain_amounts(reader, plan) if run.card.stain else None
     folder.path.mkdir(parents=True, exist_ok=True)
-    folder.clear()
+    clear(folder)
     layout = MaskLayout(plan.frame, plan.block_px, plan.chunk_px, run.card.classes)
     about = provenance(info, run) | {"stain": stain}
     MaskStore.create(folder.mask, layout, thumbnail, thumbnail_frame, about)

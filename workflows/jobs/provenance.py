@@ -55,8 +55,8 @@ def provenance(info: SlideInfo, run: RunContext) -> dict[str, Any]:
     return {
         "slide": describe(info),
         "model": {"name": run.card.name, "sha256": run.card.sha256, "licence": run.card.licence},
-        "device": run.device,
-        "backend": run.backend,
+        "device": run.resources.device,
+        "backend": run.resources.backend,
         "settings": run.settings.model_dump(mode="json", include=PIXEL_SETTINGS),
         "versions": versions(),
     }

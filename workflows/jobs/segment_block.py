@@ -5,7 +5,7 @@ from noctile.pipeline.segment import segment_block
 from noctile.pipeline.slides.channel_order import BGR_FLAG
 from noctile.workflows.jobs.messages import StepJob
 from noctile.workflows.jobs.worker import OPEN_SLIDES, open_results, predictor
-from noctile.workflows.results.layout import write_json
+from noctile.workflows.results.files import write_json
 
 
 def segment_step(job: StepJob) -> int:
@@ -15,14 +15,14 @@ def segment_step(job: StepJob) -> int:
         the number of tiles of the block.
     """
     run, step = job.run, job.step
-    folder = run.staging(step.slide_id)
+    folder = run.results.staged(step.slide_id)
     assert step.block is not None  # noqa: S101 - the schedule gives every 'segment' its block
     planned_ns = folder.plan.stat().st_mtime_ns
     plan, tissue, stain, store = open_results(folder, planned_ns)
     block = plan.block(step.block)
     reader = OPEN_SLIDES.get(job.entry, planned_ns, bgr=BGR_FLAG in tissue.flags)
     predict = predictor_for_slide(predictor(run), stain)
-    batch_size = run.settings.batch_size or predict.batch_size
+    batch_size = run.resources.batch_size or predict.batch_size
     mask = segment_block(reader, plan, block, tissue, predict, batch_size)
     write_json(folder.block_stats(block.key), mask.stats.to_json(), compact=True)
     store.write(mask.box, mask.labels, mask.heat, mask.confidence)

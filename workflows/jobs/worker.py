@@ -14,7 +14,7 @@ from PIL import Image
 from noctile.pipeline.errors import ModelError, StoreError
 from noctile.pipeline.geometry import Extent, Frame
 from noctile.pipeline.masks.store import MaskStore
-from noctile.pipeline.models.load import Backend, load_predictor
+from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.models.predictor import Predictor, predict_labels
 from noctile.pipeline.normalize import Amounts
 from noctile.pipeline.plan import TileGrid, TilePlan
@@ -25,7 +25,9 @@ from noctile.pipeline.stitch.canvas import labelled_part
 from noctile.pipeline.tissue import TissueMask
 from noctile.workflows.inference.client import ServedPredictor
 from noctile.workflows.jobs.messages import RunContext
-from noctile.workflows.results.layout import SlideFolder, read_json
+from noctile.workflows.resources import Resources
+from noctile.workflows.results.files import read_json
+from noctile.workflows.results.layout import SlideFolder
 
 _MAX_OPEN = 4
 """Largest number of slides that a process keeps open. The slides whose blocks are under way fit,
@@ -48,15 +50,7 @@ def predictor(run: RunContext) -> Predictor:
         if run.servers:
             predict: Predictor = _served(run.servers[os.environ["CUDA_VISIBLE_DEVICES"]])
         else:
-            predict = _loaded(
-                run.pixels_key,
-                run.model,
-                run.device,
-                run.backend,
-                run.threads,
-                run.processes_per_gpu,
-                run.settings.compile,
-            )
+            predict = _loaded(run.pixels_key, run.model, run.resources, run.settings.compile)
     if predict.card != run.card:
         raise ModelError(
             f"the model in {run.model} is not the one that the run began with: the folder was "
@@ -75,19 +69,16 @@ def _served(address: str) -> ServedPredictor:
 def _loaded(
     _pixels_key: str,  # a worker that outlives a run may find another model in the same folder
     model: str,
-    device: str,
-    backend: Backend,
-    threads: int,
-    processes_per_gpu: int,
+    resources: Resources,
     compiled: bool,
 ) -> Predictor:
     return load_predictor(
         Path(model),
-        device,
-        threads,
+        resources.device,
+        resources.threads,
         compiled=compiled,
-        backend=backend,
-        processes_per_gpu=processes_per_gpu,
+        backend=resources.backend,
+        processes_per_gpu=resources.processes_per_gpu,
     )
 
 

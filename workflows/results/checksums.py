@@ -9,7 +9,8 @@ from typing import Any
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.masks.shard import PARTIAL
 from noctile.pipeline.models.folder import sha256_of
-from noctile.workflows.results.layout import SlideFolder, json_text, read_json, write_json
+from noctile.workflows.results.files import json_text, read_json, write_json
+from noctile.workflows.results.layout import SlideFolder
 
 
 def write_with_checksums(folder: SlideFolder, summary: dict[str, Any]) -> None:
@@ -52,7 +53,7 @@ def kept_files(folder: SlideFolder) -> dict[str, Path]:
 
     Neither what a killed writer left nor what somebody else put beside them is among them.
     """
-    single = (folder.plan, folder.tissue, folder.facts, folder.tiles, folder.preview)
+    single = (folder.plan, folder.tissue, folder.block_stats_file, folder.tiles, folder.preview)
     deep = (
         path
         for root in (folder.mask, folder.heat)

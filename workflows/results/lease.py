@@ -18,8 +18,7 @@ from uuid import uuid4
 
 from noctile.pipeline.errors import UsageError
 from noctile.workflows.processes.identity import ProcessIdentity
-
-NAME = "lease.json"
+from noctile.workflows.results.layout import ResultsFolder
 
 HEARTBEAT_S = 10.0
 """Between two signs of life (s)."""
@@ -59,7 +58,7 @@ def read_lease(out: Path) -> Holder | None:
         OSError: if the folder cannot be read.
     """
     try:
-        text = (out / NAME).read_text(encoding="utf-8")
+        text = ResultsFolder(out).lease.read_text(encoding="utf-8")
         values = json.loads(text)
         owner = ProcessIdentity.from_json(text)
         return Holder(owner, str(values["run"]), str(values["since"])) if owner else None
@@ -84,7 +83,8 @@ class Lease:
     """
 
     def __init__(self, out: Path, on_loss: Callable[[str], None]) -> None:
-        self._out, self._path, self._on_loss = out, out / NAME, on_loss
+        self._out, self._on_loss = out, on_loss
+        self._path = ResultsFolder(out).lease
         self._me = Holder(
             ProcessIdentity.me(),
             uuid4().hex,

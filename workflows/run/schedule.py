@@ -1,59 +1,59 @@
-"""The night's state machine: what may run next, given what has come back. Pure: no I/O, no Dask, no
-clock.
+"""Schedule of a run: a state machine that names the next step, given the outcomes so far.
+
+It is pure: it knows no files, no engine and no clock.
 
 ::
 
     waiting -> prepare -> segment (every block) -> finish -> done
                   |            |                     |
-                  +------------+---------------------+--> failed   (its blocks that wait are
-                  dropped)
+                  +------------+---------------------+--> failed   (blocks that wait are dropped)
 
-A bounded number of slides is in flight and the oldest comes first, so that slides finish one after
-another and the memory of the machine does not grow with the archive.
+A bounded number of slides is in flight, and the oldest comes first. Slides therefore finish one
+after another, and the memory that a run needs does not grow with the archive.
 """
 
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
 
-StepKind = Literal["prepare", "segment", "finish"]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One thing to do for one slide; ``block`` is its (row, col) for ``segment``, else None."""
-
-    kind: StepKind
-    slide_id: str
-    block: tuple[int, int] | None = None
-
-    @property
-    def key(self) -> str:
-        """Unique in a run."""
-        return f"{self.kind}/{self.slide_id}" + (
-            f"/{self.block[0]}/{self.block[1]}" if self.block else ""
-        )
+from noctile.workflows.jobs.steps import Step
 
 
 @dataclass(slots=True)
 class _Slide:
+    """State of a slide in flight.
+
+    Attributes:
+        blocks: (row, col) of the blocks that no worker has.
+        running: number of steps under way; a slide begins with its ``prepare``.
+        prepared: True once ``prepare`` has ended well.
+        failed: True once a step has failed.
+        finishing: True once ``finish`` has begun.
+    """
+
     blocks: deque[tuple[int, int]] = field(default_factory=deque)
-    running: int = 1  # born with its 'prepare' under way
+    running: int = 1
     prepared: bool = False
     failed: bool = False
     finishing: bool = False
 
+    @property
+    def ready_to_finish(self) -> bool:
+        """True if all blocks are done and ``finish`` has not begun."""
+        busy = self.blocks or self.running
+        return self.prepared and not (self.failed or self.finishing or busy)
+
 
 class Schedule:
-    """Hands out steps and takes back how they ended.
+    """Hands out steps, and is told how they ended.
 
     Args:
-        slide_ids: in the order in which they are started; `add` appends to them.
-        ahead: how many slides may be in preparation, or have blocks that nobody has taken, before
-            blocks come first.
-        in_flight: how many slides may be begun and not ended; more than can run at once, or slides
-            that hang in their preparation would keep all others from beginning.
+        slide_ids: ids in the order in which the slides begin; `add` appends to them.
+        ahead: number of slides that may be in preparation, or have blocks that no worker has,
+            before blocks come first.
+        in_flight: number of slides that may be begun and not ended. It must be larger than the
+            number of jobs at once: slides that hang in their preparation would keep all others from
+            beginning.
     """
 
     def __init__(self, slide_ids: Iterable[str], *, ahead: int = 2, in_flight: int = 8) -> None:
@@ -62,20 +62,16 @@ class Schedule:
         self._slides: dict[str, _Slide] = {}  # in flight, oldest first
 
     def add(self, slide_id: str) -> None:
-        """One more slide, to be started after all others."""
+        """Append a slide, which begins after all others."""
         self._waiting.append(slide_id)
 
     def next_step(self) -> Step | None:
-        """What to start now; None if nothing can start before something that runs has ended (or at
-        all).
-        """
+        """Return the step to start now; None if none can start before another one has ended."""
         for slide_id, slide in self._slides.items():
-            if slide.prepared and not (
-                slide.failed or slide.finishing or slide.blocks or slide.running
-            ):
+            if slide.ready_to_finish:
                 slide.finishing, slide.running = True, 1
                 return Step("finish", slide_id)
-        if self._unspent < self._ahead and (step := self._begin()):
+        if self._n_ahead < self._ahead and (step := self._begin()):
             return step
         for slide_id, slide in self._slides.items():
             if slide.blocks:
@@ -86,7 +82,13 @@ class Schedule:
     def prepared(
         self, slide_id: str, blocks: Iterable[tuple[int, int]], *, finished: bool = False
     ) -> None:
-        """``prepare`` ended well: these blocks are to do; or the slide is already complete."""
+        """Note that ``prepare`` ended well.
+
+        Args:
+            slide_id: id of the slide.
+            blocks: (row, col) of the blocks to do, in their order.
+            finished: True if nothing is to do; the slide leaves the schedule.
+        """
         slide = self._slides[slide_id]
         slide.running -= 1
         slide.prepared = True
@@ -95,17 +97,19 @@ class Schedule:
             del self._slides[slide_id]
 
     def segmented(self, slide_id: str) -> None:
-        """``segment`` of one block ended well."""
+        """Note that ``segment`` of one block ended well."""
         self._slides[slide_id].running -= 1
         self._drop_if_over(slide_id)
 
     def finished(self, slide_id: str) -> None:
-        """``finish`` ended well: the slide is done."""
+        """Note that ``finish`` ended well: the slide is done."""
         del self._slides[slide_id]
 
     def failed(self, slide_id: str) -> bool:
-        """A step ended badly: the slide fails, its waiting blocks are dropped. Whether it had not
-        failed before.
+        """Note that a step failed: the slide fails, and its waiting blocks are dropped.
+
+        Returns:
+            False if the slide had failed before.
         """
         slide = self._slides[slide_id]
         first, slide.failed = not slide.failed, True
@@ -122,7 +126,7 @@ class Schedule:
         return Step("prepare", slide_id)
 
     @property
-    def _unspent(self) -> int:
+    def _n_ahead(self) -> int:
         return sum(not slide.prepared or bool(slide.blocks) for slide in self._slides.values())
 
     def _drop_if_over(self, slide_id: str) -> None:

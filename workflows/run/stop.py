@@ -1,6 +1,4 @@
-"""When a run stops before its end: it is asked to, its time is over, the disk is nearly full, the
-folder has gone.
-"""
+"""Stop signal of a run: asked by the user, by the clock, by a full disk or by a lost folder."""
 
 import shutil
 import signal
@@ -15,24 +13,24 @@ from types import FrameType
 from noctile.workflows.processes.signals import stop_signals
 
 GRACE_S = 30.0
-"""How long what runs may go on after the run was asked to stop (s); Slurm and Kubernetes kill after
-30 s."""
+"""Longest time that running jobs may go on after the run was asked to stop (s). Slurm and
+Kubernetes kill a job after 30 s."""
 
-_LOOK_S = 1.0
-"""Between two looks at clock and disk (s)."""
+_CHECK_S = 1.0
+"""Time between two checks of clock and disk (s)."""
 
 
 class Stop:
-    """The brake of a run (see `noctile.workflows.engines.base.StopSignal`).
+    """Stop signal of a run (see `noctile.workflows.engines.base.StopSignal`).
 
     Args:
-        out: the output folder, on whose disk there must be room.
-        min_free_bytes: below so much free disk nothing new is started (B).
-        until: when the run ends, or None; a date with time zone.
-        announce: called once, in the thread that asks, with the reason.
+        out: folder of results, whose disk must have free space.
+        min_free_bytes: free space below which no further job starts (B).
+        until: time at which the run stops, with its time zone; None for no such time.
+        announce: called once with the reason, in the thread that asks.
 
     Attributes:
-        reason: why the run stops; None as long as it goes on.
+        reason: reason why the run stops; None as long as it goes on.
     """
 
     def __init__(
@@ -42,19 +40,18 @@ class Stop:
         until: datetime | None,
         announce: Callable[[str], None],
     ) -> None:
-        self._out, self._min_free_bytes, self._until, self._announce = (
-            out,
-            min_free_bytes,
-            until,
-            announce,
-        )
+        self._out, self._min_free_bytes, self._until = out, min_free_bytes, until
+        self._announce: Callable[[str], None] | None = announce
         self.reason: str | None = None
         self._deadline: float | None = None
-        self._look_at = time.monotonic()
+        self._check_at = time.monotonic()
 
     def ask(self, reason: str, *, at_once: bool = False) -> None:
-        """Stop the run; the first reason stands. ``at_once``: what runs is left as it is. From any
-        thread or signal.
+        """Stop the run; the first reason is kept. Safe in any thread and in a signal handler.
+
+        Args:
+            reason: reason for the user.
+            at_once: True if running jobs get no time to end.
         """
         if self.reason is None:
             self._deadline, self.reason = time.monotonic() + GRACE_S, reason
@@ -63,18 +60,19 @@ class Stop:
 
     def asked(self) -> bool:
         """See `StopSignal.asked`."""
-        if self.reason is None and time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + _LOOK_S
-            self._look()
-        if self.reason is not None:
-            self._announce_once(self.reason)
+        if self.reason is None and time.monotonic() >= self._check_at:
+            self._check_at = time.monotonic() + _CHECK_S
+            self._check()
+        if self.reason is not None and self._announce:
+            announce, self._announce = self._announce, None
+            announce(self.reason)
         return self.reason is not None
 
     def over(self) -> bool:
         """See `StopSignal.over`."""
         return self.asked() and self._deadline is not None and time.monotonic() >= self._deadline
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self._until is not None and time.time() >= self._until.timestamp():
             self.ask(f"it is {self._until:%H:%M} (--until)")
         try:
@@ -88,21 +86,13 @@ class Stop:
                 f"{self._min_free_bytes / 2**30:.1f} GiB of --min-free-disk"
             )
 
-    def _announce_once(self, reason: str) -> None:
-        announce, self._announce = self._announce, _say_nothing
-        announce(reason)
-
-
-def _say_nothing(_: str) -> None:
-    pass
-
 
 @contextmanager
 def stopped_by_signals(stop: Stop) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP ask a run to stop; a Ctrl-C while it is stopping interrupts it.
+    """Let Ctrl-C, SIGTERM and SIGHUP stop a run; a Ctrl-C while it is stopping interrupts it.
 
-    A signal that was ignored before (nohup) stays ignored. Only the main thread can hear signals;
-    in others nothing happens.
+    A signal that was ignored before (nohup) stays ignored. Only the main thread can handle signals;
+    in other threads nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -113,8 +103,8 @@ def stopped_by_signals(stop: Stop) -> Iterator[None]:
             raise KeyboardInterrupt
         stop.ask("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
-    heard = [number for number in stop_signals() if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in heard}
+    handled = [n for n in stop_signals() if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in handled}
     try:
         yield
     finally:

@@ -14,10 +14,11 @@ from noctile.cli import main
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.discover import SlideEntry, find_slides
 from noctile.workflows.commands import plan as plan_module
-from noctile.workflows.commands.plan import PlannedSlide, PlanResult, plan_slides
+from noctile.workflows.commands.plan import PlanResult, plan_slides
 from noctile.workflows.results.layout import SlideFolder
 from noctile.workflows.results.lease import Lease
 from noctile.workflows.results.ledger import Ledger
+from noctile.workflows.run.preflight import PlannedSlide
 from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings
 
@@ -192,9 +193,9 @@ class TestRunUsesThePlan:
         planned(entries, tmp_path, model)
         result = run_slides(entries, settings(model), tmp_path, lambda progress, say: None)
         assert [row.reason.partition(":")[0] for row in result.rows] == ["", "mpp_missing"]
-        assert Ledger(tmp_path / "ledger.jsonl").attempts("nompp") == 1
+        assert Ledger(tmp_path / "ledger.jsonl").state.attempts("nompp") == 1
         planned(entries, tmp_path, model, retry_failed=True)
-        assert Ledger(tmp_path / "ledger.jsonl").attempts("nompp") == 2
+        assert Ledger(tmp_path / "ledger.jsonl").state.attempts("nompp") == 2
 
     def test_what_an_earlier_run_has_done_is_not_to_do(self, slides, model, tmp_path):
         entries = found(slides, "a.tif", "b.tif")

@@ -53,7 +53,7 @@ class TestCounts:
     def test_every_slide_that_was_submitted_is_counted_once(self, ledger, tmp_path):
         ledger.started("run", ["a", "b", "c", "d", "e"], "k")
         for slide_id in "abc":
-            ledger.prepared(slide_id, slide_id, 1, fresh=True)
+            ledger.planned(slide_id, slide_id, 1, fresh=True)
         ledger.segmented("a", "a", 1, (0, 0))
         ledger.finished("a", "a", 1)
         ledger.failed(
@@ -70,24 +70,24 @@ class TestCounts:
     def test_a_slide_that_was_only_looked_at_waits(self, ledger, tmp_path):
         ledger.started("run", ["a", "b"], "k")
         plan_of(tmp_path, "a", [1, 1])
-        ledger.looked("a", "1", 1, fresh=True)
+        ledger.planned("a", "1", 1, fresh=True, early=True)
         assert counts(read_status(tmp_path)) == (2, 0, 0, 0, 2)
-        ledger.prepared("a", "1", 1, fresh=False)
+        ledger.planned("a", "1", 1, fresh=False)
         assert counts(read_status(tmp_path)) == (2, 0, 0, 1, 1)
 
     def test_a_slide_that_was_planned_from_nothing_again_has_no_block(self, ledger, tmp_path):
         ledger.started("run", ["a"], "k")
         plan_of(tmp_path, "a", [1, 1])
-        ledger.prepared("a", "1", 1, fresh=True)
+        ledger.planned("a", "1", 1, fresh=True)
         ledger.segmented("a", "1", 1, (0, 0))
-        ledger.prepared("a", "2", 1, fresh=True)
+        ledger.planned("a", "2", 1, fresh=True)
         assert read_status(tmp_path).begun[0].blocks_done == 0
 
     def test_a_slide_that_failed_and_was_done_later_is_done(self, ledger, tmp_path):
         ledger.started("run", ["a"], "k")
         ledger.failed("prepare", "a", "x", Failure("mpp_missing", "none"), 1)
         assert counts(read_status(tmp_path)) == (1, 0, 1, 0, 0)
-        ledger.prepared("a", "1", 1, fresh=True)
+        ledger.planned("a", "1", 1, fresh=True)
         ledger.finished("a", "1", 1)
         assert counts(read_status(tmp_path)) == (1, 1, 0, 0, 0)
 
@@ -153,7 +153,7 @@ class TestPace:
         ledger.started("run", ["a", "b", "c"], "k")
         for slide_id in "abc":
             plan_of(tmp_path, slide_id, [50, 50])
-        ledger.prepared("b", "b", 1, fresh=True)
+        ledger.planned("b", "b", 1, fresh=True)
         for block in ((0, 0), (0, 1)):
             ledger.segmented("a", "a", 1, block)
         ledger.finished("a", "a", 1)

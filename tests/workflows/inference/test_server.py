@@ -15,10 +15,10 @@ from server_processes import server_pids
 
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.slides.discover import find_slides
+from noctile.workflows import resources
 from noctile.workflows.inference.client import ServedPredictor
 from noctile.workflows.inference.server import InferenceServers
 from noctile.workflows.jobs.entry import ready_predictor
-from noctile.workflows.processes.preload import is_served
 from noctile.workflows.run import run as segment
 from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings
@@ -68,22 +68,6 @@ def test_no_server_outlives_a_run_that_is_killed(model, tmp_path, begun):
     assert not server.is_running()
 
 
-@pytest.mark.parametrize(
-    ("changed", "served"),
-    [
-        ({}, True),
-        ({"engine": "serial"}, False),
-        ({"scheduler": "tcp://10.0.0.1:8786"}, False),
-        ({"window": "blend"}, False),
-    ],
-)
-def test_who_is_served(repo, model, changed, served):
-    shipped = repo / "pipeline" / "models" / "zoo" / "tumor"
-    assert is_served(RunSettings(**changed), "cuda", shipped) is served
-    assert not is_served(RunSettings(**changed), "cpu", shipped)
-    assert not is_served(RunSettings(**changed), "cuda", model)  # it has no network
-
-
 def served_run(run, stack):
     """As on a machine with a GPU, but that the server computes on the CPU."""
     servers = stack.enter_context(closing(InferenceServers(["0"], partial(ready_predictor, run))))
@@ -107,7 +91,7 @@ def masks(repo, model, out) -> dict[str, np.ndarray]:
 
 def test_a_run_with_servers_has_the_same_masks(repo, model, tmp_path, monkeypatch):
     expected = masks(repo, model, tmp_path / "alone")
-    monkeypatch.setattr(segment, "gpus_of", lambda _device: ("0",))
+    monkeypatch.setattr(resources, "gpus_of", lambda _device: ("0",))
     monkeypatch.setattr(segment, "with_servers", served_run)
     found = masks(repo, model, tmp_path / "served")
     assert all(

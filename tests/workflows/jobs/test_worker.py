@@ -13,15 +13,16 @@ from noctile.pipeline.quality import BlockStats
 from noctile.workflows.jobs import worker as jobs
 from noctile.workflows.jobs.finish import collect_block_stats
 from noctile.workflows.jobs.worker import load_ahead, predictor
-from noctile.workflows.results.layout import SlideFolder, write_json
-from noctile.workflows.run.run import run_context
+from noctile.workflows.results.files import write_json
+from noctile.workflows.results.layout import SlideFolder
+from noctile.workflows.run.run import open_context
 from noctile.workflows.settings import RunSettings
 
 
 @pytest.fixture
 def run(model, tmp_path):
     jobs._loaded.cache_clear()
-    yield run_context(
+    yield open_context(
         RunSettings(model=str(model), device="cpu", engine="serial"), tmp_path / "out"
     )
     jobs._loaded.cache_clear()
@@ -64,11 +65,11 @@ def test_workers_that_outlive_a_run_load_a_model_anew_that_was_replaced(run, mod
     """As those of --scheduler do; the same folder, another model."""
     folder = shutil.copytree(model, tmp_path / "model")
     settings = RunSettings(model=str(folder), device="cpu", engine="serial")
-    first = run_context(settings, tmp_path / "out")
+    first = open_context(settings, tmp_path / "out")
     predictor(first)
     card = folders.read_card(folder)
     folders.write_card(folder, card.model_dump(exclude={"sha256"}) | {"name": "another"})
-    second = run_context(settings, tmp_path / "out")
+    second = open_context(settings, tmp_path / "out")
     assert predictor(second).card == second.card != first.card
     jobs._loaded.cache_clear()
     with pytest.raises(ModelError, match="is not the one that the run began with"):

@@ -3,27 +3,7 @@
 import subprocess
 import sys
 
-import pytest
-
-from noctile.pipeline.models.folder import find_model, read_card
-from noctile.workflows.jobs.entry import JOB_MODULES
 from noctile.workflows.processes import preload as warm
-
-
-@pytest.mark.parametrize(
-    ("backend", "served", "modules"),
-    [
-        (
-            "torch",
-            False,
-            (*JOB_MODULES, "noctile.pipeline.models.torch_predictor"),
-        ),
-        ("torch", True, JOB_MODULES),
-    ],
-)
-def test_workers_that_ask_a_server_need_no_torch(backend, served, modules):
-    model = find_model("tumor")
-    assert warm.worker_modules(model, read_card(model), backend, served=served) == modules
 
 
 def test_workers_on_a_gpu_keep_the_systems_rules_for_memory():

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from noctile.pipeline.errors import StoreError
 from noctile.workflows.engines.base import Failure
-from noctile.workflows.results.ledger import Failed, Ledger
+from noctile.workflows.results.ledger import Ledger
 
 
 def write(path: Path) -> None:
     ledger = Ledger(path)
-    ledger.prepared("a", "k1", 1.0, fresh=True)
+    ledger.planned("a", "k1", 1.0, fresh=True)
     ledger.segmented("a", "k1", 2.0, (0, 1))
     ledger.segmented("a", "k1", 3.0, (4, 5))
     ledger.failed(
@@ -21,18 +21,23 @@ def write(path: Path) -> None:
     ledger.close()
 
 
+def failure_of(ledger: Ledger, slide_id: str) -> tuple[str, str, str] | None:
+    failure = ledger.state.failure(slide_id)
+    return failure and (failure.key, failure.reason, failure.message)
+
+
 def test_a_later_run_finds_the_blocks_and_the_time_of_an_earlier_one(tmp_path):
     write(tmp_path / "ledger.jsonl")
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    assert ledger.blocks_done("a", "k1") == {(0, 1), (4, 5)}
-    assert ledger.seconds("a", "k1") == 6.0
+    assert ledger.state.blocks_done("a", "k1") == {(0, 1), (4, 5)}
+    assert ledger.state.seconds("a", "k1") == 6.0
     ledger.close()
 
 
 def test_another_key_finds_nothing(tmp_path):
     write(tmp_path / "ledger.jsonl")
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    assert ledger.blocks_done("a", "k2") == set()
+    assert ledger.state.blocks_done("a", "k2") == set()
     ledger.close()
 
 
@@ -41,25 +46,25 @@ def test_two_slides_with_the_same_content_have_blocks_and_time_of_their_own(tmp_
     other's blocks."""
     write(tmp_path / "ledger.jsonl")
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    assert ledger.blocks_done("copy of a", "k1") == set()
-    ledger.prepared("copy of a", "k1", 1.0, fresh=True)
+    assert ledger.state.blocks_done("copy of a", "k1") == set()
+    ledger.planned("copy of a", "k1", 1.0, fresh=True)
     ledger.segmented("copy of a", "k1", 2.0, (0, 0))
     ledger.finished("copy of a", "k1", 4.0)
     ledger.close()
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    assert ledger.blocks_done("a", "k1") == {(0, 1), (4, 5)}
-    assert (ledger.seconds("a", "k1"), ledger.seconds("copy of a", "k1")) == (6.0, 7.0)
+    assert ledger.state.blocks_done("a", "k1") == {(0, 1), (4, 5)}
+    assert (ledger.state.seconds("a", "k1"), ledger.state.seconds("copy of a", "k1")) == (6.0, 7.0)
     ledger.close()
 
 
 def test_a_slide_planned_afresh_has_no_block_that_stands(tmp_path):
     write(tmp_path / "ledger.jsonl")
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    ledger.prepared("a", "k1", 1.0, fresh=True)
+    ledger.planned("a", "k1", 1.0, fresh=True)
     ledger.close()
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    assert ledger.blocks_done("a", "k1") == set()
-    assert ledger.seconds("a", "k1") == 1.0
+    assert ledger.state.blocks_done("a", "k1") == set()
+    assert ledger.state.seconds("a", "k1") == 1.0
     ledger.close()
 
 
@@ -76,16 +81,20 @@ def test_a_failure_keeps_reason_message_and_traceback(tmp_path):
 def test_the_last_word_on_a_slide_counts(tmp_path):
     write(tmp_path / "ledger.jsonl")
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    assert ledger.failure("b") == Failed("k9", "unreadable", "it does not decode")
-    assert (ledger.failure("a"), ledger.attempts("a"), ledger.attempts("b")) == (None, 0, 1)
-    ledger.prepared("b", "k3", 1.0, fresh=True)
-    assert ledger.failure("b") is None
+    assert failure_of(ledger, "b") == ("k9", "unreadable", "it does not decode")
+    assert (ledger.state.failure("a"), ledger.state.attempts("a"), ledger.state.attempts("b")) == (
+        None,
+        0,
+        1,
+    )
+    ledger.planned("b", "k3", 1.0, fresh=True)
+    assert ledger.state.failure("b") is None
     ledger.failed("segment", "b", "k9", Failure("timeout", "too long"), 9.0)
     ledger.failed("segment", "b", "k9", Failure("store", "after that"), 9.0, first=False)
     ledger.close()
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    assert ledger.failure("b") == Failed("k9", "timeout", "too long")
-    assert ledger.attempts("b") == 2
+    assert failure_of(ledger, "b") == ("k9", "timeout", "too long")
+    assert ledger.state.attempts("b") == 2
     ledger.close()
 
 
@@ -93,10 +102,10 @@ def test_a_slide_that_is_done_takes_no_room_for_its_blocks(tmp_path):
     write(tmp_path / "ledger.jsonl")
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.finished("a", "k1", 1.0)
-    assert ledger._blocks == {}
+    assert ledger.state._blocks == {}
     ledger.close()
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    assert (ledger._blocks, ledger.seconds("a", "k1")) == ({}, 7.0)
+    assert (ledger.state._blocks, ledger.state.seconds("a", "k1")) == ({}, 7.0)
     ledger.close()
 
 
@@ -105,7 +114,7 @@ def test_lines_that_are_none_are_passed_over(tmp_path):
     with (tmp_path / "ledger.jsonl").open("ab") as file:
         file.write(b'null\n17\n{}\n\x00\x00\x00\x00\n{"event": "segment"}\n[1, 2]\n\xff\xfe\n')
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    assert ledger.blocks_done("a", "k1") == {(0, 1), (4, 5)}
+    assert ledger.state.blocks_done("a", "k1") == {(0, 1), (4, 5)}
     ledger.close()
 
 
@@ -121,7 +130,7 @@ def test_a_disk_that_is_full_is_a_store_error_and_what_stood_stands(tmp_path, mo
         patch.setattr("noctile.workflows.results.ledger.os.write", full)
         with pytest.raises(StoreError, match="No space left"):
             ledger.segmented("a", "k1", 1.0, (9, 9))
-    assert ledger.blocks_done("a", "k1") == {(0, 1), (4, 5)}
+    assert ledger.state.blocks_done("a", "k1") == {(0, 1), (4, 5)}
     ledger.close()
     assert (tmp_path / "ledger.jsonl").read_bytes() == before
 
@@ -132,11 +141,11 @@ def test_cut_anywhere_it_still_opens_and_takes_new_lines(tmp_path_factory, cut):
     write(path)
     path.write_bytes(path.read_bytes()[:cut])
     ledger = Ledger(path)
-    before = ledger.blocks_done("a", "k1")
+    before = ledger.state.blocks_done("a", "k1")
     ledger.segmented("a", "k1", 2.0, (7, 7))
     ledger.close()
     ledger = Ledger(path)
-    assert ledger.blocks_done("a", "k1") == before | {(7, 7)}
+    assert ledger.state.blocks_done("a", "k1") == before | {(7, 7)}
     ledger.close()
 
 
@@ -145,11 +154,15 @@ def test_a_slide_is_done_under_the_key_under_which_it_was_finished_until_it_is_p
 ):
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.finished("a", "k1", 1.0)
-    assert (ledger.is_done("a", "k1"), ledger.is_done("a", "k2"), ledger.is_done("b", "k1")) == (
+    assert (
+        ledger.state.is_done("a", "k1"),
+        ledger.state.is_done("a", "k2"),
+        ledger.state.is_done("b", "k1"),
+    ) == (
         True,
         False,
         False,
     )
-    ledger.prepared("a", "k2", 1.0, fresh=True)
-    assert not ledger.is_done("a", "k1")
+    ledger.planned("a", "k2", 1.0, fresh=True)
+    assert not ledger.state.is_done("a", "k1")
     ledger.close()

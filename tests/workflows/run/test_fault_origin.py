@@ -28,7 +28,7 @@ def lease(tmp_path):
         yield lease
 
 
-def places(lease: Lease, out: Path, *slides: Path) -> FaultOrigin:
+def origin(lease: Lease, out: Path, *slides: Path) -> FaultOrigin:
     for slide in slides:
         slide.parent.mkdir(parents=True, exist_ok=True)
         slide.touch()
@@ -39,22 +39,22 @@ def places(lease: Lease, out: Path, *slides: Path) -> FaultOrigin:
 
 def test_a_slide_that_has_gone_alone_or_with_its_folder_fails_itself(lease, tmp_path):
     a, b, c = tmp_path / "in" / "a.tif", tmp_path / "in" / "b.tif", tmp_path / "in" / "c" / "c.tif"
-    known = places(lease, tmp_path / "out", a, b, c)
+    known = origin(lease, tmp_path / "out", a, b, c)
     a.unlink()
-    assert known.why_not_its_fault(UNOPENABLE, a) is None
+    assert known.not_the_slide(UNOPENABLE, a) is None
     shutil.rmtree(c.parent)
-    assert known.why_not_its_fault(UNOPENABLE, c) is None
+    assert known.not_the_slide(UNOPENABLE, c) is None
 
 
 @pytest.mark.parametrize("left", ["an empty folder", "nothing"])
 def test_the_folder_of_all_slides_that_has_gone_fails_none(lease, tmp_path, left):
     a, b = tmp_path / "in" / "a.tif", tmp_path / "in" / "b.tif"
-    known = places(lease, tmp_path / "out", a, b)
+    known = origin(lease, tmp_path / "out", a, b)
     shutil.rmtree(tmp_path / "in")
     if left != "nothing":
         (tmp_path / "in").mkdir()
     assert (
-        known.why_not_its_fault(UNOPENABLE, a)
+        known.not_the_slide(UNOPENABLE, a)
         == f"the folder of the slides has gone: {tmp_path}/in; mount it again"
     )
 
@@ -68,24 +68,24 @@ def test_one_of_several_disks_that_has_gone_fails_none_of_its_slides(lease, tmp_
             tmp_path / "disk" / "b.tif",
             tmp_path / "disk" / "c" / "c.tif",
         )
-        known = places(lease, tmp_path / "out", here, there, deeper)
-        assert known.why_not_its_fault(UNOPENABLE, there) is None
+        known = origin(lease, tmp_path / "out", here, there, deeper)
+        assert known.not_the_slide(UNOPENABLE, there) is None
     finally:
         os.system(f"umount {tmp_path / 'disk'}")
     for slide in (there, deeper):
         assert (
-            known.why_not_its_fault(UNOPENABLE, slide)
+            known.not_the_slide(UNOPENABLE, slide)
             == f"the disk with {slide} has gone; mount it again"
         )
     here.unlink()
     (here.parent / "other.tif").touch()
-    assert known.why_not_its_fault(UNOPENABLE, here) is None
+    assert known.not_the_slide(UNOPENABLE, here) is None
 
 
 def test_results_that_cannot_be_written_fail_no_slide(lease, tmp_path):
     a = tmp_path / "in" / "a.tif"
-    known = places(lease, tmp_path / "out", a)
-    assert known.why_not_its_fault(Failure(OUTPUT_LOST, "a disk is full"), a) == "a disk is full"
-    assert known.why_not_its_fault(Failure("store", "a shard is damaged"), a) is None
+    known = origin(lease, tmp_path / "out", a)
+    assert known.not_the_slide(Failure(OUTPUT_LOST, "a disk is full"), a) == "a disk is full"
+    assert known.not_the_slide(Failure("store", "a shard is damaged"), a) is None
     shutil.rmtree(tmp_path / "out")
-    assert "has gone" in (known.why_not_its_fault(UNOPENABLE, a) or "")
+    assert "has gone" in (known.not_the_slide(UNOPENABLE, a) or "")

@@ -14,8 +14,10 @@ from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.commands.plan import plan_slides
 from noctile.workflows.engines.base import attempt
 from noctile.workflows.engines.serial import SerialEngine
-from noctile.workflows.run import run as segment
-from noctile.workflows.run.run import RunResult, run_slides
+from noctile.workflows.run import preflight
+from noctile.workflows.run import run as run_module
+from noctile.workflows.run.progress import RunResult
+from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings
 
 
@@ -51,7 +53,7 @@ def events(out: Path, *kinds: str) -> list[tuple[str, str]]:
     ]
 
 
-FOUND = "looked at 14 of 14 slides: 12 ready, 2 failed; 1 without tissue, 1 duplicates"
+FOUND = "preflight of 14 of 14 slides: 12 ready, 2 failed; 1 without tissue, 1 duplicates"
 
 
 def test_every_slide_is_looked_at_before_the_first_block(slides, model, tmp_path):
@@ -78,10 +80,10 @@ def test_every_slide_is_looked_at_before_the_first_block(slides, model, tmp_path
 def test_what_was_looked_at_once_is_not_looked_at_again(slides, model, tmp_path):
     night(slides, tmp_path, model)
     _, said = night(slides, tmp_path, model)
-    assert not any(say.startswith("looked at") for say in said)
+    assert not any(say.startswith("preflight") for say in said)
     assert len(events(tmp_path, "look")) == 12
     _, said = night(slides, tmp_path, model, retry_failed=True)
-    assert "looked at 2 of 2 slides: 0 ready, 2 failed; 0 without tissue, 0 duplicates" in said
+    assert "preflight of 2 of 2 slides: 0 ready, 2 failed; 0 without tissue, 0 duplicates" in said
     assert len(events(tmp_path, "failed")) == 4
 
 
@@ -89,14 +91,14 @@ def test_after_a_preflight_there_is_nothing_to_look_at(slides, model, tmp_path):
     settings = RunSettings(model=str(model), engine="serial", device="cpu")
     plan_slides(find_slides([slides], None, None), settings, tmp_path, lambda progress, say: None)
     _, said = night(slides, tmp_path, model)
-    assert not any(say.startswith("looked at") for say in said)
+    assert not any(say.startswith("preflight") for say in said)
 
 
 def test_it_takes_some_minutes_and_no_more(slides, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(segment, "FIRST_LOOK_S", 0.0)
+    monkeypatch.setattr(preflight, "PREFLIGHT_S", 0.0)
     result, said = night(slides, tmp_path / "late", model)
-    nothing = "looked at 0 of 14 slides: 0 ready, 0 failed; 0 without tissue, 0 duplicates"
-    assert f"{nothing}; the others are looked at in their turn" in said
+    nothing = "preflight of 0 of 14 slides: 0 ready, 0 failed; 0 without tissue, 0 duplicates"
+    assert f"{nothing}; the others are planned in their turn" in said
     assert events(tmp_path / "late", "look") == []
     monkeypatch.undo()
     other, _ = night(slides, tmp_path / "soon", model)
@@ -128,7 +130,7 @@ class OneHangs(SerialEngine):
 def test_a_slide_that_hangs_while_it_is_looked_at_holds_up_no_other(
     slides, model, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(segment, "start_engine", lambda settings, run: (OneHangs(), run))
+    monkeypatch.setattr(run_module, "start_engine", lambda context: OneHangs())
     result, said = night(slides, tmp_path, model)
     assert result.count("done") == 12
     order = events(tmp_path, "look", "finish")

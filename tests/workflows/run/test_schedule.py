@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noctile.workflows.run.schedule import Schedule, Step
+from noctile.workflows.jobs.steps import Step
+from noctile.workflows.run.schedule import Schedule
 
 nights = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(0, 5), max_size=12)
 

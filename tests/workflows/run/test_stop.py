@@ -20,8 +20,8 @@ def said() -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def look_always(monkeypatch):
-    monkeypatch.setattr(stopping, "_LOOK_S", 0.0)
+def check_always(monkeypatch):
+    monkeypatch.setattr(stopping, "_CHECK_S", 0.0)
 
 
 def test_a_run_goes_on_as_long_as_nobody_stops_it(tmp_path, said):

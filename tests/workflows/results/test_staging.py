@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from standins import small_slide
 
-from noctile.pipeline.errors import SlideReadError
+from noctile.pipeline.errors import SlideReadError, StoreError
 from noctile.pipeline.segment import segment_block
 from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.commands import plan as plan_module
@@ -17,9 +17,78 @@ from noctile.workflows.commands.status import read_status
 from noctile.workflows.commands.verify_slide import verify_slide
 from noctile.workflows.engines.base import attempt
 from noctile.workflows.engines.serial import SerialEngine
-from noctile.workflows.results.layout import SlideFolder
-from noctile.workflows.run.run import RunResult, run_slides
+from noctile.workflows.results import staging
+from noctile.workflows.results.layout import ResultsFolder, SlideFolder
+from noctile.workflows.results.staging import clear, heal, promote
+from noctile.workflows.run.progress import RunResult
+from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings
+
+
+def test_clearing_a_slide_removes_nothing_that_is_not_ours(tmp_path):
+    folder = SlideFolder(tmp_path)
+    for path in (folder.mask, folder.heat):
+        path.mkdir()
+        (path / "x").write_text("x")
+    for path in (folder.summary, folder.plan, tmp_path / "my notes.txt"):
+        path.write_text("x")
+    clear(folder)
+    assert [p.name for p in tmp_path.iterdir()] == ["my notes.txt"]
+
+
+def complete_result(path, text):
+    """A complete result of one slide, with so much in each file."""
+    folder = SlideFolder(path)
+    for file in (*folder.required, folder.checksums):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    for image in (folder.mask, folder.heat):
+        image.unlink()
+        image.mkdir()
+    return folder
+
+
+def test_a_new_result_takes_the_place_of_the_old_one_and_its_foreign_files(tmp_path):
+    old, new = (
+        complete_result(tmp_path / "slides" / "a", "old"),
+        complete_result(tmp_path / ".staging" / "a", "new"),
+    )
+    (old.path / "my notes.txt").write_text("mine")
+    (old.path / ".summary.123.tmp.json").write_text("left by a killed writer")
+    (old.path / "preview.txt").write_text("mine too")
+    (new.path / "preview.txt").write_text("and newer")
+    promote(new, old)
+    assert not new.path.exists()
+    assert old.complete
+    assert {old.summary.read_text(), old.checksums.read_text()} == {"new"}
+    assert (old.path / "my notes.txt").read_text() == "mine"
+    assert (old.path / "preview.txt").read_text() == "and newer"
+    assert [p.read_text() for p in old.replaced.iterdir()] == [
+        "mine too"
+    ]  # two of one name: both are kept
+
+
+def test_a_promotion_that_the_disk_refuses_is_an_error_that_names_both_folders(tmp_path):
+    new = complete_result(tmp_path / ".staging" / "a", "new")
+    (tmp_path / "slides").write_text("in the way")
+    with pytest.raises(StoreError, match=r"\.staging/a cannot be moved to .*slides/a"):
+        promote(new, SlideFolder(tmp_path / "slides" / "a"))
+
+
+def test_healing_puts_a_complete_result_in_its_place_and_an_old_one_back_where_the_new_one_is_damaged(
+    tmp_path,
+):
+    for name in "ab":
+        complete_result(tmp_path / ".staging" / name, "new")
+        complete_result(tmp_path / ".staging" / name / ".replaced", "old")
+    (tmp_path / ".staging" / "b" / "summary.json").unlink()
+    (tmp_path / ".staging" / "c").mkdir()
+    (tmp_path / "slides").mkdir()
+    heal(ResultsFolder(tmp_path))
+    found = {p.parent.name: p.read_text() for p in tmp_path.glob("slides/*/summary.json")}
+    assert found == {"a": "new", "b": "old"}
+    assert sorted(p.name for p in (tmp_path / ".staging").iterdir()) == ["b", "c"]
+
 
 OTHER = {"overlap_px": 0}
 """Another setting, under which every slide is done anew."""
@@ -255,7 +324,7 @@ class TestKilledPromotion:
 
     @pytest.fixture(autouse=True)
     def _killed(self, slides, out, model, monkeypatch, step):
-        replace, clear = Path.replace, SlideFolder.clear
+        replace, clear_all = Path.replace, clear
         targets = {"before": ".replaced", "between": "slides/a", "notes": "slides/a/my notes.txt"}
 
         def killed(path: Path, target: Path) -> Path:
@@ -266,11 +335,11 @@ class TestKilledPromotion:
         def killed_clear(folder) -> None:
             if step == "removal" and folder.path.name == ".replaced":
                 raise KilledError
-            clear(folder)
+            clear_all(folder)
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "replace", killed)
-            patch.setattr(SlideFolder, "clear", killed_clear)
+            patch.setattr(staging, "clear", killed_clear)
             with pytest.raises(KilledError):
                 run(slides, out, model, **OTHER)
 

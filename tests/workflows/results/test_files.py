@@ -1,0 +1,66 @@
+"""Atomic files."""
+
+import pytest
+
+from noctile.pipeline.errors import StoreError
+from noctile.workflows.results.files import (
+    read_json,
+    sweep,
+    write_atomic,
+    write_json,
+    write_together,
+)
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    write_json(tmp_path / "deep" / "a.json", {"x": [1, "ü"]})
+    assert read_json(tmp_path / "deep" / "a.json") == {"x": [1, "ü"]}
+
+
+def test_a_file_that_is_not_there_is_none_and_a_damaged_one_is_an_error(tmp_path):
+    assert read_json(tmp_path / "a.json") is None
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(StoreError, match=r"a\.json is damaged"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
+    write_json(tmp_path / "a.json", {"old": 1})
+
+    def write(path):
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StoreError, match="No space left"):
+        write_atomic(tmp_path / "a.json", write)
+    assert read_json(tmp_path / "a.json") == {"old": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_files_that_belong_together_are_replaced_all_or_none(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("old")
+
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StoreError, match="No space left"):
+        write_together({tmp_path / "a": lambda p: p.write_text("new"), tmp_path / "b": full})
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "old", "b": "old"}
+
+
+def test_sweeping_removes_what_killed_writers_left_and_nothing_else(tmp_path):
+    for name in (
+        ".summary.123.tmp.json",
+        ".lease.99.tmp",
+        ".hidden",
+        "summary.json",
+        "my.5.tmp.json",
+    ):
+        (tmp_path / name).write_text("x")
+    sweep(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        ".hidden",
+        "my.5.tmp.json",
+        "summary.json",
+    ]

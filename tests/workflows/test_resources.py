@@ -1,0 +1,100 @@
+"""Resources of a run, resolved on machines of any size."""
+
+import pytest
+
+from noctile.pipeline.errors import UsageError
+from noctile.pipeline.models.folder import find_model, read_card
+from noctile.workflows import resources
+from noctile.workflows.resources import Resources, check_memory, cores, resolve_resources
+from noctile.workflows.settings import RunSettings
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Function that gives this machine so many cores, so much memory (GiB) and so many GPUs."""
+
+    def make(n_cores: int, gib: int, gpus: int = 0) -> None:
+        device = "cuda" if gpus else "cpu"
+        monkeypatch.setattr(resources, "cores", lambda: n_cores)
+        monkeypatch.setattr(resources, "machine_bytes", lambda: gib * 2**30)
+        monkeypatch.setattr(resources, "gpus_of", lambda _: tuple(map(str, range(gpus))))
+        monkeypatch.setattr(
+            resources, "resolve_device", lambda asked: device if asked == "auto" else asked
+        )
+
+    return make
+
+
+def resolve(*, has_network: bool = True, **settings) -> Resources:
+    return resolve_resources(RunSettings(**settings), has_network=has_network)
+
+
+def test_workers_times_threads_do_not_exceed_the_cores():
+    found = resolve(device="cpu")
+    assert 1 <= found.workers * found.threads <= cores()
+
+
+def test_a_gpu_is_shared_by_a_process_for_each_core_and_at_most_sixteen(machine):
+    def workers(n_cores: int, gib: int, gpus: int) -> int:
+        machine(n_cores, gib, gpus)
+        return resolve().workers
+
+    assert [workers(16, 128, 1), workers(64, 512, 1), workers(64, 512, 8)] == [16, 16, 64]
+    assert [workers(64, 96, 8), workers(2, 24, 1), workers(2, 24, 4)] == [32, 2, 4]
+    assert workers(8, 2, 1) == 1
+
+
+def test_the_number_of_workers_that_is_asked_for_is_taken(machine):
+    machine(2, 4, 1)
+    found = resolve(workers=5)
+    assert (found.workers, found.threads, found.processes_per_gpu) == (5, 1, 5)
+
+
+def test_the_serial_engine_is_one_worker_with_all_cores_and_names_its_gpu(machine):
+    machine(8, 64, 2)
+    found = resolve(engine="serial", device="cuda:1")
+    assert (found.workers, found.threads, found.device, found.served) == (1, 8, "cuda:1", False)
+
+
+def test_workers_of_a_local_cluster_see_one_gpu_each(machine):
+    machine(8, 64, 2)
+    assert resolve(device="cuda:1").device == "cuda"
+    there = resolve(device="cuda:1", scheduler="tcp://10.0.0.1:8786")
+    assert (there.device, there.processes_per_gpu) == ("cuda:1", 1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "served"),
+    [
+        ({}, True),
+        ({"engine": "serial"}, False),
+        ({"scheduler": "tcp://10.0.0.1:8786"}, False),
+        ({"window": "blend"}, False),
+        ({"has_network": False}, False),
+    ],
+)
+def test_a_local_run_of_a_network_on_gpus_has_inference_servers(
+    machine, monkeypatch, changed, served
+):
+    machine(8, 64, 1)
+    monkeypatch.setattr(resources.sys, "platform", "linux")
+    assert resolve(**changed).served is served
+    machine(8, 64, 0)
+    assert not resolve(**changed).served
+
+
+def test_workers_share_nine_tenths_of_the_memory_that_a_container_allows(monkeypatch, tmp_path):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(resources, "_CGROUP_LIMITS", (limit, tmp_path / "not there"))
+    limit.write_text(f"{4 * 10**9}\n")
+    assert resolve(device="cpu", workers=2).worker_bytes == 1_800_000_000
+    limit.write_text("max\n")
+    assert resolve(device="cpu", workers=2).worker_bytes != 1_800_000_000
+    assert resolve(device="cpu", max_memory_bytes=5).worker_bytes == 5
+
+
+def test_a_block_that_does_not_fit_into_the_memory_of_a_worker_is_refused():
+    settings = RunSettings(device="cpu", max_memory_bytes="600M", block_px=16384)
+    tiling = settings.tiling(read_card(find_model("tumor")))
+    with pytest.raises(UsageError, match="a smaller block_px"):
+        check_memory(resolve_resources(settings, has_network=True), tiling)

@@ -1,0 +1,138 @@
+"""Resources of a run: device, worker processes, threads and memory, resolved once at its start."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from noctile.pipeline.errors import UsageError
+from noctile.pipeline.geometry import Extent, Frame
+from noctile.pipeline.models.device import gpus_of, resolve_device
+from noctile.pipeline.models.load import Backend, resolve_backend
+from noctile.pipeline.plan import Tiling, plan_tiles
+from noctile.pipeline.tissue import TissueMask
+from noctile.workflows.settings import RunSettings
+
+_BYTES_PER_PROCESS = 2 * 2**30
+"""Memory that a worker on the CPU needs (B): model, torch, a block.
+(benchmarks/history/memory.md)"""
+
+_BYTES_PER_GPU_PROCESS = 3 * 2**30
+"""Memory that a worker on a GPU needs (B): with CUDA's libraries it was seen to hold 1.6 GB."""
+
+_PROCESSES_PER_GPU = 16
+"""Largest number of workers that share a GPU. Each reads and joins its own blocks on one core.
+Threads would wait for the interpreter's lock: 16 threads read fewer tiles than one."""
+
+_WORKER_BASE_BYTES = 500 * 10**6
+"""Memory that a worker holds before it reads a pixel (B): Python, libraries, a small model. As
+measured; with a smaller value a budget was accepted in which every slide failed."""
+
+_MEMORY_SHARE = 0.9
+"""Share of the machine's memory that all workers may hold together; the rest is for the process of
+the run, the system and its caches."""
+
+_CGROUP_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+"""Files with the memory limit of a container or a batch job (Linux, cgroup v2 and v1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Resources that a run uses.
+
+    Attributes:
+        device: device of each worker: ``cpu``, ``cuda`` or ``cuda:N``. Workers of the local cluster
+            see one GPU each, as ``cuda``.
+        gpus: names of the GPUs of this machine that the run uses, as in ``CUDA_VISIBLE_DEVICES``.
+        backend: library that computes the network.
+        served: True if the run starts an inference server for each GPU.
+        workers: number of jobs at once on this machine.
+        threads: number of torch threads in each worker.
+        worker_bytes: memory that each worker may hold (B).
+        processes_per_gpu: number of processes that share a GPU.
+        batch_size: number of tiles in a batch; None if each predictor chooses it.
+    """
+
+    device: str
+    gpus: tuple[str, ...]
+    backend: Backend
+    served: bool
+    workers: int
+    threads: int
+    worker_bytes: int
+    processes_per_gpu: int
+    batch_size: int | None
+
+
+def resolve_resources(settings: RunSettings, *, has_network: bool) -> Resources:
+    """Choose the resources of a run on this machine.
+
+    Args:
+        settings: settings of the run.
+        has_network: False if the model computes without a neural network.
+
+    Raises:
+        UsageError: if the device or the backend is not available.
+    """
+    device = resolve_device(settings.device)
+    gpus = gpus_of(device)
+    local = settings.engine == "dask" and not settings.scheduler
+    workers = 1 if settings.engine == "serial" else settings.workers or _workers(len(gpus))
+    return Resources(
+        device="cuda" if gpus and local else device,
+        gpus=gpus,
+        backend=resolve_backend(settings.backend, device),
+        served=local
+        and has_network
+        and bool(gpus)
+        and settings.window == "crop"  # probabilities had better stay on the GPU
+        and sys.platform == "linux",
+        workers=workers,
+        threads=settings.threads or max(1, cores() // workers),
+        worker_bytes=settings.max_memory_bytes or int(_MEMORY_SHARE * machine_bytes() / workers),
+        processes_per_gpu=-(-workers // len(gpus)) if gpus and not settings.scheduler else 1,
+        batch_size=settings.batch_size,
+    )
+
+
+def _workers(gpus: int) -> int:
+    """Number of workers for which cores and memory suffice; the same number for each GPU."""
+    if gpus:
+        most = min(cores(), machine_bytes() // _BYTES_PER_GPU_PROCESS)
+        return gpus * max(1, min(most // gpus, _PROCESSES_PER_GPU))
+    return max(1, min(cores(), machine_bytes() // _BYTES_PER_PROCESS))
+
+
+def cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine_bytes() -> int:
+    """Memory that all processes of this machine, or of its container, may hold together (B)."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [path.read_text(encoding="ascii").strip() for path in _CGROUP_LIMITS if path.exists()]
+    return min([memory, *(int(limit) for limit in limits if limit.isdigit())])
+
+
+def check_memory(resources: Resources, tiling: Tiling) -> None:
+    """Check that one block fits into the memory of a worker.
+
+    Raises:
+        UsageError: if it does not.
+    """
+    point = Frame(Extent(1, 1), tiling.mpp, tiling.mpp)
+    nothing = TissueMask(np.zeros((1, 1), np.bool_), point, "none", ())
+    plan = plan_tiles("", point, nothing, tiling)
+    needed = plan.peak_bytes(resources.batch_size or 1) + _WORKER_BASE_BYTES
+    if needed > resources.worker_bytes:
+        raise UsageError(
+            f"a worker may hold {resources.worker_bytes / 1e9:.2f} GB (--max-memory, or its share "
+            f"of the machine), but model and one block of {plan.block_px} px need up to "
+            f"{needed / 1e9:.2f} GB; allow more, take fewer --workers or a smaller block_px"
+        )

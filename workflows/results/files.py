@@ -1,0 +1,114 @@
+"""Atomic files: written under a temporary name, then renamed, so that none is ever half written."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from noctile.pipeline.errors import StoreError
+from noctile.pipeline.untrusted import parse_json
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\..+)?")
+"""Pattern of a temporary name: hidden, with the writer's process number."""
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file under a temporary name beside ``path``, then rename it.
+
+    Readers see the old file or the whole new one.
+
+    Args:
+        path: final path; its folder is created if it does not exist.
+        write: writes the file at the path that it is given.
+
+    Raises:
+        StoreError: if the file system refuses.
+    """
+    write_together({path: write})
+
+
+def write_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
+    """Write files that belong together; none is replaced before all are written.
+
+    Args:
+        writers: a function that writes the file, by its final path; see `write_atomic`.
+
+    Raises:
+        StoreError: if the file system refuses.
+    """
+    temporary = {
+        path: path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}") for path in writers
+    }
+    path = Path()
+    try:
+        for path, write in writers.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary[path])
+        for path in writers:
+            temporary[path].replace(path)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror or error}; free space or fix its folder"
+        ) from error
+    finally:
+        for left in temporary.values():
+            with suppress(OSError):  # the cause of a failed write may also prevent the removal
+                left.unlink()
+
+
+def is_temporary(path: Path) -> bool:
+    """Tell if a file has a temporary name: its writer is at work, or was killed."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files of killed writers. No process may be writing to the folder.
+
+    Raises:
+        OSError: if the file system refuses.
+    """
+    for path in folder.glob(".*"):
+        if is_temporary(path):
+            path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Any, *, compact: bool = False) -> None:
+    """Write plain values as JSON, atomically.
+
+    Args:
+        path: final path.
+        values: plain values.
+        compact: True for one line without spaces (many numbers), False for an indented text.
+
+    Raises:
+        StoreError: if the file system refuses.
+    """
+    text = json.dumps(values, separators=(",", ":")) if compact else json_text(values)
+    write_atomic(path, lambda p: p.write_text(text, encoding="utf-8"))
+
+
+def json_text(values: Any) -> str:
+    """Text of plain values as `write_json` writes it."""
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; None if there is no such file.
+
+    Raises:
+        StoreError: if the file does not hold a JSON object.
+    """
+    try:
+        values: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds a JSON {type(values).__name__}, not an object")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{path} is damaged: {error}; delete it to have the slide done again"
+        ) from error
+    return values

@@ -1,0 +1,69 @@
+"""Checks that a run replaces no file that no run has written."""
+
+from pathlib import Path
+
+from noctile.pipeline.errors import StoreError, UsageError
+from noctile.workflows.results.files import read_json
+from noctile.workflows.results.layout import ResultsFolder
+
+
+def check_free(results: ResultsFolder) -> None:
+    """Check that a run in a folder replaces no file that no run has written.
+
+    Raises:
+        UsageError: if it would replace one.
+        OSError: if the folder cannot be read.
+    """
+    if _is_ledger(results.ledger) or _is_run_json(results.run_json):
+        return
+    foreign = [path.name for path in _tables(results) if path.exists()]
+    folders = (f for f in (results.slides, results.staging) if f.is_dir() and any(f.iterdir()))
+    foreign += [f"a folder {folder.name} that is not empty" for folder in folders]
+    if foreign:
+        raise UsageError(
+            f"--out {results.path} holds {', '.join(foreign)}, and no run of noctile has been "
+            "there: it would overwrite files that noctile did not write. Choose another --out, or "
+            "move them away"
+        )
+
+
+def check_manifest(manifest: Path | None, out: Path) -> None:
+    """Check that the manifest is not one of the files that a run writes.
+
+    Raises:
+        UsageError: if it is.
+    """
+    tables = _tables(ResultsFolder(out))
+    if manifest and any(path.exists() and path.samefile(manifest) for path in tables):
+        raise UsageError(
+            f"manifest {manifest} is a file that the run writes, and would be overwritten; rename "
+            "it, or choose another --out"
+        )
+
+
+def _tables(results: ResultsFolder) -> tuple[Path, ...]:
+    """Files that a run writes beside the folders of its slides."""
+    return (
+        results.ledger,
+        results.plan_table,
+        results.run_json,
+        results.cohort_csv,
+        results.cohort_parquet,
+    )
+
+
+def _is_ledger(path: Path) -> bool:
+    """Tell if a file begins as a ledger does, or as one that was cut short by a crash."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(8)
+    return head.startswith((b'{"time":', b"\0")) or not head
+
+
+def _is_run_json(path: Path) -> bool:
+    """Tell if a file is the ``run.json`` of a run; its ledger may be lost, its results are there."""
+    try:
+        return {"settings", "model", "versions"} <= (read_json(path) or {}).keys()
+    except StoreError:
+        return False

@@ -1,0 +1,108 @@
+"""Staged results: a slide is made in ``.staging/`` and moves to ``slides/`` when it is complete."""
+
+import shutil
+from contextlib import suppress
+
+from noctile.pipeline.errors import StoreError
+from noctile.workflows.results.files import is_temporary, sweep
+from noctile.workflows.results.layout import ResultsFolder, SlideFolder
+
+
+def clear(folder: SlideFolder) -> None:
+    """Remove every file that Noctile wrote in a slide's folder, the summary first.
+
+    Files of the user stay.
+    """
+    files = (folder.plan, folder.tissue, folder.block_stats_file, folder.preview, folder.tiles)
+    for path in (folder.summary, folder.checksums, *files, folder.failure):
+        path.unlink(missing_ok=True)
+    for path in (folder.mask, folder.heat, folder.blocks):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def remove(folder: SlideFolder) -> None:
+    """Remove every file that Noctile wrote in a slide's folder, and the folder if it is empty then.
+
+    Raises:
+        OSError: if the file system refuses.
+    """
+    if not folder.path.is_dir():
+        return
+    clear(folder)
+    sweep(folder.path)
+    with suppress(OSError):  # a file of the user is in it
+        folder.path.rmdir()
+
+
+def settle(folder: SlideFolder) -> None:
+    """Remove the result that a new one has replaced; files of the user move over first.
+
+    Raises:
+        OSError: if the file system refuses.
+    """
+    if not folder.replaced.is_dir():
+        return
+    clear(SlideFolder(folder.replaced))
+    for path in sorted(folder.replaced.iterdir()):
+        if not is_temporary(path) and not (folder.path / path.name).exists():
+            path.replace(folder.path / path.name)
+    remove(SlideFolder(folder.replaced))
+
+
+def promote(staged: SlideFolder, final: SlideFolder) -> None:
+    """Move a complete result to its final folder; the result that was there is removed last.
+
+    The old result moves into the new one, the new one moves to the final folder, and the old one is
+    removed. A kill between two of these steps loses neither: `heal` or `settle` does the rest.
+
+    Args:
+        staged: folder of the new result.
+        final: folder to which it moves.
+
+    Raises:
+        StoreError: if the file system refuses.
+    """
+    try:
+        if final.path.exists():
+            settle(final)
+            final.path.replace(staged.replaced)
+        final.path.parent.mkdir(exist_ok=True)
+        staged.path.replace(final.path)
+        settle(final)
+    except OSError as error:
+        raise StoreError(
+            f"{staged.path} cannot be moved to {final.path}: {error.strerror or error}; fix its "
+            "folder and run again"
+        ) from error
+
+
+def heal(results: ResultsFolder) -> None:
+    """Finish every promotion that a kill interrupted. No process may be writing to the folder.
+
+    Raises:
+        StoreError: if the file system refuses a promotion.
+        OSError: if it refuses anything else.
+    """
+    for path in sorted(results.staging.glob("*")):
+        staged, final = SlideFolder(path), results.slide(path.name)
+        if staged.complete:
+            promote(staged, final)
+        elif staged.replaced.is_dir() and not final.path.exists():
+            staged.replaced.replace(final.path)
+
+
+def clean_up(results: ResultsFolder, slide_id: str) -> None:
+    """Remove what a slide that is done needs no more.
+
+    These are reports of its failures, files of killed writers, the result that it has replaced, and
+    its staging folder.
+
+    Raises:
+        OSError: if the file system refuses.
+    """
+    folder = results.slide(slide_id)
+    for path in (folder.failure, results.failure_report(slide_id)):
+        path.unlink(missing_ok=True)
+    sweep(folder.path)
+    settle(folder)
+    remove(results.staged(slide_id))

@@ -1,0 +1,283 @@
+"""Loop of a run: outcomes go to the ledger, to the schedule and to the progress."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any
+
+from noctile.pipeline.cohort import SlideRow
+from noctile.pipeline.errors import StoreError
+from noctile.pipeline.slides.discover import SlideEntry
+from noctile.workflows.engines.base import TIMEOUT, Engine, EngineLostError, Failure, Outcome
+from noctile.workflows.jobs.entry import do
+from noctile.workflows.jobs.messages import Prepared, RunContext, StepJob
+from noctile.workflows.jobs.steps import Step
+from noctile.workflows.results.events import Command
+from noctile.workflows.results.failures import write_failure_report
+from noctile.workflows.results.files import read_json
+from noctile.workflows.results.ledger import Ledger
+from noctile.workflows.results.staging import clean_up
+from noctile.workflows.run.fault_origin import FaultOrigin, file_state
+from noctile.workflows.run.preflight import Preflight
+from noctile.workflows.run.progress import Observer, Progress
+from noctile.workflows.run.schedule import Schedule
+from noctile.workflows.run.stop import Stop
+from noctile.workflows.settings import short_hash
+
+AfterPlanning = Callable[[str, Prepared, set[tuple[int, int]]], str]
+"""Function called with a slide id, its plan and its written blocks; returns a message."""
+
+
+class RunLoop:
+    """Loop that runs every slide to its end.
+
+    Args:
+        entries: slides that were submitted.
+        context: run that all jobs belong to.
+        ledger: record of every outcome.
+        stop: stop signal of the run.
+        fault_origin: tells failures of a slide from failures of the machine.
+        progress: progress to update.
+        observe: called after each outcome.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[SlideEntry],
+        context: RunContext,
+        ledger: Ledger,
+        stop: Stop,
+        fault_origin: FaultOrigin,
+        progress: Progress,
+        observe: Observer,
+    ) -> None:
+        self._entries = {entry.slide_id: entry for entry in entries}
+        self._context, self._results, self._ledger = context, context.results, ledger
+        self._stop, self._fault_origin = stop, fault_origin
+        self._progress, self._observe = progress, observe
+        self._after_planning: AfterPlanning | None = None
+        self._preflight, self._schedule = Preflight(()), Schedule(())
+        self._keys: dict[str, str] = {}  # content keys of slides that are prepared and not done
+        self._steps: dict[str, Step] = {}  # steps under way, by key
+        self._spent_s: dict[str, float] = defaultdict(float)  # by the jobs of slides under way
+
+    def run(self, engine: Engine, after_planning: AfterPlanning | None = None) -> None:
+        """Run every slide to its end, or until the run is stopped.
+
+        Args:
+            engine: engine that does the steps.
+            after_planning: called with every slide that is planned, which ends with that (the
+                policy of ``noctile plan``); None: every slide is predicted.
+        """
+        self._after_planning = after_planning
+        to_do = self._to_do()
+        new = [i for i in to_do if not (after_planning or self._ledger.state.is_planned(i))]
+        self._preflight = Preflight(new)
+        known = [slide_id for slide_id in to_do if slide_id not in set(new)]
+        self._schedule = Schedule(known, in_flight=max(8, 2 * engine.slots))
+        command: Command = "plan" if after_planning else "run"
+        try:
+            self._ledger.started(command, self._entries, self._context.pixels_key)
+            for outcome in engine.run(do, self._next_job, self._stop):
+                self._take(self._steps.pop(outcome.key), outcome)
+        except (StoreError, OSError, EngineLostError) as error:
+            self._stop.ask(str(error), at_once=True)
+        except KeyboardInterrupt:
+            self._stop.ask("interrupted", at_once=True)
+
+    def _to_do(self) -> list[str]:
+        """Return the slides to begin; one that failed before and has not changed keeps its row."""
+        for slide_id in () if self._context.settings.retry_failed else self._entries:
+            before = self._ledger.state.failure(slide_id)
+            if before and before.key == self._failure_key(slide_id):
+                self._end_failed(slide_id, Failure(before.reason, before.message))
+        if failed := len(self._progress.failures):
+            message = f"{failed} failed in an earlier run and stay so; --retry-failed tries again"
+            self._observe(self._progress, message)
+        return [slide_id for slide_id in self._entries if slide_id not in self._progress.failures]
+
+    def _next_job(self) -> StepJob | None:
+        for slide_id in self._preflight.give_up():
+            self._schedule.add(slide_id)
+        step = self._preflight.next_step() or self._schedule.next_step()
+        if step is None:
+            return None
+        self._steps[step.key] = step
+        left_s = self._limit_s - self._spent_s[step.slide_id]
+        return StepJob(step, self._entries[step.slide_id], self._context, left_s)
+
+    @property
+    def _limit_s(self) -> float:
+        return self._context.settings.slide_timeout_s or inf
+
+    def _take(self, step: Step, outcome: Outcome) -> None:
+        message, slide_id = "", step.slide_id
+        self._spent_s[slide_id] += outcome.seconds
+        if step.block is not None and outcome.failure is None:
+            self._ledger.segmented(slide_id, self._keys[slide_id], outcome.seconds, step.block)
+            self._progress.predictions += outcome.value
+        if failure := outcome.failure or self._overdue(step):
+            message = self._failed(step, failure, outcome.seconds)
+        elif slide_id in self._preflight.under_way:
+            message = self._planned_early(slide_id, outcome.value, outcome.seconds)
+        elif step.kind == "prepare":
+            message = self._prepared(slide_id, outcome.value, outcome.seconds)
+        elif step.kind == "segment":
+            self._schedule.segmented(slide_id)
+        else:
+            self._ledger.finished(slide_id, self._keys[slide_id], outcome.seconds)
+            self._schedule.finished(slide_id)
+            message = self._done(slide_id)
+        self._observe(self._progress, message)
+        if report := self._preflight.report():
+            self._observe(self._progress, report)
+
+    def _planned_early(self, slide_id: str, prepared: Prepared, seconds: float) -> str:
+        """A slide was planned in the preflight; it waits for its turn now."""
+        if not prepared.finished:
+            self._ledger.planned(slide_id, prepared.key, seconds, fresh=prepared.fresh, early=True)
+        self._schedule.add(slide_id)
+        notes = self._preflight.ready(slide_id, prepared)
+        return f"{slide_id}: {', '.join(notes)}" if notes else ""
+
+    def _prepared(self, slide_id: str, prepared: Prepared, seconds: float) -> str:
+        self._keys[slide_id] = prepared.key
+        self._record_prepared(slide_id, prepared, seconds)
+        if self._after_planning:
+            self._schedule.prepared(slide_id, (), finished=True)
+            self._spent_s.pop(slide_id, None)
+            message = self._after_planning(slide_id, prepared, self._written(slide_id, prepared))
+            self._progress.done += 1
+            return message
+        if prepared.finished:
+            self._schedule.prepared(slide_id, (), finished=True)
+            return self._done(slide_id, " (already)")
+        return self._begin_blocks(slide_id, prepared)
+
+    def _begin_blocks(self, slide_id: str, prepared: Prepared) -> str:
+        written = self._written(slide_id, prepared)
+        tiles_of = dict(zip(prepared.blocks, prepared.tiles_of, strict=True))
+        to_do = {block: n for block, n in tiles_of.items() if block not in written}
+        self._progress.planned += sum(to_do.values())
+        largest_first = sorted(to_do, key=lambda block: (-to_do[block], block))
+        self._schedule.prepared(slide_id, largest_first)
+        n_written = len(prepared.blocks) - len(to_do)
+        kept = f", {n_written} blocks stand from an earlier run" if n_written else ""
+        return f"{slide_id}: {sum(to_do.values())} tiles in {len(to_do)} blocks{kept}"
+
+    def _record_prepared(self, slide_id: str, prepared: Prepared, seconds: float) -> None:
+        """Record that a slide is planned, or that it is done if the ledger does not end with that.
+
+        The ledger ends with another event if the run died too early, or if another setting was
+        planned or begun since.
+        """
+        if not prepared.finished:
+            self._ledger.planned(slide_id, prepared.key, seconds, fresh=prepared.fresh)
+        elif not self._ledger.state.is_done(slide_id, prepared.key):
+            self._ledger.finished(slide_id, prepared.key, seconds)
+
+    def _written(self, slide_id: str, prepared: Prepared) -> set[tuple[int, int]]:
+        """Return the blocks that an earlier run has written."""
+        folder = self._results.under_way(slide_id)
+        if folder.block_stats_file.exists():  # written after the last block
+            return set(prepared.blocks)
+        noted = self._ledger.state.blocks_done(slide_id, prepared.key)
+        return {block for block in noted if folder.block_stats(block).exists()}
+
+    def _done(self, slide_id: str, how: str = "") -> str:
+        path = self._results.slide(slide_id).summary
+        summary, key = read_json(path), self._keys.pop(slide_id)
+        if summary is None or summary["key"] != key:
+            raise StoreError(
+                f"{path} has gone while the run was using it; run the same command again"
+            )
+        clean_up(self._results, slide_id)
+        self._spent_s.pop(slide_id, None)
+        self._progress.rows[slide_id] = self._done_row(slide_id, summary)
+        self._progress.done += 1
+        tumor, tissue = summary["tumor_area_mm2"], summary["tissue_area_mm2"]
+        return f"{slide_id}: done{how}, tumor {tumor:.3f} of {tissue:.3f} mm2"
+
+    def _overdue(self, step: Step) -> Failure | None:
+        """Failure of a slide whose jobs have taken too long; None for a slide that is done."""
+        spent_s = self._spent_s[step.slide_id]
+        if spent_s <= self._limit_s or step.kind == "finish":
+            return None
+        return Failure(
+            TIMEOUT,
+            f"its steps took {spent_s:.0f} s together, more than --slide-timeout "
+            f"({self._limit_s:.0f} s)",
+        )
+
+    def _failed(self, step: Step, failure: Failure, seconds: float) -> str:
+        """Fail a slide; or stop the run if the cause is not the slide, which the next run does."""
+        slide_id = step.slide_id
+        if why := self._fault_origin.not_the_slide(failure, self._entries[slide_id].path):
+            self._stop.ask(why, at_once=True)
+            return ""
+        first = self._preflight.failed(slide_id) or self._schedule.failed(slide_id)
+        if first:  # before the ledger: a kill in between has the slide tried again
+            block = f" of block {step.block[0]}, {step.block[1]}" if step.block else ""
+            report = self._results.failure_report(slide_id)
+            write_failure_report(report, slide_id, f"{step.kind}{block}", failure)
+        key = self._failure_key(slide_id)
+        self._ledger.failed(step.kind, slide_id, key, failure, seconds, first=first)
+        return self._end_failed(slide_id, failure) if first else ""
+
+    def _end_failed(self, slide_id: str, failure: Failure) -> str:
+        self._progress.failures[slide_id] = failure
+        reason = f"{failure.reason}: {failure.message}"
+        self._progress.rows[slide_id] = self._row(slide_id, "failed", reason)
+        return f"{slide_id}: failed, {reason}"
+
+    def _failure_key(self, slide_id: str) -> str:
+        """Hash that changes when a failed slide is worth another try.
+
+        It is made without reading the slide, because reading may be what failed.
+        """
+        entry = self._entries[slide_id]
+        files = [file_state(entry.path), file_state(entry.path.with_suffix(""))]
+        return short_hash([*files, entry.mpp, self._context.pixels_key])
+
+    def rows(self) -> list[SlideRow]:
+        """Return one row for each slide that was submitted, sorted by id.
+
+        Slides that have not ended are skipped, with the reason.
+        """
+        reason = f"stopped: {self._stop.reason}" if self._stop.reason else "lost"
+        rows = (
+            self._progress.rows.get(slide_id)
+            or self._done_before(slide_id)
+            or self._row(slide_id, "skipped", reason)
+            for slide_id in self._entries
+        )
+        return sorted(rows, key=lambda row: row.slide_id)
+
+    def _done_before(self, slide_id: str) -> SlideRow | None:
+        """Row of a slide that an earlier run has done, if this one was stopped before its turn."""
+        if self._stop.reason is None:
+            return None
+        try:
+            summary = read_json(self._results.slide(slide_id).summary) or {}
+        except StoreError:  # the next run will report it
+            return None
+        then = summary.get("fingerprint", ""), summary.get("modified", "")
+        key = self._context.slide_key(*then, self._entries[slide_id].mpp)
+        return self._done_row(slide_id, summary) if summary.get("key") == key else None
+
+    def _done_row(self, slide_id: str, summary: dict[str, Any]) -> SlideRow:
+        seconds = self._ledger.state.seconds(slide_id, summary["key"])
+        return self._row(slide_id, "done", "", summary, round(seconds, 1))
+
+    def _row(
+        self,
+        slide_id: str,
+        status: Any,
+        reason: str,
+        summary: dict[str, Any] | None = None,
+        seconds: float | None = None,
+    ) -> SlideRow:
+        e = self._entries[slide_id]
+        return SlideRow(
+            slide_id, e.path, e.patient_id, e.group, status, reason, summary or {}, seconds, e.extra
+        )
