@@ -1,12 +1,10 @@
-"""A slide of 100,000 x 80,000 pixels with a trivial model: how long it takes, and the peak memory
-of each process.
+"""Time and memory of a run on a slide of 100,000 x 80,000 px, with a model that costs no time.
 
     python -m benchmarks.big_slide [--width 100000 --height 80000 --tissue 0.05] [--workers 2]
-    [--classes 2]
-        [--max-memory 4G]
+        [--classes 2] [--max-memory 4G]
 
-Makes the slide (benchmarks.make_slide), runs `noctile run` on it in a process of its own, and
-watches the resident memory of that process and all of its children.
+Makes the slide (benchmarks.make_slide), runs `noctile run` on it in its own process, and records
+the resident memory of that process and its descendants.
 """
 
 import argparse
@@ -30,14 +28,14 @@ _INTERVAL_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a command took, with all the processes that it started.
+    """Time and memory of a command, with all processes that it started.
 
     Attributes:
-        seconds: from start to end.
-        cpu_s: CPU time of all processes together, looked at every 0.2 s; other programs disturb it
-            less.
-        largest_mb: peak resident memory of the largest process.
-        together_mb: of all together, what they share counted once.
+        seconds: wall time from start to end (s).
+        cpu_s: CPU time of all processes together (s), sampled; other programs disturb it less than
+            the wall time.
+        largest_mb: peak resident memory of the largest process (MB).
+        together_mb: peak resident memory of all processes together (MB); shared memory counts once.
     """
 
     seconds: float
@@ -47,7 +45,7 @@ class Used:
 
 
 def run_alone(command: list[str]) -> float:
-    """Run a command and do nothing meanwhile: seconds from start to end.
+    """Run a command without watching it, and return its wall time (s).
 
     Raises:
         subprocess.CalledProcessError: if it fails.
@@ -58,8 +56,9 @@ def run_alone(command: list[str]) -> float:
 
 
 def run_watched(command: list[str]) -> Used:
-    """Run a command and watch it, which takes up to a tenth of its time: the kernel counts every
-    page of memory.
+    """Run a command, and sample the memory and CPU time of its processes.
+
+    Sampling adds up to a tenth to the time: the kernel counts every page of memory.
 
     Raises:
         subprocess.CalledProcessError: if it fails.
@@ -88,9 +87,7 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _own_mb(process: psutil.Process) -> float:
-    """Resident memory; what processes share (workers are forked) is divided among them (PSS, on
-    Linux).
-    """
+    """Proportional resident memory (PSS, Linux): memory that processes share is divided by them."""
     try:
         return float(process.memory_full_info().pss) / 1e6
     except (psutil.NoSuchProcess, psutil.AccessDenied):
@@ -106,7 +103,7 @@ def _cpu_s(process: psutil.Process) -> float:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -115,10 +112,8 @@ def main() -> None:
     parser.add_argument("--tissue", type=float, default=0.05)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--classes", type=int, default=2)
-    parser.add_argument("--max-memory", help="a worker that holds more fails the slide, e.g. 2G")
-    parser.add_argument(
-        "--keep", type=Path, help="make or reuse the slide here instead of in a temporary folder"
-    )
+    parser.add_argument("--max-memory", help="memory limit of a worker, e.g. 2G")
+    parser.add_argument("--keep", type=Path, help="file of the slide: used if it exists, else made")
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
@@ -127,41 +122,36 @@ def main() -> None:
             SlideMaker(a.width, a.height, a.tissue, 0.25, seed=1).write(slide)
         model = trivial_model(work / "model", a.classes)
         out = work / "results"
-        command = [
-            sys.executable,
-            "-m",
-            "noctile",
-            "run",
-            str(slide),
-            "--out",
-            str(out),
-            "--model",
-            str(model),
-        ]
-        command += ["--workers", str(a.workers), "--device", "cpu"]
-        command += ["--max-memory", a.max_memory] if a.max_memory else []
-        used = run_watched(command)
-        row = pq.read_table(out / "slides.parquet").to_pylist()[0]
-        steps: dict[str, float] = {}
-        for line in map(json.loads, (out / "ledger.jsonl").read_text().splitlines()):
-            steps[line["event"]] = steps.get(line["event"], 0.0) + line.get(
-                "seconds", 0.0
-            )  # 'start' takes none
-        files = [p for p in out.rglob("*") if p.is_file()]
-        print(
-            f"\n{a.width} x {a.height} px, {slide.stat().st_size / 1e6:.0f} MB, tissue {row['tissue_area_mm2']:.1f} mm2"
-        )
-        print(
-            f"{row['tiles']} tiles, {a.workers} workers, {a.classes} classes: {used.seconds:.1f} s end to end"
-        )
-        print(
-            "seconds of work: "
-            + ", ".join(f"{name} {value:.1f}" for name, value in steps.items() if value)
-        )
-        print(
-            f"peak memory: {used.largest_mb:.0f} MB in the largest process, {used.together_mb:.0f} MB in all together"
-        )
-        print(f"results: {len(files)} files, {sum(p.stat().st_size for p in files) / 1e6:.1f} MB")
+        used = run_watched(_command(slide, out, model, a.workers, a.max_memory))
+        print(f"\n{a.width} x {a.height} px, {slide.stat().st_size / 1e6:.0f} MB", end=", ")
+        _report(out, used, f"{a.workers} workers, {a.classes} classes")
+
+
+def _command(
+    slide: Path, out: Path, model: Path, workers: int, max_memory: str | None
+) -> list[str]:
+    paths = [str(slide), "--out", str(out), "--model", str(model)]
+    command = [sys.executable, "-m", "noctile", "run", *paths]
+    command += ["--workers", str(workers), "--device", "cpu"]
+    return command + (["--max-memory", max_memory] if max_memory else [])
+
+
+def _report(out: Path, used: Used, settings: str) -> None:
+    """Print the figures of a run from its results."""
+    row = pq.read_table(out / "slides.parquet").to_pylist()[0]
+    steps: dict[str, float] = {}
+    for line in map(json.loads, (out / "ledger.jsonl").read_text().splitlines()):
+        steps[line["event"]] = steps.get(line["event"], 0.0) + line.get("seconds", 0.0)
+    work = ", ".join(f"{name} {value:.1f}" for name, value in steps.items() if value)
+    files = [p for p in out.rglob("*") if p.is_file()]
+    print(f"tissue {row['tissue_area_mm2']:.1f} mm2")
+    print(f"{row['tiles']} tiles, {settings}: {used.seconds:.1f} s end to end")
+    print(f"seconds of work: {work}")
+    print(
+        f"peak memory: {used.largest_mb:.0f} MB in the largest process, "
+        f"{used.together_mb:.0f} MB in all together"
+    )
+    print(f"results: {len(files)} files, {sum(p.stat().st_size for p in files) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a model without a network, one slide, and measuring side by side."""
+"""Shared parts of the benchmarks: a model without a network, a slide, and alternating timing."""
 
 import os
 import statistics
@@ -14,16 +14,16 @@ import safetensors.numpy
 from noctile.pipeline.models.folder import WEIGHTS, write_card, write_config
 
 BUILD = Path("build/benchmarks")
-"""Slides and models are made here once."""
+"""Folder in which slides and models are made once."""
 
 
 def trivial_model(folder: Path, classes: int = 21, mpp: float = 0.5, overlap_px: int = 128) -> Path:
-    """A model folder with a 1x1 convolution (`noctile.pipeline.models.network.Pointwise`),
-    tiles of 512 px.
+    """Write a model folder with a 1x1 convolution and tiles of 512 px.
 
-    Its weights are drawn from a seed and spread, so that each class wins somewhere; ``weights.npz``
-    beside it has them for other programs (``weight`` [classes, 3], ``bias`` [classes]; RGB / 255,
-    ImageNet mean and standard deviation).
+    The weights of `noctile.pipeline.models.network.Pointwise` are drawn from a seed and spread, so
+    that each class is predicted somewhere. ``weights.npz`` in the folder has them for other
+    programs (``weight`` [classes, 3], ``bias`` [classes]; RGB / 255, ImageNet mean and standard
+    deviation).
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
@@ -51,24 +51,15 @@ def trivial_model(folder: Path, classes: int = 21, mpp: float = 0.5, overlap_px:
 def slide(
     width: int = 24_000, height: int = 20_000, mpp: float = 0.5, tissue: float = 0.35
 ) -> Path:
-    """A generated slide (`benchmarks.make_slide`), made once."""
+    """Return a generated slide (`benchmarks.make_slide`), which is made once."""
     path = BUILD / f"slide-{width}x{height}-{mpp:g}-{tissue:g}.tif"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        size = [
-            "--width",
-            str(width),
-            "--height",
-            str(height),
-            "--tissue",
-            str(tissue),
-            "--mpp",
-            str(mpp),
-        ]
-        subprocess.run(
-            [sys.executable, "-m", "benchmarks.make_slide", str(part), *size], check=True
-        )
+        values = {"width": width, "height": height, "tissue": tissue, "mpp": mpp}
+        options = [word for name, value in values.items() for word in (f"--{name}", str(value))]
+        program = [sys.executable, "-m", "benchmarks.make_slide", str(part), *options]
+        subprocess.run(program, check=True)
         part.rename(path)
     return path
 
@@ -76,10 +67,14 @@ def slide(
 def side_by_side(
     work: Mapping[str, Callable[[], object]], runs: int = 3
 ) -> dict[str, tuple[float, float]]:
-    """Run each piece of work in turn, ``runs`` times round.
+    """Time pieces of work in turn, so that all meet the same state of the machine.
+
+    Args:
+        work: functions to time, by name.
+        runs: number of rounds.
 
     Returns:
-        by name the medians of (wall, CPU of this process) seconds.
+        Medians of (wall, CPU of this process) time (s), by name.
     """
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in work}
     for _ in range(runs):
@@ -94,6 +89,6 @@ def side_by_side(
 
 
 def machine() -> str:
-    """One line on what this ran on, and how busy it was."""
+    """Describe the machine and its load in one line."""
     load = os.getloadavg()[0]
     return f"{len(os.sched_getaffinity(0))} cores, load {load:.1f}"

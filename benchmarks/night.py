@@ -1,19 +1,21 @@
-"""The whole run, from the command to the table, with a model that costs next to nothing; and beside
-its peers.
+"""Whole runs, from the command to the table, with a model that costs almost no time.
 
-    python -m benchmarks.night [--runs 3] [--peers tiatoolbox lazyslide wsi-tile-processor]
-    [--backend torch]
-        [--study] [--sizes]
+    python -m benchmarks.night [--runs 3] [--peers NAME ...] [--backend torch] [--study] [--sizes]
 
-The 24,000 x 20,000 slide with tissue on 35 %, 21 classes, tiles of 512 px at 0.5 um/px without
-overlap, two workers on the CPU: seconds from start to end (medians), wall time a tile outside the
-model (of a further slide, and of the run with its start), seconds for the slide's own steps
-(tissue, plan, coarse levels, figures, preview), peak memory of all processes together. With
-``--peers``, the same slide and weights go through other programs, each run in turn with ours.
+Without ``--study`` and ``--sizes``: a slide of 24,000 x 20,000 px with tissue on 35 %, 21 classes,
+tiles of 512 px at 0.5 um/px without overlap, two workers on the CPU. Printed are:
 
-With ``--study``: a ResNet34 U-Net of 21 classes on slides of 6,000 x 6,000 px. What a second and a
-third slide add to a run, beside the time that the network and its decisions alone take for as many
-tiles on the same cores.
+- seconds from start to end (median);
+- wall time per tile outside the model, of a further slide and of the run with its start;
+- seconds for the steps of the slide itself (tissue, plan, coarse levels, figures, preview);
+- peak memory of all processes together.
+
+With ``--peers tiatoolbox lazyslide wsi-tile-processor``, the same slide and weights go through
+other programs, each run in turn with Noctile's.
+
+With ``--study``: a ResNet34 U-Net of 21 classes on slides of 6,000 x 6,000 px. Printed is the time
+that a second and a third slide add to a run, beside the time that the network and the choice of
+labels alone take for as many tiles on the same cores.
 
 With ``--sizes``: slides of four sizes, and one size with four shares of tissue; a table, and a plot
 in ``build/benchmarks/cost.png``.
@@ -46,13 +48,13 @@ CORES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Night:
-    """One run.
+class Run:
+    """Times of one run, measured without watching its processes, which would slow it.
 
     Attributes:
-        seconds: from start to end; nobody watches, for that takes up to a tenth of the time.
-        tiles: that were predicted.
-        slide_s: seconds of work of prepare and finish.
+        seconds: time from start to end (s).
+        tiles: number of tiles that were predicted.
+        slide_s: time of the steps prepare and finish (s).
     """
 
     seconds: float
@@ -60,38 +62,36 @@ class Night:
     slide_s: float
 
 
-Pair = tuple[Night, Night]
-"""Of one slide, and of three such."""
+Pair = tuple[Run, Run]
+"""A run of one slide, and a run of three copies of it."""
 
 
 def command(slides: list[Path], out: Path, model: Path, backend: str) -> list[str]:
-    """``noctile run`` for a process of its own."""
+    """Return the command line of ``noctile run``."""
     paths = [str(path) for path in (*slides, "--out", out, "--model", model)]
     return [sys.executable, "-m", "noctile", "run", *paths, "--device", "cpu", "--backend", backend]
 
 
-def run(slides: list[Path], model: Path, backend: str = "auto") -> Night:
-    """A run that nobody watches."""
+def run(slides: list[Path], model: Path, backend: str = "auto") -> Run:
+    """Run Noctile once, without watching it."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "results"
         seconds = run_alone(command(slides, out, model, backend))
         rows = pq.read_table(out / "slides.parquet").to_pylist()
         lines = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
     own = sum(line["seconds"] for line in lines if line["event"] in ("prepare", "finish"))
-    return Night(seconds, sum(row["tiles"] for row in rows), own)
+    return Run(seconds, sum(row["tiles"] for row in rows), own)
 
 
 def watched(slides: list[Path], model: Path, backend: str = "auto") -> Used:
-    """Memory and CPU time of one more run."""
+    """Measure memory and CPU time of one run."""
     with tempfile.TemporaryDirectory() as scratch:
         return run_watched(command(slides, Path(scratch) / "results", model, backend))
 
 
 @contextmanager
 def pairs_of(path: Path, model: Path, backend: str) -> Iterator[Callable[[], Pair]]:
-    """Runs a slide, and then three such, as often as it is asked, side by side with whatever else
-    is measured.
-    """
+    """Provide a function that runs Noctile on one copy of a slide, and then on three."""
     with tempfile.TemporaryDirectory() as scratch:
         copies = [Path(scratch) / f"copy-{k}.tif" for k in range(3)]
         for copy in copies:
@@ -100,25 +100,22 @@ def pairs_of(path: Path, model: Path, backend: str) -> Iterator[Callable[[], Pai
 
 
 def further_s(pairs: Iterable[Pair]) -> float:
-    """Seconds of wall time that a further slide takes: nothing of the start is in it."""
+    """Wall time of a further slide in a run, without the start of the run (s)."""
     return statistics.median(three.seconds - one.seconds for one, three in pairs) / 2
 
 
 def model_seconds(model: Path, backend: str, times: int = 101) -> float:
-    """Seconds of wall time to predict and decide a tile, as workers do: a process on each core, all
-    at once.
-    """
+    """Wall time per tile to predict labels (s), with one process on each core, all at once."""
     with (
         mock.patch.dict(os.environ, MALLOC),
         ProcessPoolExecutor(CORES, get_context("spawn")) as pool,
     ):
-        return (
-            statistics.mean(pool.map(_look, [model] * CORES, [backend] * CORES, [times] * CORES))
-            / CORES
-        )
+        each = pool.map(_time_labels, [model] * CORES, [backend] * CORES, [times] * CORES)
+        return statistics.mean(each) / CORES
 
 
-def _look(model: Path, backend: str, times: int) -> float:
+def _time_labels(model: Path, backend: str, times: int) -> float:
+    """Median wall time to predict the labels of a tile (s)."""
     import numpy as np
 
     from noctile.pipeline.models.load import load_predictor
@@ -126,13 +123,12 @@ def _look(model: Path, backend: str, times: int) -> float:
 
     predict = load_predictor(model, "cpu", threads=1, backend=backend)
     tile = np.random.default_rng(0).integers(0, 256, (1, 512, 512, 3), np.uint8)
-    return side_by_side({"model": lambda: predict_labels(predict, tile, slice(None))}, times)[
-        "model"
-    ][0]
+    work = {"model": lambda: predict_labels(predict, tile, slice(None))}
+    return side_by_side(work, times)["model"][0]
 
 
 def compare(runs: int, peers: list[str], envs: Path, backend: str) -> None:
-    """Noctile, and its peers, on one slide."""
+    """Run Noctile and its peers on one slide, and print the table."""
     from benchmarks.peers.run import PeerResult, measure
 
     path = slide()
@@ -141,56 +137,52 @@ def compare(runs: int, peers: list[str], envs: Path, backend: str) -> None:
     theirs: dict[str, list[PeerResult]] = {name: [] for name in peers}
     model_s = model_seconds(model, backend)
     with pairs_of(path, model, backend) as pair:
-        for _ in range(runs):  # side by side: the machine's mood is the same for all
+        for _ in range(runs):  # in turn: all meet the same state of the machine
             pairs.append(pair())
             for name, found in theirs.items():
                 with tempfile.TemporaryDirectory() as scratch:
                     found.append(measure(name, path, model / "weights.npz", Path(scratch), envs))
-                print(
-                    f"{pairs[-1][0].seconds:.1f} s, {name} {found[-1].wall_s:.1f} s",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                line = f"{pairs[-1][0].seconds:.1f} s, {name} {found[-1].wall_s:.1f} s"
+                print(line, file=sys.stderr, flush=True)
     ours = [one for one, _ in pairs]
-    seconds, tiles = statistics.median(night.seconds for night in ours), ours[0].tiles
+    seconds, tiles = statistics.median(one.seconds for one in ours), ours[0].tiles
     used = watched([path], model, backend)
     print("| program | s | tiles | peak MB | s / Noctile's |\n|---|---|---|---|---|")
     print(f"| Noctile | {seconds:.1f} | {tiles} | {used.together_mb:.0f} | 1 |")
     for name, found in theirs.items():
         wall_s = statistics.median(result.wall_s for result in found)
-        print(
-            f"| {name} | {wall_s:.1f} | {found[0].tiles} | {found[0].peak_mb:.0f} | {wall_s / seconds:.1f} |"
-        )
-    own = statistics.median(night.slide_s for night in ours)
+        figures = f"{wall_s:.1f} | {found[0].tiles} | {found[0].peak_mb:.0f}"
+        print(f"| {name} | {figures} | {wall_s / seconds:.1f} |")
+    own = statistics.median(one.slide_s for one in ours)
     of_run, of_slide = (1000 * (s / tiles - model_s) for s in (seconds, further_s(pairs)))
     print(
-        f"\nNoctile: {of_slide:.1f} ms of wall time a tile outside the model, {of_run:.1f} with the run's start;"
+        f"\nNoctile: {of_slide:.1f} ms of wall time a tile outside the model, {of_run:.1f} with "
+        "the run's start;"
     )
     print(f"the model itself {1000 * model_s:.1f} ms; prepare and finish {own:.2f} s for a slide")
     print(f"CPU time of all processes: {used.cpu_s:.1f} s for the run")
 
 
 def study(runs: int, backend: str) -> None:
-    """What slides cost once everything is loaded, with a real network, beside the network alone."""
+    """Print the time of a further slide, with a real network, beside the network alone."""
     from benchmarks.gpu import study_model
 
     model, first = study_model(BUILD / "study"), slide(6_000, 6_000)
     alone: list[float] = []
     pairs: list[Pair] = []
     with pairs_of(first, model, backend) as pair:
-        for _ in range(runs):  # side by side: the machine's mood is the same for all
+        for _ in range(runs):  # in turn: all meet the same state of the machine
             alone.append(model_seconds(model, backend, times=15))
             pairs.append(pair())
     tile_s = statistics.median(alone)
     slide_s, n = further_s(pairs), pairs[0][0].tiles
-    print(
-        "| tiles of a slide | a further slide | the network alone for its tiles | ratio |\n|---|---|---|---|"
-    )
+    print("| tiles of a slide | a further slide | the network alone for its tiles | ratio |")
+    print("|---|---|---|---|")
     print(f"| {n} | {slide_s:.1f} s | {n * tile_s:.1f} s | {slide_s / (n * tile_s):.2f} |")
 
 
 def sizes() -> None:
-    """How cost grows with tissue and with the slide."""
+    """Print and plot time and memory by size of the slide and share of tissue."""
     import matplotlib.pyplot as plt
 
     model = trivial_model(BUILD / "trivial", overlap_px=0)
@@ -204,14 +196,12 @@ def sizes() -> None:
         tiles, seconds, peaks = [], [], []
         for (width, height), share in cases:
             paths = [slide(width, height, tissue=share)]
-            night, used = run(paths, model), watched(paths, model)
-            tiles.append(night.tiles)
-            seconds.append(night.seconds)
+            timed, used = run(paths, model), watched(paths, model)
+            tiles.append(timed.tiles)
+            seconds.append(timed.seconds)
             peaks.append(used.together_mb)
-            print(
-                f"| {width} x {height} | {share:.0%} | {night.tiles} | {night.seconds:.1f} | {used.together_mb:.0f} |",
-                flush=True,
-            )
+            figures = f"{timed.tiles} | {timed.seconds:.1f} | {used.together_mb:.0f}"
+            print(f"| {width} x {height} | {share:.0%} | {figures} |", flush=True)
         for axis, values in zip(axes, (seconds, peaks), strict=True):
             axis.plot(tiles, values, marker="o", label=name)
     for axis, what in zip(axes, ("seconds", "peak memory of all processes (MB)"), strict=True):
@@ -221,16 +211,16 @@ def sizes() -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--peers", nargs="*", default=[])
     parser.add_argument(
-        "--envs", type=Path, default=Path("build/peers"), help="where the peers are installed"
+        "--envs", type=Path, default=Path("build/peers"), help="folder of the peers' environments"
     )
-    parser.add_argument("--backend", default="auto", help="of Noctile, see noctile run")
+    parser.add_argument("--backend", default="auto", help="backend of Noctile, as in noctile run")
     parser.add_argument("--study", action="store_true")
     parser.add_argument("--sizes", action="store_true")
     a = parser.parse_args()
