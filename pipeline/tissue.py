@@ -71,8 +71,9 @@ Shadows and the noise of glass lie below, cytoplasm lies above.
 CHROMA_BOUNDS = (0.012, 0.025, 0.06)
 """Bounds of Otsu's threshold on colour, the spread of the optical densities of R, G and B.
 
-The threshold lies between the second and the third, where weak eosin begins. On a slide with clean
-glass the lower bound is twice the 95 % quantile of the glass, but not below the first.
+The threshold lies between the second and the third; there weak eosin begins. On a slide whose glass
+has little colour the second is replaced by twice the 95 % quantile of the glass's colour, but not
+by less than the first.
 """
 
 TEXTURE_BOUNDS = (2.5, 4.5)

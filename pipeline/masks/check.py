@@ -29,7 +29,7 @@ def _check_labels(store: MaskStore, level: int) -> Iterator[str]:
     for row, col in sorted(needed | set(store.stored_shards(level))):
         box = layout.shard_box(row, col, level)
         if not box.area:
-            yield f"has a block {row}, {col} on level {level}, where its labels have ended"
+            yield f"has a block {row}, {col} on level {level}, outside its label map"
             continue
         frame = layout.level_frames[level - 1].box
         fine = Box(2 * box.y, 2 * box.x, 2 * box.height, 2 * box.width).intersect(frame)
@@ -46,5 +46,5 @@ def _check_thumbnail(store: MaskStore) -> Iterator[str]:
     for level in range(1, store.layout.levels):
         coarser = store.read_thumbnail(level)
         if not np.array_equal(coarser, halve_image(finer)):
-            yield f"has an overview whose level {level} does not follow from level {level - 1}"
+            yield f"has a thumbnail whose level {level} does not follow from level {level - 1}"
         finer = coarser

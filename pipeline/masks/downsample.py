@@ -14,8 +14,8 @@ _STRIP_ROWS = 128
 def halve_labels(labels: UInt8) -> UInt8:
     """Replace each 2 x 2 labels by the most frequent one.
 
-    In a tie the smallest code wins that is not 0. So analysed pixels stay visible, and a tumor
-    with the first code does not get thinner. At an odd edge only existing pixels vote: the edge is
+    In a tie the smallest code above 0 wins, so that analysed pixels stay visible and a tumor with
+    the first code does not get thinner. At an odd edge only existing pixels vote: the edge is
     repeated, which doubles each of their votes.
 
     Args:

@@ -42,7 +42,7 @@ _CRC = struct.Struct("<I")
 def write_shard(path: Path, values: UInt8, shard: Sequence[int], chunk: Sequence[int]) -> None:
     """Write one shard under a temporary name and rename it.
 
-    So a process that is killed leaves a whole shard or none.
+    A process that is killed leaves a whole shard or none.
 
     Args:
         path: file of the shard; its folders are made.
@@ -55,9 +55,8 @@ def write_shard(path: Path, values: UInt8, shard: Sequence[int], chunk: Sequence
         OSError: if the file system refuses.
         ValueError: if the values do not fit the shard.
     """
-    if values.ndim != len(shard) or any(
-        n > most for n, most in zip(values.shape, shard, strict=True)
-    ):
+    fits = values.ndim == len(shard)
+    if not fits or any(n > most for n, most in zip(values.shape, shard, strict=True)):
         raise ValueError(f"values {values.shape} do not fit a shard of {tuple(shard)}")
     content = _encoded(values, _grid(shard, chunk), chunk)
     path.parent.mkdir(parents=True, exist_ok=True)

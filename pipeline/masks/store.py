@@ -48,7 +48,7 @@ _HEAT_MAPS = "0"
 
 
 class MaskStore:
-    """The masks of one slide, to be written block by block and read at any level.
+    """The masks of one slide, written block by block and read at any level.
 
     A store opens quickly. Several processes may write different blocks at the same time without
     locks.
@@ -296,7 +296,7 @@ class MaskStore:
         """
         codes = sorted(c.code for c in self.layout.classes)
         if codes[-1] == len(codes) and labels.max() <= codes[-1]:
-            return  # the codes are 1..n, for which this is enough and quick
+            return  # the codes are 1..n without a gap, so the largest label is enough
         known = np.zeros(256, np.bool_)
         known[[0, *codes]] = True
         if not known[labels].all():

@@ -57,9 +57,7 @@ def test_a_shard_beyond_the_label_map_is_named(store):
     shard = store.path / "labels/classes/1/c/99/0"
     shard.parent.mkdir()
     shard.write_bytes((store.path / "labels/classes/1/c/0/0").read_bytes())
-    assert next(check_levels(store)) == (
-        "has a block 99, 0 on level 1, where its labels have ended"
-    )
+    assert next(check_levels(store)) == ("has a block 99, 0 on level 1, outside its label map")
 
 
 def test_a_thumbnail_with_other_pixels_is_named(store):
@@ -67,4 +65,4 @@ def test_a_thumbnail_with_other_pixels_is_named(store):
     pixels = thumbnails.read("2")
     pixels[0, 0, 0] ^= 1
     thumbnails.write_shard("2", (0, 0, 0), pixels)
-    assert "has an overview whose level 2 does not follow from level 1" in list(check_levels(store))
+    assert "has a thumbnail whose level 2 does not follow from level 1" in list(check_levels(store))

@@ -59,7 +59,7 @@ def test_a_thumbnail_that_does_not_follow_is_found(damaged):
     array[0, 0, 0] = 0
     assert found_without_checksums(damaged)[0] == (
         "slides/a/mask.ome.zarr",
-        "has an overview whose level 1 does not follow from level 0",
+        "has a thumbnail whose level 1 does not follow from level 0",
     )
 
 
