@@ -1,25 +1,25 @@
-"""What computes a network fastest without a GPU: torch, compiled torch, OpenVINO, ONNX Runtime.
+"""Ways to compute a network without a GPU: torch, compiled torch, OpenVINO, ONNX Runtime.
 
     python -m benchmarks.cpu [SLIDES ...] [--manifest CSV] [--mpp UM] [--threads 2] [--rounds 7]
-    [--only NAME ...]
+        [--only NAME ...]
 
-For the shipped model (EfficientNet-Lite0 U-Net, 2 classes) and for a ResNet34 U-Net of 21 classes
-with seeded weights, on tiles of tissue of SLIDES (default: the samples; images in folders are
-taken, too). Each way has a process of its own, all with the same number of threads; they take the
-same tiles in turn, round by round, while the others wait.
+Measured are the shipped model (EfficientNet-Lite0 U-Net, 2 classes) and a ResNet34 U-Net of 21
+classes with seeded weights, on tiles of tissue of SLIDES (default: the samples; images in folders
+are read too). Each way has a process of its own, all with the same number of threads. They predict
+the same tiles in turn, round by round, while the others wait. The columns are:
 
-- start: from the network in memory to the first answer, alone on the machine (s). Torch itself is
-  imported before.
-- tiles/s: median of the rounds; "x torch" relates it to Noctile's torch backend, CPU s to all
-  threads of the process.
-- memory: highest resident memory of the process, torch included (MB).
-- labels: share of pixels with the label that the torch backend gives.
-- same bits: whether a tile's probabilities are the same alone, in a batch, in another place, and
-  with one thread.
+- start: time from the network in memory to the first prediction, alone on the machine, without the
+  import of torch (s);
+- tiles/s: median of the rounds; "x torch" is the ratio to Noctile's torch backend, and "CPU s" the
+  CPU time of all threads of the process;
+- memory: highest resident memory of the process, torch included (MB);
+- labels: share of pixels with the same label as by the torch backend;
+- same bits: "yes" if the probabilities of a tile are the same alone, in a batch, at another
+  position of a batch, and with one thread.
 
-What is not installed is named as skipped. ONNX Runtime (with onnx and onnxscript) is no extra of
-Noctile; OpenVINO is ``noctile[cpu]``. Integers of 8 bits are not tried: they need a calibration on
-somebody's tissue.
+A way whose package is not installed is skipped with a message. ONNX Runtime (with onnx and
+onnxscript) is no extra of Noctile; OpenVINO is ``noctile[cpu]``. Integers of 8 bits are not
+measured: they need a calibration on the user's tissue.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def torch_now(card: ModelCard, network: Any, threads: int) -> Predict:
 
 
 def torch_together(card: ModelCard, network: Any, threads: int) -> Predict:
-    """The same, but all threads in each pass."""
+    """Torch with all threads in each forward pass."""
     import torch
 
     from noctile.pipeline.models.network import TilesToLogits
@@ -78,7 +78,7 @@ def torch_together(card: ModelCard, network: Any, threads: int) -> Predict:
 
 
 def torch_frozen(card: ModelCard, network: Any, threads: int) -> Predict:
-    """Traced and frozen: normalisations folded into the convolutions."""
+    """Torch, traced and frozen: normalisations are folded into the convolutions."""
     import torch
 
     from noctile.pipeline.models.network import TilesToLogits
@@ -92,7 +92,7 @@ def torch_frozen(card: ModelCard, network: Any, threads: int) -> Predict:
 
 
 def torch_compiled(card: ModelCard, network: Any, threads: int) -> Predict:
-    """``torch.compile`` with freezing; needs a C++ compiler where it runs."""
+    """``torch.compile`` with freezing; needs a C++ compiler on the machine."""
     import torch
     from torch._inductor import config
 
@@ -102,7 +102,7 @@ def torch_compiled(card: ModelCard, network: Any, threads: int) -> Predict:
     whole = _with_softmax(TilesToLogits(card, network.to(memory_format=torch.channels_last)))
     compiled = torch.compile(whole, dynamic=False)
     torch.set_num_threads(1)
-    _run_torch(compiled, _blank(card).numpy())  # compiles, before threads do
+    _run_torch(compiled, _blank(card).numpy())  # compiles before threads start
     return _each(partial(_run_torch, compiled), threads)
 
 
@@ -116,12 +116,13 @@ def openvino_now(card: ModelCard, network: Any, threads: int) -> Predict:
 def openvino_with(
     card: ModelCard, network: Any, threads: int, *, streams: int, precision: str
 ) -> Predict:
-    """The same with other settings, from here to the end of the process: OpenVINO compiles when it
-    is first asked.
+    """OpenVINO with other settings.
+
+    They hold until the process ends: OpenVINO compiles a model at its first prediction.
     """
     predict = openvino_now(card, network, threads)
 
-    import openvino  # isort: skip - after Noctile's module, which keeps its reports off
+    import openvino  # isort: skip - after Noctile's module, which turns telemetry off
 
     compile_model = openvino.Core.compile_model
 
@@ -138,7 +139,7 @@ def openvino_with(
 
 
 def onnxruntime(card: ModelCard, network: Any, threads: int, *, at_once: int) -> Predict:
-    """ONNX Runtime, ``at_once`` tiles in one session, the threads shared out among them."""
+    """ONNX Runtime, ``at_once`` tiles in one session, with the threads divided among them."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime as ort
     import torch
@@ -174,20 +175,22 @@ def _run_torch(whole: Any, tile: UInt8) -> Float32:
     import torch
 
     with torch.no_grad():
-        answer: Float32 = whole(torch.from_numpy(np.array(tile))).numpy()
-    return answer
+        probabilities: Float32 = whole(torch.from_numpy(np.array(tile))).numpy()
+    return probabilities
 
 
-def _each(answer: Callable[[UInt8], Float32], at_once: int) -> Predict:
-    """Tile by tile, so many at once; torch takes one thread for each."""
+def _each(predict_tile: Callable[[UInt8], Float32], at_once: int) -> Predict:
+    """Predict tile by tile, ``at_once`` at the same time; torch uses one thread for each."""
     import torch
 
     pool = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(1,))
-    return lambda tiles: np.concatenate(list(pool.map(answer, [tile[None] for tile in tiles])))
+    return lambda tiles: np.concatenate(
+        list(pool.map(predict_tile, [tile[None] for tile in tiles]))
+    )
 
 
 def ways(threads: int) -> dict[str, Callable[[ModelCard, Any, int], Predict]]:
-    """What is compared, by name; the first is what the others are related to."""
+    """Return the ways that are compared, by name; the first is the reference of the others."""
     found: dict[str, Callable[[ModelCard, Any, int], Predict]] = {
         TORCH: torch_now,
         "torch, all threads a tile": torch_together,
@@ -205,13 +208,13 @@ def ways(threads: int) -> dict[str, Callable[[ModelCard, Any, int], Predict]]:
 
 @dataclass(frozen=True)
 class Case:
-    """A model and the tiles that it looks at.
+    """Model with the tiles that it predicts.
 
     Attributes:
-        name: of the model.
-        folder: of the model.
-        tiles: file of uint8 ``[n, tile_px, tile_px, 3]``.
-        batch: tiles in a round.
+        name: name of the model.
+        folder: folder of the model.
+        tiles: file of the tiles, uint8 ``[n, tile_px, tile_px, 3]``.
+        batch: number of tiles in a round.
     """
 
     name: str
@@ -221,7 +224,7 @@ class Case:
 
 
 def serve(pipe: Connection, way: str, case: Case, threads: int) -> None:
-    """What each process does: make its predictor, then answer until it is told to stop."""
+    """Make a predictor, and answer requests until None is received."""
     warnings.simplefilter("ignore")
     from noctile.pipeline.models.network import load_network
 
@@ -236,18 +239,18 @@ def serve(pipe: Connection, way: str, case: Case, threads: int) -> None:
     np.asarray(predict(tiles[:1]))
     pipe.send(time.perf_counter() - start)
     predict(tiles[:threads])
-    while (asked := pipe.recv()) is not None:
-        if asked == "labels":
+    while (request := pipe.recv()) is not None:
+        if request == "labels":
             labels = [
                 np.asarray(predict(tile[None])).argmax(axis=1).astype(np.uint8) for tile in tiles
             ]
             pipe.send(np.concatenate(labels))
-        elif asked == "bits":
+        elif request == "bits":
             pipe.send(
                 _same_bits(predict, partial(make, card, load_network(case.folder), 1), tiles[:4])
             )
         else:
-            part = tiles[np.arange(asked, asked + case.batch) % len(tiles)]
+            part = tiles[np.arange(request, request + case.batch) % len(tiles)]
             wall, cpu = time.perf_counter(), time.process_time()
             for k in range(0, case.batch, threads):
                 np.asarray(predict(part[k : k + threads]))
@@ -267,7 +270,7 @@ def _peak_mb() -> float:
 
 
 def compare(case: Case, names: list[str], threads: int, rounds: int) -> None:
-    """Print the rows of a model."""
+    """Measure a model in all ways, and print its rows of the table."""
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     starts: dict[str, float] = {}
@@ -275,47 +278,37 @@ def compare(case: Case, names: list[str], threads: int, rounds: int) -> None:
         ours, theirs = context.Pipe()
         context.Process(target=serve, args=(theirs, name, case, threads), daemon=True).start()
         theirs.close()
-        if isinstance(said := ours.recv(), str):
-            print(f"| {case.name} | {name} | skipped: {said} |" + " |" * 6, flush=True)
+        if isinstance(response := ours.recv(), str):
+            print(f"| {case.name} | {name} | skipped: {response} |" + " |" * 6, flush=True)
         else:
-            pipes[name], starts[name] = ours, said
+            pipes[name], starts[name] = ours, response
     taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in pipes}
     for k in range(rounds):
         for name, pipe in pipes.items():
-            taken[name].append(_ask(pipe, k * case.batch))
+            taken[name].append(_request(pipe, k * case.batch))
     walls = {
         name: statistics.median(wall for wall, _, _ in t) / case.batch for name, t in taken.items()
     }
-    truth = _ask(pipes[TORCH], "labels")
+    truth = _request(pipes[TORCH], "labels")
     for name, pipe in pipes.items():
         cpu = statistics.median(cpu for _, cpu, _ in taken[name]) / case.batch
-        equal = np.mean(_ask(pipe, "labels") == truth)
-        cells = [
-            case.name,
-            name,
-            f"{starts[name]:.1f}",
-            f"{1 / walls[name]:.2f}",
-            f"{walls[TORCH] / walls[name]:.2f}",
-        ]
-        cells += [
-            f"{cpu:.3f}",
-            f"{taken[name][-1][2]:.0f}",
-            f"{equal:.4%}",
-            "yes" if _ask(pipe, "bits") else "no",
-        ]
+        equal = np.mean(_request(pipe, "labels") == truth)
+        cells = [case.name, name, f"{starts[name]:.1f}", f"{1 / walls[name]:.2f}"]
+        cells += [f"{walls[TORCH] / walls[name]:.2f}", f"{cpu:.3f}", f"{taken[name][-1][2]:.0f}"]
+        cells += [f"{equal:.4%}", "yes" if _request(pipe, "bits") else "no"]
         print(f"| {' | '.join(cells)} |", flush=True)
         pipe.send(None)
 
 
-def _ask(pipe: Connection, what: Any) -> Any:
-    pipe.send(what)
+def _request(pipe: Connection, request: Any) -> Any:
+    pipe.send(request)
     return pipe.recv()
 
 
 def tissue_tiles(
     slides: list[Path], manifest: Path | None, mpp: float | None, card: ModelCard, n: int
 ) -> UInt8:
-    """Tiles as a run plans them, without overlap, ``n`` of all of them at even distances."""
+    """Read ``n`` tiles at even distances from all tiles that a run without overlap would plan."""
     tiling = Tiling(card.mpp, card.tile_px, 0, "crop", 4096, len(card.classes))
     tiles = []
     slides, images = (slides, True) if slides or manifest else ([Path("sample_slides")], False)
@@ -331,8 +324,9 @@ def tissue_tiles(
 
 
 def resnet34(folder: Path) -> Path:
-    """A ResNet34 U-Net of 21 classes, made once; its statistics are drawn, too, so that several
-    classes win.
+    """Make the folder of a ResNet34 U-Net of 21 classes, once.
+
+    Its batch statistics are random too, so that several classes are predicted.
     """
     if (folder / "card.json").exists():
         return folder
@@ -363,17 +357,19 @@ def resnet34(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Print the table."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("slides", nargs="*", type=Path)
-    parser.add_argument("--manifest", type=Path, help="CSV that says mpp where slides do not")
-    parser.add_argument("--mpp", type=float, help="pixel size of slides that do not say it (um)")
+    parser.add_argument(
+        "--manifest", type=Path, help="CSV with the pixel size of slides that state none"
+    )
+    parser.add_argument("--mpp", type=float, help="pixel size of slides that state none (um)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
-        "--only", nargs="+", default=[""], help="ways whose name holds one of these"
+        "--only", nargs="+", default=[""], help="ways whose name contains one of these"
     )
     a = parser.parse_args()
     names = [
@@ -381,10 +377,8 @@ def main() -> None:
     ]
     shipped = find_model("tumor")
     print(f"{machine()}, {a.threads} threads, Python {sys.version.split()[0]}\n")
-    print(
-        "| model | way | start s | tiles/s | x torch | CPU s/tile | memory MB | labels | same bits |\n|"
-        + "---|" * 9
-    )
+    columns = "start s | tiles/s | x torch | CPU s/tile | memory MB | labels | same bits"
+    print(f"| model | way | {columns} |\n|" + "---|" * 9)
     with tempfile.TemporaryDirectory() as scratch:
         models = (
             ("tumor", shipped, 64, 8),

@@ -1,40 +1,36 @@
-"""The GPU path, checked and timed in less than 8 minutes on one machine, without a network.
+"""Check and time the GPU path in less than 8 minutes on one machine, without a network connection.
 
     python -m benchmarks.gpu [--processes 16 20] [--out gpu.md]
 
-On a machine without a network, install from wheels first; on one that has it, with the same Python
-and system:
+On a machine without a connection, install from wheels first. Get them on a machine that has one,
+with the same Python and system:
 
     pip download -c constraints.txt -d wheels '.[test]'      # there; about 4 GB, most of it torch
-    with CUDA pip install --no-index --find-links wheels noctile       # here
+    pip install --no-index --find-links wheels noctile       # here
 
-Prints, and writes as a table:
+Prints a table, and writes it to ``--out``:
 
-1. tiles/s of a ResNet34 U-Net of 21 classes in fp16, tiles already on the GPU, by batch, eager and
-   compiled: its logits alone, and with what is decided of each pixel;
-2. the whole run of that model on two slides of 100,000 x 80,000 px (40x, tissue on 35 %; ``--size``
-   makes others), by number of workers: tiles/s between the first block and the last, the same when
-   under way and its ratio to the network alone, when each slide was done, how busy the GPU was,
-   memory; compiled, too;
-3. the inference server alone, for as many workers that read nothing; reading alone: tiles/s of a
-   40x slide for a 20x model by number of processes, on the CPU; JPEG tiles/s on the GPU;
-4. agreement: labels of fp16 on the GPU against fp32 on the CPU, shipped model, generated tissue (>=
-99.9 %); 5. from the machine's memory: tiles up, through the network, joined, labels down.
+1. speed of a ResNet34 U-Net of 21 classes in fp16, with tiles that are already on the GPU, by batch
+   size, eager and compiled: its logits alone, and with the choice of labels;
+2. the whole run of that model on two slides of 100,000 x 80,000 px (40x, tissue on 35 %; other
+   sizes by ``--size``), by number of workers, eager and compiled: speed from the first block to the
+   last, speed when under way and its ratio to the network alone, times at which each slide was
+   done, GPU usage, memory;
+3. the inference server alone, with as many workers that read nothing; reading alone, of a 40x slide
+   for a 20x model, by number of processes on the CPU; decoding of JPEG tiles on the GPU;
+4. agreement of labels: fp16 on the GPU and fp32 on the CPU, with the shipped model on generated
+   tissue (at least 99.9 %);
+5. speed from the machine's memory: tiles to the GPU, through the network, joined, labels back.
 
-What might not end within the 8 minutes is named and left out.
+A part that might not end within the 8 minutes is named and left out.
 
-``--device cpu --tiles 2 --size 9000 7000 --processes 2`` runs the script itself where there is no
-GPU.
+Without a GPU, ``--device cpu --tiles 2 --size 9000 7000 --processes 2`` tests the script itself.
 """
 
 import argparse
-import json
-import tempfile
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import datetime
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -42,40 +38,36 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 import segmentation_models_pytorch as smp
 import torch
 import torchvision  # type: ignore[import-untyped]
 from tifffile import TiffFile
 
 from benchmarks.common import BUILD, slide
+from benchmarks.gpu_run import Report, whole_run
 from noctile.pipeline.geometry import Box, Extent
 from noctile.pipeline.models.folder import find_model, read_card
 from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.models.network import save_model
 from noctile.pipeline.models.predictor import predict_labels
 from noctile.pipeline.models.torch_predictor import TorchPredictor
-from noctile.pipeline.plan import TileGrid, TilePlan
-from noctile.pipeline.slides.discover import find_slides
+from noctile.pipeline.plan import TileGrid
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.stitch.canvas import CropCanvas, labelled_part
 from noctile.workflows.inference.client import ServedPredictor
 from noctile.workflows.inference.server import CONCURRENT_BATCHES, InferenceServers
-from noctile.workflows.processes.control import memory_bytes
 from noctile.workflows.resources import cores
-from noctile.workflows.run.run import run_slides
-from noctile.workflows.settings import RunSettings
 from sample_slides.region import make_region
 
 UInt8 = npt.NDArray[np.uint8]
 TILE_PX = 512
 
 _MINUTES, _PART_S = 8, 90
-"""The script ends within so many minutes: no part begins that might not end in time (s)."""
+"""Time limit of the script (min), and time that must be left for a part to start (s)."""
 
 
-class Report:
-    """Lines of the table, printed as they come."""
+class Table:
+    """Table that grows line by line; each line is printed at once."""
 
     def __init__(self) -> None:
         self.lines = ["| what | figure |", "|---|---|"]
@@ -87,7 +79,7 @@ class Report:
 
 
 def study_model(folder: Path) -> Path:
-    """A ResNet34 U-Net of 21 classes with seeded weights, as a model folder."""
+    """Make the folder of a ResNet34 U-Net of 21 classes with seeded weights, once."""
     if not (folder / "card.json").exists():
         torch.manual_seed(0)
         network = smp.Unet("resnet34", encoder_weights=None, classes=21)
@@ -107,7 +99,7 @@ def study_model(folder: Path) -> Path:
 
 
 def tissue_tiles(n: int) -> UInt8:
-    """Generated tissue, uint8 ``[n, 512, 512, 3]``."""
+    """Generate tiles of tissue, uint8 ``[n, 512, 512, 3]``."""
     side = int(np.ceil(np.sqrt(n)))
     region = make_region(7, side * TILE_PX, side * TILE_PX, 0.5)[0]
     tiles = (
@@ -119,7 +111,7 @@ def tissue_tiles(n: int) -> UInt8:
 
 
 def per_second(n: int, do: Callable[[], object], device: str, seconds: float = 1.5) -> float:
-    """How many of ``n`` things at a time are done in a second, once warm."""
+    """Speed of a function that does ``n`` items at a time, after a first call (items/s)."""
     do()
     _wait(device)
     start, rounds = time.perf_counter(), 0
@@ -138,14 +130,13 @@ def _wait(device: str) -> None:
 
 
 def agreement(report: Report, device: str, n_tiles: int) -> None:
-    """Labels on the device against fp32 on the CPU."""
+    """Compare labels on the device with labels of fp32 on the CPU."""
     tiles, model = tissue_tiles(n_tiles), find_model("tumor")
     truth = np.asarray(load_predictor(model, "cpu")(tiles)).argmax(axis=1)
     for compiled in (False, True) if device != "cpu" else (False,):
-        winner = predict_labels(
-            load_predictor(model, device, compiled=compiled), tiles, slice(None)
-        ).label
-        found = np.asarray(winner.cpu() if device != "cpu" else winner)
+        predict = load_predictor(model, device, compiled=compiled)
+        label = predict_labels(predict, tiles, slice(None)).label
+        found = np.asarray(label.cpu() if device != "cpu" else label)
         how = "compiled" if compiled else "eager"
         report(
             f"labels as fp32 on the CPU, {read_card(model).name}, {how}",
@@ -156,17 +147,17 @@ def agreement(report: Report, device: str, n_tiles: int) -> None:
 def network_alone(
     report: Report, device: str, study: Path, batches: list[int], *, compiled: bool
 ) -> float:
-    """Tiles per second of the network alone; the best."""
+    """Measure the network alone, and return its best speed (tiles/s)."""
     best, how = 0.0, "compiled" if compiled else "eager"
     start = time.perf_counter()
     predict = load_predictor(study, device, compiled=compiled)
     assert isinstance(predict, TorchPredictor)
-    logits, decided = predict._logits, partial(predict._labels, part=slice(None))
+    logits, labels = predict._logits, partial(predict._labels, part=slice(None))
     for n in [predict.batch_size] if compiled else batches:
         tiles = torch.from_numpy(np.tile(tissue_tiles(4), (-(-n // 4), 1, 1, 1))[:n]).to(device)
-        alone, both = (per_second(n, partial(do, tiles), device) for do in (logits, decided))
+        alone, both = (per_second(n, partial(do, tiles), device) for do in (logits, labels))
         report(
-            f"network alone, batch {n}, {how}", f"{alone:.4g} tiles/s; with the decision {both:.4g}"
+            f"network alone, batch {n}, {how}", f"{alone:.4g} tiles/s; with the labels {both:.4g}"
         )
         best = max(best, alone)
     if compiled:
@@ -175,7 +166,7 @@ def network_alone(
 
 
 def from_memory(report: Report, device: str, study: Path) -> None:
-    """Host tiles to host labels, as a block does it."""
+    """Measure a block from tiles in the machine's memory to labels there."""
     predict = load_predictor(study, device)
     n = predict.batch_size
     tiles = np.tile(tissue_tiles(1), (n, 1, 1, 1))
@@ -194,8 +185,8 @@ def from_memory(report: Report, device: str, study: Path) -> None:
     report(f"from memory to labels, batch {n}", f"{per_second(n, block, device):.3g} tiles/s")
 
 
-def _ask(address: str, n: int, seconds: float) -> float:
-    """Ask a server for batches of tiles for so long; tiles per second that one worker had answered."""
+def _request_labels(address: str, n: int, seconds: float) -> float:
+    """Send batches of tiles to a server for some seconds, and return the speed (tiles/s)."""
     predict, tiles = ServedPredictor(address), np.tile(tissue_tiles(1), (n, 1, 1, 1))
     predict.predict_labels(tiles, slice(None))
     start, rounds = time.perf_counter(), 0
@@ -206,7 +197,7 @@ def _ask(address: str, n: int, seconds: float) -> float:
 
 
 def server_alone(report: Report, device: str, study: Path, workers: int) -> None:
-    """What an inference server answers to workers that read nothing: the whole path without slides."""
+    """Measure an inference server with workers that read nothing."""
     with closing(
         InferenceServers(
             ["0"], partial(load_predictor, study, device, processes_per_gpu=CONCURRENT_BATCHES)
@@ -215,15 +206,15 @@ def server_alone(report: Report, device: str, study: Path, workers: int) -> None
         (address,) = servers.addresses.values()
         n = ServedPredictor(address).batch_size
         with get_context("spawn").Pool(workers) as pool:
-            pool.starmap(_ask, [(address, n, 0.5)] * workers, chunksize=1)
-            rates = pool.starmap(_ask, [(address, n, 4.0)] * workers, chunksize=1)
+            pool.starmap(_request_labels, [(address, n, 0.5)] * workers, chunksize=1)
+            rates = pool.starmap(_request_labels, [(address, n, 4.0)] * workers, chunksize=1)
     report(
         f"inference server alone, {workers} workers that read nothing", f"{sum(rates):.4g} tiles/s"
     )
 
 
 def _read(path: Path, part: int, parts: int) -> int:
-    """Read some of the rows of a slide for a 20x model; how many tiles that was."""
+    """Read some rows of a slide for a 20x model, and return the number of tiles."""
     reader = open_slide(path)
     frame = reader.info.frame.at(0.5)
     rows = range(0, frame.extent.height - TILE_PX, 2048)[part::parts]
@@ -234,7 +225,7 @@ def _read(path: Path, part: int, parts: int) -> int:
 
 
 def reading(report: Report, path: Path, device: str, processes: list[int]) -> None:
-    """Tiles per second off a 40x slide for a 20x model."""
+    """Measure the reading of a 40x slide for a 20x model, and the decoding of its JPEG tiles."""
     for count in processes:
         with get_context("spawn").Pool(count) as pool:
             pool.starmap(_read, [(path, k, 64) for k in range(count)], chunksize=1)
@@ -242,11 +233,13 @@ def reading(report: Report, path: Path, device: str, processes: list[int]) -> No
             n = sum(
                 pool.starmap(_read, [(path, k, 4 * count) for k in range(4 * count)], chunksize=1)
             )
-            report(
-                f"reading, {count} processes", f"{n / (time.perf_counter() - start):.0f} tiles/s"
-            )
-    if device == "cpu":
-        return
+            seconds = time.perf_counter() - start
+            report(f"reading, {count} processes", f"{n / seconds:.0f} tiles/s")
+    if device != "cpu":
+        _decoding(report, path, device)
+
+
+def _decoding(report: Report, path: Path, device: str) -> None:
     with TiffFile(path) as tiff:
         page = tiff.pages.first
         some = range(len(page.dataoffsets) // 2, len(page.dataoffsets) // 2 + 256)
@@ -265,173 +258,53 @@ def reading(report: Report, path: Path, device: str, processes: list[int]) -> No
     )
 
 
-class Memory:
-    """The most that descendants of this process hold, together and the largest, while the context
-    is open (B).
-    """
-
-    def __init__(self) -> None:
-        self.together = self.largest = 0
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> "Memory":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._end.wait(1):
-            held = [
-                memory_bytes(process.pid) for process in psutil.Process().children(recursive=True)
-            ]
-            self.together, self.largest = max(self.together, sum(held)), max(self.largest, *held, 0)
-
-
-def whole_run(report: Report, path: Path, model: Path, alone: float, **settings: Any) -> None:
-    """The run as a user starts it, on two slides of the same pixels."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
-        slides = [Path(scratch) / f"{name}.tif" for name in ("first", "second")]
-        for link in slides:
-            link.hardlink_to(path)
-        start, out = time.perf_counter(), Path(scratch) / "results"
-        with Memory() as memory:
-            run = RunSettings(model=str(model.resolve()), **settings)
-            result = run_slides(find_slides(slides, None, None), run, out, lambda *_: None)
-        seconds = time.perf_counter() - start
-        lines = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
-        plans = {
-            file.parent.name: json.loads(file.read_text())["plan"]
-            for file in out.glob("slides/*/plan.json")
-        }
-    name = f"whole run, {read_card(model).name}, {', '.join(f'{k} {v}' for k, v in settings.items() if k != 'device')}"
-    if any(row.status != "done" for row in result.rows):
-        report(name, f"FAILED: {[line for line in lines if line['event'] == 'failed']}")
-        return
-    ends = {
-        (x["event"], x["slide_id"], str(x.get("block"))): _when(x) for x in lines if "slide_id" in x
-    }
-    begins = {
-        key: _when(x) - x["seconds"]
-        for x in lines
-        if "seconds" in x
-        for key in [(x["event"], x["slide_id"])]
-    }
-    blocks = [(_when(x) - x["seconds"], _when(x)) for x in lines if x["event"] == "segment"]
-    first, last = min(b for b, _ in blocks), max(e for _, e in blocks)
-    tiles = result.pace.predictions
-    report(name, f"{seconds:.1f} s with start and end, {tiles} tiles; {result.pace}")
-    report(
-        "its blocks",
-        f"{tiles / (last - first):.4g} tiles/s from the first to the last, {last - first:.2f} s",
-    )
-    rate = _steady(lines, {slide_id: TilePlan.from_json(plan) for slide_id, plan in plans.items()})
-    report(
-        "when under way (from the first fifth of the tiles to the last but a twentieth)",
-        f"{rate:.4g} tiles/s",
-    )
-    if alone:
-        report("the same / network alone", f"{rate / alone:.1%}")
-    looks = [
-        (event, slide_id, round(x, 2))
-        for (event, slide_id), x in begins.items()
-        if event != "segment"
-    ]
-    report(
-        "its steps (s since the first block)",
-        f"{[(e, s, round(x - first, 2)) for e, s, x in looks]}",
-    )
-    done = {s: round(t - first, 2) for (event, s, _), t in ends.items() if event == "finish"}
-    report("its slides were done (s since the first block)", f"{done}")
-    busy = result.pace.gpu_busy
-    report(
-        "GPU time a slide",
-        f"{busy * result.pace.seconds / 2:.2f} s" if busy is not None else "unknown",
-    )
-    report(
-        "memory of its processes",
-        f"{memory.together / 1e9:.1f} GB together, the largest {memory.largest / 1e9:.2f}",
-    )
-
-
 def compiled(report: Report, path: Path, study: Path, device: str, workers: int) -> None:
-    """The network alone and the whole run, with ``torch.compile``."""
+    """Measure the network alone and the whole run with ``torch.compile``."""
     alone = network_alone(report, device, study, [], compiled=True)
     whole_run(
         report, path, study, alone, device=device, overlap_px=0, workers=workers, compile=True
     )
 
 
-def _steady(lines: list[dict[str, Any]], plans: dict[str, TilePlan]) -> float:
-    """Tiles per second between the end of a fifth of them and the end of all but a twentieth."""
-    counts = {
-        (slide_id, block.key): len(block.tiles)
-        for slide_id, plan in plans.items()
-        for block in plan.blocks
-    }
-    blocks = [
-        (_when(x), counts[x["slide_id"], tuple(x["block"])])
-        for x in lines
-        if x["event"] == "segment"
-    ]
-    times, tiles = (np.array(values) for values in zip(*sorted(blocks), strict=True))
-    done = np.cumsum(tiles)
-    begin, end = np.searchsorted(done, [0.2 * done[-1], 0.95 * done[-1]])
-    return float((done[end] - done[begin]) / (times[end] - times[begin]))
-
-
-def _when(line: dict[str, Any]) -> float:
-    return datetime.fromisoformat(line["time"]).timestamp()
-
-
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--tiles", type=int, default=16, help="tiles whose labels are compared")
+    parser.add_argument(
+        "--tiles", type=int, default=16, help="number of tiles whose labels are compared"
+    )
     parser.add_argument("--size", type=int, nargs=2, default=(100_000, 80_000))
     parser.add_argument(
-        "--processes", type=int, nargs="+", default=[16, 20], help="that read and join"
+        "--processes", type=int, nargs="+", default=[16, 20], help="numbers of worker processes"
     )
-    parser.add_argument("--out", type=Path, help="write the table here")
+    parser.add_argument("--out", type=Path, help="file to which the table is written")
     a = parser.parse_args()
-    report, start = Report(), time.perf_counter()
+    report, start = Table(), time.perf_counter()
     gpu = a.device != "cpu"
-    name = torch.cuda.get_device_name() if gpu else "CPU"
-    report("machine", f"{name}, {cores()} cores, torch {torch.__version__}")
+    device = torch.cuda.get_device_name() if gpu else "CPU"
+    report("machine", f"{device}, {cores()} cores, torch {torch.__version__}")
     width, height = a.size
     path = slide(width, height, 0.25)
     study = study_model(BUILD / "study")
     alone = network_alone(report, a.device, study, [8, 16, 32, 64] if gpu else [1], compiled=False)
     run = partial(whole_run, report, path, device=a.device)
-    parts: list[tuple[str, Callable[[], object]]] = []
+    parts: dict[str, Callable[[], object]] = {}
     for count in a.processes:
-        parts.append(
-            (
-                f"server alone, {count} workers",
-                partial(server_alone, report, a.device, study, count),
-            )
-        )
-        parts.append(
-            (f"whole run, {count} workers", partial(run, study, alone, overlap_px=0, workers=count))
-        )
-    parts.append(("reading", partial(reading, report, path, a.device, [1, 16] if gpu else [1, 2])))
-    parts.append(("agreement", partial(agreement, report, a.device, a.tiles)))
+        alone_with = partial(server_alone, report, a.device, study, count)
+        parts[f"server alone, {count} workers"] = alone_with
+        run_with = partial(run, study, alone, overlap_px=0, workers=count)
+        parts[f"whole run, {count} workers"] = run_with
+    parts["reading"] = partial(reading, report, path, a.device, [1, 16] if gpu else [1, 2])
+    parts["agreement"] = partial(agreement, report, a.device, a.tiles)
     if gpu:
-        parts.append(
-            ("compiled", partial(compiled, report, path, study, a.device, a.processes[-1]))
-        )
-    parts.append(("whole run, shipped model", partial(run, find_model("tumor"), 0.0)))
-    parts.append(("from memory", partial(from_memory, report, a.device, study)))
-    for what, measure in parts:
+        parts["compiled"] = partial(compiled, report, path, study, a.device, a.processes[-1])
+    parts["whole run, shipped model"] = partial(run, find_model("tumor"), 0.0)
+    parts["from memory"] = partial(from_memory, report, a.device, study)
+    for name, measure in parts.items():
         if time.perf_counter() - start > 60 * _MINUTES - _PART_S:
-            report(what, "not measured: the time is over")
+            report(name, "not measured: the time is over")
         else:
             measure()
     report("all of this", f"{time.perf_counter() - start:.0f} s")

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.mutants import hunt, small_slides
+from benchmarks.mutants import hunt
+from benchmarks.small_slides import small_slides
 from noctile.pipeline.errors import ModelError, UsageError
 from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.models.folder import find_model, read_card, read_config
