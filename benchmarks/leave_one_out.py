@@ -1,14 +1,13 @@
-"""What a recipe reaches on a real region that it never saw: leave one region out, once for each.
+"""Quality of a recipe on unseen real regions: leave out one region at a time.
 
     python -m benchmarks.leave_one_out DATA... --out build/folds [--config recipes/tumor.toml]
     [--mpp 0.5 0.25]
                                        [--card pipeline/models/zoo/tumor]
 
-For each region of the sources that are not ``extra``, and for each pixel size, a model is trained
-without that region by the recipe as it stands, and measured on the region as ``noctile evaluate``
-does, as the weights are stored. With ``--card`` the figures of the recipe's own pixel size are
-written into that model's card, under the name of what they are: the recipe's, not the model's,
-which has seen every region.
+For each region of the sources that are not ``extra``, and for each pixel size, the recipe trains a
+model without that region. The model is measured on the region as ``noctile evaluate`` does, with
+its stored weights. With ``--card`` the figures of the recipe's own pixel size are written into that
+model's card. They are figures of the recipe: the model itself has seen every region.
 """
 
 import argparse
@@ -26,12 +25,15 @@ KEPT = ("dice", "precision", "recall")
 
 
 def fold(settings: TrainSettings, region_id: str, out: Path) -> dict[str, Any]:
-    """Train without a region, measure on it; metrics.json of the evaluation.
+    """Train without a region, and measure on it.
 
     Args:
-        settings: of the recipe.
+        settings: settings of the recipe.
         region_id: the region.
-        out: a folder for the model is made in it; one that stands there is taken.
+        out: folder in which a folder for the model is made; an existing one is used.
+
+    Returns:
+        The content of metrics.json.
     """
     split = settings.split.model_copy(update={"test": (region_id,), "val": ()})
     folder = out / f"without-{region_id}-{settings.mpp:g}"

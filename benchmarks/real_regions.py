@@ -1,10 +1,10 @@
-"""Tumor Dice, precision and recall on real regions: the stain alone, and a model.
+"""Tumor Dice, precision and recall on real regions, of the stain alone and of a model.
 
     python -m benchmarks.real_regions DATA --mpp 0.25 [--model tumor]
 
-DATA is a folder of regions as `noctile train` reads it. A model that was trained on these regions
-is not measured by this; `benchmarks.leave_one_out` leaves its models where ``--model`` can name
-them.
+DATA is a folder of regions as `noctile train` reads it. The figures of a model that was trained on
+these regions mean nothing. `benchmarks.leave_one_out` writes models that have not seen one region;
+``--model`` takes their folders.
 """
 
 import argparse
@@ -36,8 +36,8 @@ def by_stain(region: Region, targets: UInt8, mpp: float) -> Bool:
     return inside
 
 
-def answers(region: Region, model: str) -> Iterator[tuple[str, Bool, UInt8]]:
-    """Who answers, where it finds tumor, and the truth."""
+def predictions(region: Region, model: str) -> Iterator[tuple[str, Bool, UInt8]]:
+    """Predictions of a region: name of the method, tumor pixels, and true classes."""
     scheme = load_scheme("tumor")
     predict = load_predictor(find_model(model))
     mpp = predict.card.mpp
@@ -60,7 +60,7 @@ def main() -> None:
     a = parser.parse_args()
     print("| region | by | Dice | precision | recall |\n|---|---|---|---|---|")
     for region in find_regions(DataSource(path=a.data, mpp=a.mpp)):
-        for name, found, targets in answers(region, a.model):
+        for name, found, targets in predictions(region, a.model):
             truth, known = targets == 0, targets != IGNORED
             both, claimed, there = (
                 int(np.count_nonzero(m)) for m in (found & truth, found & known, truth)

@@ -1,11 +1,10 @@
-"""What a slide costs before its first tile is read: open, overview, tissue, plan; and what a coarse
-read costs.
+"""Cost of a slide before its first tile is read: open, overview, tissue and plan.
 
     python -m benchmarks.tissue
 
-On generated slides of four sizes: seconds of CPU for each step, medians of 3. To compare with, an
-overview through OpenSlide's own ``get_thumbnail`` and scikit-image's Otsu threshold, which is what
-most tools do instead.
+It prints seconds of CPU for each step on generated slides of four sizes, medians of 3. For
+comparison it measures an overview by OpenSlide's ``get_thumbnail`` with scikit-image's Otsu
+threshold, as most tools make it.
 """
 
 from collections.abc import Callable
@@ -26,7 +25,7 @@ SIZES = ((12_000, 10_000), (24_000, 20_000), (48_000, 40_000), (96_000, 80_000))
 
 
 def otsu(path: str, mpp: float, side: float) -> None:
-    """A thumbnail's grey, cut at Otsu's threshold."""
+    """Divide the grey values of a thumbnail at Otsu's threshold."""
     with OpenSlide(path) as opened:
         width, height = opened.dimensions
         grey = np.asarray(

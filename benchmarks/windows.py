@@ -1,11 +1,11 @@
-"""How far each way of joining tiles is from one big window, and what it costs.
+"""Difference of each way of stitching from one big window, and its cost.
 
     python -m benchmarks.windows [--data ../shared/data]
 
-On real BCSS regions at 0.5 um/px: the labels of `segment_block` for each window and overlap are
-compared with those of the same network looking at the whole region (and 256 px of white around it)
-at once. Two networks: the tumor model, and a ResNet34 U-Net with 21 classes whose weights are
-random but seeded, which is a harsher judge: nothing in it was trained to ignore a tile's edge.
+On real BCSS regions at 0.5 um/px, the labels of `segment_block` for each window and overlap are
+compared with those of one forward pass over the whole region (and 256 px of white around it). There
+are two networks: the tumor model, and a ResNet34 U-Net with 21 classes and seeded random weights.
+The second is a harder test, because it was never trained to ignore the edges of a tile.
 """
 
 import argparse
@@ -46,19 +46,29 @@ MIN_TUMOR = 0.01  # share of a region; below it a relative difference of areas s
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table."""
+    """A line of the table.
+
+    Attributes:
+        network: name of the model.
+        window: way of stitching, "crop" or "blend".
+        overlap_px: overlap of the tiles (px).
+        differ: share of the pixels whose label differs from the big window's.
+        tumor: relative difference of the tumor area.
+        predictions: predictions per pixel, relative to no overlap, on a plane of whole blocks.
+        seconds: time of the segmentation (s).
+    """
 
     network: str
     window: str
     overlap_px: int
-    differ: float  # share of pixels whose label differs from the big window's
-    tumor: float  # relative difference of the tumor area
-    predictions: float  # relative to no overlap, on a plane of whole blocks
+    differ: float
+    tumor: float
+    predictions: float
     seconds: float
 
 
 def measure(model: Path, reader: SlideReader, scratch: Path) -> Iterator[Row]:
-    """All windows and overlaps of one network on one region."""
+    """Measure all windows and overlaps of one network on one region."""
     predict = load_predictor(model, "cpu")
     card = predict.card
     frame = reader.info.frame.at(card.mpp)
@@ -91,9 +101,7 @@ def measure(model: Path, reader: SlideReader, scratch: Path) -> Iterator[Row]:
 
 
 def cost(tile_px: int, overlap_px: int, window: Window) -> float:
-    """Predictions for each pixel of an endless plane cut in blocks, relative to tiles without
-    overlap.
-    """
+    """Predictions per pixel of an endless plane of blocks, relative to tiles without overlap."""
     stride = tile_px - overlap_px
     n = max(1, round(BLOCK_PX / stride))
     shared = 0 if window == "crop" else 2 * int(np.ceil(overlap_px / 2 / stride))
@@ -101,9 +109,7 @@ def cost(tile_px: int, overlap_px: int, window: Window) -> float:
 
 
 def _big_window(model: Path, reader: SlideReader, stain: Amounts | None, scratch: Path) -> UInt8:
-    """Labels of the whole region by one forward pass: the same model with a card that says larger
-    tiles.
-    """
+    """Labels of the whole region by one forward pass of the same model with larger tiles."""
     card = read_card(model)
     frame = reader.info.frame.at(card.mpp)
     side = max(frame.extent.height, frame.extent.width) + 2 * AROUND_PX
@@ -145,7 +151,7 @@ def _region_slide(image: Path, path: Path) -> SlideReader:
 
 
 def main() -> None:
-    """Command line."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Outlines of the pieces of a field: closed rings with their holes, in the pixels of another frame."""
+"""Outlines of the positive pieces of a field: closed rings with their holes."""
 
 from collections.abc import Iterator
 
@@ -10,24 +10,24 @@ from noctile.pipeline.arrays import Float32, Float64
 from noctile.pipeline.geometry import Frame
 
 _TOLERANCE_PX = 0.05
-"""How far a ring may move where points on an almost straight line are left out (px of the field).
-"""
+"""Largest distance by which a ring may move when points on a nearly straight line are left out (px
+of the field)."""
 
 
 def outlines(field: Float32, frame: Frame, to: Frame) -> Iterator[list[Float64]]:
-    """The polygons of what is above 0, one for each piece (4 neighbours), from the top down.
+    """Polygons around the pieces (4 neighbours) of a field that are above 0, from top to bottom.
 
-    Between pixels the field is interpolated; at the frame's edge a piece ends with it.
+    The field is interpolated between pixels. At the edge of the frame a piece ends.
 
     Args:
         field: float32 ``[h, w]``, nowhere 0.
-        frame: of the field.
-        to: the frame whose pixels the points count in; it shares its top left corner with
+        frame: frame of the field.
+        to: frame whose pixels are the unit of the points; it has the same top left corner as
             ``frame``.
 
     Yields:
-        Rings, float64 ``[points, 2]`` as ``x, y`` from pixel edge to pixel edge, the first point
-        repeated at the end; the first ring is the outer one, the rest are its holes.
+        Rings of one piece: the outer ring, then its holes. A ring is float64 ``[points, 2]`` as
+        ``x, y``, measured from pixel edge to pixel edge; its first point is repeated at the end.
     """
     pieces, _ = ndimage.label(field > 0)
     scale = np.array([frame.mpp_x / to.mpp_x, frame.mpp_y / to.mpp_y])
@@ -48,6 +48,6 @@ def _area(ring: Float64) -> float:
 
 
 def _fewer(ring: Float64) -> Float64:
-    """The ring without points that say little."""
+    """Leave out points of a ring that hardly change its shape."""
     fewer: Float64 = approximate_polygon(ring, _TOLERANCE_PX)  # type: ignore[no-untyped-call]
     return fewer if len(fewer) > 4 else ring

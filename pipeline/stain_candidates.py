@@ -1,78 +1,77 @@
-"""Tumor candidates from colour alone: haematoxylin, nuclear density, a threshold. A first guess,
-not a diagnosis.
+"""Tumor candidates from the stain alone: a first guess, not a diagnosis.
 
-Colour deconvolution gives the haematoxylin of each pixel. What of it is gathered in structures at
-least as wide as a tumor cell's nucleus counts for tumor, what lies in narrower ones (lymphocytes,
-fibroblasts) against it; smoothed over a few cells, Otsu's threshold divides the tissue. Otsu always
-divides: where there is no tumor, the densest tissue is still called a candidate. (measured:
-`WIDE_UM`)
+Colour deconvolution gives the haematoxylin of each pixel. Haematoxylin in structures at least as
+wide as a tumor cell's nucleus is evidence for tumor. Haematoxylin in narrower structures
+(lymphocytes, fibroblasts) is evidence against it. The evidence is smoothed over a few cells, and
+Otsu's threshold divides the tissue. Otsu always divides: in a slide without tumor, the densest
+tissue is still a candidate. `WIDE_UM` has the measured quality.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy  # like scikit-image it imports its parts when they are used: a run uses none of them here
+import scipy  # scipy and skimage load their parts on use, and a run uses none of them here
 import skimage
 
 from noctile.pipeline.arrays import Bool, Float32, UInt8
 from noctile.pipeline.geometry import Box, Frame
 
 MPP = 1.0
-"""Pixel size at which nuclei are judged (um): a tumor cell's nucleus is about ten pixels wide."""
+"""Pixel size of the evidence (um): a tumor cell's nucleus is about ten pixels wide."""
 
 STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105))
 """Optical density of haematoxylin and of eosin in R, G, B. (Ruifrok & Johnston 2001, table 1)
 
-Fixed, not estimated for each image as Macenko et al. (2009) do: with their vectors the area under
-the ROC curve of `evidence` falls from 0.90 to 0.89 on BCSS 1008, and from 0.87 to 0.84 on 1015.
+They are fixed. Macenko et al. (2009) estimate them for each image: with their vectors the area
+under the ROC curve of `evidence` falls from 0.90 to 0.89 on BCSS 1008, and from 0.87 to 0.84 on
+1015.
 """
 
 FROM_STAINS = np.array([*STAINS, np.cross(*STAINS)])
-"""Optical density of R, G and B from amounts of haematoxylin, eosin and what is neither."""
+"""Matrix from amounts of haematoxylin, eosin and a rest to optical density of R, G and B."""
 
 TO_STAINS = np.linalg.inv(FROM_STAINS)
+"""Matrix from optical density of R, G and B to amounts of haematoxylin, eosin and a rest."""
 
 WIDE_UM, SMOOTH_UM, NARROW_WEIGHT = 2.0, 8.0, 1.0
-"""Radius of the disc that a wide structure holds; scale of the Gaussian (um); what narrow
-structures count against it.
+"""Radius of a disc that fits into a wide structure (um), standard deviation of the Gaussian (um),
+and weight of narrow structures against wide ones.
 
-The best mean Dice of 12 settings over BCSS 1008, BCSS 1015 and 32 CAMELYON tiles: 0.81, 0.69, 0.61.
-Chosen without the data that they are measured on, 1008 gets 0.80, 1015 0.69, CAMELYON 0.61.
+They have the best mean Dice of 12 settings over BCSS 1008 (0.81), BCSS 1015 (0.69) and 32 CAMELYON
+tiles (0.61). Chosen without the data of the measurement, the Dice is 0.80, 0.69 and 0.61.
 """
 
 MARGIN_UM = 36.0
-"""Pixels farther away than this do not matter to the evidence (um): four scales of the Gaussian and
-two radii."""
+"""Distance from which pixels do not change the evidence (um): four standard deviations of the
+Gaussian and two radii."""
 
 SQUARE_PX = 4
-"""Evidence is kept for squares of this many pixels: smoothed as it is, it has no finer detail."""
+"""Side of the squares for which evidence is stored (px): smoothed evidence has no finer detail."""
 
 MIN_AREA_UM2 = 600.0
-"""Smaller pieces, and smaller holes, are not worth an outline (um2): a disc of 28 um, a few cells.
-"""
+"""Smallest area of a piece or a hole (um2): a disc of 28 um, a few cells."""
 
 _MIN_FIELD = 1e-4
-"""A candidate's field is at least this, others' at most minus this (optical density): nowhere is it
-0."""
+"""Smallest absolute value of the field (optical density), so that it is nowhere 0."""
 
 _STRIP_ROWS = 512
 
 _GLASS = 243.0
-"""What glass lets through (0..255). Otsu's threshold follows a change: with 235 or 255 no Dice
+"""Brightness of glass (0..255). Otsu's threshold follows a change of it: with 235 or 255 no Dice
 changes by 0.01."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """Where a tumor may be.
+    """Tumor candidates of a slide.
 
     Attributes:
-        field: float32 ``[h, w]``: above 0 in a candidate, below 0 elsewhere; its interpolated zero
-            line is the outline.
-        frame: of the field.
-        tissue: bool ``[h, w]``; there is no candidate outside it.
-        threshold: Otsu's, of the evidence (optical density); None where there is no tissue.
+        field: float32 ``[h, w]``, above 0 in a candidate and below 0 elsewhere; its interpolated
+            zero line is the outline.
+        frame: frame of the field.
+        tissue: bool ``[h, w]``, true for tissue; there is no candidate outside of tissue.
+        threshold: Otsu's threshold of the evidence (optical density); None if there is no tissue.
     """
 
     field: Float32
@@ -87,19 +86,26 @@ class Candidates:
 
     @property
     def rest(self) -> Float32:
-        """The field of the other tissue: above 0 in tissue that is no candidate, but for specks
-        along its edge.
+        """Field of the other tissue: above 0 in tissue that is no candidate.
+
+        Small specks of it, such as those along the edge of the tissue, are below 0.
         """
         rest = np.negative(self.field, out=self.field.copy(), where=self.tissue)
         specks = (rest > 0) & ~_without_small(rest > 0, self.frame)
         return np.negative(rest, out=rest, where=specks)
 
     def on(self, box: Box, frame: Frame) -> Bool:
-        """Whether the pixels of a box in another frame belong to a candidate, bool ``[box.height,
-        box.width]``.
+        """Candidates at the pixels of a box.
 
-        The field is interpolated linearly at their centres, so that outlines are smooth at any
-        pixel size.
+        The field is interpolated linearly at the centres of the pixels, so that outlines are smooth
+        at any pixel size.
+
+        Args:
+            box: pixels of ``frame``.
+            frame: frame of the result, with the same top left corner as the field's.
+
+        Returns:
+            bool ``[box.height, box.width]``, true in a candidate.
         """
         y, ys, dy = _between(box.y, box.y_stop, frame.mpp_y / self.frame.mpp_y, self.field.shape[0])
         x, xs, dx = _between(box.x, box.x_stop, frame.mpp_x / self.frame.mpp_x, self.field.shape[1])
@@ -109,8 +115,13 @@ class Candidates:
 
 
 def haematoxylin(rgb: UInt8) -> Float32:
-    """Haematoxylin in each pixel (optical density, not below 0), float32 ``[h, w]`` of uint8 ``[h,
-    w, 3]``.
+    """Amount of haematoxylin in each pixel (optical density, not below 0).
+
+    Args:
+        rgb: uint8 ``[h, w, 3]``.
+
+    Returns:
+        float32 ``[h, w]``.
     """
     table = np.maximum(np.log10((_GLASS + 1) / (np.arange(256) + 1)), 0)
     to_stains = np.linalg.pinv(np.asarray(STAINS))[:, 0]
@@ -122,16 +133,15 @@ def haematoxylin(rgb: UInt8) -> Float32:
 
 
 def evidence(rgb: UInt8, frame: Frame) -> Float32:
-    """Evidence of tumor: haematoxylin in wide structures less that in narrow ones, smoothed
-    (optical density).
+    """Evidence of tumor: smoothed haematoxylin of wide structures, minus that of narrow ones.
 
     Args:
-        rgb: uint8 ``[h, w, 3]`` at about `MPP`. Where its edge is not the slide's, what lies within
-            `MARGIN_UM` of the edge is not to be used; the slide's own edge is mirrored.
-        frame: of the pixels; only their size counts.
+        rgb: uint8 ``[h, w, 3]`` at about `MPP`. At the slide's edge it is mirrored. At any other
+            edge, results within `MARGIN_UM` of the edge are not valid.
+        frame: frame of the pixels; only their size matters.
 
     Returns:
-        float32 ``[h, w]``.
+        float32 ``[h, w]`` (optical density).
     """
     stain = haematoxylin(rgb)
     disk = skimage.morphology.disk(round(WIDE_UM / frame.mpp))  # type: ignore[no-untyped-call]
@@ -142,8 +152,9 @@ def evidence(rgb: UInt8, frame: Frame) -> Float32:
 
 
 def average_squares(values: Float32) -> Float32:
-    """Means of squares of `SQUARE_PX` x `SQUARE_PX` pixels, float32; one that is cut short is the mean of
-    what it has.
+    """Means of squares of `SQUARE_PX` x `SQUARE_PX` pixels, float32.
+
+    A square at the edge is the mean of the pixels that it has.
     """
     rows, cols = (np.arange(0, side, SQUARE_PX) for side in values.shape)
     sums = np.add.reduceat(np.add.reduceat(values, rows, axis=0), cols, axis=1)
@@ -160,8 +171,8 @@ def find_candidates(values: Float32, frame: Frame, tissue: Bool) -> Candidates:
 
     Args:
         values: evidence, float32 ``[h, w]``.
-        frame: of the evidence.
-        tissue: bool ``[h, w]``; what lies outside takes no part in Otsu's threshold.
+        frame: frame of the evidence.
+        tissue: bool ``[h, w]``, true for tissue; other pixels do not change Otsu's threshold.
     """
     inside = values[tissue]
     if not inside.size:
@@ -175,7 +186,7 @@ def find_candidates(values: Float32, frame: Frame, tissue: Bool) -> Candidates:
 
 
 def _without_small(mask: Bool, frame: Frame) -> Bool:
-    """The mask without pieces (4 neighbours) of less than `MIN_AREA_UM2`."""
+    """Drop the pieces (4 neighbours) of a mask that are smaller than `MIN_AREA_UM2`."""
     pieces, n = scipy.ndimage.label(mask)
     strips = (pieces[y : y + _STRIP_ROWS] for y in range(0, len(pieces), _STRIP_ROWS))
     count = sum(
@@ -189,9 +200,18 @@ def _without_small(mask: Bool, frame: Frame) -> Bool:
 def _between(
     start: int, stop: int, ratio: float, length: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Float32]:
-    """The two of ``length`` pixels that each centre of ``start..stop`` lies between, and how far on
-    its way it is.
+    """Neighbours of pixel centres for linear interpolation.
+
+    Args:
+        start: first pixel.
+        stop: pixel after the last.
+        ratio: size of these pixels, relative to those of the field.
+        length: number of pixels of the field.
+
+    Returns:
+        Lower and upper neighbour of each centre in the field, and its distance from the lower one
+        (0 to 1).
     """
-    place = np.clip((np.arange(start, stop) + 0.5) * ratio - 0.5, 0, length - 1)
-    lower = np.floor(place).astype(np.int64)
-    return lower, np.minimum(lower + 1, length - 1), (place - lower).astype(np.float32)
+    position = np.clip((np.arange(start, stop) + 0.5) * ratio - 0.5, 0, length - 1)
+    lower = np.floor(position).astype(np.int64)
+    return lower, np.minimum(lower + 1, length - 1), (position - lower).astype(np.float32)

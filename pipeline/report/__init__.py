@@ -1,1 +1,1 @@
-"""Pages and pictures made from figures; nothing is measured here."""
+"""Report of an evaluation: page, plots, gallery and tables of figures that are given."""

@@ -18,7 +18,7 @@ MAX_SAMPLES: Final = 10
 """Largest number of regions in the gallery."""
 
 _SIDE, _GAP, _LINE, _SWATCH, _TEXT = 256, 8, 22, 14, 14
-"""Lengths in pixels: side of a picture, gap, height of a line, side of a colour's square, letters."""
+"""Lengths (px): side of a picture, gap, height of a line, side of a colour square, font size."""
 
 _INK, _SOFT, _PAPER, _UNKNOWN = (31, 41, 51), (91, 103, 112), (255, 255, 255), (236, 238, 240)
 _NOT_SCORED = "not scored"

@@ -16,13 +16,13 @@ class Published:
     """Published Dice of the five classes of scheme ``bcss5``.
 
     Attributes:
-        who: authors, or name of the program.
+        source: authors, or name of the program.
         split: description of the regions behind the figures.
         definition: definition of the figures.
         dice: Dice of each class by its name, and of "all".
     """
 
-    who: str
+    source: str
     split: str
     definition: str
     dice: Mapping[str, float]

@@ -112,7 +112,7 @@ def _cells(row: Mapping[str, Any]) -> Row:
 
 
 def _cell(value: Any) -> Any:
-    """The content of a table's cell: a rounded number, or text that no program reads as a formula."""
+    """Content of a cell: a rounded number, or text that no program reads as a formula."""
     if isinstance(value, float):
         return _round(value)
     return escape_cell(value) if isinstance(value, str) else value

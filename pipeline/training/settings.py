@@ -1,4 +1,4 @@
-"""The settings of a training, validated at the door."""
+"""Settings of a training, validated when they are read."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,57 +16,57 @@ Rate = Annotated[float, Field(gt=0)]
 
 
 class TrainSettings(BaseModel):
-    """How a model is trained. Every field can stand in the TOML file of ``--config``.
+    """Settings of a training. The TOML file of ``--config`` can set every field.
 
     Attributes:
-        data: where regions with known classes are; ``DATA`` of the command stands before them.
-        split: who trains, who chooses the best epoch, who measures.
+        data: folders of regions with known classes; their paths are looked up in ``DATA`` of the
+            command.
+        split: settings of the split into training, validation and test.
         classes: class scheme: bcss21, bcss5, tumor, or a TOML file.
-        empty_classes: whether a class may have no training pixel.
-        architecture: a class of segmentation-models-pytorch.
-        encoder: as segmentation-models-pytorch calls it.
-        encoder_weights: "imagenet", "none", or a file.
-        decoder_channels: of the architecture's decoder, finest last; None: its own default.
-        mpp: pixel size at which the model looks (um).
-        tile_px: side of the tiles that a run gives the model (px).
-        overlap_px: how far those overlap (px).
-        stain: amounts of haematoxylin and eosin (natural optical density) that each region, and
-            later each slide, is brought to (`noctile.pipeline.normalize`); None: they are taken as
-            they are.
-        crop_px: side of the crops in training (px).
-        batch_size: crops in a forward pass, over all processes.
-        accumulate: forward passes in a step of the optimizer.
-        epochs: at most.
-        steps_per_epoch: steps of the optimizer in an epoch; None: as many as cut each training
+        empty_classes: true if a class may be without training pixels.
+        architecture: class of segmentation-models-pytorch.
+        encoder: name of the encoder in segmentation-models-pytorch.
+        encoder_weights: first weights of the encoder: "imagenet", "none", or a file.
+        decoder_channels: channels of the architecture's decoder, finest last; None: its default.
+        mpp: pixel size at which the model predicts (um).
+        tile_px: side of the tiles that a run gives to the model (px).
+        overlap_px: overlap of these tiles (px).
+        stain: amounts of haematoxylin and eosin (natural optical density) to which each region, and
+            later each slide, is normalized (`noctile.pipeline.normalize`); None: no normalization.
+        crop_px: side of the training crops (px).
+        batch_size: number of crops in a forward pass, over all processes.
+        accumulate: number of forward passes in a step of the optimizer.
+        epochs: largest number of epochs.
+        steps_per_epoch: number of optimizer steps in an epoch; None: enough to cut each training
             pixel once on average.
-        patience: epochs without a better validation Dice before training stops; without a
-            validation side it does not.
+        patience: number of epochs without a better validation Dice after which training stops;
+            without a validation side it goes on to the last epoch.
         rate: learning rate of the decoder (AdamW); it rises over the first steps and falls as a
             cosine.
-        encoder_rate: that of the encoder, relative to ``rate``.
-        warmup_steps: over which the rate rises.
+        encoder_rate: learning rate of the encoder, relative to ``rate``.
+        warmup_steps: number of steps over which the rate rises.
         decay: weight decay.
-        average: decay per step of the moving average of the weights, which is what is measured and
-            kept; 0: the weights themselves. (Polyak and Juditsky 1992; for domains not seen: Cha et
-            al. 2021, arXiv 2102.08604)
-        frozen_statistics: keep the encoder's batch norms at the statistics that it came with.
-        dice: weight of the Dice loss beside the cross-entropy.
+        average: decay in each step of the moving average of the weights, which is validated and
+            written; 0: the weights themselves. (Polyak and Juditsky 1992; for unseen domains: Cha
+            et al. 2021, arXiv 2102.08604)
+        frozen_statistics: true to keep the statistics of the encoder's batch norms as they are.
+        dice: weight of the Dice loss relative to the cross-entropy.
         smoothing: label smoothing of the cross-entropy.
-        class_weights: "auto": by frequency (`class_weights`); "none".
-        variation: of the crops.
-        odds: what the odds of a class, by its name, are multiplied with when the model is written:
-            where the share of the classes in the crops is known not to be that of slides. (Menon et
-            al. 2021, arXiv 2007.07314)
-        half: store the weights as float16.
-        seed: of everything that is drawn.
-        device: ``auto`` takes the GPUs where there are any.
-        processes: that train together; None: one per GPU, one on the CPU.
-        workers: processes that cut crops, for each of those; None: none on the CPU, up to eight
-            beside a GPU.
-        name: of the model; None: the folder's.
-        description: for the card.
-        licence: of the weights, for the card.
-        limits: what the model must not be used for, for the card.
+        class_weights: "auto": weights by frequency (`class_weights`); "none": equal weights.
+        variation: limits of the augmentation of the crops.
+        odds: factor for the odds of a class, by its name, in the written model; for crops whose
+            shares of classes are known to differ from those of slides. (Menon et al. 2021, arXiv
+            2007.07314)
+        half: true to store the weights as float16.
+        seed: seed of all random values.
+        device: device of the training; ``auto`` takes all GPUs, or the CPU if there is none.
+        processes: number of processes that train together; None: one for each GPU, one on the CPU.
+        workers: number of processes that cut crops for each training process; None: none on the
+            CPU, up to eight with a GPU.
+        name: name of the model; None: the folder's name.
+        description: description of the model, for the card.
+        licence: licence of the weights, for the card.
+        limits: uses for which the model is not made, for the card.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -110,11 +110,16 @@ class TrainSettings(BaseModel):
     )
     description: str = ""
     licence: str = "not stated"
-    limits: str = "Research use only: not a medical device. Check it on slides of your own before you trust its areas."
+    limits: str = (
+        "Research use only: not a medical device. Check it on slides of your own before you trust "
+        "its areas."
+    )
 
     def resolved(self, base: Path) -> "TrainSettings":
-        """The same with absolute paths, all but those of the data, from ``base``, the settings
-        file's folder.
+        """Make all paths absolute except those of the data.
+
+        Args:
+            base: folder of the settings file, to which paths are relative.
         """
         split = self.split.model_copy(
             update={"file": self.split.file and (base / self.split.file).resolve()}

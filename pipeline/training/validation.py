@@ -46,7 +46,7 @@ def validation_sums(
 
 
 def loss_and_dice(sums: torch.Tensor) -> tuple[float, Float64]:
-    """Mean loss and Dice of each class from the sums of `validation_sums`; NaN where there is none."""
+    """Mean loss and Dice of each class from `validation_sums`; NaN where there is none."""
     counts = sums.cpu().numpy()
     classes = math.isqrt(len(counts) - 2)
     confusion = counts[:-2].reshape(classes, classes).astype(np.int64)

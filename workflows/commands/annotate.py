@@ -1,11 +1,10 @@
-"""Automatic masks where nobody has drawn any: tumor candidates by stain; pipeline/stain.py says how
-good they are.
+"""Mark tumor candidates by stain on slides without annotations.
 
-    for each slide      find its tissue, read it block by block, divide it by its evidence, write
-    what was found
+    for each slide      find its tissue, compute evidence block by block, divide the tissue, write
 
-Plain images get a mask of codes as large as themselves, slides an annotation that QuPath opens.
-What stands already is left as it is: it may be somebody's work.
+A plain image gets a mask of codes of its own size; a slide gets an annotation that QuPath opens.
+An existing mask or annotation is never replaced: it may be manual work. The measured quality of the
+candidates is in pipeline/stain_candidates.py.
 """
 
 import csv
@@ -44,34 +43,33 @@ from noctile.pipeline.truth.scheme import OTHER, OUTSIDE, TUMOR
 from noctile.workflows.results.files import write_atomic
 
 _COLORS = {"Tumor": (200, 0, 0), "Other": (160, 160, 160)}
-"""Names that QuPath knows, with colours, without which it does not read a class. (GsonTools,
+"""Class names of QuPath with their colours; QuPath reads no class without a colour. (GsonTools,
 PathClassTypeAdapter)"""
 
 _BLOCK_PX = 2048
-"""Side of what is read at once (px of about 1 um): some 150 MB with all that is computed from it.
-"""
+"""Side of a block (px of about 1 um): about 150 MB of memory with all values computed from it."""
 
 _PLAIN = {"png", "jpeg", "generic-tiff"}
-"""Vendors of files that are plain images where they have one level only."""
+"""Vendors of plain images, which have a single level."""
 
 Status = Literal["done", "no_tissue", "kept", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedSlide:
-    """What became of one slide; a row of ``annotated.csv``.
+    """Result for one slide: a row of ``annotated.csv``.
 
     Attributes:
-        slide_id: unique in the call.
-        status: done; no_tissue, so that nothing was written; kept, because there was an annotation;
-            or failed.
-        file: the mask or annotation, or "".
-        reason: why it failed, or "".
-        mpp_source: where the pixel size comes from, or "".
-        tissue_mm2: area of its tissue (mm2), or None.
-        candidate_mm2: area of the tumor candidates in it (mm2), or None.
+        slide_id: name that is unique in the call.
+        status: "done"; "no_tissue": nothing was written; "kept": there was a mask or annotation
+            already; or "failed".
+        file: name of the mask or annotation, or "".
+        reason: reason of a failure, or "".
+        mpp_source: origin of the pixel size, or "".
+        tissue_mm2: area of the tissue (mm2), or None.
+        candidate_mm2: area of the tumor candidates (mm2), or None.
         threshold: Otsu's threshold of the evidence (optical density), or None.
-        flags: of its tissue.
+        flags: quality flags of the tissue.
     """
 
     slide_id: str
@@ -91,20 +89,24 @@ def annotate(
     mpp: float | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[AnnotatedSlide]:
-    """Mark tumor candidates on slides and images, each on its own: what fails harms no other.
+    """Mark tumor candidates on slides and images; a failure of one does not stop the others.
 
-    Written are ``<slide_id>.png`` for a plain image (1 candidate, 21 other tissue, 0 glass),
-    ``<slide_id>.geojson`` for a slide, and ``annotated.csv`` with a row for each.
+    It writes ``<slide_id>.png`` for a plain image (1 candidate, 21 other tissue, 0 glass),
+    ``<slide_id>.geojson`` for a slide, and ``annotated.csv`` with a row for each of them.
 
     Args:
-        slides: files, folders (plain images in them are taken) and globs, see `find_slides`.
-        out: folder, made where it is missing; ``masks`` beside ``images`` is what training reads.
-        mpp: size of a level-0 pixel (um) that overrides what the files say.
-        say: called with a line after each slide.
+        slides: files, folders (with plain images) and globs, see `find_slides`.
+        out: folder of the results; made if it is missing. Training reads a folder ``masks`` beside
+            ``images``.
+        mpp: size of a level-0 pixel (um); it overrides the files.
+        say: takes a line of progress after each slide.
+
+    Returns:
+        A row for each slide.
 
     Raises:
-        UsageError: if there is nothing to read, or ``out`` cannot be written or would overwrite
-            what is read.
+        UsageError: if there is nothing to read, or ``out`` cannot be written, or a mask would
+            overwrite an image.
     """
     entries = find_slides(slides, None, mpp, images=True, warn=say)
     _check_out(out, entries)
@@ -118,11 +120,11 @@ def annotate(
 
 
 def find_slide_candidates(reader: SlideReader) -> tuple[Candidates, TissueMask]:
-    """The tumor candidates of an open slide, and its tissue.
+    """Find the tumor candidates of an open slide, and its tissue.
 
-    Held are one block of about 1 um a pixel and, at about 4 um, the slide's evidence with what is
-    made of it: some 20 bytes for each 16 um2. A slide of 100,000 x 80,000 pixels of 0.25 um took
-    673 MB at most, with all libraries.
+    Memory holds one block at about 1 um per pixel, and the evidence and candidates of the whole
+    slide at about 4 um: about 20 bytes for each 16 um2. A slide of 100,000 x 80,000 pixels of 0.25
+    um took at most 673 MB, with all libraries.
 
     Raises:
         SlideReadError: if its pixels cannot be decoded.
@@ -134,19 +136,19 @@ def find_slide_candidates(reader: SlideReader) -> tuple[Candidates, TissueMask]:
     rough = fine.coarser(SQUARE_PX)
     values = np.zeros((rough.extent.height, rough.extent.width), np.float32)
     for block in _blocks(fine):
-        place = fine.project(block, rough)
-        if tissue.on(place, rough).any():
-            values[place.slices()] = _evidence_of(reader, block, fine)
+        part = fine.project(block, rough)
+        if tissue.on(part, rough).any():
+            values[part.slices()] = _evidence_of(reader, block, fine)
     return find_candidates(values, rough, tissue.on(rough.box, rough)), tissue
 
 
 def _check_out(out: Path, entries: Sequence[SlideEntry]) -> None:
+    """Make the folder of the results, and check that no mask would overwrite an image."""
     inputs = {entry.path.resolve(): entry.path for entry in entries}
     for entry in entries:
         if found := inputs.get((out / f"{entry.slide_id}.png").resolve()):
             raise UsageError(
-                f"--out {out}: the mask of {entry.path} would stand where {found} is; use another "
-                "folder"
+                f"--out {out}: the mask of {entry.path} would overwrite {found}. Use another folder"
             )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -155,6 +157,7 @@ def _check_out(out: Path, entries: Sequence[SlideEntry]) -> None:
 
 
 def _annotate_one(entry: SlideEntry, out: Path) -> AnnotatedSlide:
+    """Annotate one slide, unless it has a mask or annotation already."""
     slide_id = entry.slide_id
     for name in (f"{slide_id}.png", f"{slide_id}.geojson"):
         if (out / name).exists():
@@ -174,6 +177,7 @@ def _annotate_one(entry: SlideEntry, out: Path) -> AnnotatedSlide:
 
 
 def _write(found: Candidates, tissue: TissueMask, info: SlideInfo, out: Path) -> str:
+    """Write the mask of a plain image or the annotation of a slide; return the file's name."""
     if info.vendor in _PLAIN and len(info.levels) == 1:
         codes = draw_mask(found, tissue, info.frame)
         name = f"{info.slide_id}.png"
@@ -185,8 +189,10 @@ def _write(found: Candidates, tissue: TissueMask, info: SlideInfo, out: Path) ->
 
 
 def draw_mask(found: Candidates, tissue: TissueMask, frame: Frame) -> npt.NDArray[np.uint8]:
-    """The mask of an image, uint8 ``[h, w]`` in the image's own pixels: `TUMOR`, `OTHER` or
-    `OUTSIDE`.
+    """Draw the mask of an image in the image's own pixels.
+
+    Returns:
+        uint8 ``[h, w]``: `TUMOR`, `OTHER` or `OUTSIDE`.
     """
     codes = np.empty((frame.extent.height, frame.extent.width), np.uint8)
     for y in range(0, frame.extent.height, _BLOCK_PX):
@@ -199,10 +205,10 @@ def draw_mask(found: Candidates, tissue: TissueMask, frame: Frame) -> npt.NDArra
 
 
 def geojson_features(found: Candidates, info: SlideInfo) -> Iterator[dict[str, Any]]:
-    """GeoJSON features, one for each piece: the candidates, then the other tissue; no two overlap.
+    """GeoJSON features without overlap: the pieces of the candidates, then of the other tissue.
 
-    Points are in pixels of level 0, cut to the slide's bounds as QuPath does. ``objectType`` stands
-    in the properties, where QuPath reads it. Ids are UUIDs made from the slide's fingerprint.
+    Points are in pixels of level 0, within the slide's bounds as in QuPath. ``objectType`` is in
+    the properties, where QuPath reads it. Ids are UUIDs made from the slide's fingerprint.
     (qupath-core, QuPathTypeAdapters)
     """
     number = itertools.count()
@@ -228,6 +234,7 @@ def geojson_features(found: Candidates, info: SlideInfo) -> Iterator[dict[str, A
 
 
 def _write_features(path: Path, found: Candidates, info: SlideInfo) -> None:
+    """Write a GeoJSON FeatureCollection, one feature on each line."""
     with path.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for k, feature in enumerate(geojson_features(found, info)):
@@ -236,31 +243,36 @@ def _write_features(path: Path, found: Candidates, info: SlideInfo) -> None:
 
 
 def _blocks(frame: Frame) -> Iterator[Box]:
+    """Blocks of `_BLOCK_PX` that cover a frame."""
     for y in range(0, frame.extent.height, _BLOCK_PX):
         for x in range(0, frame.extent.width, _BLOCK_PX):
             yield Box(y, x, _BLOCK_PX, _BLOCK_PX).intersect(frame.box)
 
 
 def _evidence_of(reader: SlideReader, block: Box, frame: Frame) -> npt.NDArray[np.float32]:
-    """Coarse evidence of a block, read with the margin that it depends on; the same for any size of
-    blocks.
+    """Evidence of a block in squares of `SQUARE_PX`, independent of the size of blocks.
+
+    The block is read with the margin on which its evidence depends.
     """
     wide = block.grow(int(np.ceil(MARGIN_UM / frame.mpp))).intersect(frame.box)
     return average_squares(evidence(reader.read(wide, MPP), frame)[block.slices(wide)])
 
 
 def _line(row: AnnotatedSlide) -> str:
+    """One line of progress about a finished slide."""
     if row.status == "failed":
         return f"{row.slide_id}: failed, {row.reason}"
     if row.status == "kept":
-        return f"{row.slide_id}: {row.file} stands already and is left as it is"
+        return f"{row.slide_id}: {row.file} exists already and is not changed"
     if row.status == "no_tissue":
-        return f"{row.slide_id}: nothing to mark ({row.flags})"
+        return f"{row.slide_id}: no tissue to mark ({row.flags})"
     flags = f" ({row.flags})" if row.flags else ""
-    return f"{row.slide_id}: {row.file}, candidates {row.candidate_mm2:.3f} of {row.tissue_mm2:.3f} mm2{flags}"
+    areas = f"candidates {row.candidate_mm2:.3f} of {row.tissue_mm2:.3f} mm2"
+    return f"{row.slide_id}: {row.file}, {areas}{flags}"
 
 
 def _write_rows(path: Path, rows: Sequence[AnnotatedSlide]) -> None:
+    """Write annotated.csv."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(AnnotatedSlide)])
         writer.writeheader()

@@ -1,4 +1,4 @@
-"""Train a model: regions -> split -> crops -> weights -> a model folder that `noctile run` takes."""
+"""Train a model: regions -> split -> crops -> weights -> a model folder for `noctile run`."""
 
 import math
 import shutil
@@ -25,6 +25,7 @@ from noctile.pipeline.truth.region import LabelledPixels, Region, load_region
 from noctile.pipeline.truth.scheme import ClassScheme, load_scheme
 from noctile.pipeline.truth.split import (
     SIDES,
+    Side,
     Split,
     check_classes,
     class_pixels,
@@ -37,33 +38,32 @@ from noctile.workflows.results.files import write_atomic
 from noctile.workflows.settings import checked, read_toml, short_hash
 
 CACHE = "cache"
-"""In the model's folder while it trains: the regions at the model's pixel size."""
+"""Folder of the decoded regions in the model's folder while it trains."""
 
-_PLACE = {
-    "device",
-    "processes",
-    "workers",
-    "data",
-    "name",
-    "description",
-    "licence",
-    "limits",
-    "half",
-    "odds",
+_NOT_IN_KEY = {
+    *("device", "processes", "workers", "data", "half", "odds"),
+    *("name", "description", "licence", "limits"),
 }
-"""Settings that do not change a step of the training; data count by their pixels' key."""
+"""Settings that do not change a step of the training; the key has the regions instead of data."""
 
-_MOST_WORKERS = 8
+_NOT_IN_CARD_SETTINGS = _NOT_IN_KEY | {
+    *("split", "classes", "mpp", "tile_px", "overlap_px", "stain", "encoder_weights")
+}
+"""Settings that the card has elsewhere."""
+
+_CACHED_SIDES: tuple[Side, ...] = ("train", "val")
+
+_MAX_WORKERS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What a training made.
+    """Result of a training.
 
     Attributes:
-        folder: of the model.
-        best_epoch: whose weights were kept, from 1.
-        history: a row an epoch.
+        folder: folder of the model.
+        best_epoch: number of the epoch whose weights the model has, from 1.
+        history: one row for each epoch.
     """
 
     folder: Path
@@ -74,25 +74,25 @@ class TrainResult:
 def load_train_settings(
     config: Path | None, data: Sequence[Path], image_mpp: float | None = None, **given: Any
 ) -> TrainSettings:
-    """Settings from a TOML file, with what the call gives (not None) on top.
+    """Load settings from a TOML file; given settings that are not None replace those of the file.
 
     Args:
         config: the file. Paths in its ``[[data]]`` are looked up in the folders of ``data``, in
             their order; its other paths are relative to the file.
-        data: folders; without ``[[data]]`` in the file each is a data source itself.
-        image_mpp: pixel size (um) of the images of those sources for which the file says none.
-        given: of the command.
+        data: folders; each is a data source itself if the file has no ``[[data]]``.
+        image_mpp: pixel size (um) of the images of all sources for which the file has none.
+        given: settings that replace those of the file.
 
     Raises:
         UsageError: if the file is not TOML, a setting is unknown or out of range, or a data source
-            is nowhere.
+            is in none of the folders.
     """
     listed = checked(TrainSettings, read_toml(config)).resolved(
         config.parent if config else Path.cwd()
     )
-    asked = {name: value for name, value in given.items() if value is not None}
-    settings = checked(TrainSettings, {**listed.model_dump(), **asked})
-    sources = tuple(_placed(source, data) for source in settings.data) or tuple(
+    overrides = {name: value for name, value in given.items() if value is not None}
+    settings = checked(TrainSettings, {**listed.model_dump(), **overrides})
+    sources = tuple(_resolve_source(source, data) for source in settings.data) or tuple(
         DataSource(path=path) for path in data
     )
     sources = tuple(
@@ -107,42 +107,35 @@ def load_train_settings(
 
 
 def train(settings: TrainSettings, out: Path, say: Say, *, resume: bool = False) -> TrainResult:
-    """Train a model into a folder; a checkpoint after each epoch lets ``resume`` go on where it was
-    stopped.
+    """Train a model into a folder.
+
+    A checkpoint after each epoch lets ``resume`` go on with a training that was stopped.
 
     Args:
-        settings: of the training.
-        out: the model's folder. While training goes on it holds split.csv, scheme.toml, history.csv
-            and a checkpoint.
+        settings: settings of the training.
+        out: folder of the model. During the training it also holds a checkpoint and decoded
+            regions.
         say: takes each line of progress.
-        resume: go on from the checkpoint.
+        resume: true to go on from the checkpoint.
 
     Raises:
-        UsageError: if data, split, classes, weights or the folder do not allow it; the message says
-            why.
+        UsageError: if data, split, classes, weights or the folder do not allow the training; the
+            message says why.
     """
-    scheme = load_scheme(settings.classes)
     device = resolve_device(settings.device)
-    regions = [region for source in settings.data for region in find_regions(source)]
-    split = make_split(
-        regions, settings.split, {source.label for source in settings.data if source.extra}
-    )
+    data = _find_data(settings)
     _check_folder(out, resume)
-    counts = class_pixels(regions, split, scheme, settings.mpp)
-    if strange := settings.odds.keys() - {info.name for info in scheme.classes}:
-        raise UsageError(
-            f"odds are given of {', '.join(sorted(strange))}, which is no class of scheme "
-            f"{scheme.name}"
-        )
-    weights = _weights(counts, scheme, settings)
-    for line in _balance(regions, split, scheme, counts, weights):
+    counts = class_pixels(data.regions, data.split, data.scheme, settings.mpp)
+    _check_odds(settings, data.scheme)
+    weights = _weights(counts, data.scheme, settings)
+    for line in _split_lines(data, counts, weights):
         say(line)
     if not settings.empty_classes:
-        check_classes(counts[0], scheme)
-    job = _job(settings, scheme, regions, split, weights, out, device)
+        check_classes(counts[0], data.scheme)
+    job = _job(settings, data, weights, out, device)
     out.mkdir(parents=True, exist_ok=True)
-    write_split(out / "split.csv", regions, split)
-    (out / "scheme.toml").write_text(scheme.to_toml(), encoding="utf-8")
+    write_split(out / "split.csv", data.regions, data.split)
+    (out / "scheme.toml").write_text(data.scheme.to_toml(), encoding="utf-8")
     say(
         f"{len(job.train.ids)} regions train, {job.steps} steps an epoch on {job.device} x "
         f"{job.processes}"
@@ -150,54 +143,83 @@ def train(settings: TrainSettings, out: Path, say: Say, *, resume: bool = False)
     fitted = fit(job, say)
     multiply_odds(fitted.network, [settings.odds.get(name, 1.0) for name in job.names])
     write_atomic(out / "curves.png", lambda path: path.write_bytes(plot_curves(fitted.history)))
-    save_model(
-        out,
-        fitted.network,
-        _card(settings, scheme, job, fitted, regions, split),
-        half=settings.half,
-    )
+    card = _card(settings, data, job, fitted)
+    save_model(out, fitted.network, card, half=settings.half)
     (out / CHECKPOINT).unlink()
     shutil.rmtree(out / CACHE)
     return TrainResult(out, fitted.best_epoch, fitted.history)
 
 
-def _placed(source: DataSource, folders: Sequence[Path]) -> DataSource:
-    """A source of the settings file, at its place in the first folder that has it."""
-    places = [folder / source.path for folder in folders] or [source.path]
-    for place in places:
-        if place.is_dir():
-            return source.model_copy(update={"path": place, "name": source.label})
-    raise UsageError(f"data source {source.path} is in none of {', '.join(map(str, places))}")
+@dataclass(frozen=True, slots=True)
+class _TrainingData:
+    """Regions of a training.
+
+    Attributes:
+        scheme: class scheme of the regions.
+        regions: regions of all data sources.
+        split: side of each region.
+    """
+
+    scheme: ClassScheme
+    regions: Sequence[Region]
+    split: Split
+
+    def sides(self) -> dict[Side, list[Region]]:
+        """Regions of each side."""
+        return {side: self.split.select(self.regions, side) for side in SIDES}
+
+
+def _find_data(settings: TrainSettings) -> _TrainingData:
+    """Find the regions of a training and split them."""
+    scheme = load_scheme(settings.classes)
+    regions = [region for source in settings.data for region in find_regions(source)]
+    extras = {source.label for source in settings.data if source.extra}
+    return _TrainingData(scheme, regions, make_split(regions, settings.split, extras))
+
+
+def _check_odds(settings: TrainSettings, scheme: ClassScheme) -> None:
+    """Check that odds are given for classes of the scheme only."""
+    unknown = settings.odds.keys() - {info.name for info in scheme.classes}
+    if unknown:
+        raise UsageError(
+            f"odds are given of {', '.join(sorted(unknown))}, which is no class of scheme "
+            f"{scheme.name}. Its classes are {', '.join(info.name for info in scheme.classes)}"
+        )
+
+
+def _resolve_source(source: DataSource, folders: Sequence[Path]) -> DataSource:
+    """Set the path of a source in the settings file to the first folder that has it."""
+    paths = [folder / source.path for folder in folders] or [source.path]
+    for path in paths:
+        if path.is_dir():
+            return source.model_copy(update={"path": path, "name": source.label})
+    raise UsageError(f"data source {source.path} is in none of {', '.join(map(str, paths))}")
 
 
 def _check_folder(out: Path, resume: bool) -> None:
+    """Check that a training may write into a folder."""
     if (out / "card.json").is_file():
         raise UsageError(
-            f"{out} holds a finished model; choose another folder, or delete it to train anew"
+            f"{out} holds a finished model. Choose another folder, or delete this one to train "
+            "again"
         )
     if (out / CHECKPOINT).is_file() and not resume:
         raise UsageError(
-            f"a training was stopped in {out}: --resume goes on with it; or choose another folder"
+            f"a training was stopped in {out}. Use --resume to go on, or choose another folder"
         )
 
 
 def _weights(counts: Int64, scheme: ClassScheme, settings: TrainSettings) -> tuple[float, ...]:
+    """Weight of each class in the loss."""
     if settings.class_weights == "none":
         return (1.0,) * len(scheme.classes)
     return tuple(map(float, class_weights(counts[SIDES.index("train")])))
 
 
-def _balance(
-    regions: Sequence[Region],
-    split: Split,
-    scheme: ClassScheme,
-    counts: Int64,
-    weights: Sequence[float],
-) -> list[str]:
+def _split_lines(data: _TrainingData, counts: Int64, weights: Sequence[float]) -> list[str]:
     """The split and the classes as lines of text."""
     lines = []
-    for side in SIDES:
-        chosen = split.select(regions, side)
+    for side, chosen in data.sides().items():
         patients, institutes = (
             {getattr(r, name) for r in chosen} - {""} for name in ("patient", "institute")
         )
@@ -205,7 +227,7 @@ def _balance(
         lines.append(f"{side}: {len(chosen)} regions of {len(patients)} patients{named}")
     total = counts.sum(axis=1).clip(min=1)
     lines.append(f"{'class':28}" + "".join(f"{side:>9}" for side in SIDES) + f"{'weight':>9}")
-    for k, info in enumerate(scheme.classes):
+    for k, info in enumerate(data.scheme.classes):
         shares = "".join(f"{100 * n / t:8.2f}%" for n, t in zip(counts[:, k], total, strict=True))
         lines.append(f"{info.code:3} {info.name:24}{shares}{weights[k]:9.2f}")
     return lines
@@ -213,47 +235,33 @@ def _balance(
 
 def _job(
     settings: TrainSettings,
-    scheme: ClassScheme,
-    regions: Sequence[Region],
-    split: Split,
+    data: _TrainingData,
     weights: tuple[float, ...],
     out: Path,
     device: str,
 ) -> FitJob:
-    """The training as plain values, its regions decoded into the cache."""
+    """Make the training job, and decode its regions into the cache."""
     processes = settings.processes or (gpu_count() if device == "cuda" else 1)
     if settings.batch_size % processes:
         raise UsageError(
             f"batch_size ({settings.batch_size}) must be a multiple of the {processes} processes"
         )
-    sides = {side: split.select(regions, side) for side in SIDES}
-    about = {
-        "settings": settings.model_dump(mode="json", exclude=_PLACE | {"split"}),
-        "scheme": scheme.to_toml(),
-        "sides": {
-            side: sorted(region.region_id for region in chosen) for side, chosen in sides.items()
-        },
-        "data": [source.model_dump(mode="json", exclude={"path"}) for source in settings.data],
-        "processes": processes,
-    }
-    key = short_hash(about)
-    load = partial(_as_seen, scheme=scheme, settings=settings)
+    key = _key(settings, data, processes)
+    sides = data.sides()
+    load = partial(_load_normalized, scheme=data.scheme, settings=settings)
     train, val = (
-        RegionCache.build(out / CACHE / side, key, sides[side], load) for side in ("train", "val")
+        RegionCache.build(out / CACHE / side, key, sides[side], load) for side in _CACHED_SIDES
     )
     if not train.ids:
-        raise UsageError("no region is on the training side")
+        raise UsageError("no region is on the training side. Add regions, or change the split")
+    shares = {source.label: source.share for source in settings.data}
     return FitJob(
         settings=settings,
-        names=tuple(info.name for info in scheme.classes),
-        counted=tuple(info.role != "ignore" for info in scheme.classes),
+        names=tuple(info.name for info in data.scheme.classes),
+        counted=tuple(info.role != "ignore" for info in data.scheme.classes),
         weights=weights,
         train=train,
-        shares=tuple(
-            region_shares(
-                sides["train"], train, {source.label: source.share for source in settings.data}
-            )
-        ),
+        shares=tuple(region_shares(sides["train"], train, shares)),
         val=val,
         folder=out,
         key=key,
@@ -263,8 +271,26 @@ def _job(
     )
 
 
-def _as_seen(region: Region, scheme: ClassScheme, settings: TrainSettings) -> LabelledPixels:
-    """A region as the model will see it."""
+def _key(settings: TrainSettings, data: _TrainingData, processes: int) -> str:
+    """Hash of all values on which the steps of a training depend."""
+    return short_hash(
+        {
+            "settings": settings.model_dump(mode="json", exclude=_NOT_IN_KEY | {"split"}),
+            "scheme": data.scheme.to_toml(),
+            "sides": {
+                side: sorted(region.region_id for region in chosen)
+                for side, chosen in data.sides().items()
+            },
+            "data": [source.model_dump(mode="json", exclude={"path"}) for source in settings.data],
+            "processes": processes,
+        }
+    )
+
+
+def _load_normalized(
+    region: Region, scheme: ClassScheme, settings: TrainSettings
+) -> LabelledPixels:
+    """Load a region with normalized stain, as the model gets it."""
     pixels = load_region(region, scheme, settings.mpp)
     if settings.stain is None or (found := stain_amounts([pixels.rgb])) is None:
         return pixels
@@ -272,29 +298,22 @@ def _as_seen(region: Region, scheme: ClassScheme, settings: TrainSettings) -> La
 
 
 def _workers(device: str, processes: int) -> int:
-    """Processes that cut crops beside each one that trains: a GPU must not wait, a CPU has no core
-    to spare.
+    """Number of processes that cut crops for each training process.
+
+    A GPU must not wait for crops. On a CPU the training itself uses all cores.
     """
-    return min(_MOST_WORKERS, max(1, cores() // processes)) if device.startswith("cuda") else 0
+    return min(_MAX_WORKERS, max(1, cores() // processes)) if device.startswith("cuda") else 0
 
 
 def _card(
-    settings: TrainSettings,
-    scheme: ClassScheme,
-    job: FitJob,
-    fitted: FitResult,
-    regions: Sequence[Region],
-    split: Split,
+    settings: TrainSettings, data: _TrainingData, job: FitJob, fitted: FitResult
 ) -> dict[str, Any]:
-    """The fields of the model's card. It names no path."""
-    best = fitted.history[fitted.best_epoch - 1]
-    kept = _PLACE | {"split", "classes", "mpp", "tile_px", "overlap_px", "stain", "encoder_weights"}
-    sides = {side: split.select(regions, side) for side in SIDES}
-    described = f"{settings.architecture} on {settings.encoder}, classes {scheme.name}"
+    """Fields of the model's card. No field has a path."""
+    described = f"{settings.architecture} on {settings.encoder}, classes {data.scheme.name}"
     return {
         "name": settings.name or job.folder.resolve().name,
         "description": settings.description or described,
-        "classes": [info.model_dump() for info in scheme.classes],
+        "classes": [info.model_dump() for info in data.scheme.classes],
         "mpp": settings.mpp,
         "tile_px": settings.tile_px,
         "overlap_px": settings.overlap_px,
@@ -303,29 +322,41 @@ def _card(
         "stain": settings.stain,
         "licence": settings.licence,
         "limits": settings.limits,
-        "training": {
-            "scheme": scheme.name,
-            "data": {
-                source.label: source.model_dump(exclude={"path", "name"})
-                for source in settings.data
-            },
-            "regions": {side: len(chosen) for side, chosen in sides.items()},
-            "patients": {side: len({r.patient for r in chosen}) for side, chosen in sides.items()},
-            "encoder_start": fitted.start,
-            "class_weights": dict(zip(job.names, (round(w, 4) for w in job.weights), strict=True)),
-            "odds": settings.odds,
-            "best_epoch": fitted.best_epoch,
-            "steps": int(best["step"]),
-            "seconds": best["seconds"],
-            "settings": settings.model_dump(mode="json", exclude=kept, exclude_defaults=True),
+        "training": _training_fields(settings, data, job, fitted),
+        "metrics": {"validation": _validation_dice(fitted)} if job.val.ids else {},
+    }
+
+
+def _training_fields(
+    settings: TrainSettings, data: _TrainingData, job: FitJob, fitted: FitResult
+) -> dict[str, Any]:
+    """Fields of the card about the training: data, start, best epoch, changed settings."""
+    best = fitted.history[fitted.best_epoch - 1]
+    sides = data.sides()
+    return {
+        "scheme": data.scheme.name,
+        "data": {
+            source.label: source.model_dump(exclude={"path", "name"}) for source in settings.data
         },
-        "metrics": {
-            "validation": {
-                name.removeprefix("val_dice_"): round(value, 4)
-                for name, value in best.items()
-                if name.startswith("val_dice_") and math.isfinite(value)
-            }
-        }
-        if job.val.ids
-        else {},
+        "regions": {side: len(chosen) for side, chosen in sides.items()},
+        "patients": {side: len({r.patient for r in chosen}) for side, chosen in sides.items()},
+        "encoder_start": fitted.start,
+        "class_weights": dict(zip(job.names, (round(w, 4) for w in job.weights), strict=True)),
+        "odds": settings.odds,
+        "best_epoch": fitted.best_epoch,
+        "steps": int(best["step"]),
+        "seconds": best["seconds"],
+        "settings": settings.model_dump(
+            mode="json", exclude=_NOT_IN_CARD_SETTINGS, exclude_defaults=True
+        ),
+    }
+
+
+def _validation_dice(fitted: FitResult) -> dict[str, float]:
+    """Validation Dice of the best epoch: of each class by its name, and of "mean"."""
+    best = fitted.history[fitted.best_epoch - 1]
+    return {
+        name.removeprefix("val_dice_"): round(value, 4)
+        for name, value in best.items()
+        if name.startswith("val_dice_") and math.isfinite(value)
     }

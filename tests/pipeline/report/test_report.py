@@ -125,7 +125,7 @@ class Reader(HTMLParser):
             cells = [cell.strip() for cell in row]
             if "".join(cells[:1]) in (
                 "class",
-                "who, split, definition",
+                "source, split, definition",
                 "region",
                 "institute",
                 "source",
@@ -338,16 +338,16 @@ class TestPage:
         assert {k: ours[k] for k in figures} == {
             k: f"{100 * tumor.values(m)[0]:.1f} %" for k, m in figures.items()
         }
-        assert "own split" in ours["who, split, definition"]
+        assert "own split" in ours["source, split, definition"]
 
     def test_the_published_dice_stand_with_their_split_and_definition_beside_ours(self) -> None:
         reader = Reader(page("bcss5"))
-        amgad, toolbox = (reader.row(published.who, "necrosis") for published in PUBLISHED)
+        amgad, toolbox = (reader.row(published.source, "necrosis") for published in PUBLISHED)
         assert five(amgad) == ["0.851", "0.800", "0.712", "0.723", "0.666", "0.750"]
         assert five(toolbox) == ["0.885", "0.825", "0.761", "0.765", "0.581", "0.763"]
         for row in (amgad, toolbox):
-            assert "official test institutes" in row["who, split, definition"]
-            assert "Dice per class" in row["who, split, definition"]
+            assert "official test institutes" in row["source, split, definition"]
+            assert "Dice per class" in row["source, split, definition"]
         pooled = measured(BUILT_IN["bcss5"]).estimates.pooled
         assert five(reader.row("mine", "necrosis")) == [
             f"{value:.3f}" for value in (*pooled.dice, pooled.mean("f1"))

@@ -106,7 +106,7 @@ class TestResume:
 
         with pytest.raises(KeyboardInterrupt):
             train(small(regions), tmp_path, kill)
-        with pytest.raises(UsageError, match="--resume goes on"):
+        with pytest.raises(UsageError, match="Use --resume to go on"):
             train(small(regions), tmp_path, print)
         with pytest.raises(UsageError, match="other settings or other data"):
             train(small(regions, rate=1e-4), tmp_path, print, resume=True)

@@ -53,7 +53,7 @@ class TestBuiltIn:
             }
         assert official == BCSS_CODES
 
-    def test_bcss21_counts_tumor_angioinvasion_and_dcis_as_tumor_and_leaves_exclude_and_undetermined_out(
+    def test_bcss21_has_three_tumor_classes_and_leaves_exclude_and_undetermined_out(
         self,
     ) -> None:
         roles = {info.code: info.role for info in load_scheme("bcss21").classes}

@@ -188,13 +188,13 @@ def test_what_stands_already_is_left_as_it_is(images: Path, slide: Path, tmp_pat
     assert {row.status for row in rows} == {"kept"}
     assert {name: (tmp_path / name).read_bytes() for name in mine} == mine
     assert said == [
-        "slide: slide.geojson stands already and is left as it is",
-        "tile: tile.png stands already and is left as it is",
+        "slide: slide.geojson exists already and is not changed",
+        "tile: tile.png exists already and is not changed",
     ]
 
 
 def test_a_mask_never_takes_the_place_of_an_image(images: Path) -> None:
-    with pytest.raises(UsageError, match=r"the mask of .*region_MPP-0.5\.png would stand where"):
+    with pytest.raises(UsageError, match=r"the mask of .*region_MPP-0.5\.png would overwrite"):
         annotate([images], images, mpp=0.5)
 
 
@@ -245,5 +245,5 @@ def test_where_there_is_no_h_and_e_nothing_is_written(shared_data: Path, tmp_pat
     said: list[str] = []
     (row,) = annotate([shared_data / "slides" / "fluorescence.ndpi"], tmp_path, say=said.append)
     assert (row.status, row.file, row.candidate_mm2) == ("no_tissue", "", 0)
-    assert said == ["fluorescence: nothing to mark (no_tissue not_h_and_e)"]
+    assert said == ["fluorescence: no tissue to mark (no_tissue not_h_and_e)"]
     assert [path.name for path in tmp_path.iterdir()] == ["annotated.csv"]
