@@ -1,5 +1,4 @@
-"""Slides of a few hundred pixels, written with tifffile, and a pixel source that is a list of
-arrays."""
+"""Slides of a few hundred pixels, written with tifffile, and a pixel source over arrays."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from noctile.pipeline.slides.source import Reduction, SourceInfo
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A texture with structure at several scales, uint8 RGB."""
+    """Draw a texture with structure at several scales, RGB, uint8 ``[height, width, 3]``."""
     rng = np.random.default_rng(seed)
     layers = [
         rng.integers(0, 256, (height // n + 2, width // n + 2, 3), dtype=np.uint8)
@@ -28,8 +27,10 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def pyramid(pixels: np.ndarray, *factors: int) -> list[np.ndarray]:
-    """Level 0 and coarser ones; rows and columns that do not fill a pixel are dropped, as scanners
-    do."""
+    """Make coarser levels of level 0.
+
+    Like in scanners' files, rows and columns that do not fill a pixel are dropped.
+    """
     levels = [pixels]
     for factor in factors:
         whole = pixels[: pixels.shape[0] // factor * factor, : pixels.shape[1] // factor * factor]
@@ -47,8 +48,17 @@ def write_tiff(
     file: dict[str, Any] | None = None,
     **options: Any,
 ) -> Path:
-    """A tiled pyramid that both reader libraries open; ``file`` and ``options`` are tifffile's, of
-    file and page."""
+    """Write a tiled pyramid that both reader libraries open.
+
+    Args:
+        path: the file.
+        levels: pixels of the levels, finest first.
+        mpp_y: height of a level-0 pixel (um).
+        mpp_x: width of a level-0 pixel (um).
+        compression: name or number of the codec.
+        file: options of tifffile for the file.
+        options: options of tifffile for each page.
+    """
     with tifffile.TiffWriter(path, **file or {}) as tiff:
         for k, level in enumerate(levels):
             page = {
@@ -66,21 +76,22 @@ def write_tiff(
 
 
 APERIO = "Aperio Image Library v11.2.1\n1x1 [0,0 1x1] (64x64)|AppMag = 40|MPP = 0.25"
-"""An ImageDescription that makes a slide Aperio's."""
+"""ImageDescription of an Aperio slide."""
 
 
 def write_with_tables(
     path: Path, pixels: np.ndarray, subsampling: str, colours: str, photometric: str
 ) -> Path:
-    """One level of 0.25 um whose JPEG tables stand in the tag JPEGTables, without application
-    markers in its streams.
+    """Write one level of 0.25 um with its JPEG tables in the tag JPEGTables.
+
+    Its streams have no application markers.
 
     Args:
-        path: of the file.
-        pixels: RGB.
-        subsampling: "444", "422" or "420".
-        colours: how the streams code them: "YCBCR" or "RGB".
-        photometric: what the tag says they are.
+        path: the file.
+        pixels: RGB, uint8 ``[h, w, 3]``.
+        subsampling: chroma subsampling: "444", "422" or "420".
+        colours: colours in the streams: "YCBCR" or "RGB".
+        photometric: photometric interpretation in the tag.
     """
     height, width, _ = pixels.shape
     padded = np.pad(pixels, ((0, -height % 64), (0, -width % 64), (0, 0)), mode="edge")
@@ -114,7 +125,7 @@ def write_with_tables(
 
 
 def _without_tables(stream: bytes) -> tuple[bytes, bytes]:
-    """A JPEG stream as abbreviated tables and abbreviated image. (ITU-T T.81, annex B.4 and B.5)"""
+    """Split a JPEG stream into abbreviated tables and image. (ITU-T T.81, annex B.4 and B.5)"""
     tables, image, place = [], [], 2
     while stream[place + 1] != 0xDA:
         stop = place + 2 + int.from_bytes(stream[place + 2 : place + 4], "big")
@@ -129,7 +140,12 @@ def _without_tables(stream: bytes) -> tuple[bytes, bytes]:
 
 
 class ArraySource:
-    """A `PixelSource` over arrays; remembers the largest box that it gave out (px)."""
+    """`PixelSource` over arrays.
+
+    Attributes:
+        largest_px: area of the largest box that was read (px).
+        levels_read: indexes of the levels that were read.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Something done in a process of its own, with little memory and little time."""
+"""Calls in a process of their own, with limits on memory and time."""
 
 import importlib
 import multiprocessing
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 MEMORY_BYTES = 2**28
-"""That it may take beside the libraries (B)."""
+"""Memory that a call may take beside the libraries (B)."""
 
 LIBRARIES = (
     *(
@@ -26,19 +26,19 @@ LIBRARIES = (
     ),
     *("segmentation_models_pytorch", "pytest"),
 )
-"""What `malformed.looks` needs, and the rest of what is done within limits; a process begins as
-pytest did."""
+"""Libraries that `malformed.calls` needs, and pytest, with which each process begins."""
 
 LIMIT_S = 30.0
 
 
 def within_limits(do: Callable[..., Any], *arguments: Any) -> Any:
-    """What a call returns, or the exception that it raises; a crash, a hang and too much memory
-    fail the test.
+    """Run a call within limits, and return its result or its exception.
+
+    A crash, a hang and too much memory fail the test.
 
     Args:
-        do: importable; what it returns or raises is pickled.
-        arguments: of it.
+        do: importable function whose results and exceptions can be pickled.
+        arguments: arguments of the function.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*LIBRARIES])
@@ -47,23 +47,24 @@ def within_limits(do: Callable[..., Any], *arguments: Any) -> Any:
     process.start()
     theirs.close()
     try:
-        assert ours.poll(LIMIT_S), f"it hangs: no end after {LIMIT_S} s"
+        assert ours.poll(LIMIT_S), f"the call did not end within {LIMIT_S} s"
         result = ours.recv()
     except EOFError:
         process.join()
-        raise AssertionError(f"its process died with exit code {process.exitcode}") from None
+        raise AssertionError(
+            f"the process of the call ended with exit code {process.exitcode}"
+        ) from None
     finally:
         process.kill()
         process.join()
         ours.close()
-    assert not isinstance(result, MemoryError), "it wants more memory than it may have"
+    assert not isinstance(result, MemoryError), "the call takes more memory than the limit"
     return result
 
 
 def _serve(connection: Connection, do: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    for library in (
-        LIBRARIES
-    ):  # they are there, unless the process that this one was forked from is somebody else's
+    # The server may have been started by another test, without these libraries.
+    for library in LIBRARIES:
         importlib.import_module(library)
     used = (
         int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
@@ -73,5 +74,5 @@ def _serve(connection: Connection, do: Callable[..., Any], arguments: tuple[Any,
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         connection.send(do(*arguments))
-    except Exception as error:  # noqa: BLE001 - the test looks at what it was
+    except Exception as error:  # noqa: BLE001 - the test checks its type
         connection.send(error)

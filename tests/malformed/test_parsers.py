@@ -1,5 +1,7 @@
-"""Whatever stands in a manifest, a card, settings or annotations: it is read, or refused as
-documented."""
+"""Parsers of manifests, cards, settings and annotations on random content.
+
+Each content is read, or ends in a documented error.
+"""
 
 import csv
 import io
@@ -44,7 +46,7 @@ ODD = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ODD_TEXT, inner, max_size=4),
     max_leaves=8,
 )
-"""Any JSON value, and those that parsers stumble over."""
+"""Any JSON value, also values that are difficult for parsers."""
 
 MANY = settings(max_examples=300)
 
@@ -55,7 +57,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def either(read: Callable[[], Any], error: type[Exception]) -> Any:
-    """What was read, or None where it was refused: with words for people, and shortly."""
+    """Value that was read, or None after the documented error, whose text must be short."""
     try:
         return read()
     except error as refusal:
@@ -121,7 +123,7 @@ class TestManifests:
 
 
 def changed(value: Any, path: list[int], to: Any) -> Any:
-    """A JSON value with one place in it, found by numbers, set to something else."""
+    """Replace one value inside a JSON value; numbers select the path to it."""
     if not path or not isinstance(value, dict | list) or not value:
         return to
     keys: list[Any] = list(value) if isinstance(value, dict) else list(range(len(value)))
@@ -163,7 +165,7 @@ class TestCards:
 
 
 def toml(value: Any) -> str:
-    """A value as TOML has it, or nearly."""
+    """Format a value as TOML, or as something similar."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
@@ -233,7 +235,7 @@ class TestAnnotations:
 
 
 def test_damaged_slides_end_in_documented_errors(tmp_path: Path) -> None:
-    """Some of the mutants that `benchmarks.mutants` makes; benchmarks/RESULTS.md has thousands."""
+    """A few mutants of `benchmarks.mutants`; benchmarks/history/resilience.md has thousands."""
     fates = list(hunt(small_slides(tmp_path / "small"), range(60), 0))
     assert [fate for fate in fates if fate.is_bad] == []
     assert len({fate.end for fate in fates}) > 2

@@ -1,4 +1,4 @@
-"""Slides that were made to do damage: each ends in a documented error, soon and in little memory."""
+"""Slides that do damage: each ends in a documented error, in a short time and little memory."""
 
 import lzma
 import os
@@ -10,8 +10,8 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+from malformed.calls import ids, open_and_read
 from malformed.limits import within_limits
-from malformed.looks import ids, look
 from malformed.tiffs import LONG, LONG8, SHORT, striped, tiled, write
 
 from noctile.pipeline.errors import UsageError
@@ -20,7 +20,7 @@ NOISE = bytes(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.ui
 
 
 def ends(path: Path) -> str:
-    found = within_limits(look, path)
+    found = within_limits(open_and_read, path)
     assert isinstance(found, str), f"undocumented: {found!r}"
     return found
 
@@ -30,7 +30,7 @@ def huge(stated: int) -> Callable[[Path], Path]:
 
 
 def subdirectory_circle(path: Path) -> Path:
-    """A subdirectory that is the directory itself."""
+    """Write a directory that is its own subdirectory."""
     place = int.from_bytes(write(path, tiled(300, 300)).read_bytes()[4:8], "little")
     return write(path, tiled(300, 300, t330=(LONG, (place,))))
 
@@ -126,7 +126,7 @@ def test_a_slide_larger_than_any_glass_is_implausible(tmp_path: Path) -> None:
 
 
 def jpeg_of(claim: int) -> bytes:
-    """A JPEG of 64 x 64 pixels that says that it has more on a side."""
+    """Encode a JPEG of 64 x 64 pixels that claims longer sides."""
     data = bytearray(imagecodecs.jpeg8_encode(np.frombuffer(NOISE, np.uint8).reshape(64, 64, 3)))
     place = data.index(b"\xff\xc0") + 5
     data[place : place + 4] = claim.to_bytes(2, "big") * 2
@@ -134,7 +134,7 @@ def jpeg_of(claim: int) -> bytes:
 
 
 def png_of(claim: int) -> bytes:
-    """A PNG of 64 x 64 pixels that says that it has more on a side."""
+    """Encode a PNG of 64 x 64 pixels that claims longer sides."""
     data = bytearray(imagecodecs.png_encode(np.frombuffer(NOISE, np.uint8).reshape(64, 64, 3)))
     data[16:24] = claim.to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
@@ -142,7 +142,7 @@ def png_of(claim: int) -> bytes:
 
 
 def jpeg2000_of(claim: int) -> bytes:
-    """A JPEG 2000 codestream of 64 x 64 pixels that says that it has more on a side."""
+    """Encode a JPEG 2000 codestream of 64 x 64 pixels that claims longer sides."""
     pixels = np.frombuffer(NOISE, np.uint8).reshape(64, 64, 3)
     data = bytearray(imagecodecs.jpeg2k_encode(pixels, level=20, codecformat="j2k"))
     side = claim.to_bytes(4, "big") * 2
@@ -200,7 +200,7 @@ def test_huge_text_and_colour_profiles_are_not_unpacked(tmp_path: Path) -> None:
 
 
 def dicom(body: bytes, syntax: bytes) -> bytes:
-    """A DICOM file: preamble, file meta information, and whatever follows."""
+    """Assemble a DICOM file: preamble, file meta information and body."""
     syntax += b"\0" * (len(syntax) % 2)
     meta = b"\x02\0\x10\0UI" + len(syntax).to_bytes(2, "little") + syntax
     length = b"\x02\0\0\0UL\x04\0" + len(meta).to_bytes(4, "little")

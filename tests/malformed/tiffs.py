@@ -1,4 +1,4 @@
-"""TIFF files byte by byte, so that they can say what no writer would let them say."""
+"""TIFF files made byte by byte, with values that no other writer allows."""
 
 import struct
 from collections.abc import Sequence
@@ -9,15 +9,14 @@ SHORT, LONG, RATIONAL, LONG8 = 3, 4, 5, 16
 _CODES = {1: "B", 2: "s", SHORT: "H", LONG: "I", RATIONAL: "II", 7: "B", LONG8: "Q"}
 
 Entry = tuple[int, Sequence[int] | bytes]
-"""Type and values of an entry; a tuple of three is type, count and what stands in the value field.
-"""
+"""Type and values of an entry; a tuple of three is type, count and content of the value field."""
 
 RESOLUTION: dict[int, Any] = {
     282: (RATIONAL, (40_000, 1)),
     283: (RATIONAL, (40_000, 1)),
     296: (SHORT, (3,)),
 }
-"""Pixels of 0.25 um."""
+"""Tags for pixels of 0.25 um."""
 
 
 def tiled(
@@ -27,8 +26,15 @@ def tiled(
     stream: bytes = b"\0" * 64,
     **more: Any,
 ) -> dict[str, Any]:
-    """The directory of a tiled RGB image whose tiles are all the same bytes; ``more`` are further
-    tags, as ``t325``."""
+    """Make the directory of a tiled RGB image whose tiles all have the same bytes.
+
+    Args:
+        width: number of columns (px).
+        height: number of rows (px).
+        tile: width and height of a tile (px).
+        stream: bytes of each tile.
+        more: further tags, with names such as ``t325``.
+    """
     across, down = -(-width // tile[0]), -(-height // tile[1])
     tags = {
         256: (LONG, (width,)),
@@ -47,14 +53,21 @@ def tiled(
 
 
 def striped(image: dict[str, Any]) -> dict[str, Any]:
-    """The same in one strip."""
+    """Convert the directory of a tiled image to one of one strip."""
     tags = {tag: value for tag, value in image["tags"].items() if tag not in {322, 323}}
     return {**image, "tags": tags | {278: tags[257]}, "tiles": 1}
 
 
 def write(path: Path, *images: dict[str, Any], big: bool = False, then: int | None = None) -> Path:
-    """A file of some directories; ``then`` is where the last one points to: None is nowhere, 0 the
-    first directory."""
+    """Write a file of some directories.
+
+    Args:
+        path: the file.
+        images: directories, see `tiled` and `striped`.
+        big: True for BigTIFF.
+        then: pointer of the last directory: None for the end, the index of a directory, or an
+            offset (B).
+    """
     word, pointer, head = ("Q", "<Q", 16) if big else ("I", "<I", 8)
     data = bytearray(
         struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0) if big else struct.pack("<2sHI", b"II", 42, 0)
@@ -87,8 +100,7 @@ def write(path: Path, *images: dict[str, Any], big: bool = False, then: int | No
 
 
 def _field(data: bytearray, entry: Any, word: str) -> tuple[int, int, bytes]:
-    """Type, count and value field of an entry; what does not fit in the field goes to the end of
-    the data."""
+    """Make type, count and value field of an entry; larger values go to the end of the data."""
     if len(entry) == 3:
         return entry[0], entry[1], struct.pack(f"<{word}", entry[2])
     kind, values = entry

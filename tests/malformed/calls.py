@@ -1,4 +1,4 @@
-"""What is done within limits: in a module of its own, which a new process imports in no time."""
+"""Calls that run within limits, in a module that a new process imports in a short time."""
 
 from contextlib import closing
 from pathlib import Path
@@ -14,21 +14,21 @@ from noctile.pipeline.truth.geojson import draw_codes, read_annotations, region_
 from noctile.pipeline.truth.scheme import BUILT_IN
 
 FRAME = Frame(Extent(600, 700), 0.5, 0.5)
-"""Of the masks that are read."""
+"""Frame of the masks that are read."""
 
 
 def ids(*arguments: str | Path) -> list[str]:
-    """Of the slides that a call names."""
+    """Find the ids of the slides of a call."""
     return [entry.slide_id for entry in find_slides(arguments, None, None, warn=lambda _: None)]
 
 
 def slides_of(manifest: Path) -> list[str]:
-    """Their ids."""
+    """Find the ids of the slides of a manifest."""
     return [entry.slide_id for entry in find_slides((), manifest, None)]
 
 
-def look(path: Path) -> str:
-    """What a run does with a slide first; how it ended in words that pickle."""
+def open_and_read(path: Path) -> str:
+    """Open a slide, find its tissue and read pixels; "done", or the name and text of the error."""
     try:
         with closing(open_slide(path)) as reader:
             find_tissue(*read_thumbnail(reader, 8.0), TissueSpec())
@@ -39,7 +39,7 @@ def look(path: Path) -> str:
 
 
 def read_and_draw(path: Path) -> int:
-    """Draw the first region of a file of annotations; how many there are."""
+    """Draw the first region of a file of annotations; return the number of its areas."""
     frame, areas = Frame(Extent(10_000, 10_000), 0.5, 0.5), read_annotations(path)
     for box in region_boxes(areas)[:1]:
         draw_codes(areas, BUILT_IN["bcss5"], frame, frame, box.intersect(frame.box), str(path))
@@ -47,12 +47,12 @@ def read_and_draw(path: Path) -> int:
 
 
 def boxes_of(path: Path) -> list[Box]:
-    """Of the regions of a file of annotations."""
+    """Find the boxes of the regions of a file of annotations."""
     return region_boxes(read_annotations(path))
 
 
 def read_store(path: Path) -> int:
-    """Read all of a mask; the sum of its labels."""
+    """Read all of a mask; return the sum of its labels."""
     store = MaskStore.open(path)
     store.read_heat_maps(FRAME.box)
     store.read_thumbnail()
