@@ -29,7 +29,7 @@ RGB_JPEG = {"subsampling": (1, 1), "compressionargs": {"outcolorspace": "RGB"}}
 
 
 def tiff(**options: Any) -> Callable[[Path], Path]:
-    """Writes two levels of 0.25 um/px and up."""
+    """Function that writes two levels, the finer one of 0.25 um/px."""
     return lambda path: write_tiff(path, LEVELS, 0.25, 0.25, **options)
 
 
@@ -38,7 +38,7 @@ def tables(subsampling: str, colours: str, photometric: str) -> Callable[[Path],
 
 
 def swapped(path: Path) -> Path:
-    """The same file in the other byte order, written again page by page."""
+    """Write a file again in the other byte order."""
     with tifffile.TiffFile(path) as old:
         page = old.pages.first
         streams = [bytes(data) for data in _streams(old)]
@@ -119,7 +119,7 @@ def without_tile(path: Path, number: int) -> Path:
 
 
 def with_tag(path: Path, tag: str, change: Callable[[Any], Any]) -> Path:
-    """The file with another value in a tag of its first page."""
+    """Change a tag of the first page of a file."""
     with tifffile.TiffFile(path, mode="r+b") as file:
         found = file.pages.first.tags[tag]
         found.overwrite(change(found.value))

@@ -1,4 +1,4 @@
-"""What every slide reader holds, on real slides and on small ones whose pixels are known."""
+"""Contract of slide readers, on real slides and on small ones with known pixels."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -34,21 +34,21 @@ MPPS = [0.1, 0.25, 0.26, 0.33, 0.5, 0.51, 0.77, 1.0, 1.53, 2.0, 5.0]
 
 @pytest.fixture(scope="module")
 def jpeg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three levels, the coarser ones cut short, pixels 4 % wider than high."""
+    """Slide of three levels without their last pixels; pixels are 4 % wider than high."""
     path = tmp_path_factory.mktemp("tiny") / "jpeg.tif"
     return write_tiff(path, pyramid(picture(HEIGHT, WIDTH), 2, 4), MPP_Y, MPP_X)
 
 
 @pytest.fixture(scope="module")
 def square_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One level of square pixels, stored as they are."""
+    """Slide of one level of square pixels without compression."""
     return write_tiff(
         tmp_path_factory.mktemp("tiny") / "square.tif", [picture(HEIGHT, WIDTH)], 0.25, 0.25, None
     )
 
 
 class ReaderTests(SlideReaderContract):
-    """Subclassed for each reader library."""
+    """Contract of a reader library; each library has a subclass."""
 
     source: type[OpenSlideSource | TiffSlideSource | ImageSource]
     suffix = ".tif"
@@ -58,7 +58,7 @@ class ReaderTests(SlideReaderContract):
         return read_with(self.source(path, path.stem), path, path.stem, mpp)
 
     def write(self, path: Path, pixels: np.ndarray) -> Path:
-        """One level of square pixels of 0.25 um, stored as they are."""
+        """Write one level of square pixels of 0.25 um, without compression."""
         return write_tiff(path, [pixels], 0.25, 0.25, None)
 
     @pytest.fixture
@@ -94,7 +94,7 @@ class ReaderTests(SlideReaderContract):
 
 
 class TiffReaderContract(ReaderTests):
-    """What both libraries that read tiled TIFF hold beside that."""
+    """Contract of the readers of tiled TIFF."""
 
     def test_levels_without_the_last_pixels_have_whole_factors(self, reader: PyramidReader) -> None:
         levels = reader.info.levels
@@ -163,7 +163,7 @@ class TiffReaderContract(ReaderTests):
         assert [level.mpp / info.frame.mpp for level in info.levels[:4]] == pytest.approx(
             [1, 2, 4, 8]
         )
-        assert pixels.mean() < 40  # dark: nothing was taken for transparent
+        assert pixels.mean() < 40  # dark, so no pixel was treated as transparent
 
     def test_undecodable_pixels_are_an_error_at_each_read(self, shared_data: Path) -> None:
         message = r"unreadable: level 0, rows 0 to 16.*Bogus marker length"
@@ -186,7 +186,7 @@ class TestOpenSlide(TiffReaderContract):
 
     @pytest.fixture
     def cells(self, reader: PyramidReader, monkeypatch: pytest.MonkeyPatch) -> PyramidReader:
-        """Levels of several cells."""
+        """Reader whose levels have several cells."""
         monkeypatch.setattr(openslide_module, "_CELL_PX", 32)
         return reader
 
@@ -235,7 +235,7 @@ class TestTiffSlide(TiffReaderContract):
 
 
 class TestTiled(TiffReaderContract):
-    """Whatever the rule gives to it; the rest of the real slides go on to OpenSlide."""
+    """Reader of tiles; OpenSlide reads the real slides that the rule leaves to it."""
 
     def open(self, path: Path, mpp: float | tuple[float, float] | None = None) -> PyramidReader:
         return open_slide(path, mpp=mpp)
@@ -249,7 +249,7 @@ class TestTiled(TiffReaderContract):
 
 
 class TestImage(ReaderTests):
-    """One level, whose pixel size comes from the call."""
+    """Image of one level, whose pixel size comes from the call."""
 
     source = ImageSource
     suffix = ".png"

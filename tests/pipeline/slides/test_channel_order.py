@@ -1,5 +1,4 @@
-"""The order of colour channels: what is exchanged is put right and said, what only looks strange is
-left alone."""
+"""Channel order: images in BGR order are read as RGB, and other odd colours stay as they are."""
 
 from pathlib import Path
 
@@ -12,12 +11,12 @@ from noctile.pipeline.slides.channel_order import is_bgr
 from noctile.pipeline.slides.open import open_slide
 
 HAEMATOXYLIN, EOSIN, DAB = (0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776)
-"""Ruifrok & Johnston 2001, table 1."""
+"""Optical densities of stains in R, G, B. (Ruifrok & Johnston 2001, table 1)"""
 
 
 @pytest.fixture(scope="module")
 def tissue(repo: Path) -> np.ndarray:
-    """A sample slide, uint8 [h, w, 3]."""
+    """Pixels of a sample slide, uint8 ``[h, w, 3]``."""
     reader = open_slide(repo / "sample_slides" / "generic.tiff")
     pixels = reader.read(reader.info.frame.box, reader.info.frame.mpp)
     reader.close()
@@ -27,8 +26,12 @@ def tissue(repo: Path) -> np.ndarray:
 def stained(
     amounts: dict[tuple[float, float, float], float], nuclei: tuple[float, float, float]
 ) -> np.ndarray:
-    """A square of 256 px with the given background and round nuclei of twice the natural density of
-    their stain."""
+    """Draw a square of 256 px with a background and round nuclei.
+
+    Args:
+        amounts: stains of the background and their amounts.
+        nuclei: stain of the nuclei, in twice its natural density.
+    """
     y, x = np.mgrid[:256, :256]
     density = np.zeros((256, 256, 3)) + sum(
         np.array(stain) * amount for stain, amount in amounts.items()
@@ -85,7 +88,7 @@ def test_the_order_is_detected_in_jpeg_images(
 
 
 def test_scanner_formats_are_rgb_without_a_look_at_pixels(repo: Path) -> None:
-    """Nothing of an Aperio file is read to ask for the order of its channels."""
+    """No pixel of an Aperio file is read to determine its channel order."""
     reader = open_slide(repo / "sample_slides" / "tumor-nests-20x.svs")
     reader.close()  # reading is an error from here on
     assert not reader.bgr

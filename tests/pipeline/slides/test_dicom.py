@@ -9,7 +9,7 @@ from noctile.pipeline.slides.fingerprint import fingerprint
 
 
 def dicom_file(path: Path, series: str, side: int = 64) -> Path:
-    """A DICOM file with what groups it, and no pixels."""
+    """Write a DICOM file with the fields by which files are grouped, and no pixels."""
     header = pydicom.Dataset()
     header.SOPClassUID = "1.2.840.10008.5.1.4.1.1.77.1.6"
     header.SOPInstanceUID = pydicom.uid.generate_uid()

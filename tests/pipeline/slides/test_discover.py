@@ -1,4 +1,4 @@
-"""From arguments and a manifest to the slides of a run."""
+"""Search for the slides of a run, by arguments and a manifest."""
 
 import re
 import shutil
@@ -118,7 +118,7 @@ class TestArguments:
 class TestImages:
     @pytest.fixture
     def mixed(self, tmp_path: Path) -> Path:
-        """A slide among plain images, and a folder of plain images alone."""
+        """A slide among plain images, and a folder of only plain images."""
         for name in (
             "slide.svs",
             "preview.jpg",

@@ -1,4 +1,4 @@
-"""Plain images as slides: what opens, what is refused, where the pixel size comes from."""
+"""Plain images as slides: supported and unsupported images, and the source of the pixel size."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ BOX = Box(0, 0, 40, 60)
 
 
 def save(path: Path, mode: str = "RGB", **options: object) -> Image.Image:
-    """A picture of 60 x 40 pixels, written and returned."""
+    """Write and return a picture of 60 x 40 pixels."""
     image = Image.fromarray(picture(40, 60)).convert(mode)
     image.save(path, **options)
     return image

@@ -1,4 +1,4 @@
-"""Which reader serves which file, what cannot be opened, and what changes a fingerprint."""
+"""Opening of slides: files that cannot be opened, and the name and pixel size of the call."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How large a pixel is: the five sources, their order, the gate, and the rationals in TIFF tags."""
+"""Size of a level-0 pixel: the five sources, their order, and implausible sizes."""
 
 import pytest
 

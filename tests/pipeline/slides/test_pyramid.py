@@ -60,8 +60,7 @@ def test_the_coarsest_level_that_is_fine_enough_is_read(mpp: float, level: int) 
 @pytest.mark.parametrize(("y", "x"), [(40, 24), (41, 23)])
 @pytest.mark.parametrize("mpp", [0.5, 1.0, 2.0, 0.9])
 def test_bounds_move_the_origin(y: int, x: int, mpp: float) -> None:
-    """Level-0 pixels equal those of the cut picture; coarser levels agree but for the rounding of
-    two averages."""
+    """Level-0 pixels equal those of the cut picture; coarser ones may differ by rounding."""
     rows, cols = np.mgrid[:80, :80] * 3  # three grey levels a pixel: a shift by one pixel shows
     pixels = np.dstack([rows, cols, 255 - rows]).astype(np.uint8)
     bounded = reader_of(ArraySource(pyramid(pixels, 2, 4), Box(y, x, 32, 40)))
@@ -76,7 +75,7 @@ def test_bounds_move_the_origin(y: int, x: int, mpp: float) -> None:
 
 
 class _Endless(ArraySource):
-    """One level of 40,000 x 50,000 pixels that take no memory."""
+    """Source of one level of 40,000 x 50,000 pixels that take no memory."""
 
     def __init__(self) -> None:
         super().__init__([np.zeros((1, 1, 3), np.uint8)])
@@ -111,8 +110,7 @@ def test_a_thumbnail_from_one_large_level_takes_little_memory(mpp: float) -> Non
 def test_the_coarsest_level_is_read_and_the_files_own_before_a_reduction(
     mpp: float, index: int
 ) -> None:
-    """Of 0.5 and 2.0 um/px in the file (0, 1), and of its reductions to 1.0 (2), 2.0 (3) and 4.0
-    um/px (4)."""
+    """Index 0 and 1 have 0.5 and 2.0 um/px; reductions 2, 3 and 4 have 1.0, 2.0 and 4.0 um/px."""
     source = ArraySource(
         pyramid(picture(256, 256), 4), None, (Reduction(0, 2), Reduction(0, 4), Reduction(1, 2))
     )

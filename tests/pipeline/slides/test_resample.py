@@ -1,5 +1,4 @@
-"""Averages against plain numpy, and a pyramid of arrays: which level, which part of it, how much at
-once."""
+"""Averages of pixels, compared with plain numpy."""
 
 import itertools
 
@@ -13,7 +12,7 @@ from noctile.pipeline.slides.resample import average, make_taps
 
 
 def area_mean(pixels: np.ndarray, start: int, stop: int, ratio: float, origin: float) -> np.ndarray:
-    """Along the first axis, by integrating a step function: independent of how the code does it."""
+    """Average along the first axis by integrating a step function, unlike the code under test."""
     sums = np.concatenate(
         [np.zeros((1, *pixels.shape[1:])), np.cumsum(pixels.astype(float), axis=0)]
     )

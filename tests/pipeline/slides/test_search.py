@@ -12,7 +12,7 @@ from noctile.pipeline.slides.discover import SlideEntry, find_slides
 
 
 class TestLinks:
-    """Cohorts on clusters are folders of links into the archive."""
+    """On clusters, a cohort is often a folder of links into the archive."""
 
     @pytest.fixture
     def cohort(self, tmp_path: Path) -> Path:
@@ -76,7 +76,8 @@ class TestLinks:
         entries, lines = found(cohort)
         assert ids(entries) == ["first"]
         assert lines == [
-            f"{cohort}/later.svs is the same file as {cohort}/first.svs. They are one slide, named after first.svs"
+            f"{cohort}/later.svs is the same file as {cohort}/first.svs. They are one "
+            "slide, named after first.svs"
         ]
 
     def test_equal_names_of_different_targets_are_two_slides(
@@ -99,7 +100,8 @@ class TestLinks:
         assert lines == [
             f"{cohort}/gone.svs is left out: the link leads to /nowhere/x.svs, which does not "
             "exist. Correct or remove the link",
-            f"{cohort}/self.svs is left out: the link leads back to itself. Correct or remove the link",
+            f"{cohort}/self.svs is left out: the link leads back to itself. Correct or "
+            "remove the link",
         ]
 
     @pytest.mark.parametrize("argument", ["", "*/a.svs", "*/*", "**/*.svs"])
@@ -114,7 +116,7 @@ class TestLinks:
     def test_links_among_the_arguments_are_followed_and_broken_ones_give_warnings(
         self, archive: Path, cohort: Path
     ) -> None:
-        """A shell puts the names of broken links into the call for ``cohort/*``."""
+        """A shell passes the names of broken links for ``cohort/*``."""
         for name, target in (("f.svs", "../b.svs"), ("folder", "../sub"), ("gone", "../nothing")):
             (cohort / name).symlink_to(target)
         entries, lines = found(*sorted(cohort.iterdir()))

@@ -1,4 +1,4 @@
-"""The overview of a slide, and its last row and column."""
+"""Thumbnail of a slide, and its last row and column."""
 
 from pathlib import Path
 

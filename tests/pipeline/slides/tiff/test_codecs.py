@@ -19,8 +19,7 @@ from noctile.pipeline.slides.tiff.codecs import UNPACK, Jpeg2000, Packed
 
 @pytest.mark.parametrize("layout", [*LAYOUTS, *BY_TIFFSLIDE])
 def test_random_bytes_decode_to_pixels_or_a_read_error(tmp_path: Path, layout: str) -> None:
-    """PackBits, none and LZW decode nearly anything; nothing but a SlideReadError comes out of the
-    rest."""
+    """PackBits, LZW and no codec decode nearly any bytes; the others raise a SlideReadError."""
     path = (LAYOUTS | BY_TIFFSLIDE)[layout](tmp_path / "a.tif")
     with tifffile.TiffFile(path) as file:
         page = file.pages.first

@@ -22,7 +22,7 @@ REDUCED = [("420", 2), ("420", 4), ("420", 8), ("444", 2), ("444", 4), ("444", 8
 def tissue_slide(
     shared_data: Path, path: Path, region: str, subsampling: str, quality: int
 ) -> Path:
-    """A 40x slide of one level, 256-px JPEG tiles: 1,024 x 1,024 px of a BCSS region."""
+    """Write 1,024 x 1,024 px of a BCSS region as a 40x slide of one level of 256-px JPEG tiles."""
     with Image.open(shared_data / "bcss" / "images" / f"{region}.jpg") as image:
         pixels = np.asarray(image.convert("RGB"))[512:1536, 1024:2048]
     factors = {"444": (1, 1), "420": (2, 2)}[subsampling]
@@ -42,7 +42,7 @@ def test_reduced_tissue_is_40_db_from_means_of_its_pixels(
     means = np.asarray(Image.fromarray(full).reduce(factor)).astype(float)
     psnr = 10 * math.log10(255**2 / np.mean((reduced - means) ** 2))
     assert psnr > 47
-    assert psnr < 60  # it was reduced while it was decoded, not averaged
+    assert psnr < 60  # reduced by the decoder, not averaged
 
 
 def test_real_slides_are_40_db_from_the_means_too(shared_data: Path) -> None:
@@ -70,5 +70,5 @@ def test_the_shipped_model_gives_reduced_tissue_the_same_labels(
         pixels = np.stack([reader.read(whole, predict.card.mpp) for reader in (one, other)])
     labels = np.asarray(predict(pixels)).argmax(axis=1)
     assert not np.array_equal(*pixels)
-    assert 0.05 < labels[0].mean() < 0.95  # both labels are there
+    assert 0.05 < labels[0].mean() < 0.95  # both labels occur
     assert (labels[0] == labels[1]).mean() >= 0.995

@@ -21,7 +21,7 @@ FOUR = np.zeros((64, 64, 4), np.uint8)
 
 
 def reason_of(path: Path) -> str:
-    """Why the library that opens a file keeps it."""
+    """Reason for which a file is left to the library that opens it."""
     with closing(open_slide(path, mpp=0.25)) as reader:
         assert reader.info.reader in {"openslide", "tiffslide"}
         library = OpenSlideSource if reader.info.reader == "openslide" else TiffSlideSource
@@ -45,7 +45,7 @@ def test_only_reductions_above_40_db_are_offered(tmp_path: Path) -> None:
 
 
 def other_size(path: Path) -> Path:
-    """Tiles of 64 px by the tags, 32 px by their streams."""
+    """Write tiles with sides of 64 px in the tags and of 32 px in the streams."""
     streams = [simplejpeg.encode_jpeg(np.zeros((32, 32, 3), np.uint8)) for _ in range(4)]
     with tifffile.TiffWriter(path) as file:
         options = {"photometric": "ycbcr", "compression": "jpeg", "metadata": None}
@@ -54,7 +54,7 @@ def other_size(path: Path) -> Path:
 
 
 def reversed_bits(path: Path) -> Path:
-    """The file with its tag Orientation made FillOrder, which tifffile does not write."""
+    """Turn the tag Orientation into FillOrder, which tifffile does not write."""
     orientation, fill_order = (
         code.to_bytes(2, "little") + b"\x03\x00\x01\x00\x00\x00" for code in (274, 266)
     )

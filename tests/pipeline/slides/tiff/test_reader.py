@@ -1,5 +1,4 @@
-"""Tiles read straight from the file: the same pixels as the slide libraries, means where reduced,
-and by rule."""
+"""Tiles read directly from TIFF files: the pixels of the slide libraries, damage, and the cache."""
 
 from collections import Counter
 from contextlib import closing
@@ -141,7 +140,7 @@ def test_a_file_that_is_cut_short_while_it_is_open_is_an_error(tmp_path: Path, l
 
 
 def test_padding_of_the_last_tiles_never_shows(tmp_path: Path) -> None:
-    """The slide is light, its tiles are filled up with black."""
+    """The slide is light, and its last tiles are padded with black."""
     light = np.full((75, 77, 3), 200, np.uint8)
     padded = np.zeros((128, 128, 3), np.uint8)
     padded[:75, :77] = light
@@ -157,13 +156,11 @@ def test_padding_of_the_last_tiles_never_shows(tmp_path: Path) -> None:
         assert reader.info.reader == "tiled-tiff"
         for mpp in (0.25, 0.5, 1.0, 1.3, 2.0):
             pixels = reader.read(reader.info.frame.at(mpp).box, mpp)
-            assert (
-                pixels.min() > 150
-            )  # ringing of the coder beside the black, in the last whole pixel
+            assert pixels.min() > 150  # the last whole pixels have ringing beside the black
 
 
 def strips(reader: PyramidReader, overlap_px: int) -> None:
-    """Reads all of a level as `segment_block` does: rows of tiles that overlap."""
+    """Read all of a level like `segment_block`, in overlapping rows of tiles."""
     extent = reader.info.frame.extent
     for y in range(0, extent.height, 128 - overlap_px):
         reader.read(Box(y, 0, min(128, extent.height - y), extent.width), 0.25)
@@ -171,7 +168,7 @@ def strips(reader: PyramidReader, overlap_px: int) -> None:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[bytes]:
-    """How often each stream was decoded."""
+    """Number of times each stream was decoded."""
     decode, counts = Jpeg.decode, Counter()
 
     def count(codec: Jpeg, stream: bytes, factor: int, into: Pixels) -> Pixels:
@@ -182,8 +179,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[bytes]:
     return counts
 
 
-def looked_at(reader: SlideReader, decoded: Counter[bytes]) -> None:
-    """The order of its channels is known, which leaves no trace."""
+def determine_order(reader: SlideReader, decoded: Counter[bytes]) -> None:
+    """Determine the channel order, and do not count the tiles that this decodes."""
     assert not reader.bgr
     decoded.clear()
 
@@ -192,11 +189,10 @@ def looked_at(reader: SlideReader, decoded: Counter[bytes]) -> None:
 def test_each_tile_is_decoded_once_except_the_first_ones_that_are_used_again(
     tmp_path, decoded, overlap_px, again
 ) -> None:
-    """What is not needed twice is not kept; that it is shows at the first row of five tiles that
-    is."""
+    """Tiles are cached only after the first row of five tiles is used again."""
     path = write_tiff(tmp_path / "a.tif", [picture(640, 320)], 0.25, 0.25)
     with closing(open_slide(path)) as reader:
-        looked_at(reader, decoded)
+        determine_order(reader, decoded)
         strips(reader, overlap_px)
     assert len(decoded) == 50
     assert decoded.total() == 50 + again
@@ -206,15 +202,14 @@ def test_the_cache_has_a_fixed_size(tmp_path, decoded, monkeypatch) -> None:
     monkeypatch.setattr(tiled_module, "CACHE_BYTES", 10 * 64 * 64 * 3)
     path = write_tiff(tmp_path / "a.tif", [picture(640, 320)], 0.25, 0.25)
     with closing(open_slide(path)) as reader:
-        looked_at(reader, decoded)
-        for _ in range(
-            2
-        ):  # all tiles are kept the second time, but each is gone before it is wanted again
+        determine_order(reader, decoded)
+        # in the second round all tiles are cached, but each is dropped before it is used again
+        for _ in range(2):
             strips(reader, 0)
             reader.read(Box(576, 0, 64, 64), 0.25)
         held = [tile for _, tile in reader._source._cache._used.values()]
     assert len(held) == 10
-    assert decoded.total() == 100 + 1  # the last tile, when that showed
+    assert decoded.total() == 100 + 1  # the last tile, the first one that was used again
 
 
 def test_buffers_begin_beside_the_boundaries_at_which_libjpeg_bypasses_the_cache(
@@ -230,7 +225,7 @@ def test_buffers_begin_beside_the_boundaries_at_which_libjpeg_bypasses_the_cache
     monkeypatch.setattr(Jpeg, "decode", noting)
     path = write_tiff(tmp_path / "a.tif", [picture(640, 320)], 0.25, 0.25)
     with closing(open_slide(path)) as reader:
-        strips(reader, 32)  # first to a buffer that is used again, then to such as are kept
+        strips(reader, 32)  # into a buffer that is used again, then into cached tiles
     assert len(set(begins)) > 10
     assert {begin % 16 for begin in begins} == {8}
 
@@ -240,7 +235,7 @@ def test_a_read_decodes_only_the_tiles_under_the_box(
 ) -> None:
     path = write_tiff(tmp_path / "a.tif", [picture(640, 320)], 0.25, 0.25)
     with closing(open_slide(path)) as reader:
-        looked_at(reader, decoded)
+        determine_order(reader, decoded)
         reader.read(Box(64, 64, 64, 128), 0.25)
         assert decoded.total() == 2
         reader.read(Box(63, 63, 66, 66), 0.25)
