@@ -131,7 +131,7 @@ class PredictorContract:
     def test_tiles_of_another_shape_or_type_are_refused(
         self, predict: Predictor, shape: tuple[int, ...], kind: type
     ) -> None:
-        """Other tiles are a `ValueError`. Of a shape, 0 is the side, -1 a smaller side, -2 no tile."""
+        """Other tiles are a `ValueError`. In a shape 0 is the side, -1 half of it, -2 no tile."""
         side = predict.card.tile_px
         wrong: AnyArray = np.zeros([{0: side, -1: side // 2, -2: 0}.get(n, n) for n in shape], kind)
         with pytest.raises(ValueError, match=rf"takes uint8 \[n, {side}, {side}, 3\]"):

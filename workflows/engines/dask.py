@@ -155,7 +155,7 @@ class DaskEngine:
                 checked = time.monotonic()
 
     def _fill(self, next_job: Callable[[], AnyJob | None]) -> bool:
-        """Start jobs on free workers. Whether a worker stays free because there is no job for it."""
+        """Start jobs on free workers; return True if a worker stays free for want of jobs."""
         attempts, exhausted = self._supervisor.next_attempts(
             len(self._tasks), self._slots, next_job
         )
@@ -167,7 +167,7 @@ class DaskEngine:
         return exhausted
 
     def _next_ended(self) -> _Task | None:
-        """A task that has ended, after at most `_CHECK_S`; None for one that was given up before."""
+        """A task that ends within `_CHECK_S`; None if there is none, or it was given up before."""
         try:
             future = self._ended.get(timeout=_CHECK_S)
         except Empty:
@@ -175,7 +175,7 @@ class DaskEngine:
         return self._tasks.pop(str(future.key), None)
 
     def _outcomes(self, task: _Task) -> list[Outcome]:
-        """Outcomes that follow from the end of a task: its own, and those of jobs that fail with it."""
+        """Outcomes of a task that has ended: its own, and those of jobs that fail with it."""
         outcome = _fetch(task)
         if outcome is not None:
             return self._supervisor.ended(task.attempt, outcome)

@@ -1,4 +1,6 @@
-"""Policy for jobs whose process dies, runs too long or takes too much memory. Pure: no Dask, no clock.
+"""Policy for jobs whose process dies, runs too long or takes too much memory.
+
+It is pure: no Dask, no clock, no process.
 
 When a process dies, the scheduler cannot tell which of its jobs killed it. So that a crash in a
 decoder fails its own slide and no other:
@@ -62,7 +64,7 @@ class Supervisor:
 
     @property
     def has_quarantine(self) -> bool:
-        """Whether jobs wait to run alone; no other job starts until then."""
+        """True if jobs wait to run alone; no other job starts before they have."""
         return bool(self._quarantine)
 
     def next_attempts(
@@ -134,7 +136,7 @@ class Supervisor:
         return [outcome, *self._fail_group(attempt.job.group, failure)]
 
     def is_late(self, attempt: Attempt, seconds: float) -> bool:
-        """Whether a job has run longer than its limit (s)."""
+        """Compare the time that a job has run (s) with its limit."""
         return seconds > attempt.job.limit_s
 
     def timed_out(self, attempt: Attempt, seconds: float, crash_dump: str = "") -> list[Outcome]:

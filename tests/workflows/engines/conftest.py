@@ -24,7 +24,8 @@ def engine(cluster):
 CLUSTER = """
 from distributed import LocalCluster
 if __name__ == "__main__":
-    with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
+    options = dict(host="127.0.0.1", dashboard_address="127.0.0.1:0")
+    with LocalCluster(n_workers=1, threads_per_worker=1, **options) as cluster:
         print(cluster.scheduler_address, flush=True)
         input()
 """

@@ -1,6 +1,7 @@
-"""Attack on the ports of a run: a program of another user, or of the same user without the run's certificate.
+"""Attack on the ports of a run, by another user or without the certificate of the run.
 
-Call: ``python intruder.py UID FOLDER PORT...``. Prints a JSON list of what it could do; an empty list is good.
+Call: ``python intruder.py UID FOLDER PORT...``. It prints a JSON list of its
+successful attacks; an empty list is good.
 """
 
 import asyncio
