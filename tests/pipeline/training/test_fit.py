@@ -1,26 +1,19 @@
-"""The loop learns, resumes exactly, and trains in several processes; encoders get the weights they
-are promised."""
+"""The loop learns, resumes exactly, and trains in several processes."""
 
 from contextlib import closing
 
 import numpy as np
 import pytest
-import segmentation_models_pytorch as smp
-import torch
 from PIL import Image
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.models.folder import read_card
 from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.slides.open import open_slide
-from noctile.pipeline.training import encoder as encoders
 from noctile.pipeline.training.augment import Variation
-from noctile.pipeline.training.encoder import LITE0, fill_encoder
-from noctile.pipeline.training.losses import SegmentationLoss
-from noctile.pipeline.training.network import new_network
+from noctile.pipeline.training.encoder import LITE0
 from noctile.pipeline.training.settings import TrainSettings
 from noctile.pipeline.truth.find import DataSource
-from noctile.pipeline.truth.scheme import IGNORED, load_scheme
 from noctile.pipeline.truth.split import SplitSpec
 from noctile.workflows.commands.train import train
 from sample_slides.make_regions import write_regions
@@ -207,82 +200,3 @@ def test_eight_real_tiles_are_learned_by_heart(shared_data, tmp_path):
     found = np.asarray(predict(np.stack([rgb for rgb, _ in tiles])))[:, 0] > 0.5
     truth = np.stack([mask for _, mask in tiles])
     assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.95
-
-
-class TestNetwork:
-    def test_resnet34_unet_of_21_classes_has_24_439_269_parameters(self):
-        network = new_network(TrainSettings(), len(load_scheme("bcss21").classes))
-        assert sum(p.numel() for p in network.parameters()) == 24_439_269
-
-    def test_vgg16_and_another_decoder_are_one_setting_away(self):
-        assert isinstance(new_network(TrainSettings(encoder="vgg16_bn"), 5), smp.Unet)
-        assert isinstance(new_network(TrainSettings(architecture="FPN"), 5), smp.FPN)
-
-
-class TestEncoderWeights:
-    def test_lite0_starts_from_imagenet_without_a_network(self):
-        network = new_network(TrainSettings(encoder=LITE0), 2)
-        before = {k: v.clone() for k, v in network.encoder.state_dict().items()}
-        assert "ImageNet" in fill_encoder(network, LITE0, "imagenet")
-        after = network.encoder.state_dict()
-        assert all((after[k] != before[k]).any() for k in after if k.endswith("conv_stem.weight"))
-        rgb = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-        assert all(torch.isfinite(f).all() for f in network.encoder(rgb))
-
-    def test_without_a_network_the_message_says_what_else_there_is(self, monkeypatch):
-        def offline(*_, **__):
-            raise OSError("Name or service not known")
-
-        monkeypatch.setattr(encoders.smp.encoders, "get_encoder", offline)
-        with pytest.raises(UsageError, match=r"downloaded.*--encoder-weights PATH or none"):
-            fill_encoder(new_network(TrainSettings(), 2), "resnet34", "imagenet")
-
-    def test_a_file_fills_the_encoder_to_the_last_tensor(self, tmp_path):
-        one, other = (new_network(TrainSettings(encoder="resnet18"), 2) for _ in range(2))
-        torch.save(one.state_dict(), tmp_path / "model.pt")
-        assert fill_encoder(other, "resnet18", str(tmp_path / "model.pt")) == "model.pt"
-        for a, b in zip(
-            one.encoder.state_dict().values(), other.encoder.state_dict().values(), strict=True
-        ):
-            assert torch.equal(a, b)
-
-    @pytest.mark.parametrize("content", [b"no weights", b""])
-    def test_a_file_that_holds_no_weights_is_named(self, tmp_path, content):
-        (tmp_path / "w.pt").write_bytes(content)
-        with pytest.raises(UsageError, match=r"w\.pt"):
-            fill_encoder(
-                new_network(TrainSettings(encoder="resnet18"), 2),
-                "resnet18",
-                str(tmp_path / "w.pt"),
-            )
-
-    def test_weights_of_another_encoder_do_not_fit(self, tmp_path):
-        torch.save(
-            new_network(TrainSettings(encoder="resnet18"), 2).state_dict(), tmp_path / "w.pt"
-        )
-        with pytest.raises(UsageError, match="do not fit"):
-            fill_encoder(new_network(TrainSettings(), 2), "resnet34", str(tmp_path / "w.pt"))
-
-
-class TestLoss:
-    def test_ignored_pixels_change_nothing(self):
-        generator = torch.Generator().manual_seed(0)
-        logits = torch.randn(2, 3, 8, 8, generator=generator)
-        targets = torch.randint(0, 3, (2, 8, 8), generator=generator, dtype=torch.uint8)
-        targets[:, :4] = IGNORED
-        loss = SegmentationLoss((1, 2, 3), 1.0, 0.0)
-        before = loss(logits, targets)
-        logits[:, :, :4] = 100 * torch.randn(2, 3, 4, 8, generator=generator)
-        assert loss(logits, targets).item() == pytest.approx(before.item(), rel=1e-5)
-
-    def test_weighs_classes_as_cross_entropy_does(self):
-        generator = torch.Generator().manual_seed(1)
-        logits = torch.randn(1, 3, 8, 8, generator=generator)
-        targets = torch.randint(0, 3, (1, 8, 8), generator=generator)
-        expected = torch.nn.functional.cross_entropy(logits, targets, torch.tensor([1.0, 2.0, 3.0]))
-        found = SegmentationLoss((1, 2, 3), 0.0, 0.0)(logits, targets)
-        assert found.item() == pytest.approx(expected.item(), rel=1e-5)
-
-    def test_a_batch_in_which_nothing_has_a_class_costs_nothing_and_is_finite(self):
-        targets = torch.full((1, 8, 8), IGNORED, dtype=torch.uint8)
-        assert SegmentationLoss((1, 1), 1.0, 0.0)(torch.zeros(1, 2, 8, 8), targets) == 0
