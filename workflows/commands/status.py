@@ -1,8 +1,7 @@
-"""What `noctile status` tells: how far a run is, from what it has written down, while it goes on or
-after.
+"""Progress of a run, read from its folder of results while it is at work or after its end.
 
-Opens no slide, locks nothing, writes nothing; one pass over the ledger, and the plans of the slides
-under way.
+No slide is opened, nothing is locked or written. The ledger is read once, and the plans of the
+slides that are under way.
 """
 
 import csv
@@ -10,7 +9,6 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +27,17 @@ from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.lease import STALE_S, Holder, read_lease
 
 WINDOW_S = 300.0
-"""The pace is that of the last so many seconds."""
+"""Period over which the speed is measured (s)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Who holds the folder.
+    """Run that holds a folder of results.
 
     Attributes:
-        holder: which process, since when.
-        silent_s: since its last sign of life (s).
-        alive: whether it is; a dead one could not let the folder go.
+        holder: process of the run, and the time of its start.
+        silent_s: time since its last heartbeat (s).
+        alive: False for a run that died, and so could not release the folder.
     """
 
     holder: Holder
@@ -49,14 +47,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class FailedSlide:
-    """A slide that failed when it was last tried.
+    """Slide that failed when it was last tried.
 
     Attributes:
-        slide_id: of the slide.
-        reason: code.
-        message: for people.
-        attempts: how often it has failed.
-        report: file with the traceback, in the results' folder.
+        slide_id: id of the slide.
+        reason: code of the failure.
+        message: message of the failure, for a reader.
+        attempts: number of runs in which the slide has failed.
+        report: file with the traceback, relative to the folder of results.
     """
 
     slide_id: str
@@ -68,12 +66,12 @@ class FailedSlide:
 
 @dataclass(frozen=True, slots=True)
 class BegunSlide:
-    """A slide that a run has planned or done blocks of, and not ended.
+    """Slide that a run has begun and not ended.
 
     Attributes:
-        slide_id: of the slide.
-        blocks_done: that are written.
-        blocks: that have tissue.
+        slide_id: id of the slide.
+        blocks_done: number of blocks that are written.
+        blocks: number of blocks that have tissue.
     """
 
     slide_id: str
@@ -83,18 +81,18 @@ class BegunSlide:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far a run is; the four kinds of slides add up to those that were submitted.
+    """Progress of a run. Each submitted slide is done, failed, begun or waiting.
 
     Attributes:
-        run: who holds the folder; None when the last run has let it go.
-        submitted: slides of the last run.
-        done: slides that are done.
+        run: run that holds the folder; None if the last run has released it.
+        submitted: number of slides of the last run.
+        done: number of slides that are done.
         failed: slides that failed, by id.
-        begun: slides that are under way, or were when a run stopped, by id.
-        waiting: slides that no run has come to.
-        tiles_per_s: pace of a run that is alive, over `WINDOW_S` or since it began; None before its
-            first block.
-        end: when a run that is alive will be done, at this pace; None while nothing can be said.
+        begun: slides that are under way, or were under way when a run stopped, by id.
+        waiting: number of slides that no run has begun.
+        tiles_per_s: speed of a run that is alive, over the last `WINDOW_S` or since its start
+            (tiles/s); None before its first block.
+        end: expected end of a run that is alive, at this speed; None while it cannot be estimated.
     """
 
     run: Run | None
@@ -108,58 +106,132 @@ class Status:
 
 
 def read_status(out: Path) -> Status:
-    """How far the run in a folder is, or was when it ended.
+    """Read the progress of the run in a folder.
 
     Raises:
         UsageError: if no run has begun there.
     """
-    now = datetime.now(UTC)
     run = current_run(out)
-    results = ResultsFolder(out)
-    since = (now - timedelta(seconds=WINDOW_S)).isoformat(timespec="seconds")
-    try:
-        state, recent_blocks = _read(results.ledger, since)
-    except OSError as error:
-        raise UsageError(
-            f"{out} holds no run of noctile: its ledger.jsonl: {error.strerror or error}"
-        ) from error
-    slides = _current(state)
-    written = {i: state.blocks_done(i, slide.key) for i, slide in slides.items()}
-    ids: dict[Stage, list[str]] = defaultdict(list)
-    for slide_id, slide in sorted(slides.items()):
-        ids[slide.stage].append(slide_id)
-    tiles = cache(
-        lambda slide_id: _tiles(results, slide_id)
-    )  # of each block; only of slides under way
-    pace, end = None, None
-    if run and run.alive:
-        begun_at = datetime.fromisoformat(state.start.time) if state.start else now
-        elapsed_s = max(1.0, (now - begun_at).total_seconds())
-        recent = sum(tiles(slide_id).get(block, 0) for slide_id, block in recent_blocks)
-        pace = recent / min(elapsed_s, WINDOW_S) or None
-        left = sum(
-            n for i in ids["begun"] for block, n in tiles(i).items() if block not in written[i]
-        )
-        slow = (
-            elapsed_s / state.finished * len(ids["begun"] + ids["waiting"])
-            if state.finished
-            else None
-        )
-        planned = _planned(results.plan_table, ids["waiting"])
-        left_s = slow if planned is None else (left + planned) / pace if pace else None
-        end = None if left_s is None else now + timedelta(seconds=left_s)
+    progress = _Progress(ResultsFolder(out), datetime.now(UTC))
+    speed = progress.tiles_per_s() if run and run.alive else None
     return Status(
         run,
-        len(slides),
-        len(ids["done"]),
-        tuple(_failed(results, slide_id, slides[slide_id]) for slide_id in ids["failed"]),
-        tuple(
-            BegunSlide(i, len(written[i] & tiles(i).keys()), len(tiles(i))) for i in ids["begun"]
-        ),
-        len(ids["waiting"]),
-        pace,
-        end,
+        len(progress.slides),
+        len(progress.ids["done"]),
+        tuple(map(progress.failed, progress.ids["failed"])),
+        tuple(map(progress.begun, progress.ids["begun"])),
+        len(progress.ids["waiting"]),
+        speed,
+        progress.end(speed) if run and run.alive else None,
     )
+
+
+def current_run(out: Path) -> Run | None:
+    """Return the run that holds a folder of results; None if there is none.
+
+    Raises:
+        UsageError: if the folder cannot be read.
+    """
+    try:
+        silent_s = max(0.0, time.time() - ResultsFolder(out).lease.stat().st_mtime)
+        holder = read_lease(out)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"{out} cannot be read: {error.strerror or error}") from error
+    if holder is None:
+        return None
+    owner = holder.owner
+    return Run(holder, silent_s, alive=not owner.is_gone if owner.is_here else silent_s <= STALE_S)
+
+
+class _Progress:
+    """Progress of the last run, from its ledger and the plans of its slides.
+
+    Args:
+        results: paths in the folder of results.
+        now: current time.
+
+    Attributes:
+        slides: state of each slide of the last run, by id.
+        ids: sorted slide ids, by stage.
+
+    Raises:
+        UsageError: if the ledger cannot be read.
+    """
+
+    def __init__(self, results: ResultsFolder, now: datetime) -> None:
+        self._results, self._now = results, now
+        since = (now - timedelta(seconds=WINDOW_S)).isoformat(timespec="seconds")
+        try:
+            self._state, self._recent = _read(results.ledger, since)
+        except OSError as error:
+            raise UsageError(
+                f"{results.path} holds no run of noctile: its ledger.jsonl: "
+                f"{error.strerror or error}"
+            ) from error
+        self.slides = _current(self._state)
+        self.ids: dict[Stage, list[str]] = defaultdict(list)
+        for slide_id, slide in sorted(self.slides.items()):
+            self.ids[slide.stage].append(slide_id)
+        self._tiles: dict[str, dict[Block, int]] = {}
+
+    def failed(self, slide_id: str) -> FailedSlide:
+        """Describe a slide that failed."""
+        slide, results = self.slides[slide_id], self._results
+        reports = results.failure_report(slide_id), results.slide(slide_id).failure
+        report = next((path for path in reports if path.exists()), results.ledger)
+        name = report.relative_to(results.path).as_posix()
+        failure = slide.failure
+        assert failure is not None  # noqa: S101 - its stage is 'failed'
+        return FailedSlide(slide_id, failure.reason, failure.message, slide.attempts, name)
+
+    def begun(self, slide_id: str) -> BegunSlide:
+        """Describe a slide that is under way."""
+        tiles = self._block_tiles(slide_id)
+        return BegunSlide(slide_id, len(self._written(slide_id) & tiles.keys()), len(tiles))
+
+    def tiles_per_s(self) -> float | None:
+        """Speed over the last `WINDOW_S`, or since the start of the run; None before any block."""
+        tiles = sum(self._block_tiles(slide_id).get(block, 0) for slide_id, block in self._recent)
+        return tiles / min(self._elapsed_s(), WINDOW_S) or None
+
+    def end(self, tiles_per_s: float | None) -> datetime | None:
+        """Expected end: by tiles if all slides are planned, else by slides that are done."""
+        planned = _planned_tiles(self._results.plan_table, self.ids["waiting"])
+        if planned is None:
+            left_s = self._left_by_slides_s()
+        else:
+            left_s = (self._begun_tiles() + planned) / tiles_per_s if tiles_per_s else None
+        return None if left_s is None else self._now + timedelta(seconds=left_s)
+
+    def _left_by_slides_s(self) -> float | None:
+        left = len(self.ids["begun"]) + len(self.ids["waiting"])
+        finished = self._state.finished
+        return self._elapsed_s() / finished * left if finished else None
+
+    def _begun_tiles(self) -> int:
+        """Number of tiles that are left in slides under way."""
+        return sum(
+            n
+            for slide_id in self.ids["begun"]
+            for block, n in self._block_tiles(slide_id).items()
+            if block not in self._written(slide_id)
+        )
+
+    def _elapsed_s(self) -> float:
+        start = self._state.start
+        begun_at = datetime.fromisoformat(start.time) if start else self._now
+        return max(1.0, (self._now - begun_at).total_seconds())
+
+    def _written(self, slide_id: str) -> set[Block]:
+        return self._state.blocks_done(slide_id, self.slides[slide_id].key)
+
+    def _block_tiles(self, slide_id: str) -> dict[Block, int]:
+        """Number of tiles of each block of a slide, by its plan, which is read once."""
+        if slide_id not in self._tiles:
+            self._tiles[slide_id] = _plan_tiles(self._results, slide_id)
+        return self._tiles[slide_id]
 
 
 def _read(path: Path, since: str) -> tuple[LedgerState, list[tuple[str, Block]]]:
@@ -170,7 +242,7 @@ def _read(path: Path, since: str) -> tuple[LedgerState, list[tuple[str, Block]]]
         since: time from which on a block is recent, ISO 8601 in UTC.
 
     Returns:
-        the state of all slides, and the slide id and (row, col) of each recent block.
+        State of all slides, and the slide id and (row, col) of each recent block.
 
     Raises:
         OSError: if the ledger cannot be read.
@@ -197,35 +269,8 @@ def _current(state: LedgerState) -> dict[str, SlideState]:
     return {i: s if s.pixels_key == pixels_key else SlideState() for i, s in slides.items()}
 
 
-def current_run(out: Path) -> Run | None:
-    """Who holds a folder of results; None for nobody.
-
-    Raises:
-        UsageError: if the folder cannot be read.
-    """
-    try:
-        silent_s = max(0.0, time.time() - ResultsFolder(out).lease.stat().st_mtime)
-        holder = read_lease(out)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise UsageError(f"{out} cannot be read: {error.strerror or error}") from error
-    if holder is None:
-        return None
-    owner = holder.owner
-    return Run(holder, silent_s, alive=not owner.is_gone if owner.is_here else silent_s <= STALE_S)
-
-
-def _failed(results: ResultsFolder, slide_id: str, slide: SlideState) -> FailedSlide:
-    reports = results.failure_report(slide_id), results.slide(slide_id).failure
-    report = next((path for path in reports if path.exists()), results.ledger)
-    name = report.relative_to(results.path).as_posix()
-    assert slide.failure is not None  # noqa: S101 - its stage is 'failed'
-    return FailedSlide(slide_id, slide.failure.reason, slide.failure.message, slide.attempts, name)
-
-
-def _tiles(results: ResultsFolder, slide_id: str) -> dict[Block, int]:
-    """Predictions of each block of a slide that is under way or done; empty if its plan has gone."""
+def _plan_tiles(results: ResultsFolder, slide_id: str) -> dict[Block, int]:
+    """Number of tiles of each block of a slide; empty if its plan is missing."""
     plans = (read_json(f.plan) for f in (results.staged(slide_id), results.slide(slide_id)))
     described: dict[str, Any] = next(filter(None, plans), {"plan": {"blocks": []}})
     return {
@@ -234,10 +279,8 @@ def _tiles(results: ResultsFolder, slide_id: str) -> dict[Block, int]:
     }
 
 
-def _planned(table: Path, slide_ids: list[str]) -> int | None:
-    """Predictions that slides take together, by the table of `noctile plan`; None if it does not
-    have all of them.
-    """
+def _planned_tiles(table: Path, slide_ids: list[str]) -> int | None:
+    """Number of tiles of slides, by the table of `noctile plan`; None if it lacks any of them."""
     if not slide_ids:
         return 0
     try:
