@@ -162,8 +162,8 @@ def _claim(
     """Lower ``best`` to the depths of some cells.
 
     Args:
-        best: depth in the upper 32 bits and cell in the lower 32 bits, int64 ``[h * w]``; changed in
-            centre.
+        best: depth in the upper 32 bits and cell in the lower 32 bits, int64 ``[h * w]``; changed
+            in place.
         shape: rows and columns (px).
         cells: a group of cells.
         rows: rows of the group to draw.

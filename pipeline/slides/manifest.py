@@ -97,7 +97,9 @@ def read_manifest(file: Path) -> list[ManifestRow]:
     try:
         table = [_trimmed(line) for line in lines]
     except csv.Error as error:
-        raise UsageError(f"manifest {file}, line {lines.line_num}: {error}") from error
+        raise UsageError(
+            f"manifest {file}, line {lines.line_num}: {error}. Correct the quotes of that line"
+        ) from error
     rows = list(_rows(file, table))
     _check_unique(file, rows)
     return rows
@@ -158,11 +160,11 @@ def _row(
 ) -> ManifestRow:
     slide_id, path = known.get("slide_id") or None, known.get("path") or None
     if "path" in known and not path:
-        _refuse(location, "the path is empty")
+        _refuse(location, "the path is empty; fill it in, or remove the row")
     if not slide_id and not path:
-        _refuse(location, "the slide_id is empty")
+        _refuse(location, "the slide_id is empty; fill it in, or remove the row")
     if slide_id and (reason := slide_id_problem(slide_id)):
-        _refuse(location, f"slide_id {slide_id!r:.200} cannot name a folder: {reason}")
+        _refuse(location, f"slide_id {slide_id!r:.200} cannot name a folder: {reason}; change it")
     if path and (reason := path_problem(path)):
         _refuse(location, f"the path {path!a:.200} {reason}")
     return ManifestRow(
@@ -190,7 +192,7 @@ def _mpp(location: str, known: dict[str, str]) -> tuple[float, float] | None:
     if not any(sides):
         return None
     if not all(sides):
-        _refuse(location, "mpp_y and mpp_x must both have a value, or mpp must")
+        _refuse(location, "mpp_y and mpp_x must both have a value, or mpp must have one")
     y, x = (_positive(location, side) for side in sides)
     return y, x
 
@@ -207,7 +209,7 @@ def _positive(location: str, cell: str) -> float:
 
 def _check_unique(file: Path, rows: list[ManifestRow]) -> None:
     if not rows:
-        raise UsageError(f"manifest {file} has no rows")
+        raise UsageError(f"manifest {file} has no rows; add one for each slide")
     seen: dict[str, ManifestRow] = {}
     for row in rows:
         if row.slide_id and (other := seen.setdefault(fold_name(row.slide_id), row)) is not row:

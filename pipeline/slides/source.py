@@ -131,6 +131,6 @@ def decode_error(slide_id: str, level: int, box: Box, error: Exception) -> Slide
     """Make the error for pixels that a library cannot decode."""
     return SlideReadError(
         f"slide {slide_id}: level {level}, rows {box.y} to {box.y_stop}, columns {box.x} to "
-        f"{box.x_stop} cannot be decoded: {str(error) or type(error).__name__}. The file is damaged or "
-        "cut short there: copy it again from where it was scanned or archived, or leave it out"
+        f"{box.x_stop} cannot be decoded: {str(error) or type(error).__name__}. The file is damaged "
+        "or cut short there: copy it again from where it was scanned or archived, or leave it out"
     )
