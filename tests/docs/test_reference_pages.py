@@ -164,3 +164,27 @@ def test_every_option_of_a_run_is_described():
     }
     described = names_in("settings.md") | names_in("run.md")
     assert options - {"--out", "--config"} <= described
+
+
+def test_every_path_to_code_exists():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")]
+    tops = "pipeline|workflows|console|recipes|benchmarks|tests"
+    paths = {
+        (page.name, path)
+        for page in pages
+        for path in re.findall(rf"`((?:{tops})/[\w./-]*)`", page.read_text(encoding="utf-8"))
+    }
+    assert len(paths) > 20
+    assert not [(page, path) for page, path in paths if not (ROOT / path).exists()]
+
+
+def test_every_room_is_in_the_architecture_page():
+    page = text_of("architecture.md")
+    rooms = [
+        f"{top}/{path.name}"
+        for top in ("pipeline", "workflows")
+        for path in sorted((ROOT / top).iterdir())
+        if path.is_dir() and not path.name.startswith("_")
+    ]
+    assert len(rooms) > 10
+    assert not [room for room in rooms if f"`{room}/`" not in page]
