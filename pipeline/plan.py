@@ -173,20 +173,16 @@ class TilePlan:
         return pixels * 4 // 3 + 2 * pixels // HEAT_FACTOR**2
 
     def peak_bytes(self, batch_size: int) -> int:
-        """Upper bound of a task's memory beside the model (B).
-
-        It counts the arrays of the block, the sums of ``blend``, and a batch of tiles.
-
-        Args:
-            batch_size: number of tiles in a batch.
-        """
-        tile_bytes = self.grid.tile_px**2 * (3 + 3 * 4 * self.n_classes)
-        sums = (
-            4 * (self.n_classes + 1) * self.grid.tile_px * self.block_px
-            if self.window == "blend"
-            else 0
+        """Upper bound of a task's memory beside the model (B); see `Tiling.peak_bytes`."""
+        tiling = Tiling(
+            self.mpp,
+            self.grid.tile_px,
+            self.grid.overlap_px,
+            self.window,
+            self.block_px,
+            self.n_classes,
         )
-        return self.block_px**2 * _HOST_BYTES_PER_PX + sums + batch_size * tile_bytes
+        return tiling.peak_bytes(batch_size)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -273,6 +269,32 @@ class Tiling:
     block_px: int
     n_classes: int
 
+    @property
+    def block_strides(self) -> int:
+        """Side of a block in strides of the tiles, the nearest whole number to ``block_px``.
+
+        Raises:
+            UsageError: if tile and overlap do not fit together.
+        """
+        stride_px = TileGrid(self.tile_px, self.overlap_px, Extent(1, 1)).stride_px
+        return max(1, round(self.block_px / stride_px))
+
+    def peak_bytes(self, batch_size: int) -> int:
+        """Upper bound of a task's memory beside the model (B).
+
+        It counts the arrays of the block, the sums of ``blend``, and a batch of tiles.
+
+        Args:
+            batch_size: number of tiles in a batch.
+
+        Raises:
+            UsageError: if tile and overlap do not fit together.
+        """
+        side_px = self.block_strides * (self.tile_px - self.overlap_px)
+        tile_bytes = self.tile_px**2 * (3 + 3 * 4 * self.n_classes)
+        sums = 4 * (self.n_classes + 1) * self.tile_px * side_px if self.window == "blend" else 0
+        return side_px**2 * _HOST_BYTES_PER_PX + sums + batch_size * tile_bytes
+
 
 def plan_tiles(slide_id: str, native: Frame, tissue: TissueMask, tiling: Tiling) -> TilePlan:
     """Lay the grid over a slide, and keep the blocks and tiles that touch tissue.
@@ -288,7 +310,7 @@ def plan_tiles(slide_id: str, native: Frame, tissue: TissueMask, tiling: Tiling)
     """
     frame = native.at(tiling.mpp)
     grid = TileGrid(tiling.tile_px, tiling.overlap_px, frame.extent)
-    n_cores = max(1, round(tiling.block_px / grid.stride_px))
+    n_cores = tiling.block_strides
     side = n_cores * grid.stride_px
     touches = TissueIndex(tissue, frame).touches
     n_rows, n_cols = (math.ceil(n / n_cores) for n in grid.shape)

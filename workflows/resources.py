@@ -5,14 +5,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from noctile.pipeline.errors import UsageError
-from noctile.pipeline.geometry import Extent, Frame
 from noctile.pipeline.models.device import gpus_of, resolve_device
 from noctile.pipeline.models.load import Backend, resolve_backend
-from noctile.pipeline.plan import Tiling, plan_tiles
-from noctile.pipeline.tissue import TissueMask
+from noctile.pipeline.plan import Tiling
 from noctile.workflows.settings import RunSettings
 
 _BYTES_PER_PROCESS = 2 * 2**30
@@ -69,32 +65,39 @@ class Resources:
     batch_size: int | None
 
 
-def resolve_resources(settings: RunSettings, *, has_network: bool) -> Resources:
-    """Choose the resources of a run on this machine.
+def resolve_resources(settings: RunSettings, tiling: Tiling, *, has_network: bool) -> Resources:
+    """Choose the resources of a run on this machine, and check that a block fits into memory.
 
     Args:
         settings: settings of the run.
+        tiling: tiling of slides for the model.
         has_network: False if the model computes without a neural network.
 
     Raises:
-        UsageError: if the device or the backend is not available.
+        UsageError: if the device or the backend is not available, or if a block does not fit into
+            the memory of a worker.
     """
+    needed = tiling.peak_bytes(settings.batch_size or 1) + _WORKER_BASE_BYTES
     device = resolve_device(settings.device)
     gpus = gpus_of(device)
     local = settings.engine == "dask" and not settings.scheduler
     workers = 1 if settings.engine == "serial" else settings.workers or _workers(len(gpus))
+    worker_bytes = settings.max_memory_bytes or int(_MEMORY_SHARE * machine_bytes() / workers)
+    if needed > worker_bytes:
+        raise UsageError(
+            f"a worker may hold {worker_bytes / 1e9:.2f} GB (--max-memory, or its share of the "
+            f"machine), but model and one block of {settings.block_px} px need up to "
+            f"{needed / 1e9:.2f} GB; allow more, take fewer --workers or a smaller block_px"
+        )
+    decided = settings.window == "crop"  # probabilities had better stay on the GPU
     return Resources(
         device="cuda" if gpus and local else device,
         gpus=gpus,
         backend=resolve_backend(settings.backend, device),
-        served=local
-        and has_network
-        and bool(gpus)
-        and settings.window == "crop"  # probabilities had better stay on the GPU
-        and sys.platform == "linux",
+        served=bool(gpus) and local and has_network and decided and sys.platform == "linux",
         workers=workers,
         threads=settings.threads or max(1, cores() // workers),
-        worker_bytes=settings.max_memory_bytes or int(_MEMORY_SHARE * machine_bytes() / workers),
+        worker_bytes=worker_bytes,
         processes_per_gpu=-(-workers // len(gpus)) if gpus and not settings.scheduler else 1,
         batch_size=settings.batch_size,
     )
@@ -118,21 +121,3 @@ def machine_bytes() -> int:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [path.read_text(encoding="ascii").strip() for path in _CGROUP_LIMITS if path.exists()]
     return min([memory, *(int(limit) for limit in limits if limit.isdigit())])
-
-
-def check_memory(resources: Resources, tiling: Tiling) -> None:
-    """Check that one block fits into the memory of a worker.
-
-    Raises:
-        UsageError: if it does not.
-    """
-    point = Frame(Extent(1, 1), tiling.mpp, tiling.mpp)
-    nothing = TissueMask(np.zeros((1, 1), np.bool_), point, "none", ())
-    plan = plan_tiles("", point, nothing, tiling)
-    needed = plan.peak_bytes(resources.batch_size or 1) + _WORKER_BASE_BYTES
-    if needed > resources.worker_bytes:
-        raise UsageError(
-            f"a worker may hold {resources.worker_bytes / 1e9:.2f} GB (--max-memory, or its share "
-            f"of the machine), but model and one block of {plan.block_px} px need up to "
-            f"{needed / 1e9:.2f} GB; allow more, take fewer --workers or a smaller block_px"
-        )

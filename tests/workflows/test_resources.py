@@ -5,7 +5,7 @@ import pytest
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.models.folder import find_model, read_card
 from noctile.workflows import resources
-from noctile.workflows.resources import Resources, check_memory, cores, resolve_resources
+from noctile.workflows.resources import Resources, cores, resolve_resources
 from noctile.workflows.settings import RunSettings
 
 
@@ -25,8 +25,10 @@ def machine(monkeypatch):
     return make
 
 
-def resolve(*, has_network: bool = True, **settings) -> Resources:
-    return resolve_resources(RunSettings(**settings), has_network=has_network)
+def resolve(*, has_network: bool = True, **changed) -> Resources:
+    settings = RunSettings(**changed)
+    tiling = settings.tiling(read_card(find_model("tumor")))
+    return resolve_resources(settings, tiling, has_network=has_network)
 
 
 def test_workers_times_threads_do_not_exceed_the_cores():
@@ -41,7 +43,7 @@ def test_a_gpu_is_shared_by_a_process_for_each_core_and_at_most_sixteen(machine)
 
     assert [workers(16, 128, 1), workers(64, 512, 1), workers(64, 512, 8)] == [16, 16, 64]
     assert [workers(64, 96, 8), workers(2, 24, 1), workers(2, 24, 4)] == [32, 2, 4]
-    assert workers(8, 2, 1) == 1
+    assert workers(8, 3, 1) == 1
 
 
 def test_the_number_of_workers_that_is_asked_for_is_taken(machine):
@@ -90,11 +92,10 @@ def test_workers_share_nine_tenths_of_the_memory_that_a_container_allows(monkeyp
     assert resolve(device="cpu", workers=2).worker_bytes == 1_800_000_000
     limit.write_text("max\n")
     assert resolve(device="cpu", workers=2).worker_bytes != 1_800_000_000
-    assert resolve(device="cpu", max_memory_bytes=5).worker_bytes == 5
+    assert resolve(device="cpu", max_memory_bytes="3G").worker_bytes == 3 * 2**30
 
 
 def test_a_block_that_does_not_fit_into_the_memory_of_a_worker_is_refused():
-    settings = RunSettings(device="cpu", max_memory_bytes="600M", block_px=16384)
-    tiling = settings.tiling(read_card(find_model("tumor")))
     with pytest.raises(UsageError, match="a smaller block_px"):
-        check_memory(resolve_resources(settings, has_network=True), tiling)
+        resolve(device="cpu", max_memory_bytes="600M", block_px=16384)
+    assert resolve(device="cpu", max_memory_bytes="600M", block_px=512).worker_bytes == 600 * 2**20

@@ -48,7 +48,7 @@ def finish_slide(job: StepJob) -> None:
 
 
 def _complete(run: RunContext, folder: SlideFolder) -> None:
-    """Write every file that a finished slide has, ``summary.json`` last: it makes the slide done."""
+    """Write every file of a finished slide; ``summary.json`` comes last and makes it done."""
     described = read_json(folder.plan)
     if described is None:
         raise StoreError(

@@ -128,7 +128,7 @@ class _OpenSlides:
             entry: slide that is read.
             planned_ns: time when the slide was planned (ns); a file that was replaced is planned
                 again, and then opened again.
-            bgr: True if the slide stores its channels in the order blue, green, red, as found when it
+            bgr: True if the channels are stored as blue, green, red, as found when the slide
                 was planned.
 
         Raises:

@@ -1,6 +1,4 @@
-"""The sha256 of every file of a finished slide, so that a bit that flips later on is found
-(`noctile verify`).
-"""
+"""Checksums: the sha256 of every file of a finished slide, which ``noctile verify`` compares."""
 
 import hashlib
 from pathlib import Path
@@ -14,9 +12,13 @@ from noctile.workflows.results.layout import SlideFolder
 
 
 def write_with_checksums(folder: SlideFolder, summary: dict[str, Any]) -> None:
-    """Write ``checksums.json``, then ``summary.json``, which stands in it like every other file.
+    """Write ``checksums.json``, then ``summary.json``, whose checksum is among the others.
 
-    The summary still comes last: a slide that has one is done, and all of it has a checksum.
+    The summary comes last: a slide that has one is done.
+
+    Args:
+        folder: folder of the slide.
+        summary: contents of ``summary.json``.
 
     Raises:
         StoreError: if a file cannot be read or written.
@@ -33,7 +35,7 @@ def write_with_checksums(folder: SlideFolder, summary: dict[str, Any]) -> None:
 
 
 def read_checksums(folder: SlideFolder) -> dict[str, str] | None:
-    """sha256 of each file by its name in the folder; None where there is no record.
+    """Read the sha256 of each file, by its name in the folder; None if there is no record.
 
     Raises:
         StoreError: if the record itself is damaged.
@@ -43,15 +45,14 @@ def read_checksums(folder: SlideFolder) -> dict[str, str] | None:
         return None
     files = recorded.get("files") if isinstance(recorded, dict) else None
     if not isinstance(files, dict) or recorded.get("algorithm") != "sha256":
-        raise StoreError(f"{folder.checksums} is damaged: no sha256 of any file stands in it")
+        raise StoreError(f"{folder.checksums} is damaged: it holds no sha256 of any file")
     return files
 
 
 def kept_files(folder: SlideFolder) -> dict[str, Path]:
-    """The files that Noctile keeps of a slide, by their name in its folder, summary and checksums
-    aside.
+    """Return the files of a finished slide, by their name in its folder.
 
-    Neither what a killed writer left nor what somebody else put beside them is among them.
+    Summary, checksums, files of killed writers and files of the user are not among them.
     """
     single = (folder.plan, folder.tissue, folder.block_stats_file, folder.tiles, folder.preview)
     deep = (

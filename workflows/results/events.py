@@ -268,7 +268,7 @@ class LedgerState:
         slide.stage, slide.failure = "failed", replace(first, attempt=event.attempt, traceback="")
 
     def blocks_done(self, slide_id: str, key: str) -> set[Block]:
-        """Return the (row, col) of the written blocks of a slide that is not done, under its key."""
+        """Return the (row, col) of the written blocks of an unfinished slide, under its key."""
         return set(self._blocks.get((slide_id, key), ()))
 
     def seconds(self, slide_id: str, key: str) -> float:

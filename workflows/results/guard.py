@@ -62,7 +62,7 @@ def _is_ledger(path: Path) -> bool:
 
 
 def _is_run_json(path: Path) -> bool:
-    """Tell if a file is the ``run.json`` of a run; its ledger may be lost, its results are there."""
+    """Tell if a file is the ``run.json`` of a run, whose ledger may be lost."""
     try:
         return {"settings", "model", "versions"} <= (read_json(path) or {}).keys()
     except StoreError:

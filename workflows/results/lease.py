@@ -1,9 +1,9 @@
-"""One run at a time on an output folder: ``lease.json`` says whose it is, and that it is still
-alive.
+"""Lease on a folder of results: one run at a time writes to it.
 
-The file appears whole or not at all (a link to a finished file), so that it works on network
-folders, whose locks do not. Its time of modification is the heartbeat: renewing it needs no space,
-and the file server's clock measures its age, so that clocks may differ between machines.
+``lease.json`` names the process that holds the folder. The file appears whole or not at all (as a
+link to a finished file); this works on network folders, where locks do not. Its time of
+modification is the heartbeat: renewing it needs no disk space, and the file server's clock measures
+its age, so that the clocks of machines may differ.
 """
 
 import json
@@ -21,26 +21,27 @@ from noctile.workflows.processes.identity import ProcessIdentity
 from noctile.workflows.results.layout import ResultsFolder
 
 HEARTBEAT_S = 10.0
-"""Between two signs of life (s)."""
+"""Time between two heartbeats (s)."""
 
 STALE_S = 300.0
-"""Without a sign of life for so long (s), a run on another machine is taken for dead."""
+"""Age of a heartbeat from which on a run on another machine counts as dead (s)."""
 
 _CLAIM_S = 60.0
-"""To take a lease over takes milliseconds; whoever began longer ago (s) has died over it."""
+"""Age from which on the takeover of a lease counts as abandoned (s); it takes milliseconds."""
 
 _MISSED = 3
-"""So many heartbeats in a row must fail before the folder counts as lost: networks stumble."""
+"""Number of heartbeats in a row that must fail before the folder counts as lost. Single failures
+happen on networks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds, or held, an output folder.
+    """Run that holds, or held, a folder of results.
 
     Attributes:
-        owner: the process.
-        run: unique to the run.
-        since: when it began, ISO, local time.
+        owner: identity of its process.
+        run: random name of the run, unique.
+        since: start of the run, ISO 8601 in local time.
     """
 
     owner: ProcessIdentity
@@ -52,7 +53,7 @@ class Holder:
 
 
 def read_lease(out: Path) -> Holder | None:
-    """Who holds an output folder; None for nobody, or if the file is not a lease.
+    """Read the lease on a folder of results; None if there is none, or if it cannot be understood.
 
     Raises:
         OSError: if the folder cannot be read.
@@ -67,15 +68,16 @@ def read_lease(out: Path) -> Holder | None:
 
 
 class Lease:
-    """An output folder is ours until `close`.
+    """Lease of this process on a folder of results, until `close`.
 
     Args:
-        out: the folder; must exist.
-        on_loss: called once, from a thread, with a reason, when the folder is no longer ours:
-            another run has taken it over (this one was asleep), or it has gone.
+        out: folder of results; it must exist.
+        on_loss: called once, in a thread, with the reason, when the lease is lost: another run has
+            taken the folder over because this one was suspended, or the folder has gone.
 
     Attributes:
-        taken_from: the dead run whose lease was taken over, or None, also if it could not be read.
+        taken_from: dead run whose lease was taken over; None if there was none, or if its lease
+            could not be read.
 
     Raises:
         UsageError: if another run holds the folder.
@@ -98,16 +100,16 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether the folder is there and ours.
+        """True if the folder exists and this process holds it.
 
         Raises:
-            OSError: if nobody can tell.
+            OSError: if the lease cannot be read.
         """
         holder = read_lease(self._out)
         return holder is not None and holder.run == self._me.run
 
     def close(self) -> None:
-        """Let the folder go; if it has gone by itself, that is all right."""
+        """Give up the lease; it is no error if the folder has gone."""
         self._released.set()
         self._thread.join()
         with suppress(OSError):
@@ -125,11 +127,13 @@ class Lease:
             fresh.unlink(missing_ok=True)
 
     def _take_over(self, fresh: Path) -> bool:
-        """Replace the lease of a dead run; of those who try, the one that creates the claim may.
-        Whether it is ours.
+        """Try to replace the lease of a dead run; of several that try, one creates the claim.
+
+        Returns:
+            True if this process holds the lease now.
 
         Raises:
-            UsageError: if the run is not dead, or somebody else is taking over.
+            UsageError: if the run is not dead, or if another run is taking over.
         """
         try:
             silent_s = fresh.stat().st_mtime - self._path.stat().st_mtime
@@ -138,18 +142,20 @@ class Lease:
         holder = read_lease(self._out)
         dead = holder.owner.is_gone if holder and holder.owner.is_here else silent_s > STALE_S
         if not dead:
-            who = holder or "somebody whose lease cannot be read"
+            who = holder or "its lease cannot be read"
             raise UsageError(
-                f"another run is writing to {self._out}: {who}, last sign of life {max(0, silent_s):.0f} s ago; wait "
-                f"for it or choose another --out. If it is dead, it can be taken over {STALE_S / 60:.0f} minutes after "
-                "its last sign of life, on the same machine at once"
+                f"another run is writing to {self._out}: {who}, last heartbeat "
+                f"{max(0, silent_s):.0f} s ago; wait for it or choose another --out. If it is dead, "
+                f"the folder can be taken over {STALE_S / 60:.0f} minutes after the last "
+                "heartbeat, on the same machine at once"
             )
         claim = self._out / f".lease.{holder.run if holder else 'unreadable'}.claim"
         if not _create(fresh, claim):
-            with suppress(FileNotFoundError):  # whoever had it is ready
+            with suppress(FileNotFoundError):  # the other run is ready
                 if fresh.stat().st_ctime - claim.stat().st_mtime < _CLAIM_S:
                     raise UsageError(
-                        f"another run is just taking {self._out} over; choose another --out or wait for it"
+                        f"another run is just taking {self._out} over; wait for it or choose "
+                        "another --out"
                     )
                 claim.unlink()
             return False
@@ -180,7 +186,7 @@ class Lease:
 
 
 def _create(source: Path, path: Path) -> bool:
-    """Give a finished file a second name, if nothing has it yet. Whether that was so."""
+    """Give a finished file a second name; return False if a file has that name already."""
     try:
         os.link(source, path)
     except FileExistsError:

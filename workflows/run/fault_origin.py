@@ -1,4 +1,4 @@
-"""Origin of a failure: the slide, or the machine, the network and the disks that a run depends on."""
+"""Origin of a failure: the slide, or the machine and the disks that a run depends on."""
 
 import os
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ def _common_folder(paths: list[Path]) -> Path | None:
 
 
 def _file_system(folder: Path) -> int | None:
-    """Number of the file system of a folder, or of its nearest parent that exists; None on errors."""
+    """Number of the file system of a folder or its nearest existing parent; None on errors."""
     for path in (folder, *folder.parents):
         try:
             return path.stat().st_dev

@@ -40,7 +40,7 @@ from noctile.workflows.jobs.provenance import versions
 from noctile.workflows.processes.gpu_usage import GpuUsage
 from noctile.workflows.processes.preload import worker_env
 from noctile.workflows.quantities import next_moment
-from noctile.workflows.resources import check_memory, cores, resolve_resources
+from noctile.workflows.resources import cores, resolve_resources
 from noctile.workflows.results.files import sweep
 from noctile.workflows.results.guard import check_free
 from noctile.workflows.results.layout import ResultsFolder
@@ -121,14 +121,13 @@ def open_context(settings: RunSettings, out: Path) -> RunContext:
     verify_weights(model, card)
     tiling, config = settings.tiling(card), read_config(model)
     has_network = weights_path(model).name != CONFIG
-    resources = resolve_resources(settings, has_network=has_network)
+    resources = resolve_resources(settings, tiling, has_network=has_network)
     results = ResultsFolder(out)
     try:
         check_free(results)
         results.slides.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error
-    check_memory(resources, tiling)
     key = settings.pixels_key(card, config, resources.device, resources.backend)
     results = ResultsFolder(out.resolve())
     return RunContext(results, str(model.resolve()), card, settings, resources, key)

@@ -1,0 +1,27 @@
+"""The second step of a slide."""
+
+from noctile.pipeline.masks.store import MaskStore
+from noctile.pipeline.quality import BlockStats
+from noctile.workflows.jobs.prepare import prepare_slide
+from noctile.workflows.jobs.segment_block import segment_step
+from noctile.workflows.results.files import read_json
+
+
+def test_a_block_leaves_its_statistics_and_its_shard_and_no_other(job, staged):
+    prepared = prepare_slide(job("prepare"))
+    block, n_tiles = prepared.blocks[0], prepared.tiles_of[0]
+    assert segment_step(job("segment", block)) == n_tiles
+    stats = BlockStats.from_json(read_json(staged.block_stats(block)))
+    assert stats.analysed_px > 0
+    assert [path.name for path in staged.blocks.iterdir()] == [f"{block[0]}.{block[1]}.json"]
+    assert list(MaskStore.open(staged.mask).stored_shards()) == [block]
+
+
+def test_a_block_that_is_repeated_writes_the_same_bytes(job, staged):
+    block = prepare_slide(job("prepare")).blocks[0]
+
+    def contents() -> dict[str, bytes]:
+        segment_step(job("segment", block))
+        return {str(p): p.read_bytes() for p in staged.path.rglob("*") if p.is_file()}
+
+    assert contents() == contents()

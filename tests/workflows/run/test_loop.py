@@ -1,0 +1,126 @@
+"""Loop of a run, with an engine whose jobs do no work."""
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from noctile.pipeline.errors import SlideReadError
+from noctile.pipeline.slides.discover import SlideEntry
+from noctile.workflows.engines.serial import SerialEngine
+from noctile.workflows.jobs.messages import Prepared, StepJob
+from noctile.workflows.results.files import write_json
+from noctile.workflows.results.ledger import Ledger
+from noctile.workflows.run import loop as module
+from noctile.workflows.run.fault_origin import FaultOrigin
+from noctile.workflows.run.loop import RunLoop
+from noctile.workflows.run.progress import Progress
+from noctile.workflows.run.run import held, open_context
+from noctile.workflows.run.stop import Stop
+from noctile.workflows.settings import RunSettings
+
+BLOCKS = ((0, 0), (0, 1))
+
+
+def simulate(job: StepJob) -> Any:
+    """Write what a step leaves, without its work."""
+    slide_id, results = job.step.slide_id, job.run.results
+    key = job.run.slide_key(slide_id, "", None)
+    if job.step.kind == "prepare":
+        return Prepared(key, True, False, BLOCKS, (3, 9), slide_id)
+    if job.step.kind == "segment":
+        write_json(results.staged(slide_id).block_stats(job.step.block), {})
+        return dict(zip(BLOCKS, (3, 9), strict=True))[job.step.block]
+    summary = {"key": key, "tumor_area_mm2": 0.25, "tissue_area_mm2": 1.0}
+    write_json(results.slide(slide_id).summary, summary)
+    return None
+
+
+@pytest.fixture
+def play(model, tmp_path, monkeypatch) -> Callable[..., tuple[RunLoop, Progress, list[str]]]:
+    """Function that runs slides a and b, whose steps a function does."""
+    entries = [SlideEntry(i, tmp_path / f"{i}.tif", None, None, None, ()) for i in "ab"]
+    for entry in entries:
+        entry.path.touch()
+
+    def run(do: Callable[[StepJob], Any] = simulate, after_planning=None, **changed):
+        settings = RunSettings(model=str(model), engine="serial", device="cpu", **changed)
+        out, done = tmp_path / "out", []
+        context, progress = open_context(settings, out), Progress(2)
+        stop = Stop(out, 0, None, lambda reason: None)
+
+        def observed(job: StepJob) -> Any:
+            done.append(job.key)
+            return do(job)
+
+        monkeypatch.setattr(module, "do", observed)
+        with held(out, stop) as (lease, ledger):
+            origin = FaultOrigin(entries, out, lease)
+            loop = RunLoop(
+                entries, context, ledger, stop, origin, progress, lambda progress, message: None
+            )
+            loop.run(SerialEngine(), after_planning)
+        return loop, progress, done
+
+    return run
+
+
+def test_every_slide_is_prepared_segmented_from_its_largest_block_on_and_finished(play):
+    loop, progress, done = play()
+    assert done[:2] == ["prepare/a", "prepare/b"]  # the preflight
+    for i in "ab":
+        steps = [key for key in done[2:] if f"/{i}" in key]
+        assert steps == [f"prepare/{i}", f"segment/{i}/0/1", f"segment/{i}/0/0", f"finish/{i}"]
+    assert (progress.done, progress.predictions) == (2, 24)
+    assert [row.status for row in loop.rows()] == ["done", "done"]
+
+
+def test_a_slide_that_fails_keeps_its_failure_in_the_next_run_until_it_is_retried(play):
+    def broken(job: StepJob) -> Any:
+        if job.key == "segment/a/0/0":
+            raise SlideReadError("slide a: planted fault")
+        return simulate(job)
+
+    loop, progress, _ = play(broken)
+    assert progress.failures["a"].reason == "unreadable"
+    assert [row.status for row in loop.rows()] == ["failed", "done"]
+    assert not any("/a" in key for key in play()[2])
+    assert play(retry_failed=True)[1].done == 2
+
+
+def test_with_a_policy_for_planned_slides_nothing_is_predicted(play, tmp_path):
+    planned = []
+
+    def after_planning(slide_id, prepared, done):
+        planned.append((slide_id, prepared.blocks, done))
+        return ""
+
+    _, progress, done = play(after_planning=after_planning)
+    assert done == ["prepare/a", "prepare/b"]
+    assert planned == [("a", BLOCKS, set()), ("b", BLOCKS, set())]
+    assert (progress.done, progress.predictions) == (2, 0)
+    with closing(Ledger(tmp_path / "out" / "ledger.jsonl")) as ledger:
+        assert ledger.state.start is not None
+        assert ledger.state.start.command == "plan"
+
+
+def test_steps_that_take_too_long_together_fail_their_slide(play, monkeypatch):
+    monkeypatch.setattr(RunLoop, "_limit_s", property(lambda loop: -1.0))
+    _, progress, _ = play()
+    assert {i: failure.reason for i, failure in progress.failures.items()} == {
+        "a": "timeout",
+        "b": "timeout",
+    }
+
+
+def test_a_failure_that_is_not_the_slides_stops_the_run(play, monkeypatch):
+    def broken(job: StepJob) -> Any:
+        raise SlideReadError("cannot be read")
+
+    monkeypatch.setattr(FaultOrigin, "not_the_slide", lambda *_: "the disk has gone")
+    loop, progress, done = play(broken)
+    assert (done, progress.failures) == (["prepare/a"], {})
+    assert {(row.status, row.reason) for row in loop.rows()} == {
+        ("skipped", "stopped: the disk has gone")
+    }
