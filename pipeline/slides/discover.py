@@ -98,17 +98,24 @@ def find_slides(
     pairs = _annotated(_found(arguments, images, warn), rows) if arguments else _listed(rows)
     given = None if mpp is None else (mpp, mpp)
     entries = [
-        SlideEntry(
-            slide_id, _with_data(path), row.mpp or given, row.patient_id, row.group, row.extra
-        )
-        if row
-        else SlideEntry(slide_id, _with_data(path), given, None, None, ())
+        _entry(slide_id, path, row, given)
         for slide_id, (path, row) in zip(_unique_ids(pairs), pairs, strict=True)
     ]
     return sorted(entries, key=lambda entry: entry.slide_id)
 
 
 _Pair = tuple[Path, ManifestRow | None]
+"""Path of a slide, and its row of the manifest, if it has one."""
+
+
+def _entry(
+    slide_id: str, path: Path, row: ManifestRow | None, mpp: tuple[float, float] | None
+) -> SlideEntry:
+    """Entry of a slide; ``mpp`` (um; y, x) is used if the manifest has none."""
+    path = _with_data(path)
+    if row is None:
+        return SlideEntry(slide_id, path, mpp, None, None, ())
+    return SlideEntry(slide_id, path, row.mpp or mpp, row.patient_id, row.group, row.extra)
 
 
 def _found(
