@@ -129,8 +129,9 @@ def bounds_from(properties: Mapping[str, object], prefix: str) -> Box | None:
 
 def decode_error(slide_id: str, level: int, box: Box, error: Exception) -> SlideReadError:
     """Make the error for pixels that a library cannot decode."""
+    reason = str(error) or type(error).__name__
     return SlideReadError(
         f"slide {slide_id}: level {level}, rows {box.y} to {box.y_stop}, columns {box.x} to "
-        f"{box.x_stop} cannot be decoded: {str(error) or type(error).__name__}. The file is damaged "
-        "or cut short there: copy it again from where it was scanned or archived, or leave it out"
+        f"{box.x_stop} cannot be decoded: {reason}. The file is damaged or cut short there: copy "
+        "it again from where it was scanned or archived, or leave it out"
     )
