@@ -1,5 +1,4 @@
-"""The study as a user repeats it: a folder like the official BCSS release through train, evaluate
-and run."""
+"""A folder like the official BCSS release goes through train, evaluate and run."""
 
 import csv
 import json
@@ -50,7 +49,7 @@ def bcss(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(bcss, tmp_path_factory) -> tuple[Path, str]:
-    """A ResNet34 U-Net of 21 classes after a few steps, and what the command said."""
+    """A ResNet34 U-Net of 21 classes after a few steps, and the output of the command."""
     folder = tmp_path_factory.mktemp("models")
     (folder / "train.toml").write_text(SETTINGS)
     done = noctile(
@@ -105,7 +104,7 @@ class TestOfficialLayout:
 
 
 def fails(bcss: Path, tmp_path: Path, *words: object) -> str:
-    """What the command says when it refuses."""
+    """Error message of a command that refuses its input."""
     (tmp_path / "train.toml").write_text(SETTINGS)
     done = noctile(
         "train", bcss, "--out", tmp_path / "m", "--config", tmp_path / "train.toml", *words

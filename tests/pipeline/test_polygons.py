@@ -1,4 +1,4 @@
-"""Outlines of a field: closed, in place, holes with their piece."""
+"""Outlines of a field are closed and in place, and holes belong to their piece."""
 
 import numpy as np
 import pytest

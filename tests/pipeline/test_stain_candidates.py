@@ -1,5 +1,4 @@
-"""Tumor candidates by stain: the deconvolution, what counts for a tumor, how good it is on real
-regions."""
+"""Tumor candidates by stain: deconvolution, evidence, and quality on real regions."""
 
 from pathlib import Path
 
@@ -45,11 +44,11 @@ def test_deconvolution_gives_back_the_haematoxylin_that_was_put_in() -> None:
     )  # 8 bits of a dark pixel are a coarse scale
 
 
-def test_glass_and_light_brighter_than_it_hold_none() -> None:
+def test_glass_and_brighter_pixels_have_no_haematoxylin() -> None:
     assert not haematoxylin(np.array([[[243, 243, 243], [255, 255, 255]]], np.uint8)).any()
 
 
-def test_wide_nuclei_count_for_a_tumor_and_narrow_ones_against_it() -> None:
+def test_wide_nuclei_are_evidence_for_tumor_and_narrow_ones_against() -> None:
     pale = np.full((120, 120), 0.3)
     wide, narrow = (stained(nuclei((120, 120), *n), pale) for n in ((14, 5), (5, 1.6)))
     assert haematoxylin(narrow).mean() == pytest.approx(
@@ -61,14 +60,14 @@ def test_wide_nuclei_count_for_a_tumor_and_narrow_ones_against_it() -> None:
     assert evidence(narrow, frame)[middle].max() < 0
 
 
-def test_evidence_is_the_same_physical_thing_at_another_pixel_size() -> None:
+def test_evidence_does_not_depend_on_the_pixel_size() -> None:
     rgb = stained(ndimage.zoom(nuclei((120, 120), 14, 5), 2, order=0), np.full((240, 240), 0.3))
     fine = evidence(rgb, Frame(Extent(240, 240), 0.5, 0.5))[::2, ::2]
     plain = evidence(rgb[::2, ::2], Frame(Extent(120, 120), 1.0, 1.0))
     assert np.abs(fine - plain).max() < 0.06
 
 
-def test_nothing_beyond_the_margin_matters() -> None:
+def test_pixels_beyond_the_margin_do_not_change_evidence() -> None:
     rng = np.random.default_rng(0)
     rgb = rng.integers(60, 240, (200, 240, 3), dtype=np.uint8)
     margin = int(np.ceil(MARGIN_UM))
@@ -106,7 +105,7 @@ class TestCandidates:
         assert 0 < found.threshold < 0.3
         assert found.area_mm2 == pytest.approx(400 * 16 / 1e6)
 
-    def test_what_lies_outside_the_tissue_neither_counts_nor_is_found(self) -> None:
+    def test_pixels_outside_of_tissue_are_neither_counted_nor_found(self) -> None:
         tissue = np.zeros((50, 60), bool)
         tissue[:, :30] = True
         inside, both = self.field((10, 5, 20, 15)), self.field((10, 5, 20, 15), (10, 40, 20, 15))
@@ -129,7 +128,7 @@ class TestCandidates:
         assert found[10:16, 10:16].all()
         assert not found[20, 20]
 
-    def test_without_tissue_there_is_none(self) -> None:
+    def test_without_tissue_there_are_no_candidates(self) -> None:
         found = find_candidates(self.field((10, 10, 20, 20)), ROUGH, np.zeros((50, 60), bool))
         assert (found.area_mm2, found.threshold) == (0, None)
         assert not (found.rest > 0).any()
@@ -161,7 +160,7 @@ class TestCandidates:
     ("name", "dice", "precision", "recall"),
     [("1008", 0.80, 0.81, 0.79), ("1015", 0.71, 0.62, 0.84)],
 )
-def test_real_regions_are_found_as_well_as_the_docs_say(
+def test_the_dice_on_real_regions_is_as_documented(
     shared_data: Path, name: str, dice: float, precision: float, recall: float
 ) -> None:
     image = Image.open(shared_data / "bcss" / "images" / f"{name}.jpg").reduce(4)

@@ -21,7 +21,7 @@ class TestCalibration:
         assert (found.confidence[10], found.accuracy[10]) == pytest.approx((0.7, 0.5))
         assert math.isnan(found.accuracy[3])
 
-    def test_a_model_that_always_says_70_percent_is_off_by_what_it_is_right_less_or_more(
+    def test_the_error_of_a_constant_confidence_is_its_distance_from_the_accuracy(
         self,
     ) -> None:
         model = card(classes=3)

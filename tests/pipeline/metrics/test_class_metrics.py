@@ -21,7 +21,7 @@ class TestClassMetrics:
         assert found.mean("iou") == pytest.approx((6 / 9 + 3 / 6) / 2)
 
     @pytest.mark.parametrize("n", [2, 5, 21])
-    def test_they_are_what_an_independent_count_of_pixels_gives(self, n: int) -> None:
+    def test_metrics_equal_an_independent_count_of_pixels(self, n: int) -> None:
         rng = np.random.default_rng(n)
         truth = rng.integers(0, n, 4000)
         answer = np.where(rng.random(4000) < 0.6, truth, rng.integers(0, n, 4000))
@@ -83,7 +83,7 @@ class TestClassMetrics:
         assert found.mean("f1") == pytest.approx(float(found.f1.mean()))
         assert found.mean("f1") != pytest.approx(float(2 * p * r / (p + r)), abs=1e-3)
 
-    def test_where_nothing_is_known_there_is_no_figure(self) -> None:
+    def test_without_known_pixels_there_are_no_metrics(self) -> None:
         found = class_metrics(np.zeros((3, 3), np.int64), [True] * 3)
         assert math.isnan(found.accuracy)
         assert math.isnan(found.mean("f1"))

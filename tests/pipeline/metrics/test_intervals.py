@@ -30,12 +30,12 @@ class TestIntervals:
             binom.ppf((0.025, 0.975), 50, 0.6) / 50, abs=0.021
         )
 
-    def test_patients_that_are_all_alike_leave_nothing_to_chance(self) -> None:
+    def test_equal_patients_have_an_interval_of_width_0(self) -> None:
         scores = tuple(counts([[7, 3], [1, 9]], name, name) for name in "abcd")
         found = Measurement(classes("tumor", "tissue"), scores).estimates.of_class("precision", 0)
         assert found.low == found.high == pytest.approx(found.value) == pytest.approx(7 / 8)
 
-    def test_draws_without_a_class_say_nothing_of_it(self) -> None:
+    def test_draws_without_a_class_are_left_out_of_its_interval(self) -> None:
         rare, none = [[4, 6], [0, 10]], [[0, 0], [0, 10]]
         scores = tuple(counts(rare if k == 0 else none, f"r{k}", f"p{k}") for k in range(6))
         found = Measurement(classes("tumor", "tissue"), scores).estimates.of_class("recall", 0)

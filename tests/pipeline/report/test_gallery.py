@@ -36,7 +36,7 @@ class TestGallery:
         areas = [(picture == color).all(axis=2).sum() for color in wanted]
         assert areas == pytest.approx([256 * 256, 256 * 128, 256 * 256], rel=0.02)
 
-    def test_the_legend_names_only_what_can_be_seen(self) -> None:
+    def test_the_legend_names_only_visible_classes(self) -> None:
         one = shrink_sample("r", "", halves(64, 64), np.ones((64, 64), np.uint8))
         colors = {
             tuple(c)

@@ -170,7 +170,7 @@ class TestPage:
             f"{value:.3f}" for value in (*pooled.dice, pooled.mean("f1"))
         ]
 
-    def test_a_model_of_two_classes_has_only_its_tumor_dice_beside_them(self) -> None:
+    def test_a_model_of_two_classes_is_compared_by_its_tumor_dice(self) -> None:
         dice = measurement_of(BUILT_IN["tumor"]).estimates.pooled.dice[0]
         assert five(Reader(page("tumor")).row("mine", "necrosis")) == [f"{dice:.3f}", *"–" * 5]
 
@@ -203,7 +203,7 @@ class TestPage:
             True,
         ]
 
-    def test_stain_and_patient_of_each_region_can_be_seen(self) -> None:
+    def test_stain_and_patient_of_each_region_are_shown(self) -> None:
         html = page()
         assert "#c878ab" in html
         assert Reader(html).row("region1", "stain")["patient"] == "b"
@@ -223,7 +223,7 @@ class TestDescribeIntervals:
             "No intervals: there are only 1 patient and 2 blocks"
         )
 
-    def test_few_units_are_said_to_give_intervals_that_are_too_narrow(self) -> None:
+    def test_few_units_have_a_warning_about_narrow_intervals(self) -> None:
         scheme = BUILT_IN["tumor"]
         assert "too narrow" in describe_intervals(measurement_of(scheme, "abcdef"), 0.5)
         assert "too narrow" not in describe_intervals(

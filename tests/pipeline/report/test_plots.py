@@ -57,7 +57,7 @@ class TestCurves:
         assert validation.get_ydata() == pytest.approx([2 / k for k in range(1, 7)])
 
     @pytest.mark.usefixtures("figure")
-    def test_without_validation_there_is_the_training_loss_alone_and_it_says_so(self) -> None:
+    def test_without_validation_only_the_training_loss_is_plotted(self) -> None:
         losses, dice = plot_curves(history(["tumor", "other"], 1, validated=False)).axes
         assert [line.get_label() for line in losses.get_lines()] == ["training"]
         assert not dice.get_lines()
@@ -87,7 +87,7 @@ class TestConfusionPicture:
         ]
 
     @pytest.mark.usefixtures("figure")
-    def test_of_21_classes_only_shares_that_can_be_seen_are_written(self) -> None:
+    def test_of_21_classes_only_visible_shares_are_written(self) -> None:
         confusion = 1000 * np.eye(21, dtype=np.int64)
         confusion[0, 1:4] = 300, 4, 0
         axes, _ = plot_confusion(confusion, BUILT_IN["bcss21"].classes).axes

@@ -50,7 +50,7 @@ def test_a_region_smaller_than_a_crop_is_white_and_ignored_around():
     assert (rgb[targets == IGNORED] >= 253).all()
 
 
-def test_crops_come_from_where_something_has_a_class():
+def test_each_crop_has_a_pixel_with_a_class():
     region = pixels(200, 200)
     region.targets[:] = IGNORED
     region.targets[60:140, 60:140] = 1
@@ -76,7 +76,7 @@ class TestCache:
             np.testing.assert_array_equal(view.rgb, expected.rgb)
             np.testing.assert_array_equal(view.targets, expected.targets)
 
-    def test_is_built_once_for_a_key_and_anew_for_another(self, tmp_path):
+    def test_a_cache_is_built_once_for_each_key(self, tmp_path):
         calls: list[str] = []
 
         def load(region):
@@ -87,7 +87,7 @@ class TestCache:
             RegionCache.build(tmp_path / "cache", key, regions(tmp_path), load)
         assert calls == ["r0", "r1", "r2"] * 2
 
-    def test_a_half_built_one_is_not_believed(self, tmp_path):
+    def test_a_cache_that_was_not_finished_is_built_again(self, tmp_path):
         def fails(_):
             raise KeyboardInterrupt
 

@@ -11,7 +11,7 @@ from noctile.pipeline.training.settings import TrainSettings
 
 
 class TestEncoderWeights:
-    def test_lite0_starts_from_imagenet_without_a_network(self):
+    def test_lite0_starts_from_imagenet_without_a_connection(self):
         network = new_network(TrainSettings(encoder=LITE0), 2)
         before = {k: v.clone() for k, v in network.encoder.state_dict().items()}
         assert "ImageNet" in fill_encoder(network, LITE0, "imagenet")
@@ -20,7 +20,7 @@ class TestEncoderWeights:
         rgb = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
         assert all(torch.isfinite(f).all() for f in network.encoder(rgb))
 
-    def test_without_a_network_the_message_says_what_else_there_is(self, monkeypatch):
+    def test_without_a_connection_the_message_names_the_alternatives(self, monkeypatch):
         def offline(*_, **__):
             raise OSError("Name or service not known")
 

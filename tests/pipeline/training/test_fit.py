@@ -58,7 +58,7 @@ def losses_of(result) -> list[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def whole(regions, tmp_path_factory):
-    """A training that nobody stopped."""
+    """A training that was not stopped."""
     return train(small(regions), tmp_path_factory.mktemp("whole") / "model", lambda _: None)
 
 
@@ -142,7 +142,7 @@ def test_odds_are_multiplied_into_the_model_that_is_written_and_nothing_else_cha
     assert read_card(result.folder).training["odds"] == {"tumor": 3.0}
 
 
-def test_odds_of_what_is_no_class_are_refused(regions, tmp_path):
+def test_odds_of_an_unknown_class_are_refused(regions, tmp_path):
     with pytest.raises(
         UsageError, match="odds are given of tumour, which is no class of scheme tumor"
     ):
@@ -154,7 +154,7 @@ def test_a_batch_that_does_not_divide_by_the_processes_is_refused(regions, tmp_p
         train(small(regions, batch_size=3, processes=2), tmp_path, print)
 
 
-def test_eight_real_tiles_are_learned_by_heart(shared_data, tmp_path):
+def test_eight_real_tiles_are_learned_exactly(shared_data, tmp_path):
     """Out of two regions with different stains; Dice over all pixels of the eight tiles."""
     data = tmp_path / "tiles"
     tiles = []

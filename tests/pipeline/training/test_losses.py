@@ -26,6 +26,6 @@ class TestLoss:
         found = SegmentationLoss((1, 2, 3), 0.0, 0.0)(logits, targets)
         assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
-    def test_a_batch_in_which_nothing_has_a_class_costs_nothing_and_is_finite(self):
+    def test_a_batch_without_classes_has_loss_0(self):
         targets = torch.full((1, 8, 8), IGNORED, dtype=torch.uint8)
         assert SegmentationLoss((1, 1), 1.0, 0.0)(torch.zeros(1, 2, 8, 8), targets) == 0

@@ -1,4 +1,4 @@
-"""Which regions a folder of training data has, in each layout found in the wild."""
+"""Regions in a folder of training data, in each known layout."""
 
 import json
 from collections.abc import Iterable
@@ -47,7 +47,7 @@ def find(path: Path, **settings: object) -> list[Region]:
 
 
 class TestOfficialRelease:
-    def test_names_say_patient_institute_and_pixel_size(self, tmp_path: Path) -> None:
+    def test_file_names_give_patient_institute_and_pixel_size(self, tmp_path: Path) -> None:
         (one,) = find(pairs(tmp_path, [f"{OFFICIAL}.png"], images="rgbs_colorNormalized"))
         assert (one.region_id, one.patient, one.institute, one.mpp) == (
             OFFICIAL,
@@ -164,30 +164,30 @@ class TestCodesOrBlackAndWhite:
             ("jpg", BLACK_AND_WHITE, True),
         ],
     )
-    def test_it_is_seen_in_the_masks(
+    def test_black_and_white_masks_are_recognized(
         self, tmp_path: Path, suffix: str, mask: np.ndarray, binary: bool
     ) -> None:
         assert find(pairs(tmp_path, [f"a.{suffix}"], mask))[0].binary == binary
 
-    def test_it_holds_for_the_whole_data_set(self, tmp_path: Path) -> None:
+    def test_the_kind_of_masks_holds_for_the_whole_data_set(self, tmp_path: Path) -> None:
         pairs(tmp_path, ["a.png", "b.png"], BLACK_AND_WHITE)
         save(tmp_path / "masks" / "a.png", BLACK_AND_WHITE * 0)
         assert [region.binary for region in find(tmp_path)] == [True, True]
 
-    def test_the_source_may_say_it(self, tmp_path: Path) -> None:
+    def test_the_source_may_set_the_kind_of_masks(self, tmp_path: Path) -> None:
         pairs(tmp_path, ["a.png"], BLACK_AND_WHITE)
         assert not find(tmp_path, masks="codes")[0].binary
         assert find(pairs(tmp_path, ["a.png"], CODES), masks="binary")[0].binary
 
-    def test_0_and_1_may_be_either_and_are_asked_for(self, tmp_path: Path) -> None:
+    def test_masks_of_0_and_1_need_a_setting(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="hold 0 and 1 only"):
             find(pairs(tmp_path, ["a.png"], CODES % 2))
 
-    def test_codes_do_not_survive_jpeg(self, tmp_path: Path) -> None:
+    def test_codes_in_jpeg_masks_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"1 masks are JPEG.*a\.jpg"):
             find(pairs(tmp_path, ["a.jpg"]), masks="codes")
 
-    def test_some_jpeg_among_others_is_asked_for(self, tmp_path: Path) -> None:
+    def test_some_jpeg_masks_among_others_need_a_setting(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"1 of 2 masks are JPEG.*a\.jpg"):
             find(pairs(tmp_path, ["a.jpg", "b.png"]))
 
@@ -213,18 +213,18 @@ class TestPreTiledCopies:
         ]
         assert {region.mpp for region in regions} == {0.25}
 
-    def test_its_own_split_is_not_believed(self, tmp_path: Path) -> None:
+    def test_the_listed_sides_of_a_data_set_are_not_used(self, tmp_path: Path) -> None:
         regions = find(self.tiled(tmp_path))
         split = make_split(regions, SplitSpec(val=()))
         assert {region.patient for region in split.select(regions, "test")} == {"TCGA-OL-A5RW"}
         assert {region.patient for region in split.select(regions, "train")} == {"TCGA-A1-A0SK"}
 
-    def test_test_images_without_masks_are_passed_over(self, tmp_path: Path) -> None:
+    def test_test_images_without_masks_are_skipped(self, tmp_path: Path) -> None:
         self.tiled(tmp_path)
         save(tmp_path / "test_512" / "TCGA-A1-A0SQ-DX1.png")
         assert len(find(tmp_path)) == 6
 
-    def test_training_images_without_masks_are_not(self, tmp_path: Path) -> None:
+    def test_training_images_without_masks_are_refused(self, tmp_path: Path) -> None:
         self.tiled(tmp_path)
         (tmp_path / "val_mask_512").rename(tmp_path / "elsewhere")
         with pytest.raises(UsageError, match="val_512/ has no masks: there is no val_mask_512/"):
@@ -241,7 +241,7 @@ class TestPreTiledCopies:
         with pytest.raises(UsageError, match=r"train_512.*and .*val_512.*have the same name"):
             find(tmp_path)
 
-    def test_tiles_that_do_not_say_whose_they_are_would_leak(self, tmp_path: Path) -> None:
+    def test_tiles_of_unknown_patients_are_refused(self, tmp_path: Path) -> None:
         pairs(tmp_path, ["1.png", "2.png"], images="train_512", masks="train_mask_512")
         with pytest.raises(
             UsageError, match=r"the patients of 2 of 2 tiles are not known.*patients\.csv"
@@ -308,7 +308,7 @@ class TestNothingFits:
         with pytest.raises(UsageError, match="nowhere: there is no such folder"):
             find(tmp_path / "nowhere")
 
-    def test_it_says_what_it_saw_and_what_there_could_be(self, tmp_path: Path) -> None:
+    def test_the_message_lists_the_folders_and_the_known_layouts(self, tmp_path: Path) -> None:
         pairs(
             tmp_path / "BCSS_512", ["TCGA-A1-A0SK.png"], images="train_512", masks="train_mask_512"
         )
@@ -327,7 +327,7 @@ class TestNothingFits:
     @pytest.mark.parametrize(
         "setting", [{"mpp": 0}, {"share": 0}, {"masks": "colours"}, {"color": 1}]
     )
-    def test_settings_that_mean_nothing_are_refused(
+    def test_settings_out_of_range_are_refused(
         self, tmp_path: Path, setting: dict[str, object]
     ) -> None:
         with pytest.raises(ValidationError):

@@ -1,4 +1,4 @@
-"""Annotations: which areas they are, and which pixels lie inside."""
+"""Annotations: their areas, their classes, and the pixels inside of them."""
 
 import gzip
 import json
@@ -106,7 +106,7 @@ class TestReading:
     ) -> None:
         assert read(tmp_path, feature(label, square(0, 0, 9), name=name))[0].label is None
 
-    def test_a_class_that_only_begins_so_is_a_class(self, tmp_path: Path) -> None:
+    def test_a_class_whose_name_begins_like_a_frame_is_a_class(self, tmp_path: Path) -> None:
         assert (
             read(tmp_path, feature("Regional", square(0, 0, 9), name="ROI"))[0].label == "Regional"
         )
@@ -126,7 +126,7 @@ class TestReading:
             ("text", "hold no features"),
         ],
     )
-    def test_what_is_no_annotation_is_named(
+    def test_a_feature_without_a_polygon_or_class_is_named(
         self, tmp_path: Path, features: Any, message: str
     ) -> None:
         with pytest.raises(UsageError, match=rf"a\.geojson.*{message}"):
@@ -201,7 +201,7 @@ class TestDrawing:
         assert (codes == 1).sum() == 25
         assert (codes == 2).sum() == 1600 - 25
 
-    def test_outside_the_frames_nobody_looked(self, tmp_path: Path) -> None:
+    def test_pixels_outside_of_the_frames_have_no_class(self, tmp_path: Path) -> None:
         codes = drawn(
             read(tmp_path, feature("ROI", square(0, 0, 10)), feature("Tumor", square(5, 5, 20)))
         )

@@ -1,4 +1,4 @@
-"""Pixels of a region beside their classes."""
+"""Pixels of a region and their classes."""
 
 import json
 from contextlib import closing
@@ -78,7 +78,7 @@ class TestCodes:
             region_module._majority(codes, factor), majority_by_hand(codes, factor)
         )
 
-    def test_in_between_a_pixel_has_the_class_under_its_centre(self, tmp_path: Path) -> None:
+    def test_at_other_factors_a_pixel_has_the_class_at_its_centre(self, tmp_path: Path) -> None:
         codes = random_codes(40, 60)
         found = load_region(region(tmp_path, codes), BCSS5, 0.4)
         centres = [((np.arange(n) + 0.5) * 1.6).astype(int) for n in (25, 38)]
@@ -87,7 +87,7 @@ class TestCodes:
         )
         assert found.rgb.shape == (25, 38, 3)
 
-    def test_the_pixels_are_those_that_a_run_sees(self, tmp_path: Path) -> None:
+    def test_the_pixels_are_those_of_a_run(self, tmp_path: Path) -> None:
         one = region(tmp_path, random_codes(50, 70))
         with closing(open_slide(one.image, mpp=0.25)) as reader:
             whole = reader.read(reader.info.frame.at(0.6).box, 0.6)
@@ -102,7 +102,7 @@ class TestCodes:
                 load_targets(one, BCSS5, 0.5), load_region(one, BCSS5, 0.5).targets
             )
 
-    def test_near_white_pixels_are_ignored_where_the_source_says_so(self, tmp_path: Path) -> None:
+    def test_near_white_pixels_are_ignored_if_the_source_sets_it(self, tmp_path: Path) -> None:
         rgb = np.full((4, 4, 3), NEAR_WHITE, np.uint8)
         rgb[0, 0, 1] -= 1
         codes = np.ones((4, 4), np.uint8)
@@ -119,7 +119,7 @@ class TestBinary:
             [1, 1, 0, 0]
         ]
 
-    def test_what_is_marked_counts_nowhere_where_the_source_says_so(self, tmp_path: Path) -> None:
+    def test_marked_pixels_are_ignored_if_the_source_sets_it(self, tmp_path: Path) -> None:
         values = np.array([[0, 127, 128, 255]], np.uint8)
         one = region(tmp_path, values, binary=True, ignore_marked=True)
         assert load_region(one, TUMOR, 0.25).targets.tolist() == [[1, 1, IGNORED, IGNORED]]
@@ -198,7 +198,7 @@ class TestErrors:
         with pytest.raises(UsageError, match=r"one_mask\.png.*22 \(25 px\)"):
             load_region(region(tmp_path, np.full((5, 5), 22, np.uint8)), TUMOR, 0.25)
 
-    def test_without_any_pixel_size_it_says_what_is_missing(self, tmp_path: Path) -> None:
+    def test_an_unknown_pixel_size_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"region one: .*pixel size is unknown"):
             load_region(region(tmp_path, np.zeros((5, 5), np.uint8), mpp=None), TUMOR, 0.25)
 
@@ -252,6 +252,6 @@ class TestSlides:
         found = load_region(self.annotated(tmp_path, Box(150, 250, 100, 100)), TUMOR, 0.5)
         assert found.rgb.shape == (50, 50, 3)
 
-    def test_annotations_outside_of_the_slide_are_of_another_one(self, tmp_path: Path) -> None:
+    def test_annotations_outside_of_the_slide_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"s\.geojson.*outside of .*s\.tif"):
             load_region(self.annotated(tmp_path, Box(900, 900, 10, 10)), TUMOR, 0.5)

@@ -1,4 +1,4 @@
-"""From codes to classes."""
+"""Codes of masks become classes of a scheme."""
 
 import csv
 import pickle
@@ -67,7 +67,7 @@ class TestBuiltIn:
         assert targets("bcss5", 5, 6, 8, 9, 12, 13, 14, 16, 17, 18, 21) == [4] * 11
         assert targets("bcss5", 0, 7, 15) == [IGNORED] * 3
 
-    def test_tumor_is_tumor_against_the_rest(self) -> None:
+    def test_the_tumor_scheme_has_tumor_and_all_other_codes(self) -> None:
         assert [info.role for info in load_scheme("tumor").classes] == ["tumor", "tissue"]
         assert targets("tumor", 1, 19, 20, 2, 9, 21) == [0, 0, 0, 1, 1, 1]
         assert targets("tumor", 0, 7, 15) == [IGNORED] * 3
@@ -77,7 +77,7 @@ class TestBuiltIn:
         assert sorted(load_scheme(name).sources) == sorted(BCSS_CODES.values())
 
     @pytest.mark.parametrize("name", BUILT_IN)
-    def test_each_goes_to_a_file_and_back(self, name: str, tmp_path: Path) -> None:
+    def test_each_scheme_is_read_back_from_its_file(self, name: str, tmp_path: Path) -> None:
         assert load_scheme(write(tmp_path, load_scheme(name).to_toml())) == load_scheme(name)
 
     def test_a_scheme_travels_to_other_processes(self) -> None:
@@ -99,13 +99,13 @@ class TestTargets:
 
 
 class TestOwnFile:
-    def test_codes_are_grouped_as_it_says(self, tmp_path: Path) -> None:
+    def test_codes_are_grouped_as_in_the_file(self, tmp_path: Path) -> None:
         assert targets(write(tmp_path, MINE), 1, 19, 30, 2, 7) == [0, 0, 1, 1, IGNORED]
 
-    def test_code_0_is_ignored_without_saying_so(self, tmp_path: Path) -> None:
+    def test_code_0_is_ignored_by_default(self, tmp_path: Path) -> None:
         assert targets(write(tmp_path, MINE), 0) == [IGNORED]
 
-    def test_code_0_is_a_class_where_the_file_says_so(self, tmp_path: Path) -> None:
+    def test_code_0_is_a_class_if_the_file_names_it(self, tmp_path: Path) -> None:
         assert targets(write(tmp_path, MINE.replace("[30, 2]", "[0]")), 0, 1) == [1, 0]
 
     @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ class TestOwnFile:
             ("ignore = [7]", "ignore = 7]", "Invalid|Expected"),
         ],
     )
-    def test_what_cannot_be_used_is_named(
+    def test_a_wrong_setting_is_named(
         self, tmp_path: Path, old: str, new: str, message: str
     ) -> None:
         with pytest.raises(UsageError, match=message):
@@ -134,7 +134,7 @@ class TestOwnFile:
         with pytest.raises(UsageError, match=r"classes.*at least 2"):
             load_scheme(write(tmp_path, MINE[: MINE.rindex("[[classes]]")]))
 
-    def test_a_file_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"none\.toml"):
             load_scheme(str(tmp_path / "none.toml"))
 

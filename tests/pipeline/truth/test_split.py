@@ -1,4 +1,4 @@
-"""Splits: by patient and institute, seeded, without leaks, whatever the order of regions."""
+"""Splits are by patient and institute, seeded, without leaks, and independent of the order."""
 
 import random
 from pathlib import Path
@@ -114,9 +114,7 @@ class TestLaws:
             assert all(split.sides[r.region_id] == "train" for r in regions if r.patient in bound)
 
     @given(st.integers(0, 20), st.sampled_from([0.1, 0.2, 0.35]))
-    def test_draws_by_patient_have_the_share_that_was_asked_for(
-        self, seed: int, fraction: float
-    ) -> None:
+    def test_draws_by_patient_have_the_requested_share(self, seed: int, fraction: float) -> None:
         split = make_split(
             UNKNOWN, SplitSpec(seed=seed, test_fraction=fraction, val_fraction=fraction)
         )
@@ -125,7 +123,7 @@ class TestLaws:
 
 
 class TestDraws:
-    def test_the_seed_makes_the_split(self) -> None:
+    def test_another_seed_makes_another_split(self) -> None:
         splits = [make_split(UNKNOWN, SplitSpec(seed=seed)) for seed in (0, 0, 1, 2)]
         assert splits[0] == splits[1]
         assert len({tuple(split.sides.values()) for split in splits}) == 3
@@ -134,7 +132,7 @@ class TestDraws:
         split = make_split(UNKNOWN, SplitSpec(seed=0))
         assert sorted(patients(UNKNOWN, split, "test")) == ["p0", "p14", "p17", "p3"]
 
-    def test_the_official_institutes_test(self) -> None:
+    def test_the_official_institutes_are_the_test_side(self) -> None:
         split = make_split(MANY, SplitSpec())
         tested = {region.institute for region in split.select(MANY, "test")}
         assert (
@@ -143,18 +141,18 @@ class TestDraws:
             == {region.institute for region in MANY} & set(BCSS_TEST_INSTITUTES)
         )
 
-    def test_with_many_institutes_whole_ones_validate(self) -> None:
+    def test_many_institutes_are_drawn_as_a_whole_for_validation(self) -> None:
         split = make_split(MANY, SplitSpec())
         sides = {side: {region.institute for region in split.select(MANY, side)} for side in SIDES}
         assert sides["val"]
         assert not sides["val"] & sides["train"]
 
-    def test_with_few_institutes_patients_validate(self) -> None:
+    def test_few_institutes_are_drawn_by_patient_for_validation(self) -> None:
         few = bcss({"OL": 4, "A1": 20})
         split = make_split(few, SplitSpec())
         assert len(patients(few, split, "val")) == round(0.15 * 24)
 
-    def test_by_patient_the_official_institutes_mean_nothing(self) -> None:
+    def test_a_split_by_patient_ignores_the_official_institutes(self) -> None:
         split = make_split(MANY, SplitSpec(by="patient", test_fraction=0.3))
         assert len(patients(MANY, split, "test")) == round(0.3 * 27)
 
@@ -170,14 +168,14 @@ class TestNames:
         assert patients(MANY, split, "test") == {*(f"BH-{k}" for k in range(5)), "A1-0"}
         assert patients(MANY, split, "val") == {"A2-3"}
 
-    def test_one_region_out(self) -> None:
+    def test_one_region_can_be_left_out(self) -> None:
         two = [region("1008", "1008"), region("1015", "1015")]
         assert make_split(two, SplitSpec(test=("1015",), val=())).sides == {
             "1008": "train",
             "1015": "test",
         }
 
-    def test_a_name_that_fits_nothing_lists_those_that_do(self) -> None:
+    def test_an_unknown_name_is_refused_with_the_known_ones(self) -> None:
         with pytest.raises(UsageError, match=r"test names 'XX'.*known are A1, A1-0"):
             make_split(MANY, SplitSpec(test=("XX",)))
 
@@ -193,7 +191,7 @@ class TestNames:
             make_split(regions, SplitSpec(test=("A1",)), ["extra"])
 
 
-class TestNobodyLeft:
+class TestNoPatientLeft:
     def test_official_institutes_alone_leave_none_for_training(self) -> None:
         with pytest.raises(UsageError, match=r"left for val: 3 of 3 patients are taken"):
             make_split(bcss({"OL": 3}), SplitSpec())
@@ -214,7 +212,7 @@ class TestNobodyLeft:
 
 
 class TestFile:
-    def test_a_split_goes_to_a_file_and_back(self, tmp_path: Path) -> None:
+    def test_a_split_is_read_back_from_its_file(self, tmp_path: Path) -> None:
         split = make_split(MANY, SplitSpec())
         write_split(tmp_path / "split.csv", MANY[::-1], split)
         lines = (tmp_path / "split.csv").read_text().splitlines()
@@ -232,18 +230,18 @@ class TestFile:
         again = make_split(tiles, SplitSpec(file=tmp_path / "split.csv"))
         assert all(again.side(tile) == split.patients[tile.patient] for tile in tiles)
 
-    def test_a_region_that_it_does_not_list_is_named(self, tmp_path: Path) -> None:
+    def test_a_region_without_a_side_is_named(self, tmp_path: Path) -> None:
         write_split(tmp_path / "split.csv", MANY, make_split(MANY, SplitSpec()))
         with pytest.raises(UsageError, match="no side for 1 patients, such as that of new"):
             make_split([*MANY, region("new", "new")], SplitSpec(file=tmp_path / "split.csv"))
 
-    def test_a_leak_in_it_is_named(self, tmp_path: Path) -> None:
+    def test_a_leak_in_a_file_is_named(self, tmp_path: Path) -> None:
         path = tmp_path / "split.csv"
         path.write_text("region_id,patient,side\na,P,train\nb,P,test\n")
         with pytest.raises(UsageError, match=r"line 3: P is in test, and in train above"):
             read_split(path)
 
-    def test_an_extra_source_that_it_tests_on_is_named(self, tmp_path: Path) -> None:
+    def test_a_file_that_tests_on_an_extra_source_is_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "split.csv"
         path.write_text("region_id,patient,side\na,a,train\nb,b,test\n")
         with pytest.raises(
@@ -263,12 +261,14 @@ class TestFile:
             ("", "patient and side are needed"),
         ],
     )
-    def test_what_is_no_split_is_named(self, tmp_path: Path, text: str, message: str) -> None:
+    def test_a_file_that_is_no_split_is_named(
+        self, tmp_path: Path, text: str, message: str
+    ) -> None:
         (tmp_path / "split.csv").write_text(text)
         with pytest.raises(UsageError, match=rf"split\.csv.*{message}"):
             read_split(tmp_path / "split.csv")
 
-    def test_a_file_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"split\.csv cannot be read"):
             read_split(tmp_path / "split.csv")
 
@@ -310,7 +310,7 @@ class TestClasses:
         assert weights[2] / weights[3] == pytest.approx(1.5)
 
     @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=21))
-    def test_rarer_classes_never_weigh_less_and_none_rules(self, counts: list[int]) -> None:
+    def test_rarer_classes_have_larger_weights_within_limits(self, counts: list[int]) -> None:
         weights = class_weights(np.array(counts))
         occurring = [
             (count, weight) for count, weight in zip(counts, weights, strict=True) if count

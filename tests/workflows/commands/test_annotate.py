@@ -1,4 +1,4 @@
-"""Automatic masks: what is written for images and slides, what is left alone, what fails."""
+"""Automatic masks of images and slides: written files, existing files, and failures."""
 
 import csv
 import json
@@ -104,7 +104,7 @@ def test_a_tiff_of_one_level_without_a_scanner_is_an_image_too(
     assert np.array_equal(np.asarray(Image.open(one)), np.asarray(Image.open(other)))
 
 
-def test_a_tile_smaller_than_the_least_tissue_of_a_slide_is_looked_at(
+def test_a_tile_smaller_than_the_smallest_tissue_of_a_slide_is_annotated(
     images: Path, tmp_path: Path
 ) -> None:
     (row,) = annotate([images / "tile.jpg"], tmp_path, mpp=0.5)
@@ -154,7 +154,9 @@ def test_outlines_lie_where_the_nests_are(slide: Path, tmp_path: Path) -> None:
     )  # the nests are holes in what surrounds them
 
 
-def test_what_fails_is_named_and_harms_no_other(images: Path, slide: Path, tmp_path: Path) -> None:
+def test_a_failed_slide_is_named_and_stops_no_other(
+    images: Path, slide: Path, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken.svs"
     broken.write_bytes(b"no slide")
     cut = tmp_path / "cut.png"
@@ -179,7 +181,7 @@ def test_what_fails_is_named_and_harms_no_other(images: Path, slide: Path, tmp_p
     assert float(table[2]["candidate_mm2"]) > 0
 
 
-def test_what_stands_already_is_left_as_it_is(images: Path, slide: Path, tmp_path: Path) -> None:
+def test_existing_masks_are_not_changed(images: Path, slide: Path, tmp_path: Path) -> None:
     mine = {"tile.png": b"a pathologist's", "slide.geojson": b"another's"}
     for name, content in mine.items():
         (tmp_path / name).write_bytes(content)
@@ -193,7 +195,7 @@ def test_what_stands_already_is_left_as_it_is(images: Path, slide: Path, tmp_pat
     ]
 
 
-def test_a_mask_never_takes_the_place_of_an_image(images: Path) -> None:
+def test_a_mask_never_overwrites_an_image(images: Path) -> None:
     with pytest.raises(UsageError, match=r"the mask of .*region_MPP-0.5\.png would overwrite"):
         annotate([images], images, mpp=0.5)
 
@@ -241,7 +243,7 @@ def test_no_more_than_a_block_with_its_margin_is_read_at_once(
     )  # all blocks farther right are glass, and are not read
 
 
-def test_where_there_is_no_h_and_e_nothing_is_written(shared_data: Path, tmp_path: Path) -> None:
+def test_a_slide_without_h_and_e_gets_no_annotation(shared_data: Path, tmp_path: Path) -> None:
     said: list[str] = []
     (row,) = annotate([shared_data / "slides" / "fluorescence.ndpi"], tmp_path, say=said.append)
     assert (row.status, row.file, row.candidate_mm2) == ("no_tissue", "", 0)

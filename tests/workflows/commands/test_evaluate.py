@@ -1,5 +1,4 @@
-"""Evaluation: which regions are measured, what is written, what is refused, what it costs beside
-the predictions."""
+"""Evaluation: measured regions, written files, refused input, and cost."""
 
 import csv
 import gc
@@ -67,7 +66,7 @@ def name_of(patient: str, x: int = 0) -> str:
 def counted(
     folder: Path, names: Sequence[str], codes: Sequence[int] = (STROMA, TUMOR)
 ) -> np.ndarray:
-    """Confusion of what `threshold_model` answers, from the files alone."""
+    """Confusion of the predictions of `threshold_model`, from the files alone."""
     confusion = np.zeros((len(codes), len(codes)), np.int64)
     for name in names:
         truth = np.asarray(Image.open(folder / "masks" / f"{name}.png"))
@@ -127,7 +126,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-class TestWhatIsMeasured:
+class TestMeasuredRegions:
     def test_the_test_side_of_the_models_split_and_regions_of_its_patients(
         self, model, data, tmp_path
     ) -> None:
@@ -172,14 +171,14 @@ class TestWhatIsMeasured:
             "2 of these regions trained the model" in (tmp_path / "out" / "report.html").read_text()
         )
 
-    def test_of_another_data_set_test_is_all(self, model, tmp_path) -> None:
-        write_region(tmp_path / "other", "somebody_MPP-0.5", 5)
+    def test_of_another_data_set_all_regions_are_the_test_side(self, model, tmp_path) -> None:
+        write_region(tmp_path / "other", "unlisted_MPP-0.5", 5)
         write_region(tmp_path / "other", name_of("ZZ-0009"), 6)
         found = measure(model, tmp_path / "other", tmp_path / "out").metrics
         assert found["regions"] == 2
         assert "the model's split does not list" in found["split"]
 
-    def test_of_another_data_set_nobody_who_trained_the_model_is_in_the_test(
+    def test_of_another_data_set_patients_of_the_training_are_left_out(
         self, model, tmp_path
     ) -> None:
         write_region(tmp_path / "other", name_of("AA-0005", 900), 5)
@@ -189,15 +188,13 @@ class TestWhatIsMeasured:
             name_of("ZZ-0009")
         ]
 
-    def test_regions_that_the_split_does_not_know_are_left_out_and_counted(
-        self, model, data, tmp_path
-    ) -> None:
+    def test_unlisted_regions_are_left_out_and_counted(self, model, data, tmp_path) -> None:
         write_region(data, name_of("ZZ-0009"), 6)
         found = measure(model, data, tmp_path / "out").metrics
         assert found["regions"] == 5
         assert found["notes"] == ["1 regions that the model's split does not list are left out"]
 
-    def test_without_a_split_the_official_test_institutes_are_measured_and_the_doubt_is_named(
+    def test_without_a_split_the_official_test_institutes_are_measured_with_a_note(
         self, model, data, tmp_path
     ) -> None:
         (model / "split.csv").unlink()
@@ -227,8 +224,8 @@ class TestWhatIsMeasured:
         }
 
 
-class TestWhatIsWritten:
-    def test_all_files_stand_there_and_say_the_same(self, model, data, tmp_path) -> None:
+class TestWrittenFiles:
+    def test_all_files_are_written_with_the_same_figures(self, model, data, tmp_path) -> None:
         out = tmp_path / "deep" / "out"
         said: list[str] = []
         result = measure(model, data, out, say=said.append)
@@ -271,7 +268,7 @@ class TestWhatIsWritten:
         (row, *_) = rows(tmp_path / "out" / "regions.csv")
         assert row["stain"] == f"#{grey:02x}{grey:02x}{grey:02x}"
 
-    def test_with_few_patients_the_intervals_are_named_as_what_they_are(
+    def test_with_few_patients_the_intervals_are_named_as_those_of_blocks(
         self, model, tmp_path
     ) -> None:
         write_region(tmp_path / "one", name_of("ZZ-0001"), 0, side=1536)
@@ -288,7 +285,7 @@ class TestWhatIsWritten:
         assert found["intervals"]["unit"] == "none"
         assert found["accuracy"]["low"] is None
 
-    def test_names_become_no_markup(self, model, tmp_path) -> None:
+    def test_names_do_not_become_markup(self, model, tmp_path) -> None:
         write_region(tmp_path / "one", "<b>&_MPP-0.5", 0)
         measure(model, tmp_path / "one", tmp_path / "out")
         text = (tmp_path / "out" / "report.html").read_text()
@@ -328,7 +325,7 @@ class TestOtherClasses:
             measure(three, tmp_path / "mixed", tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
-    def test_its_classes_count_as_those_of_the_scheme_that_is_given(self, three, tmp_path) -> None:
+    def test_classes_of_the_model_count_as_those_of_the_given_scheme(self, three, tmp_path) -> None:
         names = [name_of(f"ZZ-000{k}") for k in range(3)]
         confusion = counted(tmp_path / "mixed", names, (STROMA, IMMUNE, TUMOR))
         found = measure(three, tmp_path / "mixed", tmp_path / "out", classes="tumor").metrics
@@ -341,9 +338,7 @@ class TestOtherClasses:
         )
         assert five["classes"]["necrosis"]["dice"]["value"] is None
 
-    def test_a_scheme_that_has_no_place_for_a_class_of_the_model_is_refused(
-        self, three, tmp_path
-    ) -> None:
+    def test_a_scheme_without_a_class_of_the_model_is_refused(self, three, tmp_path) -> None:
         (tmp_path / "two.toml").write_text(SCHEME)
         with pytest.raises(UsageError, match=r"no class for infiltrate of model 'three'"):
             measure(three, tmp_path / "mixed", tmp_path / "out", classes=str(tmp_path / "two.toml"))
@@ -357,12 +352,12 @@ class TestWhatIsRefused:
             measure(model, data, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
-    def test_a_side_of_a_model_without_a_split(self, model, data, tmp_path) -> None:
+    def test_a_side_of_a_model_without_a_split_is_refused(self, model, data, tmp_path) -> None:
         (model / "split.csv").unlink()
         with pytest.raises(UsageError, match="no region is on side train"):
             measure(model, data, tmp_path / "out", side="train")
 
-    def test_a_test_region_of_a_patient_that_trained_the_model(self, model, data, tmp_path) -> None:
+    def test_a_test_region_of_a_training_patient_is_refused(self, model, data, tmp_path) -> None:
         split = (model / "split.csv").read_text()
         (model / "split.csv").write_text(
             split + f"{name_of('OL-0001', 500)},TCGA-OL-0001,OL,data,train\n"
@@ -370,9 +365,7 @@ class TestWhatIsRefused:
         with pytest.raises(UsageError, match="TCGA-OL-0001"):
             measure(model, data, tmp_path / "out")
 
-    def test_a_tile_listed_as_test_whose_patient_the_file_names_otherwise(
-        self, model, data, tmp_path
-    ) -> None:
+    def test_a_test_tile_of_a_training_patient_is_refused(self, model, data, tmp_path) -> None:
         split = (
             (model / "split.csv")
             .read_text()
@@ -382,7 +375,7 @@ class TestWhatIsRefused:
         with pytest.raises(UsageError, match=r"TCGA-OL-0002.*1 regions leak"):
             measure(model, data, tmp_path / "out")
 
-    def test_codes_that_the_scheme_does_not_know(self, model, data, tmp_path) -> None:
+    def test_unknown_codes_are_refused(self, model, data, tmp_path) -> None:
         path = data / "masks" / f"{TEST[0]}.png"
         codes = np.array(Image.open(path))
         codes[20:30, 20:30] = 77
@@ -390,12 +383,12 @@ class TestWhatIsRefused:
         with pytest.raises(UsageError, match=r"E2-0003.*77 \(100 px\)"):
             measure(model, data, tmp_path / "out")
 
-    def test_regions_of_which_nothing_is_known(self, model, tmp_path) -> None:
+    def test_regions_without_known_classes_are_refused(self, model, tmp_path) -> None:
         write_region(tmp_path / "one", name_of("ZZ-0001"), 0, codes=(IMMUNE,))
         with pytest.raises(UsageError, match="not one pixel of the 1 regions"):
             measure(model, tmp_path / "one", tmp_path / "out")
 
-    def test_two_regions_of_one_name(self, model, data, tmp_path) -> None:
+    def test_two_regions_of_one_name_are_refused(self, model, data, tmp_path) -> None:
         shutil.copytree(data, tmp_path / "again")
         with pytest.raises(UsageError, match="two regions are called"):
             evaluate(
@@ -404,7 +397,7 @@ class TestWhatIsRefused:
                 tmp_path / "out",
             )
 
-    def test_an_out_that_cannot_be_made_before_anything_is_predicted(
+    def test_an_output_folder_is_made_before_the_prediction(
         self, model, data, tmp_path, monkeypatch
     ) -> None:
         (tmp_path / "file").write_text("")
@@ -414,7 +407,7 @@ class TestWhatIsRefused:
         with pytest.raises(UsageError, match=r"--out .* cannot be written"):
             measure(model, data, tmp_path / "file" / "out")
 
-    def test_a_model_that_is_not_there(self, data, tmp_path) -> None:
+    def test_a_missing_model_is_refused(self, data, tmp_path) -> None:
         with pytest.raises(UsageError, match="neither an installed model nor a folder"):
             measure(tmp_path / "nothing", data, tmp_path / "out")
 
