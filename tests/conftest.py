@@ -1,4 +1,4 @@
-"""Fixtures that every test may use."""
+"""Fixtures that are shared by all tests."""
 
 import os
 from collections.abc import Iterator
@@ -13,24 +13,22 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def repo() -> Path:
-    """The repository's root."""
+    """Root of the repository."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real slides and regions that stand beside the repository, never in it."""
+    """Folder of real slides and regions, which is never in the repository."""
     folder = Path(os.environ.get("NOCTILE_SHARED_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(
-            f"real data is not here: {folder} (set NOCTILE_SHARED_DATA to a folder laid out like it)"
-        )
+        pytest.skip(f"there is no real data at {folder}; set NOCTILE_SHARED_DATA to its folder")
     return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What a run keeps for the next one is kept from the user's own."""
+    """Keep the cache of the tests apart from the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NOCTILE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -38,7 +36,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    """A model without a network."""
+    """Folder of a model without a network."""
     return threshold_model(tmp_path_factory.mktemp("model"))
 
 

@@ -1,5 +1,4 @@
-"""Stand-ins that are exact: a slide that is an array, a network that looks at where in its tile a
-pixel lies."""
+"""Stand-ins with exact results: a slide that is an array, and networks that are formulas."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def card(tile_px: int = 64, overlap_px: int = 16, classes: int = 3) -> ModelCard
 
 
 class ArraySlide:
-    """A slide of one level that is an array; white outside."""
+    """Slide with one level that is an array; white outside."""
 
     def __init__(self, pixels: np.ndarray, mpp: float = 1.0) -> None:
         self._pixels = pixels
@@ -68,7 +67,7 @@ class ArraySlide:
 
 
 class TornSlide(ArraySlide):
-    """One of which a box cannot be decoded."""
+    """Slide in which one box cannot be decoded."""
 
     def __init__(self, pixels: np.ndarray, hole: Box) -> None:
         super().__init__(pixels)
@@ -82,8 +81,10 @@ class TornSlide(ArraySlide):
 
 
 class PositionNet:
-    """Probabilities that differ from tile to tile for the same pixel, as a real network's do near a
-    tile's edge."""
+    """Network whose probabilities depend on the position of a pixel in its tile.
+
+    Near the edge of a tile, real networks behave like this.
+    """
 
     batch_size = 4
 
@@ -105,7 +106,7 @@ class PositionNet:
 
 
 class ConstantNet:
-    """The same probabilities everywhere."""
+    """Network with the same probabilities for every pixel."""
 
     batch_size = 4
 
@@ -134,11 +135,15 @@ def small_slide(
     mpp: float | None = 0.5,
     description: str | None = None,
 ) -> None:
-    """A tiled TIFF of two levels: a pink blob with purple nests on glass; with ``seed=None`` glass
-    alone.
+    """Write a tiled TIFF with two levels: pink tissue with purple nests on glass.
 
-    ``mpp`` goes into the resolution tags (None: they say nothing), ``description`` into
-    ImageDescription.
+    Args:
+        path: file of the slide.
+        seed: seed of the tissue; None for glass alone.
+        height: height of level 0 (px).
+        width: width of level 0 (px).
+        mpp: pixel size for the resolution tags (um); None to write none.
+        description: text of the tag ImageDescription.
     """
     pixels = np.full((height, width, 3), 243, np.uint8)
     if seed is not None:
@@ -174,8 +179,7 @@ def small_slide(
 
 
 def threshold_model(folder: Path) -> Path:
-    """A model folder without a network: dark is tumor, lighter is stroma; tiles of 128 px at 0.5
-    um/px."""
+    """Write a model without a network: dark is tumor, lighter stroma; tiles of 128 px."""
     classes = [
         {"code": 2, "name": "stroma", "color": (0, 160, 0), "role": "tissue"},
         {"code": 1, "name": "tumor", "color": (200, 0, 0), "role": "tumor"},

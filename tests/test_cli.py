@@ -1,4 +1,4 @@
-"""The command line as a user meets it."""
+"""The command line: exit codes, messages, help and tables."""
 
 import csv
 import json
@@ -47,8 +47,7 @@ def serial(slides: Path, out: Path, model: Path, *more: object) -> tuple[int, st
 
 class TestStart:
     def test_help_answers_within_half_a_second(self):
-        """The best of five, in processes of their own: what the program costs, not what the machine
-        was doing."""
+        """The best of five processes counts, so that other load on the machine does not."""
         times = []
         for _ in range(5):
             start = time.perf_counter()
@@ -63,7 +62,8 @@ class TestStart:
         code = (
             "import sys\nfrom noctile.cli import main\n"
             f"try:\n    main({words!r})\nexcept SystemExit:\n    pass\n"
-            "print(sorted({'torch', 'distributed', 'dask', 'zarr', 'numpy', 'pyarrow', 'scipy'} & set(sys.modules)))"
+            "heavy = {'torch', 'distributed', 'dask', 'zarr', 'numpy', 'pyarrow', 'scipy'}\n"
+            "print(sorted(heavy & set(sys.modules)))"
         )
         done = subprocess.run(
             [sys.executable, "-c", code], check=True, capture_output=True, text=True
@@ -139,7 +139,7 @@ class TestRun:
         assert "../x" in text
         assert not (tmp_path / "x").exists()
 
-    def test_a_folder_read_only_is_named(self, slides, model, tmp_path):
+    def test_a_read_only_folder_is_named(self, slides, model, tmp_path):
         if os.geteuid() == 0:
             (tmp_path / "out").write_text("a file where the folder should be")
         else:
@@ -157,16 +157,16 @@ class TestRun:
             ("--model", model, "--engine", "serial", "--device", "cpu"),
         )
         for command in ("run", "plan"):
-            code, said = noctile(command, "--manifest", manifest, "--out", tmp_path, *more)
+            code, output = noctile(command, "--manifest", manifest, "--out", tmp_path, *more)
             assert code == 2
-            assert f"manifest {manifest} is a file that the run writes" in said
+            assert f"manifest {manifest} is a file that the run writes" in output
         assert manifest.read_text() == text
         assert list(tmp_path.iterdir()) == [manifest]
 
     @pytest.mark.parametrize(
         "name", ["slides.csv", "slides.parquet", "run.json", "plan.csv", "ledger.jsonl"]
     )
-    def test_a_folder_that_holds_somebody_elses_files_of_our_names_is_refused(
+    def test_a_folder_with_other_files_of_the_same_names_is_refused(
         self, slides, model, tmp_path, name
     ):
         (tmp_path / name).write_text("mine\n")
@@ -176,10 +176,8 @@ class TestRun:
         assert (tmp_path / name).read_text() == "mine\n"
         assert [path.name for path in tmp_path.iterdir()] == [name]
 
-    def test_a_folder_of_slides_beside_which_no_run_has_been_is_refused(
-        self, slides, model, tmp_path
-    ):
-        """The data of a.mrxs stand in a folder that is called a."""
+    def test_a_folder_of_slides_without_a_run_is_refused(self, slides, model, tmp_path):
+        """The data of a.mrxs are in a folder a, like the results of slide a."""
         (tmp_path / "slides" / "a").mkdir(parents=True)
         code, text = serial(slides, tmp_path, model)
         assert code == 2
@@ -187,7 +185,7 @@ class TestRun:
         assert list((tmp_path / "slides" / "a").iterdir()) == []
 
     @pytest.mark.parametrize("lost", ["ledger.jsonl", "run.json"])
-    def test_results_of_a_run_are_its_own_also_when_its_ledger_or_report_has_been_lost(
+    def test_results_are_accepted_if_their_ledger_or_report_is_lost(
         self, slides, model, tmp_path, lost
     ):
         assert serial(slides, tmp_path, model)[0] == 0
@@ -196,18 +194,16 @@ class TestRun:
         assert code == 0
         assert "done (already)" in text
 
-    def test_a_budget_of_memory_in_which_no_block_fits_is_refused_before_the_night(
+    def test_a_memory_limit_in_which_no_block_fits_is_refused_before_the_run(
         self, slides, model, tmp_path
     ):
         code, text = serial(slides, tmp_path / "out", model, "--max-memory", "480M")
         assert code == 2
-        assert (
-            "a worker may hold 0.50 GB (--max-memory, or its share of the machine), but model and one block"
-            in text
-        )
+        assert "a worker may hold 0.50 GB (--max-memory, or its share of the machine)" in text
+        assert "but model and one block" in text
         assert "smaller block_px" in text
 
-    def test_ctrl_c_before_the_night_has_begun_is_no_failed_slide(
+    def test_ctrl_c_before_the_run_has_begun_fails_no_slide(
         self, slides, model, tmp_path, monkeypatch
     ):
         def interrupted(*_: object, **__: object) -> None:
@@ -217,9 +213,7 @@ class TestRun:
         code, text = serial(slides, tmp_path, model)
         assert (code, text) == (130, "noctile: interrupted\n")
 
-    def test_names_are_whole_however_narrow_the_screen_is(
-        self, slides, model, tmp_path, monkeypatch
-    ):
+    def test_names_are_complete_on_a_narrow_screen(self, slides, model, tmp_path, monkeypatch):
         long = "a-very-long-name-that-ends-in-what-tells-slides-apart-"
         for n in (1, 2):
             (tmp_path / f"{long}{n}.tif").write_bytes(b"no slide")
@@ -245,7 +239,9 @@ class TestRun:
             (["{slides}"], "--out"),
         ],
     )
-    def test_a_call_that_cannot_work_is_exit_2_and_says_why(self, slides, tmp_path, words, named):
+    def test_an_invalid_call_is_exit_2_and_its_message_names_the_reason(
+        self, slides, tmp_path, words, named
+    ):
         code, text = noctile("run", *(w.format(slides=slides, tmp=tmp_path) for w in words))
         assert code == 2
         assert named in text
@@ -253,7 +249,7 @@ class TestRun:
 
 
 class TestInspect:
-    def test_it_says_what_a_slide_is_and_draws_its_tissue(self, slides, model, tmp_path):
+    def test_a_slide_is_described_and_its_tissue_drawn(self, slides, model, tmp_path):
         code, text = noctile(
             "inspect", slides / "a.tif", "--model", model, "--thumbnail", tmp_path / "t.jpg"
         )
@@ -277,7 +273,7 @@ class TestInspect:
 
 
 class TestModels:
-    def test_the_list_names_what_ships(self):
+    def test_the_list_names_the_installed_models(self):
         code, text = noctile("models")
         assert code == 0
         assert "tumor" in text

@@ -1,4 +1,4 @@
-"""The live line of a run, and an output that somebody closes."""
+"""The live line of a run, and an output that is closed by its reader."""
 
 import io
 import os
@@ -29,7 +29,7 @@ def test_a_long_list_of_names_is_cut_between_names():
     assert shortened("a, b") == "a, b"
 
 
-def test_where_there_is_no_terminal_each_event_is_a_line():
+def test_without_a_terminal_each_event_is_a_line():
     out = io.StringIO()
     with Display(Console(file=out, width=20), 3) as show:
         show(Progress(3, done=1), "a: done, and a line that is longer than the terminal is wide")
@@ -39,7 +39,7 @@ def test_where_there_is_no_terminal_each_event_is_a_line():
     )
 
 
-def test_the_live_line_tells_the_pace_and_the_time_left(monkeypatch):
+def test_the_live_line_shows_the_speed_and_the_time_left(monkeypatch):
     monkeypatch.setattr("noctile.console.display.time.monotonic", lambda: 0.0)
     display = Display(Console(file=io.StringIO(), force_terminal=True), 4)
     monkeypatch.setattr("noctile.console.display.time.monotonic", lambda: 100.0)
@@ -47,7 +47,7 @@ def test_the_live_line_tells_the_pace_and_the_time_left(monkeypatch):
     assert line == "1 of 4 slides, 5.0 tiles/s, about 5 min 00 s left"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a pipe that is closed is an error there")
+@pytest.mark.skipif(sys.platform == "win32", reason="a closed pipe is an error on Windows")
 def test_text_is_discarded_after_the_reader_has_gone():
     program = (
         "from noctile.console.display import open_console\n"

@@ -1,5 +1,4 @@
-"""An archive of thousands of slides, without their pixels, on a real scheduler: what a night costs
-does not grow."""
+"""Cost of a run on thousands of slides without pixels, on a real scheduler."""
 
 import json
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from nightmare import Program, World, events, is_open, outcomes
+from run_programs import Program, World, events, is_open, outcomes
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -21,18 +20,18 @@ min_free_disk_bytes = 0
 """
 
 WARM = 30
-"""After so many slides everything is imported, and every buffer is there."""
+"""Number of slides after which everything is imported and every buffer exists."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a run held at some moment.
+class Sample:
+    """Resources of a run at one moment.
 
     Attributes:
-        planned: slides that were looked at.
-        client_bytes: memory of the process in which client, scheduler and nannies live.
-        worker_bytes: of the largest worker.
-        handles: open files and sockets of all processes.
+        planned: number of slides that were planned.
+        client_bytes: memory of the process with client, scheduler and nannies (B).
+        worker_bytes: memory of the largest worker (B).
+        handles: number of open files and sockets of all processes.
     """
 
     planned: int
@@ -41,9 +40,9 @@ class Look:
     handles: int
 
 
-def watch(program: Program, out: Path) -> tuple[list[Look], set[int]]:
-    """Look at a run some times a second until it ends. Also the ports on which it listened."""
-    looks, ports, planned = [], set(), 0
+def watch(program: Program, out: Path) -> tuple[list[Sample], set[int]]:
+    """Sample a run four times a second until it ends; return the samples and its ports."""
+    samples, ports, planned = [], set(), 0
     while not (out / "ledger.jsonl").exists():
         time.sleep(0.05)
     with (out / "ledger.jsonl").open("rb") as ledger:
@@ -52,10 +51,10 @@ def watch(program: Program, out: Path) -> tuple[list[Look], set[int]]:
             client = sum(memory(p) for p in program.processes() if p.pid == program.process.pid)
             worker = max((memory(p) for p in program.children("worker")), default=0)
             handles = sum(handles_of(p) for p in program.processes())
-            looks.append(Look(planned, client, worker, handles))
+            samples.append(Sample(planned, client, worker, handles))
             ports |= {port for _, port in program.listening()}
             time.sleep(0.25)
-    return looks, ports
+    return samples, ports
 
 
 def memory(process: psutil.Process) -> int:
@@ -73,8 +72,7 @@ def handles_of(process: psutil.Process) -> int:
 
 
 def growth(out: Path) -> list[tuple[float, int]]:
-    """When a slide was done, in seconds of the clock, and how many bytes the ledger had by then;
-    slide after slide."""
+    """Return the time (s) and the size of the ledger (B) when each slide was done."""
     steps, size = [], 0
     for line in (out / "ledger.jsonl").read_bytes().splitlines(keepends=True):
         size += len(line)
@@ -93,10 +91,10 @@ def test_memory_time_and_ledger_of_a_slide_do_not_grow_with_the_archive(tmp_path
             (tmp_path / "slides" / f"{name}.tif").touch()
         lines = [f"{name},{tmp_path / 'slides' / name}.tif" for name in names]
         world.manifest.write_text("\n".join(["slide_id,path", *lines]) + "\n")
-        program = world.start(out, NIGHTMARE_SIMULATED=1, NIGHTMARE_RENAME_S=0)
-        looks, ports = watch(program, out)
-        code, said = program.wait()
-        assert code == 0, said
+        program = world.start(out, FAULTY_RUN_SIMULATED=1, FAULTY_RUN_RENAME_S=0)
+        samples, ports = watch(program, out)
+        code, output = program.wait()
+        assert code == 0, output
         assert set(outcomes(out).values()) == {("done", "")}
         assert events(out, "finish") == slides
         assert program.left_over() == []
@@ -104,7 +102,7 @@ def test_memory_time_and_ledger_of_a_slide_do_not_grow_with_the_archive(tmp_path
         assert ports
         assert not any(map(is_open, ports))
 
-    warm = next(look for look in looks if look.planned >= WARM)
+    warm = next(sample for sample in samples if sample.planned >= WARM)
     steps = growth(out)
     (begun_s, begun_bytes), (early_s, early_bytes) = steps[WARM], steps[part]
     (late_s, late_bytes), (last_s, last_bytes) = steps[slides - part], steps[-1]
@@ -112,14 +110,16 @@ def test_memory_time_and_ledger_of_a_slide_do_not_grow_with_the_archive(tmp_path
     figures = {
         "slides": slides,
         "seconds": round(last_s - steps[0][0]),
-        "client_growth_mb": (max(look.client_bytes for look in looks) - warm.client_bytes) / 1e6,
-        "worker_growth_mb": (max(look.worker_bytes for look in looks) - warm.worker_bytes) / 1e6,
+        "client_growth_mb": (max(sample.client_bytes for sample in samples) - warm.client_bytes)
+        / 1e6,
+        "worker_growth_mb": (max(sample.worker_bytes for sample in samples) - warm.worker_bytes)
+        / 1e6,
         "client_mb": warm.client_bytes / 1e6,
         "worker_mb": warm.worker_bytes / 1e6,
         "client_mb_over_time": [
-            round(look.client_bytes / 1e6) for look in looks[:: max(1, len(looks) // 20)]
+            round(sample.client_bytes / 1e6) for sample in samples[:: max(1, len(samples) // 20)]
         ],
-        "handles": (warm.handles, max(look.handles for look in looks)),
+        "handles": (warm.handles, max(sample.handles for sample in samples)),
         "ms_a_slide": [1e3 * (early_s - begun_s) / early, 1e3 * (last_s - late_s) / late],
         "ledger_bytes_a_slide": [
             (early_bytes - begun_bytes) / early,
@@ -129,7 +129,7 @@ def test_memory_time_and_ledger_of_a_slide_do_not_grow_with_the_archive(tmp_path
     print(figures)  # noqa: T201 - for benchmarks/RESULTS.md
     assert figures["client_growth_mb"] < 200
     assert figures["worker_growth_mb"] < 50
-    assert max(look.handles for look in looks) <= warm.handles + 20
+    assert max(sample.handles for sample in samples) <= warm.handles + 20
     early_bytes, late_bytes = figures["ledger_bytes_a_slide"]
     assert late_bytes == pytest.approx(early_bytes, rel=0.1)
     early_ms, late_ms = figures["ms_a_slide"]

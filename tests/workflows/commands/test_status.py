@@ -1,5 +1,4 @@
-"""What `noctile status` makes of a ledger: made by hand where numbers count, by a real run where
-truth does."""
+"""`noctile status` on ledgers written by hand, and on a real run."""
 
 import json
 import os
@@ -36,7 +35,7 @@ def counts(status: Status) -> tuple[int, int, int, int, int]:
 
 
 def plan_of(out: Path, slide_id: str, tiles: list[int]) -> None:
-    """A plan with a row of blocks, each with so many tiles."""
+    """Write a plan with a row of blocks, with the given numbers of tiles."""
     folder = out / "slides" / slide_id
     folder.mkdir(parents=True, exist_ok=True)
     blocks = [{"row": 0, "col": col, "tiles": [[0, 0, n]]} for col, n in enumerate(tiles)]
@@ -50,7 +49,7 @@ def ledger(tmp_path):
 
 
 class TestCounts:
-    def test_every_slide_that_was_submitted_is_counted_once(self, ledger, tmp_path):
+    def test_every_submitted_slide_is_counted_once(self, ledger, tmp_path):
         ledger.started("run", ["a", "b", "c", "d", "e"], "k")
         for slide_id in "abc":
             ledger.planned(slide_id, slide_id, 1, fresh=True)
@@ -67,7 +66,7 @@ class TestCounts:
         assert (begun.slide_id, begun.blocks_done, begun.blocks) == ("c", 1, 2)
         assert (status.run, status.tiles_per_s, status.end) == (None, None, None)
 
-    def test_a_slide_that_was_only_looked_at_waits(self, ledger, tmp_path):
+    def test_a_slide_of_the_preflight_waits(self, ledger, tmp_path):
         ledger.started("run", ["a", "b"], "k")
         plan_of(tmp_path, "a", [1, 1])
         ledger.planned("a", "1", 1, fresh=True, early=True)
@@ -75,7 +74,7 @@ class TestCounts:
         ledger.planned("a", "1", 1, fresh=False)
         assert counts(read_status(tmp_path)) == (2, 0, 0, 1, 1)
 
-    def test_a_slide_that_was_planned_from_nothing_again_has_no_block(self, ledger, tmp_path):
+    def test_a_slide_that_was_planned_anew_has_no_block(self, ledger, tmp_path):
         ledger.started("run", ["a"], "k")
         plan_of(tmp_path, "a", [1, 1])
         ledger.planned("a", "1", 1, fresh=True)
@@ -91,7 +90,7 @@ class TestCounts:
         ledger.finished("a", "1", 1)
         assert counts(read_status(tmp_path)) == (1, 1, 0, 0, 0)
 
-    def test_what_was_done_with_another_model_is_not_done(self, ledger, tmp_path):
+    def test_a_slide_that_was_done_with_another_model_is_not_done(self, ledger, tmp_path):
         for key in ("one", "other"):
             ledger.started("run", ["a", "b"], key)
             if key == "one":
@@ -106,22 +105,20 @@ class TestCounts:
         ledger.started("run", ["b"], "k")
         assert counts(read_status(tmp_path)) == (1, 0, 0, 0, 1)
 
-    def test_a_line_that_is_still_being_written_is_no_trouble(self, ledger, tmp_path):
+    def test_an_incomplete_line_is_ignored(self, ledger, tmp_path):
         ledger.started("run", ["a"], "k")
         ledger.finished("a", "1", 1)
         with (tmp_path / "ledger.jsonl").open("ab") as file:
             file.write(b'{"time": "2026-11-23T09:00:00+00:00", "event": "fini')
         assert counts(read_status(tmp_path)) == (1, 1, 0, 0, 0)
 
-    def test_where_no_run_has_begun_it_says_so(self, tmp_path):
+    def test_a_folder_without_a_run_is_refused(self, tmp_path):
         with pytest.raises(UsageError, match="holds no run"):
             read_status(tmp_path)
 
 
 class TestFailures:
-    def test_each_has_its_reason_its_attempts_and_the_file_with_the_traceback(
-        self, ledger, tmp_path
-    ):
+    def test_a_failure_has_its_reason_its_attempts_and_its_report(self, ledger, tmp_path):
         ledger.started("run", ["a", "b", "c"], "k")
         for slide_id in ("a", "b", "b", "c"):
             ledger.failed(
@@ -146,10 +143,9 @@ class TestFailures:
         )
 
 
-class TestPace:
+class TestSpeed:
     def begin(self, ledger: Ledger, tmp_path: Path, ago_s: float) -> None:
-        """A run of three slides with 100 tiles each that began a while ago: one done, one half
-        done."""
+        """Record a run of three slides with 100 tiles each: one done, one half done."""
         ledger.started("run", ["a", "b", "c"], "k")
         for slide_id in "abc":
             plan_of(tmp_path, slide_id, [50, 50])
@@ -163,7 +159,7 @@ class TestPace:
         lines[0] = json.dumps(json.loads(lines[0]) | {"time": start})
         (tmp_path / "ledger.jsonl").write_text("\n".join(lines) + "\n")
 
-    def test_it_is_that_of_the_blocks_of_the_last_minutes(self, ledger, tmp_path):
+    def test_the_speed_is_that_of_the_last_minutes(self, ledger, tmp_path):
         self.begin(ledger, tmp_path, 100)
         with closing(Lease(tmp_path, never)):
             status = read_status(tmp_path)
@@ -172,30 +168,31 @@ class TestPace:
         assert status.run.holder.owner.pid == os.getpid()
         assert status.tiles_per_s == pytest.approx(150 / 100, rel=0.05)
 
-    def test_the_end_is_expected_by_tiles_where_all_slides_are_planned(self, ledger, tmp_path):
+    def test_the_end_is_estimated_by_tiles_if_all_slides_are_planned(self, ledger, tmp_path):
         self.begin(ledger, tmp_path, 100)
         (tmp_path / "plan.csv").write_text('"slide_id","predictions"\n"a",100\n"b",100\n"c",100\n')
         with closing(Lease(tmp_path, never)):
             status = read_status(tmp_path)
         assert self.left_s(status) == pytest.approx(150 / 1.5, rel=0.1)
 
-    def test_and_by_slides_where_they_are_not(self, ledger, tmp_path):
+    def test_the_end_is_estimated_by_slides_if_some_are_not_planned(self, ledger, tmp_path):
         self.begin(ledger, tmp_path, 100)
         with closing(Lease(tmp_path, never)):
             status = read_status(tmp_path)
         assert self.left_s(status) == pytest.approx(2 * 100, rel=0.1)
 
-    def test_a_slide_that_fails_makes_the_others_no_faster(self, ledger, tmp_path):
+    def test_a_failed_slide_does_not_bring_the_end_closer(self, ledger, tmp_path):
         self.begin(ledger, tmp_path, 100)
         ledger.failed("segment", "b", "b", Failure("unreadable", "no pixels"), 0.1)
         with closing(Lease(tmp_path, never)):
             status = read_status(tmp_path)
         assert self.left_s(status) == pytest.approx(100, rel=0.1)
 
-    def test_a_run_whose_process_has_gone_is_dead_and_has_no_pace(self, ledger, tmp_path):
+    def test_a_run_whose_process_has_ended_is_dead_and_has_no_speed(self, ledger, tmp_path):
         self.begin(ledger, tmp_path, 100)
         code = (
-            "import os, sys\nfrom pathlib import Path\nfrom noctile.workflows.results.lease import Lease\n"
+            "import os, sys\nfrom pathlib import Path\n"
+            "from noctile.workflows.results.lease import Lease\n"
             "Lease(Path(sys.argv[1]), print)\nos._exit(9)"
         )
         subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
@@ -212,7 +209,7 @@ class TestPace:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("night")
+    folder = tmp_path_factory.mktemp("run")
     (folder / "slides").mkdir()
     for seed, name in enumerate("ab"):
         small_slide(folder / "slides" / f"{name}.tif", seed=seed, height=1300, width=1500)
@@ -226,7 +223,7 @@ class TestRealRun:
     def settings(folder: Path) -> RunSettings:
         return RunSettings(model=str(folder / "model"), engine="serial", block_px=480, device="cpu")
 
-    def test_while_it_goes_on_it_is_alive_and_no_slide_is_lost_from_sight(self, folder, tmp_path):
+    def test_a_run_at_work_is_alive_and_every_slide_is_counted(self, folder, tmp_path):
         entries = find_slides([folder / "slides"], None, None)
         seen: list[Status] = []
         run_slides(
@@ -253,7 +250,7 @@ class TestRealRun:
         plan_slides(entries, self.settings(folder), tmp_path, lambda progress, say: None)
         assert counts(read_status(tmp_path)) == (3, 0, 1, 0, 2)
 
-    def test_it_writes_nothing(self, folder, tmp_path):
+    def test_nothing_is_written(self, folder, tmp_path):
         entries = find_slides([folder / "slides"], None, None)
         run_slides(entries, self.settings(folder), tmp_path, lambda progress, say: None)
         before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
@@ -263,7 +260,7 @@ class TestRealRun:
 
 class TestLarge:
     def test_five_thousand_slides_take_seconds(self, tmp_path):
-        """A ledger of 100,000 lines: what a night of 5,000 slides with 18 blocks each leaves."""
+        """A ledger of 100,000 lines: as a run of 5,000 slides with 18 blocks each writes it."""
         ids = [f"slide-{n:04d}" for n in range(5000)]
         stamp = datetime.now(UTC).isoformat(timespec="seconds")
         lines = [
@@ -281,7 +278,7 @@ class TestLarge:
 
 
 class TestCommand:
-    def test_it_counts_and_names_failures_by_reason(self, ledger, tmp_path):
+    def test_failures_are_counted_and_named_by_reason(self, ledger, tmp_path):
         ledger.started("run", ["a", "b", "c"], "k")
         for slide_id in "ab":
             ledger.failed(
@@ -292,7 +289,7 @@ class TestCommand:
         assert "3 slides: 0 done, 2 failed, 0 begun, 1 waiting" in done.output
         assert "unopenable: 2 (a, b)" in done.output
 
-    def test_failed_alone_is_a_line_for_each_with_its_file(self, ledger, tmp_path):
+    def test_the_option_failed_prints_one_line_for_each_failure(self, ledger, tmp_path):
         ledger.started("run", ["a", "b"], "k")
         ledger.failed("prepare", "a", "x", Failure("unopenable", "slide a: no"), 1)
         done = CliRunner().invoke(main, ["status", str(tmp_path), "--failed"])

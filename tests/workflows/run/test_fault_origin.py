@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from nightmare import mounted
+from run_programs import mounted
 
 from noctile.pipeline.slides.discover import SlideEntry
 from noctile.workflows.engines.base import OUTPUT_LOST, Failure

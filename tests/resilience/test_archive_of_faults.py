@@ -1,5 +1,4 @@
-"""An archive in which everything is wrong at once, on a night on which everything dies: every slide
-gets its row."""
+"""An archive with every kind of fault, in runs that are killed: every slide gets its row."""
 
 import os
 import random
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from nightmare import EXPECTED, World, contents, ledger, mounted, outcomes, resize, same, wait_for
+from faulty_slides import EXPECTED
+from run_programs import World, contents, ledger, mounted, outcomes, resize, same, wait_for
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -22,7 +22,7 @@ min_free_disk_bytes = 0
 max_memory_bytes = "900M"
 slide_timeout_s = "12s"
 """
-"""A healthy slide takes 2 s on a machine that has other work to do as well."""
+"""Settings of the runs; a healthy slide takes 2 s on a busy machine."""
 
 SMALL = dict.fromkeys(EXPECTED, 1) | {"healthy": 10, "flipped": 3, "blank": 2}
 LARGE = dict.fromkeys(EXPECTED, 8) | {"healthy": 96, "flipped": 16, "truncated": 16}
@@ -31,23 +31,25 @@ ENOUGH = "400m"
 
 
 def rows(out: Path) -> dict[str, dict]:
-    """The table by slide, without the column that differs from run to run."""
+    """Return the rows of the table by slide, without the column that differs from run to run."""
     return {
         row["slide_id"]: row
         for row in pq.read_table(out / "slides.parquet").drop_columns("seconds").to_pylist()
     }
 
 
-def night(
+def run_with_kills(
     world: World, out: Path, kills: list[list[str]], within_s: float, seed: int, disk: Path | None
 ) -> None:
-    """A run for each list, each killed at random moments; then one to the end. The first may fill a
-    disk."""
+    """Start a run for each list of processes to kill at random moments, then one to the end.
+
+    With a disk, a first run fills it, and the disk is made larger.
+    """
     rng = random.Random(seed)
     if disk is not None:
-        code, said = world.start(out).wait(600)
-        assert code == 3, said
-        assert "No space left" in said.splitlines()[-1]
+        code, output = world.start(out).wait(600)
+        assert code == 3, output
+        assert "No space left" in output.splitlines()[-1]
         resize(disk, ENOUGH)
     for roles in kills:
         program = world.start(out)
@@ -56,16 +58,15 @@ def night(
         for role in roles:
             time.sleep(rng.uniform(0.3, within_s))
             killed |= {role} if program.kill(role, rng) else set()
-        code, said = program.wait(1800)
-        assert code == (-signal.SIGKILL if "client" in killed else 1), said
+        code, output = program.wait(1800)
+        assert code == (-signal.SIGKILL if "client" in killed else 1), output
         assert program.left_over() == []
-    code, said = world.start(out).wait(1800)
-    assert code == 1, said
+    code, output = world.start(out).wait(1800)
+    assert code == 1, output
 
 
 def check(world: World, out: Path, counts: dict[str, int]) -> None:
-    """Each slide has its row, and those that can be read have the masks of a run that nobody
-    disturbed."""
+    """Check that each slide has its row, and readable ones the masks of an undisturbed run."""
     found = outcomes(out)
     assert len(found) == sum(counts.values())
     for slide_id, (status, reason) in found.items():
@@ -84,8 +85,10 @@ def check(world: World, out: Path, counts: dict[str, int]) -> None:
     undisturbed, manifest = world.folder / "undisturbed", world.folder / "readable.csv"
     lines = [line for line in world.manifest.read_text().splitlines() if kind(line) in READABLE]
     manifest.write_text("\n".join(["slide_id,path", *lines]) + "\n")
-    code, said = world.start(undisturbed, "--manifest", manifest, NIGHTMARE_RENAME_S=0).wait(1800)
-    assert code in (0, 1), said
+    code, output = world.start(undisturbed, "--manifest", manifest, FAULTY_RUN_RENAME_S=0).wait(
+        1800
+    )
+    assert code in (0, 1), output
     same(contents(out), contents(undisturbed))
     assert len(lines) == len(rows(undisturbed)) > counts["healthy"]
     disturbed = rows(out)
@@ -101,7 +104,7 @@ def kind(line: str) -> str:
 
 @pytest.fixture
 def disk(tmp_path):
-    """A disk that is too small, or None where nobody may mount one."""
+    """A disk that is too small; None if this process may not mount one."""
     folder = tmp_path / "disk"
     if not mounted(folder, "1500k"):
         yield None
@@ -129,14 +132,12 @@ def disk(tmp_path):
         ),
     ],
 )
-def test_every_slide_of_a_bad_night_has_its_row_and_the_masks_of_a_good_one(
+def test_every_slide_has_its_row_and_the_masks_of_an_undisturbed_run(
     tmp_path, disk, counts, kills, within_s
 ):
     with World.of(tmp_path, counts, SETTINGS) as world:
         out = (disk or tmp_path) / "out"
-        night(world, out, kills, within_s, 0, disk)
+        run_with_kills(world, out, kills, within_s, 0, disk)
         check(world, out, counts)
     if disk is None:
-        pytest.skip(
-            "all of it held but for the full disk: none can be mounted here, which needs root"
-        )
+        pytest.skip("passed without the full disk, which only root can mount")

@@ -1,4 +1,4 @@
-"""Whole nights as users run them: on the samples, whose truth is known, and on real slides."""
+"""Whole runs as users start them, on the samples, whose truth is known, and on real slides."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ def noctile(*words: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def samples(repo, tmp_path_factory) -> Path:
-    """Results of the README's main job."""
+    """Results of the main command of the README."""
     out = tmp_path_factory.mktemp("samples") / "results"
     done = noctile("run", repo / "sample_slides", "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -96,53 +96,53 @@ REASONS = {
     "unopenable": ("failed", "unopenable"),
     "unreadable": ("failed", "unreadable"),
 }
-"""What must become of each real file, and the reason's code."""
+"""Expected status and reason code of each real file."""
 
 
 @pytest.fixture(scope="module")
-def night(shared_data, tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """The run on all real files, and its results."""
+def real(shared_data, tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """A run on all real files, and its results."""
     out = tmp_path_factory.mktemp("real") / "out"
     return noctile("run", shared_data / "slides", "--out", out), out
 
 
 @pytest.mark.timeout(600)
 class TestRealSlides:
-    def test_it_ends_with_exit_code_1(self, night):
-        assert night[0].returncode == 1, night[0].stdout + night[0].stderr
+    def test_a_run_with_failures_has_exit_code_1(self, real):
+        assert real[0].returncode == 1, real[0].stdout + real[0].stderr
 
-    def test_every_file_has_its_row_with_the_right_reason(self, night):
-        rows = pq.read_table(night[1] / "slides.parquet").to_pylist()
+    def test_every_file_has_its_row_with_the_right_reason(self, real):
+        rows = pq.read_table(real[1] / "slides.parquet").to_pylist()
         assert {
             r["slide_id"]: (r["status"], r["reason"].partition(":")[0]) for r in rows
         } == REASONS
 
-    def test_a_wrong_pixel_size_is_told_what_to_pass(self, night):
-        rows = {r["slide_id"]: r for r in pq.read_table(night[1] / "slides.parquet").to_pylist()}
+    def test_the_reason_of_a_wrong_pixel_size_names_the_option(self, real):
+        rows = {r["slide_id"]: r for r in pq.read_table(real[1] / "slides.parquet").to_pylist()}
         for slide_id in ("CMU-1-Small-Region.wrong-mpp", "bfconvert-jpeg.ome"):
             assert "--mpp" in rows[slide_id]["reason"]
 
-    def test_the_real_slide_has_tissue_and_a_preview(self, night):
-        folder = night[1] / "slides" / "CMU-1-Small-Region"
+    def test_the_real_slide_has_tissue_and_a_preview(self, real):
+        folder = real[1] / "slides" / "CMU-1-Small-Region"
         summary = json.loads((folder / "summary.json").read_text())
         # 2220 x 2967 px at 0.499 um are 1.64 mm2; by eye somewhat less than half of it is tissue
         assert 0.6 < summary["tissue_area_mm2"] < 0.8
         with Image.open(folder / "preview.jpg") as preview:
             assert preview.width > 600
 
-    def test_the_fluorescence_slide_is_flagged_and_has_no_tumor(self, night):
-        rows = {r["slide_id"]: r for r in pq.read_table(night[1] / "slides.parquet").to_pylist()}
+    def test_the_fluorescence_slide_is_flagged_and_has_no_tumor(self, real):
+        rows = {r["slide_id"]: r for r in pq.read_table(real[1] / "slides.parquet").to_pylist()}
         assert "not_h_and_e" in rows["fluorescence"]["flags"]
         assert rows["fluorescence"]["tumor_area_mm2"] == 0
 
-    def test_told_the_truth_the_wrong_pixel_size_gives_the_same_areas(
-        self, night, shared_data, tmp_path
+    def test_the_right_pixel_size_gives_the_areas_of_the_original(
+        self, real, shared_data, tmp_path
     ):
-        """The converter's copy of the same pixels, with the pixel size from the call."""
+        """The file is a converter's copy of the same pixels."""
         slide = shared_data / "slides" / "CMU-1-Small-Region.wrong-mpp.tiff"
         assert noctile("run", slide, "--out", tmp_path, "--mpp", "0.499").returncode == 0
         copy = pq.read_table(tmp_path / "slides.parquet").to_pylist()[0]
-        rows = {r["slide_id"]: r for r in pq.read_table(night[1] / "slides.parquet").to_pylist()}
+        rows = {r["slide_id"]: r for r in pq.read_table(real[1] / "slides.parquet").to_pylist()}
         assert copy["mpp_source"] == "user"
         assert copy["tissue_area_mm2"] == pytest.approx(
             rows["CMU-1-Small-Region"]["tissue_area_mm2"], rel=0.02
