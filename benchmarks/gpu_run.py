@@ -18,7 +18,8 @@ from noctile.pipeline.models.folder import read_card
 from noctile.pipeline.plan import TilePlan
 from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.processes.control import memory_bytes
-from noctile.workflows.run.run import RunResult, run_slides
+from noctile.workflows.run.progress import RunResult
+from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings
 
 Report = Callable[[str, str], None]

@@ -1,5 +1,4 @@
-"""The whole run, on small slides and an exact model: engines, order and interruptions change
-nothing."""
+"""Whole runs on small slides with an exact model: engine, order and kills change no byte."""
 
 import json
 import os
@@ -47,7 +46,9 @@ def settings_for(model: Path, **more) -> RunSettings:
     )
 
 
-def night(slides: Path, out: Path, settings: RunSettings, shuffle: int | None = None) -> RunResult:
+def run_all(
+    slides: Path, out: Path, settings: RunSettings, shuffle: int | None = None
+) -> RunResult:
     entries = find_slides([slides], None, None)
     if shuffle is not None:
         random.Random(shuffle).shuffle(entries)
@@ -70,9 +71,9 @@ def contents(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def fresh(slides, model, tmp_path_factory) -> dict[str, bytes]:
-    """What the plain loop makes."""
+    """Results of the serial engine."""
     out = tmp_path_factory.mktemp("fresh") / "results"
-    result = night(slides, out, settings_for(model))
+    result = run_all(slides, out, settings_for(model))
     assert [row.status for row in result.rows] == ["done", "done", "failed", "done", "done"]
     return contents(out)
 
@@ -86,11 +87,11 @@ class TestLaw6:
     """Serial = Dask; interrupted and resumed = fresh; the order of slides changes no byte."""
 
     def test_dask_equals_serial(self, slides, model, fresh, tmp_path):
-        night(slides, tmp_path, settings_for(model, engine="dask", workers=2))
+        run_all(slides, tmp_path, settings_for(model, engine="dask", workers=2))
         same(contents(tmp_path), fresh)
 
     def test_shuffled_equals_sorted(self, slides, model, fresh, tmp_path):
-        night(slides, tmp_path, settings_for(model), shuffle=3)
+        run_all(slides, tmp_path, settings_for(model), shuffle=3)
         same(contents(tmp_path), fresh)
 
     @pytest.mark.parametrize("after", [1, 4, 9, 15])
@@ -109,7 +110,7 @@ class TestLaw6:
         assert first.stopped == "interrupted"
         assert first.exit_code == 3
         assert {row.status for row in first.rows} & {"skipped"}
-        night(slides, tmp_path, settings_for(model))
+        run_all(slides, tmp_path, settings_for(model))
         same(contents(tmp_path), fresh)
         blocks = [
             (line["slide_id"], *line["block"])
@@ -144,7 +145,7 @@ class TestLaw6:
             time.sleep(rng.uniform(1.0, 3.5))
             process.send_signal(signal.SIGKILL)
             process.wait()
-        night(slides, tmp_path, settings_for(model))
+        run_all(slides, tmp_path, settings_for(model))
         same(contents(tmp_path), fresh)
 
 
@@ -158,32 +159,34 @@ PLANNED = {"look", "prepare"}
 
 
 class TestResume:
-    def test_a_finished_run_does_nothing_again(self, slides, model, tmp_path):
-        night(slides, tmp_path, settings_for(model))
+    def test_a_finished_run_changes_no_file_when_it_is_repeated(self, slides, model, tmp_path):
+        run_all(slides, tmp_path, settings_for(model))
         before = {p: p.stat().st_mtime_ns for p in (tmp_path / "slides").rglob("*") if p.is_file()}
-        result = night(slides, tmp_path, settings_for(model))
+        result = run_all(slides, tmp_path, settings_for(model))
         assert {
             p: p.stat().st_mtime_ns for p in (tmp_path / "slides").rglob("*") if p.is_file()
         } == before
         assert [row.status for row in result.rows] == ["done", "done", "failed", "done", "done"]
 
-    def test_another_setting_recomputes_and_leaves_foreign_files(self, slides, model, tmp_path):
-        night(slides, tmp_path, settings_for(model))
+    def test_another_setting_makes_new_results_and_keeps_files_of_the_user(
+        self, slides, model, tmp_path
+    ):
+        run_all(slides, tmp_path, settings_for(model))
         note = tmp_path / "slides" / "a" / "my notes.txt"
         note.write_text("keep me")
         old = json.loads((tmp_path / "slides" / "a" / "summary.json").read_text())
-        night(slides, tmp_path, settings_for(model, overlap_px=0))
+        run_all(slides, tmp_path, settings_for(model, overlap_px=0))
         new = json.loads((tmp_path / "slides" / "a" / "summary.json").read_text())
         assert new["key"] != old["key"]
         assert note.read_text() == "keep me"
 
-    def test_a_changed_slide_is_recomputed_and_the_others_are_kept(self, slides, model, tmp_path):
+    def test_a_changed_slide_is_done_again_and_the_others_are_kept(self, slides, model, tmp_path):
         copies = tmp_path / "copies"
         shutil.copytree(slides, copies)
-        night(copies, tmp_path / "out", settings_for(model))
+        run_all(copies, tmp_path / "out", settings_for(model))
         kept = (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns
         small_slide(copies / "a.tif", seed=17, height=1300, width=1700)
-        night(copies, tmp_path / "out", settings_for(model))
+        run_all(copies, tmp_path / "out", settings_for(model))
         assert (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns == kept
         segmented = [
             line
@@ -192,31 +195,31 @@ class TestResume:
         ]
         assert sum(line["fresh"] for line in segmented) == 2
 
-    def test_workers_that_outlive_a_run_open_a_file_anew_that_was_replaced(self, model, tmp_path):
-        """As those of --scheduler do: an open file stays what it was, whatever has taken its name."""
+    def test_workers_that_outlive_a_run_open_a_replaced_file_again(self, model, tmp_path):
+        """Workers of --scheduler do; an open file keeps its contents when its name is taken."""
         (folder := tmp_path / "slides").mkdir()
         for seed in (0, 1):
             small_slide(tmp_path / "new.tif", seed=seed, height=1300, width=1700)
             (tmp_path / "new.tif").replace(folder / "a.tif")
-            night(folder, tmp_path / "out", settings_for(model))
+            run_all(folder, tmp_path / "out", settings_for(model))
         OPEN_SLIDES.close()
-        night(folder, tmp_path / "fresh", settings_for(model))
+        run_all(folder, tmp_path / "fresh", settings_for(model))
         one, other = (
             MaskStore.open(tmp_path / out / "slides" / "a" / "mask.ome.zarr").read_level(0)
             for out in ("out", "fresh")
         )
         assert np.array_equal(one, other)
 
-    def test_a_slide_that_was_copied_again_is_read_again_though_its_sampled_bytes_are_the_same(
+    def test_a_slide_that_was_copied_again_is_read_again_also_with_equal_samples(
         self, slides, model, tmp_path
     ):
-        """As after `unreadable_tissue`: what is mended may lie between the samples."""
+        """After `unreadable_tissue` the repaired bytes may lie between the samples."""
         copies = tmp_path / "copies"
         shutil.copytree(slides, copies)
-        night(copies, tmp_path / "out", settings_for(model))
+        run_all(copies, tmp_path / "out", settings_for(model))
         kept = (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns
         os.utime(copies / "a.tif")
-        night(copies, tmp_path / "out", settings_for(model))
+        run_all(copies, tmp_path / "out", settings_for(model))
         fresh = [
             e["fresh"]
             for e in ledger(tmp_path / "out")
@@ -226,27 +229,27 @@ class TestResume:
         assert (tmp_path / "out" / "slides" / "b" / "summary.json").stat().st_mtime_ns == kept
 
     @pytest.mark.parametrize("name", ["summary.json", "preview.jpg", "tiles.parquet"])
-    def test_a_slide_that_lost_what_was_measured_is_measured_again_and_not_predicted(
+    def test_a_slide_without_a_measured_file_is_measured_again_and_not_predicted(
         self, slides, model, fresh, tmp_path, name
     ):
-        """As `noctile verify` advises."""
-        night(slides, tmp_path, settings_for(model))
+        """``noctile verify`` gives this advice."""
+        run_all(slides, tmp_path, settings_for(model))
         predicted = sum(line["event"] == "segment" for line in ledger(tmp_path))
         (tmp_path / "slides" / "a" / name).unlink()
-        night(slides, tmp_path, settings_for(model))
+        run_all(slides, tmp_path, settings_for(model))
         assert sum(line["event"] == "segment" for line in ledger(tmp_path)) == predicted > 0
         same(contents(tmp_path), fresh)
 
     def test_a_mask_that_was_deleted_is_made_again(self, slides, model, fresh, tmp_path):
-        night(slides, tmp_path, settings_for(model))
+        run_all(slides, tmp_path, settings_for(model))
         shutil.rmtree(tmp_path / "slides" / "a" / "mask.ome.zarr")
-        night(slides, tmp_path, settings_for(model))
+        run_all(slides, tmp_path, settings_for(model))
         same(contents(tmp_path), fresh)
 
 
 class TestResults:
     def test_areas_are_those_of_the_mask(self, slides, model, tmp_path):
-        night(slides, tmp_path, settings_for(model))
+        run_all(slides, tmp_path, settings_for(model))
         for row in pq.read_table(tmp_path / "slides.parquet").to_pylist():
             if row["status"] != "done":
                 assert row["tissue_area_mm2"] is None
@@ -262,7 +265,7 @@ class TestResults:
             assert row["tumor_area_mm2"] <= row["tissue_area_mm2"]
 
     def test_tiles_add_up_to_the_slide(self, slides, model, tmp_path):
-        night(slides, tmp_path, settings_for(model))
+        run_all(slides, tmp_path, settings_for(model))
         rows = {
             row["slide_id"]: row for row in pq.read_table(tmp_path / "slides.parquet").to_pylist()
         }
@@ -276,7 +279,7 @@ class TestResults:
         )
 
     def test_glass_is_done_with_no_tissue_and_area_0(self, slides, model, tmp_path):
-        night(slides, tmp_path, settings_for(model))
+        run_all(slides, tmp_path, settings_for(model))
         row = next(
             r
             for r in pq.read_table(tmp_path / "slides.parquet").to_pylist()
@@ -294,7 +297,7 @@ class TestResults:
     def test_a_failure_is_a_row_with_its_reason_and_a_traceback_in_the_ledger(
         self, slides, model, tmp_path
     ):
-        result = night(slides, tmp_path, settings_for(model))
+        result = run_all(slides, tmp_path, settings_for(model))
         row = next(r for r in result.rows if r.slide_id == "broken")
         assert row.status == "failed"
         assert row.reason.startswith("unopenable: ")
@@ -304,8 +307,8 @@ class TestResults:
         assert result.exit_code == 1
 
     def test_windows_agree_where_the_model_is_exact(self, slides, model, tmp_path):
-        night(slides, tmp_path / "crop", settings_for(model))
-        night(slides, tmp_path / "blend", settings_for(model, window="blend"))
+        run_all(slides, tmp_path / "crop", settings_for(model))
+        run_all(slides, tmp_path / "blend", settings_for(model, window="blend"))
         a, b = (
             MaskStore.open(tmp_path / w / "slides" / "a" / "mask.ome.zarr")
             for w in ("crop", "blend")
@@ -314,7 +317,7 @@ class TestResults:
 
 
 class WideEngine:
-    """Has everything under way at once, and ends it in the reverse order."""
+    """Engine with all jobs under way at once, which ends them in the reverse order."""
 
     slots = 100
 
@@ -342,7 +345,7 @@ class TestFailureInTheMiddle:
 
         monkeypatch.setattr("noctile.workflows.jobs.segment_block.segment_block", broken)
         monkeypatch.setattr("noctile.workflows.run.run.SerialEngine", WideEngine)
-        result = night(slides, tmp_path, settings_for(model))
+        result = run_all(slides, tmp_path, settings_for(model))
         assert {r.slide_id: r.status for r in result.rows if r.status == "failed"} == {
             "a": "failed",
             "broken": "failed",
@@ -352,30 +355,30 @@ class TestFailureInTheMiddle:
             == "unreadable: slide a: planted fault"
         )
         monkeypatch.undo()
-        night(slides, tmp_path, settings_for(model, retry_failed=True))
+        run_all(slides, tmp_path, settings_for(model, retry_failed=True))
         same(contents(tmp_path), fresh)
 
 
 class TestPixelSize:
-    def test_one_taken_from_the_objective_power_is_flagged(self, model, tmp_path):
+    def test_a_pixel_size_taken_from_the_objective_power_is_flagged(self, model, tmp_path):
         aperio = "Aperio Image Library v1|AppMag = 20"
         small_slide(
             tmp_path / "slides.svs", seed=0, height=900, width=1100, mpp=None, description=aperio
         )
-        (row,) = night(tmp_path / "slides.svs", tmp_path / "out", settings_for(model)).rows
+        (row,) = run_all(tmp_path / "slides.svs", tmp_path / "out", settings_for(model)).rows
         assert (row.summary["mpp"], row.summary["mpp_source"]) == ([0.5, 0.5], "objective power")
         assert row.summary["flags"] == ["mpp_estimated"]
 
     def test_tissue_wider_than_a_slide_is_refused(self, slides, model, tmp_path, monkeypatch):
         monkeypatch.setattr("noctile.workflows.jobs.prepare.MAX_TISSUE_MM", 0.3)
-        row = night(slides / "a.tif", tmp_path, settings_for(model)).rows[0]
+        row = run_all(slides / "a.tif", tmp_path, settings_for(model)).rows[0]
         assert row.reason.startswith("mpp_implausible: ")
         assert "--mpp" in row.reason
 
 
 class TestPlan:
-    def test_what_is_written_is_no_more_than_was_planned(self, slides, model, tmp_path):
-        night(slides, tmp_path, settings_for(model))
+    def test_the_masks_are_no_larger_than_planned(self, slides, model, tmp_path):
+        run_all(slides, tmp_path, settings_for(model))
         folder = tmp_path / "slides" / "a"
         plan = TilePlan.from_json(json.loads((folder / "plan.json").read_text())["plan"])
         arrays = folder / "mask.ome.zarr" / "labels", folder / "heat.ome.zarr"
@@ -383,20 +386,20 @@ class TestPlan:
         assert 0 < sum(p.stat().st_size for p in shards) <= plan.disk_bytes
 
 
-def test_an_output_folder_that_cannot_be_made_is_named(slides, model, tmp_path):
+def test_a_folder_of_results_that_cannot_be_made_is_named(slides, model, tmp_path):
     from noctile.pipeline.errors import UsageError
 
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UsageError, match="file"):
-        night(slides, tmp_path / "file", settings_for(model))
+        run_all(slides, tmp_path / "file", settings_for(model))
 
 
-def test_nothing_is_left_running_or_lying_around(slides, model, tmp_path):
+def test_a_run_leaves_no_process_and_no_temporary_file(slides, model, tmp_path):
     from noctile.workflows.processes.scratch import scratch_folder
 
     before = sorted(
         scratch_folder().iterdir()
     )  # what this process has for itself; other runs have theirs beside it
-    night(slides, tmp_path, settings_for(model, engine="dask", workers=2))
+    run_all(slides, tmp_path, settings_for(model, engine="dask", workers=2))
     assert sorted(scratch_folder().iterdir()) == before
     assert [p.name for p in tmp_path.rglob("*tmp*")] == []

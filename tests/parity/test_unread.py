@@ -1,5 +1,4 @@
-"""Real files of which some tiles do not decode: what is lost, what is said, and that no
-interruption changes it."""
+"""Files with tiles that do not decode: the loss, its report, and runs that are interrupted."""
 
 import json
 from pathlib import Path
@@ -33,7 +32,7 @@ TILE_PX, SHAPE = 128, (1300, 1700)
 
 
 def corrupt(path: Path, places: list[tuple[int, int]]) -> None:
-    """Zeros where the JPEG streams of level-0 tiles (row, col) are."""
+    """Overwrite the JPEG streams of level-0 tiles (row, col) with zeros."""
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages[0]
         across = -(-page.imagewidth // TILE_PX)
@@ -69,17 +68,16 @@ def lost_px(folder: SlideFolder, places: list[tuple[int, int]]) -> tuple[np.ndar
 
 @pytest.fixture(scope="module")
 def sound(model, tmp_path_factory) -> tuple[Path, SlideFolder]:
-    """A slide that nothing is wrong with, and its results."""
+    """An intact slide and its results."""
     folder = tmp_path_factory.mktemp("sound")
     small_slide(folder / "a.tif", seed=0, height=SHAPE[0], width=SHAPE[1])
-    night(folder / "a.tif", folder / "out", model)
+    run_all(folder / "a.tif", folder / "out", model)
     return folder / "a.tif", SlideFolder(folder / "out" / "slides" / "a")
 
 
 @pytest.fixture(scope="module")
 def edge(sound) -> tuple[int, int]:
-    """A tile at the edge of the tissue: without it, less than 2 % of the tissue is lost, but not
-    nothing."""
+    """A tile at the edge of the tissue: without it, some tissue is lost, but less than 2 %."""
     rows, cols = (-(-n // TILE_PX) for n in SHAPE)
     for place in np.ndindex(rows, cols):
         tissue, lost = lost_px(sound[1], [place])
@@ -90,7 +88,7 @@ def edge(sound) -> tuple[int, int]:
 
 @pytest.fixture
 def damaged(sound, tmp_path):
-    """Makes a copy of the slide with broken tiles."""
+    """Function that makes a copy of the slide with broken tiles."""
 
     def make(places: list[tuple[int, int]]) -> Path:
         path = tmp_path / "a.tif"
@@ -101,7 +99,7 @@ def damaged(sound, tmp_path):
     return make
 
 
-def night(
+def run_all(
     slide: Path, out: Path, model: Path, observe=lambda progress, say: None, **more
 ) -> RunResult:
     settings = RunSettings(
@@ -121,13 +119,13 @@ def results(folder: SlideFolder) -> dict[str, bytes]:
 MIDDLE = [(r, c) for r in (4, 5, 6) for c in (5, 6, 7)]
 
 
-class TestANight:
+class TestWholeRun:
     @pytest.mark.parametrize("window", ["crop", "blend"])
-    def test_below_the_limit_a_slide_is_done_and_says_how_much_is_missing(
+    def test_below_the_limit_a_slide_is_done_and_its_loss_is_reported(
         self, sound, damaged, edge, model, tmp_path, window
     ):
         slide = damaged([edge])
-        (row,) = night(slide, tmp_path / "out", model, window=window).rows
+        (row,) = run_all(slide, tmp_path / "out", model, window=window).rows
         folder = SlideFolder(tmp_path / "out" / "slides" / "a")
         tissue, lost = lost_px(folder, [edge])
         assert row.status == "done"
@@ -157,35 +155,37 @@ class TestANight:
             None,
         )  # tiles of 48 um are too small
 
-    def test_above_the_limit_it_fails_and_names_share_and_places(self, damaged, model, tmp_path):
-        (row,) = night(damaged(MIDDLE), tmp_path / "out", model).rows
+    def test_above_the_limit_a_slide_fails_and_the_message_names_share_and_regions(
+        self, damaged, model, tmp_path
+    ):
+        (row,) = run_all(damaged(MIDDLE), tmp_path / "out", model).rows
         assert row.status == "failed"
         assert row.reason.startswith("unreadable_tissue: slide a: ")
         assert "% of its tissue cannot be decoded, more than 2%: level 0, rows 4" in row.reason
         assert "--retry-failed" in row.reason
 
-    def test_tried_again_it_is_read_again(self, sound, damaged, model, tmp_path, monkeypatch):
-        """As from a network share that was out of order for a while: the file is the same."""
+    def test_a_retry_reads_the_slide_again(self, sound, damaged, model, tmp_path, monkeypatch):
+        """A network share may have failed for a while: the file is the same."""
         slide = damaged(MIDDLE)
         whole = open_slide(sound[0], slide_id="a")
-        night(slide, tmp_path / "out", model)
+        run_all(slide, tmp_path / "out", model)
         monkeypatch.setattr(
             "noctile.workflows.jobs.segment_block.segment_block",
             lambda _, *rest: segment_block(whole, *rest),
         )
-        assert night(slide, tmp_path / "out", model).rows[0].status == "failed"
-        (row,) = night(slide, tmp_path / "out", model, retry_failed=True).rows
+        assert run_all(slide, tmp_path / "out", model).rows[0].status == "failed"
+        (row,) = run_all(slide, tmp_path / "out", model, retry_failed=True).rows
         whole.close()
         assert (row.status, row.summary["flags"]) == ("done", [])
 
-    def test_a_block_that_is_lost_altogether_is_not_a_missing_one(
+    def test_a_block_without_any_readable_tile_is_not_a_missing_block(
         self, sound, damaged, model, tmp_path, monkeypatch
     ):
         monkeypatch.setattr("noctile.workflows.jobs.finish.MAX_UNREADABLE", 1.0)
         everywhere = [
             (r, c) for r in range(3, 9) for c in range(3, 9)
         ]  # the block at (1, 1) is 480 to 960 px
-        (row,) = night(damaged(everywhere), tmp_path / "out", model).rows
+        (row,) = run_all(damaged(everywhere), tmp_path / "out", model).rows
         folder = SlideFolder(tmp_path / "out" / "slides" / "a")
         tissue, lost = lost_px(folder, everywhere)
         assert row.status == "done", row.reason
@@ -198,7 +198,9 @@ class TestANight:
         assert (1, 1) in planned - stored
 
     @pytest.mark.parametrize("after", [2, 4, 8])
-    def test_interrupted_and_resumed_it_is_the_same(self, damaged, edge, model, tmp_path, after):
+    def test_an_interrupted_and_resumed_run_has_the_same_results(
+        self, damaged, edge, model, tmp_path, after
+    ):
         slide, calls = damaged([edge]), []
 
         def interrupt(progress, say):
@@ -206,9 +208,9 @@ class TestANight:
             if len(calls) == after:
                 raise KeyboardInterrupt
 
-        night(slide, tmp_path / "out", model)
-        assert night(slide, tmp_path / "again", model, interrupt).stopped
-        night(slide, tmp_path / "again", model)
+        run_all(slide, tmp_path / "out", model)
+        assert run_all(slide, tmp_path / "again", model, interrupt).stopped
+        run_all(slide, tmp_path / "again", model)
         first, second = (SlideFolder(tmp_path / out / "slides" / "a") for out in ("out", "again"))
         assert results(first) == results(second)
         assert not second.blocks.exists()
@@ -216,10 +218,12 @@ class TestANight:
 
 
 class TestReaders:
-    """After a tile that does not decode each reader reads on."""
+    """After a tile that does not decode, each reader continues."""
 
     @pytest.mark.parametrize("source", [None, OpenSlideSource, TiffSlideSource])
-    def test_only_the_tiles_that_touch_it_are_unread(self, sound, damaged, edge, model, source):
+    def test_only_the_tiles_that_touch_a_broken_tile_are_unread(
+        self, sound, damaged, edge, model, source
+    ):
         slide = damaged([edge])
         reader = (
             read_with(source(slide, "a"), slide, "a") if source else open_slide(slide, slide_id="a")
@@ -237,7 +241,7 @@ class TestReaders:
             t for t in plan.tiles if plan.grid.tile(*t).intersect(hole).area
         ]
 
-    def test_a_picture_that_ends_too_soon_is_an_error_each_time(self, shared_data, tmp_path):
+    def test_a_truncated_picture_is_an_error_at_every_read(self, shared_data, tmp_path):
         whole = (shared_data / "bcss" / "images" / "1015.jpg").read_bytes()
         (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
         source = ImageSource(tmp_path / "a.jpg", "a")

@@ -38,13 +38,13 @@ def test_a_settings_file_that_is_not_there_is_named(tmp_path):
         load_settings(tmp_path / "no.toml")
 
 
-def test_masks_of_one_backend_are_never_continued_with_another():
+def test_two_backends_have_different_pixels_keys():
     card = read_card(find_model("tumor"))
     keys = {RunSettings().pixels_key(card, {}, "cpu", backend) for backend in ("torch", "openvino")}
     assert len(keys) == 2
 
 
-def test_durations_and_sizes_are_written_as_people_write_them(tmp_path):
+def test_durations_and_sizes_may_have_units(tmp_path):
     (tmp_path / "run.toml").write_text(
         'slide_timeout_s = "30m"\nmax_memory_bytes = "4G"\nuntil = 07:00:00\n'
     )
@@ -66,6 +66,6 @@ def test_durations_and_sizes_are_written_as_people_write_them(tmp_path):
         ("until", "tomorrow"),
     ],
 )
-def test_a_limit_that_is_none_is_named(name, text):
+def test_a_limit_that_cannot_be_understood_is_named(name, text):
     with pytest.raises(UsageError, match=name):
         load_settings(None, **{name: text})

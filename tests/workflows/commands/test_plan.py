@@ -1,4 +1,4 @@
-"""The preflight: what it finds before the night, and that the night goes on from it."""
+"""The command ``noctile plan``: its findings, and runs that continue from it."""
 
 import csv
 import json
@@ -30,8 +30,7 @@ def _brief(monkeypatch):
 
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory) -> Path:
-    """An archive with what an archive has: two good slides, one of them three times, blank,
-    unreadable, without mpp."""
+    """Archive with two good slides, one of them three times, and blank and broken ones."""
     folder = tmp_path_factory.mktemp("slides")
     for seed, name in enumerate("ab"):
         small_slide(folder / f"{name}.tif", seed=seed, height=1300, width=1500)
@@ -54,8 +53,8 @@ def settings(model: Path, **more) -> RunSettings:
 def planned(
     entries: list[SlideEntry], out: Path, model: Path, **more
 ) -> tuple[PlanResult, dict[str, PlannedSlide]]:
-    night = plan_slides(entries, settings(model, **more), out, lambda progress, say: None)
-    return night, {slide.slide_id: slide for slide in night.slides}
+    result = plan_slides(entries, settings(model, **more), out, lambda progress, say: None)
+    return result, {slide.slide_id: slide for slide in result.slides}
 
 
 def found(folder: Path, *names: str) -> list[SlideEntry]:
@@ -66,14 +65,14 @@ def ledger(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
 
 
-class TestWhatItFinds:
+class TestFindings:
     @pytest.fixture
-    def night(self, slides, model, tmp_path):
+    def result(self, slides, model, tmp_path):
         return planned(found(slides), tmp_path, model)
 
-    def test_every_slide_is_named_with_what_will_become_of_it(self, night):
+    def test_every_slide_is_listed_with_its_state_reason_and_flags(self, result):
         states = {
-            name: (s.state, s.reason.partition(":")[0], *s.flags) for name, s in night[1].items()
+            name: (s.state, s.reason.partition(":")[0], *s.flags) for name, s in result[1].items()
         }
         assert states == {
             "a": ("ready", ""),
@@ -85,44 +84,44 @@ class TestWhatItFinds:
             "nompp": ("failed", "mpp_missing"),
             "power": ("ready", "", "mpp_estimated"),
         }
-        assert night[0].exit_code == 1
+        assert result[0].exit_code == 1
 
-    def test_duplicates_are_named_as_copies_or_as_one_file(self, night):
+    def test_duplicates_are_listed_as_copies_or_as_one_file(self, result):
         twins = {
             name: (s.same_file, s.same_content)
-            for name, s in night[1].items()
+            for name, s in result[1].items()
             if s.same_file or s.same_content
         }
         assert twins == {"copy of a": ("", "a"), "link to b": ("b", "b")}
 
-    def test_pixel_size_and_its_source_stand_there(self, night):
-        assert (night[1]["a"].mpp, night[1]["a"].mpp_source) == ((0.5, 0.5), "tiff tags")
-        assert night[1]["power"].mpp_source == "objective power"
+    def test_pixel_size_and_its_source_are_listed(self, result):
+        assert (result[1]["a"].mpp, result[1]["a"].mpp_source) == ((0.5, 0.5), "tiff tags")
+        assert result[1]["power"].mpp_source == "objective power"
 
-    def test_the_totals_are_those_of_the_slides(self, night, tmp_path):
-        slides = night[0].slides
-        assert night[0].left == sum(s.predictions or 0 for s in slides) > 0
-        text = "\n".join(night[0].totals())
+    def test_the_totals_are_those_of_the_slides(self, result, tmp_path):
+        slides = result[0].slides
+        assert result[0].left == sum(s.predictions or 0 for s in slides) > 0
+        text = "\n".join(result[0].totals())
         assert "8 slides: 6 ready, 2 failed; 1 without tissue, 2 duplicates" in text
         assert f"tissue {sum(s.tissue_area_mm2 or 0 for s in slides):.2f} mm2" in text
-        assert night[0].free_bytes == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.2)
+        assert result[0].free_bytes == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.2)
 
-    def test_the_speed_was_measured_on_real_tiles(self, night):
-        calibration = night[0].calibration
+    def test_the_speed_was_measured_on_real_tiles(self, result):
+        calibration = result[0].calibration
         assert calibration is not None
         assert calibration.tiles > 0
         assert calibration.slides == ("a",)
-        assert night[0].seconds == pytest.approx(night[0].left / calibration.tiles_per_s)
+        assert result[0].seconds == pytest.approx(result[0].left / calibration.tiles_per_s)
 
-    def test_the_table_has_a_row_for_each_slide(self, night, tmp_path):
+    def test_the_table_has_a_row_for_each_slide(self, result, tmp_path):
         with (tmp_path / "plan.csv").open(newline="") as file:
             rows = {row["slide_id"]: row for row in csv.DictReader(file)}
-        assert rows.keys() == night[1].keys()
+        assert rows.keys() == result[1].keys()
         assert rows["copy of a"]["same_content_as"] == "a"
-        assert int(rows["a"]["predictions"]) == night[1]["a"].predictions
+        assert int(rows["a"]["predictions"]) == result[1]["a"].predictions
         assert rows["nompp"]["predictions"] == ""
 
-    def test_nothing_is_predicted_or_counted(self, night, tmp_path):
+    def test_nothing_is_predicted_or_counted(self, result, tmp_path):
         assert {line["event"] for line in ledger(tmp_path)} == {"start", "prepare", "failed"}
         assert not (tmp_path / "slides.csv").exists()
         for name in ("a", "b"):
@@ -134,7 +133,7 @@ class TestWhatItFinds:
 
 
 class TestExitCode:
-    def test_all_fine_is_0_and_blank_or_double_slides_are_fine(self, slides, model, tmp_path):
+    def test_it_is_0_also_with_blank_slides_and_duplicates(self, slides, model, tmp_path):
         assert (
             planned(found(slides, "a.tif", "copy of a.tif", "glass.tif"), tmp_path, model)[
                 0
@@ -142,25 +141,25 @@ class TestExitCode:
             == 0
         )
 
-    def test_nothing_to_do_at_all_is_2(self, slides, model, tmp_path):
-        night, _ = planned(found(slides, "broken.tif", "nompp.tif"), tmp_path, model)
-        assert (night.exit_code, night.calibration) == (2, None)
-        assert "time: nothing to predict" in night.totals()
+    def test_it_is_2_if_no_slide_can_be_done(self, slides, model, tmp_path):
+        result, _ = planned(found(slides, "broken.tif", "nompp.tif"), tmp_path, model)
+        assert (result.exit_code, result.calibration) == (2, None)
+        assert "time: nothing to predict" in result.totals()
 
-    def test_stopped_before_its_end_is_3_and_says_which_slides_nobody_looked_at(
+    def test_it_is_3_if_the_preflight_was_stopped_and_the_other_slides_are_skipped(
         self, slides, model, tmp_path
     ):
-        night, by_id = planned(
+        result, by_id = planned(
             found(slides, "a.tif", "b.tif"), tmp_path, model, min_free_disk_bytes=2**60
         )
-        assert night.exit_code == 3
+        assert result.exit_code == 3
         assert {slide.state for slide in by_id.values()} == {"skipped"}
         assert "disk low" in by_id["a"].reason
-        assert "time: unknown, the speed was not measured" in night.totals()
+        assert "time: unknown, the speed was not measured" in result.totals()
 
 
 class TestRunUsesThePlan:
-    def test_the_night_plans_no_slide_again_and_ends_as_without_a_plan(
+    def test_a_run_plans_no_slide_again_and_equals_a_run_without_a_plan(
         self, slides, model, tmp_path
     ):
         entries = found(slides, "a.tif", "glass.tif", "nompp.tif")
@@ -186,7 +185,7 @@ class TestRunUsesThePlan:
                 tmp_path / "fresh" / file
             ).read_bytes()
 
-    def test_what_fails_in_the_preflight_has_failed_until_it_is_retried(
+    def test_a_slide_that_fails_in_the_preflight_has_failed_until_it_is_retried(
         self, slides, model, tmp_path
     ):
         entries = found(slides, "a.tif", "nompp.tif")
@@ -197,22 +196,22 @@ class TestRunUsesThePlan:
         planned(entries, tmp_path, model, retry_failed=True)
         assert Ledger(tmp_path / "ledger.jsonl").state.attempts("nompp") == 2
 
-    def test_what_an_earlier_run_has_done_is_not_to_do(self, slides, model, tmp_path):
+    def test_slides_that_an_earlier_run_has_done_are_not_to_do(self, slides, model, tmp_path):
         entries = found(slides, "a.tif", "b.tif")
         run_slides(entries[:1], settings(model), tmp_path, lambda progress, say: None)
-        night, by_id = planned(entries, tmp_path, model)
+        result, by_id = planned(entries, tmp_path, model)
         assert (by_id["a"].state, by_id["a"].predictions_left, by_id["a"].disk_bytes) == (
             "done",
             0,
             0,
         )
-        assert night.left == by_id["b"].predictions == by_id["b"].predictions_left
+        assert result.left == by_id["b"].predictions == by_id["b"].predictions_left
         assert SlideFolder(tmp_path / "slides" / "a").complete
 
-    def test_a_slide_whose_folder_was_deleted_is_done_again_from_nothing(
+    def test_a_slide_whose_folder_was_deleted_is_planned_from_nothing(
         self, slides, model, tmp_path
     ):
-        """The ledger knows its blocks; the preflight must tell it that they are gone."""
+        """The ledger knows its blocks; the preflight must record that they have gone."""
         entries = found(slides, "a.tif")
         run_slides(entries, settings(model), tmp_path, lambda progress, say: None)
         summary = (tmp_path / "slides" / "a" / "summary.json").read_bytes()
@@ -222,7 +221,7 @@ class TestRunUsesThePlan:
         run_slides(entries, settings(model), tmp_path, lambda progress, say: None)
         assert (tmp_path / "slides" / "a" / "summary.json").read_bytes() == summary
 
-    def test_a_folder_in_which_a_run_is_at_work_is_refused(self, slides, model, tmp_path):
+    def test_a_folder_that_a_run_holds_is_refused(self, slides, model, tmp_path):
         lease = Lease(tmp_path, lambda reason: None)
         try:
             with pytest.raises(UsageError, match="another run"):
@@ -232,7 +231,9 @@ class TestRunUsesThePlan:
 
 
 class TestCommand:
-    def test_it_takes_what_run_takes_and_ends_with_table_and_totals(self, slides, model, tmp_path):
+    def test_it_takes_the_options_of_run_and_ends_with_a_table_and_totals(
+        self, slides, model, tmp_path
+    ):
         (tmp_path / "m.csv").write_text(
             f"slide_id,path\ncase 7,{slides / 'a.tif'}\ncase 8,{slides / 'nompp.tif'}\n"
         )

@@ -14,7 +14,7 @@ from noctile.workflows.settings import RunSettings
 
 
 @pytest.mark.parametrize("window", ["crop", "blend"])
-def test_the_model_of_the_jobs_is_loaded_and_has_predicted_once(run, window, monkeypatch):
+def test_a_model_that_is_loaded_ahead_has_predicted_once(run, window, monkeypatch):
     predicted = []
     load = jobs.load_predictor
 
@@ -39,14 +39,14 @@ def test_the_model_of_the_jobs_is_loaded_and_has_predicted_once(run, window, mon
     assert jobs._loaded.cache_info().misses == misses == 1
 
 
-def test_a_model_that_cannot_be_loaded_is_left_to_the_jobs(run, tmp_path):
+def test_a_model_that_cannot_be_loaded_is_reported_by_the_first_job(run, tmp_path):
     run = replace(run, model=str(tmp_path / "nothing"))
     load_ahead(run)
     with pytest.raises(Exception, match="nothing"):
         predictor(run)
 
 
-def test_workers_that_outlive_a_run_load_a_model_anew_that_was_replaced(run, model, tmp_path):
+def test_workers_that_outlive_a_run_load_a_replaced_model_again(run, model, tmp_path):
     """Workers of --scheduler do: the same folder may hold another model then."""
     folder = shutil.copytree(model, tmp_path / "model")
     settings = RunSettings(model=str(folder), device="cpu", engine="serial")

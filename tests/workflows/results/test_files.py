@@ -17,7 +17,7 @@ def test_what_is_written_is_read_back(tmp_path):
     assert read_json(tmp_path / "deep" / "a.json") == {"x": [1, "ü"]}
 
 
-def test_a_file_that_is_not_there_is_none_and_a_damaged_one_is_an_error(tmp_path):
+def test_a_missing_file_is_none_and_a_damaged_one_is_an_error(tmp_path):
     assert read_json(tmp_path / "a.json") is None
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(StoreError, match=r"a\.json is damaged"):
@@ -49,7 +49,7 @@ def test_files_that_belong_together_are_replaced_all_or_none(tmp_path):
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "old", "b": "old"}
 
 
-def test_sweeping_removes_what_killed_writers_left_and_nothing_else(tmp_path):
+def test_a_sweep_removes_temporary_files_of_killed_writers_and_no_other_file(tmp_path):
     for name in (
         ".summary.123.tmp.json",
         ".lease.99.tmp",

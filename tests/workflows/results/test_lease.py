@@ -21,21 +21,24 @@ def nothing(_: str) -> None:
 
 
 def leave(out: Path, owner: ProcessIdentity, silent_s: float = 0.0, run: str = "other") -> None:
-    """A lease as another run would have written it."""
+    """A lease as another run writes it."""
     path = out / "lease.json"
     path.write_text(json.dumps({**asdict(owner), "run": run, "since": "2026-11-22T20:00:00+01:00"}))
     os.utime(path, (time.time() - silent_s,) * 2)
 
 
 def a_process_that_ended() -> ProcessIdentity:
-    code = "from noctile.workflows.processes.identity import ProcessIdentity; print(ProcessIdentity.me().to_json())"
+    code = (
+        "from noctile.workflows.processes.identity import ProcessIdentity\n"
+        "print(ProcessIdentity.me().to_json())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     owner = ProcessIdentity.from_json(done.stdout)
     assert owner is not None
     return owner
 
 
-class TestOwner:
+class TestProcessIdentity:
     def test_this_process_is_here_and_alive(self):
         me = ProcessIdentity.me()
         assert me.is_here
@@ -45,14 +48,14 @@ class TestOwner:
     def test_a_process_that_ended_is_gone(self):
         assert a_process_that_ended().is_gone
 
-    def test_a_number_that_was_given_away_again_is_another_process(self):
+    def test_a_reused_process_number_is_another_process(self):
         assert replace(ProcessIdentity.me(), start_s=1.0).is_gone
 
-    def test_of_another_machine_nobody_can_say(self):
+    def test_a_process_of_another_machine_is_not_known_to_be_gone(self):
         assert not replace(a_process_that_ended(), host="elsewhere").is_gone
         assert not replace(a_process_that_ended(), place="another boot").is_gone
 
-    def test_what_is_no_owner_is_none(self):
+    def test_text_that_is_no_identity_is_none(self):
         assert [
             ProcessIdentity.from_json(text)
             for text in ("", "{}", "[]", '{"host": 1, "place": 2, "pid": "x"}')
@@ -60,7 +63,7 @@ class TestOwner:
 
 
 class TestLease:
-    def test_it_says_who_and_is_gone_afterwards(self, tmp_path):
+    def test_a_lease_names_its_holder_and_is_removed_at_the_end(self, tmp_path):
         lease = Lease(tmp_path, nothing)
         assert lease.held
         holder = read_lease(tmp_path)
@@ -69,7 +72,7 @@ class TestLease:
         lease.close()
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_second_run_is_refused_and_told_who_and_since_when(self, tmp_path):
+    def test_a_second_run_is_refused_and_the_message_names_the_first(self, tmp_path):
         lease = Lease(tmp_path, nothing)
         with pytest.raises(UsageError, match=rf"process {os.getpid()} on .*, since 20\d\d-"):
             Lease(tmp_path, nothing)
@@ -77,7 +80,7 @@ class TestLease:
         lease.close()
         Lease(tmp_path, nothing).close()
 
-    def test_a_run_that_died_here_is_followed_at_once(self, tmp_path):
+    def test_the_lease_of_a_run_that_died_on_this_machine_is_taken_over_at_once(self, tmp_path):
         leave(tmp_path, a_process_that_ended())
         lease = Lease(tmp_path, nothing)
         assert lease.held
@@ -86,7 +89,7 @@ class TestLease:
         lease.close()
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_run_on_another_machine_is_followed_when_it_has_been_silent_for_five_minutes(
+    def test_the_lease_of_another_machine_is_taken_over_after_five_minutes_without_heartbeat(
         self, tmp_path
     ):
         elsewhere = replace(a_process_that_ended(), host="elsewhere")
@@ -96,14 +99,14 @@ class TestLease:
         leave(tmp_path, elsewhere, silent_s=310)
         Lease(tmp_path, nothing).close()
 
-    def test_a_lease_that_cannot_be_read_is_a_run_until_it_has_been_silent(self, tmp_path):
+    def test_an_unreadable_lease_is_valid_until_its_heartbeat_is_old(self, tmp_path):
         (tmp_path / "lease.json").write_text("{")
         with pytest.raises(UsageError, match="cannot be read"):
             Lease(tmp_path, nothing)
         os.utime(tmp_path / "lease.json", (time.time() - 310,) * 2)
         Lease(tmp_path, nothing).close()
 
-    def test_its_heartbeat_is_the_time_of_the_file(self, tmp_path, monkeypatch):
+    def test_the_heartbeat_is_the_time_of_the_file(self, tmp_path, monkeypatch):
         monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
         lease = Lease(tmp_path, nothing)
         os.utime(tmp_path / "lease.json", (1e9, 1e9))
@@ -114,7 +117,9 @@ class TestLease:
         lease.close()
 
     @pytest.mark.parametrize("how", ["taken over", "gone"])
-    def test_whoever_loses_it_is_told_and_leaves_the_other_alone(self, tmp_path, monkeypatch, how):
+    def test_a_run_that_loses_its_lease_is_told_and_does_not_remove_the_new_one(
+        self, tmp_path, monkeypatch, how
+    ):
         monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
         told, heard = [], threading.Event()
         lease = Lease(tmp_path, lambda why: (told.append(why), heard.set()))
@@ -128,8 +133,8 @@ class TestLease:
         assert len(told) == 1
         assert (tmp_path / "lease.json").exists() == (how == "taken over")
 
-    def test_of_many_that_try_one_has_it(self, tmp_path):
-        """Twenty at once, on a folder whose run has died."""
+    def test_one_of_many_runs_takes_over_a_lease(self, tmp_path):
+        """Twenty at the same time, on a folder whose run has died."""
         leave(tmp_path, a_process_that_ended())
         held: list[Lease] = []
         start = threading.Barrier(20)
@@ -149,7 +154,7 @@ class TestLease:
         held[0].close()
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_claim_that_is_let_go_while_another_looks_at_it_harms_nobody(
+    def test_a_claim_that_is_removed_while_another_run_reads_it_is_no_error(
         self, tmp_path, monkeypatch
     ):
         leave(tmp_path, a_process_that_ended())
@@ -166,7 +171,7 @@ class TestLease:
         assert claims
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_file_system_without_links_will_do(self, tmp_path, monkeypatch):
+    def test_a_lease_works_on_a_file_system_without_links(self, tmp_path, monkeypatch):
         def no_links(*_):
             raise OSError(95, "Operation not supported")
 
@@ -179,7 +184,7 @@ class TestLease:
         Lease(tmp_path, nothing).close()
         assert list(tmp_path.iterdir()) == []
 
-    def test_whoever_died_while_taking_over_stops_nobody_for_long(self, tmp_path):
+    def test_the_claim_of_a_run_that_died_during_a_takeover_expires(self, tmp_path):
         leave(tmp_path, a_process_that_ended())
         claim = tmp_path / ".lease.other.claim"
         claim.touch()

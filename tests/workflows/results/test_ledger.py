@@ -42,8 +42,7 @@ def test_another_key_finds_nothing(tmp_path):
 
 
 def test_two_slides_with_the_same_content_have_blocks_and_time_of_their_own(tmp_path):
-    """Their keys are the same; one that is planned anew, or done, must not forget or vouch for the
-    other's blocks."""
+    """Their keys are the same; a new plan or the end of one must not change the other's blocks."""
     write(tmp_path / "ledger.jsonl")
     ledger = Ledger(tmp_path / "ledger.jsonl")
     assert ledger.state.blocks_done("copy of a", "k1") == set()
@@ -57,7 +56,7 @@ def test_two_slides_with_the_same_content_have_blocks_and_time_of_their_own(tmp_
     ledger.close()
 
 
-def test_a_slide_planned_afresh_has_no_block_that_stands(tmp_path):
+def test_a_slide_that_is_planned_from_nothing_has_no_valid_block(tmp_path):
     write(tmp_path / "ledger.jsonl")
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.planned("a", "k1", 1.0, fresh=True)
@@ -78,7 +77,7 @@ def test_a_failure_keeps_reason_message_and_traceback(tmp_path):
     )
 
 
-def test_the_last_word_on_a_slide_counts(tmp_path):
+def test_the_last_event_of_a_slide_counts(tmp_path):
     write(tmp_path / "ledger.jsonl")
     ledger = Ledger(tmp_path / "ledger.jsonl")
     assert failure_of(ledger, "b") == ("k9", "unreadable", "it does not decode")
@@ -98,7 +97,7 @@ def test_the_last_word_on_a_slide_counts(tmp_path):
     ledger.close()
 
 
-def test_a_slide_that_is_done_takes_no_room_for_its_blocks(tmp_path):
+def test_the_blocks_of_a_slide_that_is_done_take_no_memory(tmp_path):
     write(tmp_path / "ledger.jsonl")
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.finished("a", "k1", 1.0)
@@ -109,7 +108,7 @@ def test_a_slide_that_is_done_takes_no_room_for_its_blocks(tmp_path):
     ledger.close()
 
 
-def test_lines_that_are_none_are_passed_over(tmp_path):
+def test_lines_that_are_no_events_are_skipped(tmp_path):
     write(tmp_path / "ledger.jsonl")
     with (tmp_path / "ledger.jsonl").open("ab") as file:
         file.write(b'null\n17\n{}\n\x00\x00\x00\x00\n{"event": "segment"}\n[1, 2]\n\xff\xfe\n')
@@ -118,7 +117,7 @@ def test_lines_that_are_none_are_passed_over(tmp_path):
     ledger.close()
 
 
-def test_a_disk_that_is_full_is_a_store_error_and_what_stood_stands(tmp_path, monkeypatch):
+def test_a_full_disk_is_a_store_error_and_changes_no_state(tmp_path, monkeypatch):
     write(tmp_path / "ledger.jsonl")
     before = (tmp_path / "ledger.jsonl").read_bytes()
     ledger = Ledger(tmp_path / "ledger.jsonl")
@@ -136,7 +135,7 @@ def test_a_disk_that_is_full_is_a_store_error_and_what_stood_stands(tmp_path, mo
 
 
 @given(cut=st.integers(0, 600))
-def test_cut_anywhere_it_still_opens_and_takes_new_lines(tmp_path_factory, cut):
+def test_a_ledger_that_is_cut_anywhere_still_takes_new_lines(tmp_path_factory, cut):
     path = tmp_path_factory.mktemp("ledger") / "ledger.jsonl"
     write(path)
     path.write_bytes(path.read_bytes()[:cut])
@@ -149,7 +148,7 @@ def test_cut_anywhere_it_still_opens_and_takes_new_lines(tmp_path_factory, cut):
     ledger.close()
 
 
-def test_a_slide_is_done_under_the_key_under_which_it_was_finished_until_it_is_planned_under_another(
+def test_a_slide_is_done_under_one_key_until_it_is_planned_under_another(
     tmp_path,
 ):
     ledger = Ledger(tmp_path / "ledger.jsonl")

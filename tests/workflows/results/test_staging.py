@@ -1,5 +1,4 @@
-"""A result that is done stands until a complete one replaces it, whatever is planned, begun or
-killed."""
+"""A result that is done remains until a complete one replaces it, also after kills."""
 
 import json
 import os
@@ -25,7 +24,7 @@ from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings
 
 
-def test_clearing_a_slide_removes_nothing_that_is_not_ours(tmp_path):
+def test_clearing_a_slides_folder_keeps_files_of_the_user(tmp_path):
     folder = SlideFolder(tmp_path)
     for path in (folder.mask, folder.heat):
         path.mkdir()
@@ -37,7 +36,7 @@ def test_clearing_a_slide_removes_nothing_that_is_not_ours(tmp_path):
 
 
 def complete_result(path, text):
-    """A complete result of one slide, with so much in each file."""
+    """A complete result of one slide, with this text in each file."""
     folder = SlideFolder(path)
     for file in (*folder.required, folder.checksums):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +47,7 @@ def complete_result(path, text):
     return folder
 
 
-def test_a_new_result_takes_the_place_of_the_old_one_and_its_foreign_files(tmp_path):
+def test_a_new_result_replaces_the_old_one_and_takes_over_files_of_the_user(tmp_path):
     old, new = (
         complete_result(tmp_path / "slides" / "a", "old"),
         complete_result(tmp_path / ".staging" / "a", "new"),
@@ -75,7 +74,7 @@ def test_a_promotion_that_the_disk_refuses_is_an_error_that_names_both_folders(t
         promote(new, SlideFolder(tmp_path / "slides" / "a"))
 
 
-def test_healing_puts_a_complete_result_in_its_place_and_an_old_one_back_where_the_new_one_is_damaged(
+def test_healing_promotes_complete_results_and_restores_old_ones_of_incomplete_results(
     tmp_path,
 ):
     for name in "ab":
@@ -109,7 +108,7 @@ def slides(tmp_path) -> Path:
 
 @pytest.fixture
 def out(slides, model, tmp_path) -> Path:
-    """A finished run, and a file of the user's in a slide's folder."""
+    """A finished run, with a file of the user in a slide's folder."""
     run(slides, tmp_path / "out", model)
     (tmp_path / "out" / "slides" / "a" / "my notes.txt").write_text("keep me")
     return tmp_path / "out"
@@ -153,7 +152,7 @@ def keys(out: Path) -> dict[str, str]:
 
 
 def same_results(a: Path, b: Path) -> None:
-    """Compare results, but for the note and the column of seconds."""
+    """Compare results without the note of the user and the column of seconds."""
     one, other = (contents(out) for out in (a, b))
     for files in (one, other):
         files.pop("slides.csv")
@@ -165,9 +164,9 @@ def same_results(a: Path, b: Path) -> None:
 class TestPlan:
     def test_a_plan_with_another_setting_changes_no_result(self, slides, out, model):
         before = contents(out)
-        night = plan(slides, out, model, block_px=960)
-        assert [slide.state for slide in night.slides] == ["ready", "ready"]
-        assert night.left > 0
+        result = plan(slides, out, model, block_px=960)
+        assert [slide.state for slide in result.slides] == ["ready", "ready"]
+        assert result.left > 0
         assert contents(out) == before
 
     def test_a_plan_changes_no_result_of_a_slide_that_was_touched(self, slides, out, model):
@@ -176,7 +175,7 @@ class TestPlan:
         assert [slide.state for slide in plan(slides, out, model).slides] == ["ready", "done"]
         assert contents(out) == before
 
-    def test_a_run_goes_on_from_a_plan_with_another_setting_and_ends_as_a_fresh_one(
+    def test_a_run_continues_a_plan_with_another_setting_and_equals_a_fresh_run(
         self, slides, out, model, tmp_path
     ):
         plan(slides, out, model, **OTHER)
@@ -200,13 +199,13 @@ class TestPlan:
         assert contents(out).keys() == before.keys()
         assert not (out / ".staging").exists()
 
-    def test_a_result_that_lost_its_summary_is_planned_as_predicted_and_left_as_it_is(
+    def test_a_result_without_its_summary_is_planned_as_predicted_and_not_changed(
         self, slides, out, model
     ):
         (out / "slides" / "a" / "summary.json").unlink()
         before = contents(out)
-        night = plan(slides, out, model)
-        assert [(slide.state, slide.predictions_left) for slide in night.slides] == [
+        result = plan(slides, out, model)
+        assert [(slide.state, slide.predictions_left) for slide in result.slides] == [
             ("ready", 0),
             ("done", 0),
         ]
@@ -215,7 +214,7 @@ class TestPlan:
 
 class TestRun:
     @pytest.mark.parametrize("after", [1, 3, 5, 8])
-    def test_a_run_with_another_setting_that_is_stopped_leaves_whole_results(
+    def test_a_run_with_another_setting_that_is_stopped_leaves_complete_results(
         self, slides, out, model, tmp_path, after
     ):
         before, old, calls = contents(out), keys(out), []
@@ -244,9 +243,7 @@ class TestRun:
         assert (out / "slides" / "a" / "my notes.txt").read_text() == "keep me"
         assert not (out / ".staging").exists()
 
-    def test_a_result_that_is_done_anew_replaces_the_old_one_and_keeps_foreign_files(
-        self, slides, out, model, tmp_path
-    ):
+    def test_a_new_result_of_a_run_keeps_files_of_the_user(self, slides, out, model, tmp_path):
         (out / "slides" / "a" / "mine").mkdir()
         (out / "slides" / "a" / "mine" / "outline.geojson").write_text("{}")
         run(slides, out, model, **OTHER)
@@ -272,10 +269,10 @@ class TestRun:
         assert run(slides, out, model, **OTHER, retry_failed=True).exit_code == 0
         assert not (out / "failures" / "a.txt").exists()
 
-    def test_half_a_result_of_an_earlier_version_is_replaced_when_the_new_one_is_complete(
+    def test_an_unfinished_result_of_an_earlier_version_is_replaced_by_a_complete_one(
         self, slides, out, model, tmp_path
     ):
-        """Such a version worked in ``slides/``; its folder has a plan and blocks, and no summary."""
+        """An early version worked in ``slides/``: plan and blocks are there, the summary is not."""
         for name in (
             "summary.json",
             "checksums.json",
@@ -294,7 +291,7 @@ class TestRun:
     def test_a_step_that_is_repeated_after_its_promotion_changes_nothing(
         self, slides, out, model, tmp_path, monkeypatch
     ):
-        """As when a worker dies before it could say that it has ended."""
+        """A worker can die after the promotion and before its report."""
 
         class Twice(SerialEngine):
             def run(self, do, next_job, stop):
@@ -314,12 +311,12 @@ class TestRun:
 
 
 class KilledError(BaseException):
-    """What a kill is to a process, as far as its files are concerned."""
+    """Stands for a kill: no further file is written."""
 
 
 @pytest.mark.parametrize("step", ["before", "between", "notes", "removal"])
 class TestKilledPromotion:
-    """One is killed when slide a is complete: before or between its two renames, or while the old
+    """A run is killed when slide a is complete: before or between the two renames, or while the old
     result is removed."""
 
     @pytest.fixture(autouse=True)
@@ -343,7 +340,7 @@ class TestKilledPromotion:
             with pytest.raises(KilledError):
                 run(slides, out, model, **OTHER)
 
-    def test_the_same_command_ends_with_a_complete_result_and_all_foreign_files(
+    def test_the_same_command_ends_with_a_complete_result_and_the_files_of_the_user(
         self, slides, out, model, tmp_path, step
     ):
         assert run(slides, out, model, **OTHER).exit_code == 0

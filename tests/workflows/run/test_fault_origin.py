@@ -1,5 +1,4 @@
-"""Whose fault it is when a slide fails: its own, the disk's that it is on, or the one's that
-results go to."""
+"""Origin of a failure: the slide, the disk with the slides, or the disk with the results."""
 
 import os
 import shutil
@@ -37,7 +36,7 @@ def origin(lease: Lease, out: Path, *slides: Path) -> FaultOrigin:
     )
 
 
-def test_a_slide_that_has_gone_alone_or_with_its_folder_fails_itself(lease, tmp_path):
+def test_a_missing_slide_or_folder_of_one_slide_is_the_slides_failure(lease, tmp_path):
     a, b, c = tmp_path / "in" / "a.tif", tmp_path / "in" / "b.tif", tmp_path / "in" / "c" / "c.tif"
     known = origin(lease, tmp_path / "out", a, b, c)
     a.unlink()
@@ -47,7 +46,7 @@ def test_a_slide_that_has_gone_alone_or_with_its_folder_fails_itself(lease, tmp_
 
 
 @pytest.mark.parametrize("left", ["an empty folder", "nothing"])
-def test_the_folder_of_all_slides_that_has_gone_fails_none(lease, tmp_path, left):
+def test_a_missing_folder_of_all_slides_is_no_slides_failure(lease, tmp_path, left):
     a, b = tmp_path / "in" / "a.tif", tmp_path / "in" / "b.tif"
     known = origin(lease, tmp_path / "out", a, b)
     shutil.rmtree(tmp_path / "in")
@@ -59,7 +58,7 @@ def test_the_folder_of_all_slides_that_has_gone_fails_none(lease, tmp_path, left
     )
 
 
-def test_one_of_several_disks_that_has_gone_fails_none_of_its_slides(lease, tmp_path):
+def test_a_missing_disk_of_some_slides_is_no_slides_failure(lease, tmp_path):
     if not mounted(tmp_path / "disk", "1m"):
         pytest.skip("no disk can be mounted here: needs root")
     try:
@@ -82,7 +81,7 @@ def test_one_of_several_disks_that_has_gone_fails_none_of_its_slides(lease, tmp_
     assert known.not_the_slide(UNOPENABLE, here) is None
 
 
-def test_results_that_cannot_be_written_fail_no_slide(lease, tmp_path):
+def test_results_that_cannot_be_written_are_no_slides_failure(lease, tmp_path):
     a = tmp_path / "in" / "a.tif"
     known = origin(lease, tmp_path / "out", a)
     assert known.not_the_slide(Failure(OUTPUT_LOST, "a disk is full"), a) == "a disk is full"

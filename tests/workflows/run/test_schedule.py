@@ -4,14 +4,18 @@ from hypothesis import strategies as st
 from noctile.workflows.jobs.steps import Step
 from noctile.workflows.run.schedule import Schedule
 
-nights = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(0, 5), max_size=12)
+archives = st.dictionaries(
+    st.text("abcdef", min_size=1, max_size=4), st.integers(0, 5), max_size=12
+)
 
 
 def play(
     data: st.DataObject, blocks: dict[str, int], slots: int, ahead: int = 2, in_flight: int = 4
 ):
-    """Run a night with `slots` places where steps end in any order and any of them may fail;
-    returns what ended how."""
+    """Run a schedule with `slots` steps at once, which end in any order and may fail.
+
+    Returns the end of each step.
+    """
     schedule = Schedule(blocks, ahead=ahead, in_flight=in_flight)
     running: list[Step] = []
     done, failed, steps, begun = [], set(), [], []
@@ -36,13 +40,13 @@ def play(
             done.append(step.slide_id)
 
 
-class TestAnyNight:
-    @given(st.data(), nights, st.integers(1, 5))
+class TestAnyArchive:
+    @given(st.data(), archives, st.integers(1, 5))
     def test_every_slide_ends_once_done_or_failed(self, data, blocks, slots):
         done, failed, _, _ = play(data, blocks, slots)
         assert sorted([*done, *failed]) == sorted(blocks)
 
-    @given(st.data(), nights, st.integers(1, 5))
+    @given(st.data(), archives, st.integers(1, 5))
     def test_no_step_runs_twice_and_a_done_slide_had_all_its_blocks(self, data, blocks, slots):
         done, _, steps, _ = play(data, blocks, slots)
         assert len({s.key for s in steps}) == len(steps)
@@ -52,7 +56,7 @@ class TestAnyNight:
                 == blocks[slide_id]
             )
 
-    @given(st.data(), nights, st.integers(1, 5))
+    @given(st.data(), archives, st.integers(1, 5))
     def test_finish_comes_after_all_blocks_and_blocks_after_prepare(self, data, blocks, slots):
         _, _, steps, _ = play(data, blocks, slots)
         for slide_id in blocks:
@@ -76,7 +80,7 @@ class TestOrder:
         schedule.prepared("b", [(0, 0), (0, 1)])
         assert [s.key for s in drain(schedule)][:2] == ["segment/a/0/0", "segment/a/0/1"]
 
-    def test_slides_that_hang_in_their_preparation_keep_no_other_from_beginning(self):
+    def test_slides_that_hang_in_their_preparation_hold_up_no_other(self):
         schedule = Schedule("abcdefgh", ahead=2, in_flight=6)
         assert [s.slide_id for s in drain(schedule)] == list("abcdef")
         schedule.prepared("f", [(0, 0)])

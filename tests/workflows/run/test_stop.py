@@ -24,14 +24,14 @@ def check_always(monkeypatch):
     monkeypatch.setattr(stopping, "_CHECK_S", 0.0)
 
 
-def test_a_run_goes_on_as_long_as_nobody_stops_it(tmp_path, said):
+def test_a_run_goes_on_until_it_is_stopped(tmp_path, said):
     stop = Stop(tmp_path, 0, NOW + timedelta(hours=1), said.append)
     assert not stop.asked()
     assert not stop.over()
     assert (stop.reason, said) == (None, [])
 
 
-def test_the_first_reason_stands_and_is_said_once(tmp_path, said):
+def test_the_first_reason_is_kept_and_announced_once(tmp_path, said):
     stop = Stop(tmp_path, 0, None, said.append)
     stop.ask("one")
     stop.ask("two")
@@ -40,7 +40,7 @@ def test_the_first_reason_stands_and_is_said_once(tmp_path, said):
     assert (stop.reason, said) == ("one", ["one"])
 
 
-def test_what_runs_is_left_when_its_grace_is_over(tmp_path, said, monkeypatch):
+def test_running_jobs_are_abandoned_after_the_grace_time(tmp_path, said, monkeypatch):
     monkeypatch.setattr(stopping, "GRACE_S", 0.2)
     stop = Stop(tmp_path, 0, None, said.append)
     stop.ask("one")
@@ -49,7 +49,7 @@ def test_what_runs_is_left_when_its_grace_is_over(tmp_path, said, monkeypatch):
     assert stop.over()
 
 
-def test_at_once_is_at_once(tmp_path, said):
+def test_a_stop_at_once_gives_running_jobs_no_time(tmp_path, said):
     stop = Stop(tmp_path, 0, None, said.append)
     stop.ask("one")
     stop.ask("two", at_once=True)
@@ -57,13 +57,13 @@ def test_at_once_is_at_once(tmp_path, said):
     assert stop.reason == "one"
 
 
-def test_its_time_comes(tmp_path, said):
+def test_a_run_stops_at_its_time(tmp_path, said):
     stop = Stop(tmp_path, 0, NOW - timedelta(minutes=1), said.append)
     assert stop.asked()
     assert "--until" in said[0]
 
 
-def test_a_disk_that_is_nearly_full_stops_it(tmp_path, said, monkeypatch):
+def test_a_nearly_full_disk_stops_a_run(tmp_path, said, monkeypatch):
     free = [3 * 2**30]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 0, free[0]))
     stop = Stop(tmp_path, 2 * 2**30, None, said.append)
@@ -75,14 +75,14 @@ def test_a_disk_that_is_nearly_full_stops_it(tmp_path, said, monkeypatch):
     ]
 
 
-def test_a_folder_that_has_gone_stops_it_at_once(tmp_path, said):
+def test_a_missing_folder_of_results_stops_a_run_at_once(tmp_path, said):
     stop = Stop(tmp_path / "gone", 0, None, said.append)
     assert stop.over()
     assert "cannot be reached" in said[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals_ask_and_are_given_back(tmp_path, said, number):
+def test_signals_stop_a_run_and_their_handlers_are_restored(tmp_path, said, number):
     outside = signal.signal(
         number, signal.default_int_handler
     )  # ignored, if the tests run under nohup
