@@ -1,4 +1,4 @@
-"""The door: names of commands, each loaded when it is called (`noctile.console`)."""
+"""Command line of Noctile: names of the commands, each loaded when it is called."""
 
 import atexit
 import gc
@@ -20,14 +20,14 @@ COMMANDS = (
     "evaluate",
     "annotate",
 )
-"""Commands in the order of the help text; each is ``command`` in the module of its name."""
+"""Commands in the order of the help text; each is ``command`` in `noctile.console.<name>`."""
 
 _OWN_PROCESS = "own process"
-"""Context object of a command that has its process to itself and may end it."""
+"""Context object of a command that runs in a process of its own, which it may end."""
 
 
 class _Commands(click.Group):
-    """Loads a command by its name; ends errors and Ctrl-C in one line and an exit code."""
+    """Group that loads commands by name; errors and Ctrl-C become one line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -46,7 +46,7 @@ class _Commands(click.Group):
         except NoctileError as error:
             click.echo(f"noctile: {error}", err=True)
             ctx.exit(USAGE)
-        except KeyboardInterrupt:  # a run that has begun handles it (`noctile.workflows.run.stop`)
+        except KeyboardInterrupt:  # a run that has begun handles Ctrl-C itself
             click.echo("noctile: interrupted", err=True)
             if ctx.obj == _OWN_PROCESS:
                 from noctile.workflows.processes.control import exit_at_once
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def command() -> None:
-    """Run `main` in a process of its own, which ends with it."""
+    """Run `main` as the entry point of a process of its own."""
     atexit.register(gc.freeze)  # Python's last garbage collection takes 0.4 s and frees nothing
     main(obj=_OWN_PROCESS)
 

@@ -1,4 +1,4 @@
-"""The command line, one module a command: words become one call, its result becomes a table.
+"""Commands of the command line, one module each: options become one call, its result a table.
 
-Heavy imports are late, so that ``noctile --help`` answers at once.
+Heavy modules are imported by the command that needs them, so that ``noctile --help`` is fast.
 """

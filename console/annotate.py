@@ -16,7 +16,7 @@ from noctile.console.options import FOLDER
 def command(slides: tuple[str, ...], out: Path, mpp: float | None) -> None:
     """Mark tumor candidates by stain.
 
-    SLIDES are slides or images. The stains alone decide: a start where there is no annotation.
+    SLIDES are slides or images. Only their stains are used: a start for annotations by hand.
     """
     from noctile.workflows.commands.annotate import annotate
 

@@ -1,4 +1,4 @@
-"""Terminal output: the live line of a run, tables, and an output that may be closed at any time."""
+"""Output to the terminal: live line of a run, tables, and safety against a closed output."""
 
 import os
 import sys
@@ -25,7 +25,7 @@ def warn(line: str) -> None:
 
 
 def open_console() -> "Console":
-    """The terminal, or the file or pipe, that standard output leads to."""
+    """Open a console for standard output, which may be a terminal, a file or a pipe."""
     from rich.console import Console
 
     return Console(file=cast("TextIO", _Output(sys.stdout)))
@@ -37,21 +37,21 @@ def print_line(console: "Console", line: str) -> None:
 
 
 def whole(header: str) -> "Column":
-    """A column whose cells are wrapped where space is short and never cut, so that ids stay apart."""
+    """Make a column whose cells are wrapped and never cut, so that ids stay distinguishable."""
     from rich.table import Column
 
     return Column(header, overflow="fold")
 
 
 def shortened(names: str) -> str:
-    """A list of names, cut after a comma where it is too long for a line."""
+    """Shorten a list of names: a long one is cut after a comma."""
     if len(names) <= _NAMES_CHARS:
         return names
     return f"{names[:_NAMES_CHARS].rpartition(',')[0]}, ..."
 
 
 def duration(seconds: float) -> str:
-    """A duration in hours and minutes, minutes and seconds, or seconds."""
+    """Format a duration in hours and minutes, minutes and seconds, or seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -60,7 +60,7 @@ def duration(seconds: float) -> str:
 
 
 class _Output:
-    """Standard output; after it was closed (a closed terminal, ``| head``) text is discarded."""
+    """Standard output that discards text after it was closed (a closed terminal, ``| head``)."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -128,9 +128,9 @@ class Display:
 
 
 def _seconds_left(progress: "Progress", seconds: float) -> float | None:
-    """Expected time to the end of a run (s); None while there is nothing to reckon it from."""
+    """Expected time to the end of a run (s); None while it cannot be estimated."""
     ended = progress.done + len(progress.failures)
-    if progress.done and ended < progress.slides:  # slides that fail, fail soon: they do not count
+    if progress.done and ended < progress.slides:  # failed slides are left out: most fail early
         return seconds / progress.done * (progress.slides - ended)
     if progress.predictions and progress.planned > progress.predictions:
         return seconds / progress.predictions * (progress.planned - progress.predictions)

@@ -29,7 +29,7 @@ def command(
     classes: str | None,
     device: str,
 ) -> None:
-    """Measure MODEL on a side of DATA.
+    """Measure MODEL on DATA.
 
     Writes metrics with intervals, confusion, calibration, a gallery and report.html.
     """

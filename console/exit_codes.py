@@ -1,3 +1,3 @@
-"""Exit codes of the command line. `noctile run` and `plan` have 3 too: stopped, may be continued."""
+"""Exit codes of the command line. `noctile run` and `plan` also return 3 for a stopped run."""
 
 SOME_FAILED, USAGE, INTERRUPTED = 1, 2, 130

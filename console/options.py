@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options of more than one command."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +62,7 @@ RUN: tuple[Decorator, ...] = (
         help="Stop when less disk is free, e.g. 20G (default: 2G).",
     ),
 )
-"""Arguments and options of ``run``, which ``plan`` takes too."""
+"""Arguments and options of ``run`` and ``plan``."""
 
 
 def run_options(function: Function) -> Function:

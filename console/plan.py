@@ -24,8 +24,8 @@ def command(
 ) -> None:
     """Check SLIDES before a run.
 
-    Names slides that will fail and the reasons; reckons tissue, predictions, hours, disk and memory.
-    Predicts nothing. Takes the options of `noctile run`, which then goes on from here.
+    Names slides that will fail, with reasons. Estimates tissue, predictions, hours, disk and
+    memory. Writes no mask. Takes the options of `noctile run`, which then continues from here.
     """
     from noctile.pipeline.slides.discover import find_slides
     from noctile.workflows.commands.plan import plan_slides
@@ -45,7 +45,7 @@ def command(
 def _print_result(console: "Console", result: "PlanResult", out: Path) -> None:
     console.print(_table(result))
     if result.stopped:
-        print_line(console, f"stopped: {result.stopped}; the same command goes on")
+        print_line(console, f"stopped: {result.stopped}; the same command continues")
     for line in result.totals():
         print_line(console, line)
     print_line(console, f"all columns: {out / 'plan.csv'}")
@@ -67,7 +67,7 @@ def _table(result: "PlanResult") -> "Table":
 
 
 def _notes(slide: "PlannedSlide") -> list[str]:
-    """Code of the failure, flags, an equal slide, and a result that is done already."""
+    """Return failure code, flags, an equal slide, and "done already" for a finished result."""
     notes = [slide.reason.partition(":")[0], *slide.flags]
     if slide.same_file:
         notes.append(f"same file as {slide.same_file}")

@@ -24,7 +24,8 @@ def command(
 ) -> None:
     """Segment SLIDES into --out.
 
-    SLIDES are files, folders and globs. The same command continues a run that was stopped, or that died.
+    SLIDES are files, folders and globs. The same command continues a run that was stopped or
+    killed.
     """
     from noctile.pipeline.slides.discover import find_slides
     from noctile.workflows.results.guard import check_manifest
@@ -59,7 +60,7 @@ def _print_result(console: "Console", result: "RunResult", out: Path) -> None:
 
 
 def _table(result: "RunResult") -> "Table":
-    """One row a slide; of a failure its code, as its message was printed when it happened."""
+    """Make a table with a row for each slide; a failure has its code, not its message."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 @click.command("status")
 @click.argument("out", type=FOLDER)
-@click.option("--failed", is_flag=True, help="Only slides that failed, with the reports of why.")
+@click.option("--failed", is_flag=True, help="List only failed slides, with reasons and reports.")
 def command(out: Path, failed: bool) -> None:
     """Show the progress of the run in OUT.
 
-    While it goes on or after it: slides that are done, failed (and why), begun and waiting, and the expected end.
+    During or after a run: slides that are done, failed (with reasons), begun and waiting, and the
+    expected end.
     """
     from noctile.workflows.commands.status import read_status
 
@@ -54,13 +55,13 @@ def _lines(status: "Status", out: Path) -> list[str]:
 
 
 def _state(status: "Status") -> str:
-    """State of the run: at work, died, ended or stopped, and how to go on."""
+    """Describe the state of the run: at work, died, ended or stopped, with the next step."""
     if run := status.run:
         heartbeat = f"last heartbeat {run.silent_s:.0f} s ago"
         if run.alive:
             return f"at work: {run.holder}; {heartbeat}"
-        return f"died: {run.holder}; {heartbeat}; the same command goes on"
+        return f"died: {run.holder}; {heartbeat}; the same command continues"
     if status.waiting or status.begun:
-        return "stopped; the same command goes on"
-    again = "; --retry-failed tries again what failed" if status.failed else ""
+        return "stopped; the same command continues"
+    again = "; --retry-failed tries failed slides again" if status.failed else ""
     return f"ended{again}"

@@ -41,7 +41,7 @@ def command(
         result = train(settings, out, click.echo, resume=resume)
     except KeyboardInterrupt:
         click.echo(
-            "interrupted: the same command with --resume goes on after the last whole epoch",
+            "interrupted: the same command with --resume continues after the last complete epoch",
             err=True,
         )
         sys.exit(INTERRUPTED)

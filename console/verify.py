@@ -32,7 +32,7 @@ def command(out: Path, slide_ids: tuple[str, ...], workers: int | None) -> None:
     from noctile.workflows.commands.verify import verify
 
     if (run := current_run(out)) and run.alive:
-        click.echo(f"a run is at work ({run.holder}): files that it is changing may look wrong")
+        click.echo(f"a run is at work ({run.holder}): files that it is writing may look wrong")
     result = verify(out, slide_ids, workers, _print_check)
     _print_result(result)
     sys.exit(result.exit_code)

@@ -1,1 +1,1 @@
-"""Other programs that segment slides, measured end to end on the same slide with the same weights."""
+"""Other programs that segment slides, measured on the same slide with the same weights."""

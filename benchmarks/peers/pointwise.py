@@ -1,5 +1,6 @@
-"""The trivial model as plain arrays, and a runner's command line. Needs numpy only: it runs in
-every environment.
+"""Trivial model as plain arrays, and the command line of all runners.
+
+The module needs numpy alone, so that it runs in every environment.
 """
 
 import argparse
@@ -24,11 +25,10 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def folded(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Weights ``[classes, 3]`` and bias ``[classes]`` that give the model's logits from RGB of
-    0..255.
+    """Return weights ``[classes, 3]`` and bias ``[classes]`` for RGB values of 0..255.
 
-    The file's own are for RGB / 255, normalised by ImageNet's mean and standard deviation. Folding
-    that in spares a peer what it would cost.
+    The weights of the file are for RGB / 255, normalized by the mean and standard deviation of
+    ImageNet. With the normalization folded in, no peer spends time on it.
     """
     with np.load(path) as arrays:
         weight, bias = arrays["weight"].astype(np.float64), arrays["bias"].astype(np.float64)
@@ -38,12 +38,12 @@ def folded(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]
 
 
 def main(peer: str, segment: Callable[[Path, Path, Path], int]) -> None:
-    """Command line of a runner: ``--slide S --model W.npz --work FOLDER``.
+    """Run the command line of a runner: ``--slide S --model W.npz --work FOLDER``.
 
     Args:
-        peer: its name on PyPI.
-        segment: takes slide, weights and an empty folder that its result goes to; returns how many
-            tiles it predicted.
+        peer: name of the peer on PyPI.
+        segment: function of slide, weights and an empty folder for the result; returns the number
+            of tiles that were predicted.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--slide", type=Path, required=True)

@@ -1,11 +1,11 @@
-"""Peers end to end on one slide with a trivial model: wall time, memory, disk.
+"""Wall time, memory and disk of other programs on one slide, with a trivial model.
 
-    python -m benchmarks.peers.run --slide S --model W.npz [--only tiatoolbox ...] [--envs
-    build/peers] [--keep FOLDER]
+    python -m benchmarks.peers.run --slide S --model W.npz [--only tiatoolbox ...]
+        [--envs build/peers] [--keep FOLDER]
 
-Each peer runs in its own environment (setup.sh) by its own runner (run_*.py), one after the other,
-on all cores that this process may use (``taskset`` limits them). W.npz: see
-`benchmarks.common.trivial_model`.
+Each program (peer) has its own environment (setup.sh) and its own runner (run_*.py). The peers run
+one after the other, on all cores that this process may use (``taskset`` limits them). W.npz is the
+file that `benchmarks.common.trivial_model` writes.
 """
 
 import argparse
@@ -27,32 +27,30 @@ from benchmarks.peers.pointwise import RESULT
 
 PEERS = ("tiatoolbox", "lazyslide", "wsi-tile-processor")
 ENVS = Path("build/peers")
-"""Where setup.sh puts the environments."""
+"""Folder in which setup.sh makes the environments."""
 
 _HERE = Path(__file__).parent
 _INTERVAL_S = 0.5
 _BLOCK_BYTES = 512
-"""What ``st_blocks`` counts in (POSIX)."""
+"""Unit of ``st_blocks`` (B, POSIX)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerResult:
-    """One run of one peer.
+    """Figures of one run of one peer.
 
     Attributes:
-        peer: its name on PyPI.
-        version: of it.
-        wall_s: of the whole process: start, imports, segmentation, result.
-        run_s: of that, from after the imports until the result is written.
-        cpu_s: of all its processes, by the kernel's count; says more than ``wall_s`` when the
-            machine has other work.
-        tiles: that the model saw.
-        peak_mb: memory of all its processes together at its highest (MB, see
-            `benchmarks.big_slide.Used`).
-        largest_mb: of its largest process.
-        disk_mb: what lay in its working folder at its highest, result included (MB on disk).
-        result_mb: what it left there.
-        load: mean of the machine's load while it was watched, its own included.
+        peer: name of the peer on PyPI.
+        version: version of the peer.
+        wall_s: wall time of the whole process: start, imports, segmentation, result (s).
+        run_s: wall time from the end of the imports until the result is written (s).
+        cpu_s: CPU time of all its processes (s); more reliable than ``wall_s`` on a busy machine.
+        tiles: number of tiles that were predicted.
+        peak_mb: peak memory of all its processes together (MB; see `benchmarks.big_slide.Used`).
+        largest_mb: peak memory of its largest process (MB).
+        disk_mb: peak size of its working folder on disk, with the result (MB).
+        result_mb: size of the result on disk (MB).
+        load: mean load of the machine during the run, with the peer's own.
     """
 
     peer: str
@@ -69,21 +67,20 @@ class PeerResult:
 
 
 def measure(peer: str, slide: Path, model: Path, work: Path, envs: Path = ENVS) -> PeerResult:
-    """Segment a slide with a peer, in a process of its own: once for the time, once more for memory
-    and disk.
+    """Segment a slide with a peer twice: first for the time, then for memory and disk.
 
     Args:
         peer: one of `PEERS`.
-        slide: at 0.5 um/px.
+        slide: slide with 0.5 um/px.
         model: weights.npz of `benchmarks.common.trivial_model`.
-        work: gets a folder named after the peer, which must not be there yet; spill and result go
+        work: folder in which the peer's working folder is made; temporary files and the result go
             there.
         envs: folder of the environments.
 
     Raises:
-        FileNotFoundError: the peer has no environment.
-        FileExistsError: its working folder is there already.
-        subprocess.CalledProcessError: it failed.
+        FileNotFoundError: if the peer has no environment.
+        FileExistsError: if its working folder exists.
+        subprocess.CalledProcessError: if the peer fails.
     """
     python = envs.absolute() / peer / "bin" / "python"
     if not python.exists():
@@ -93,33 +90,24 @@ def measure(peer: str, slide: Path, model: Path, work: Path, envs: Path = ENVS) 
     folder = work / peer
     runner = _HERE / f"run_{peer.replace('-', '_')}.py"
     scratch = folder / "tmp"
-    command = [
-        "env",
-        f"TMPDIR={scratch.absolute()}",
-        python,
-        runner,
-        "--slide",
-        slide,
-        "--model",
-        model,
-    ]
-    parts = [str(part) for part in [*command, "--work", folder]]
+    options = ["--slide", slide, "--model", model, "--work", folder]
+    parts = [str(p) for p in ["env", f"TMPDIR={scratch.absolute()}", python, runner, *options]]
     scratch.mkdir(parents=True)
     before_s = _children_s()
     seconds = run_alone(parts)
     cpu_s = _children_s() - before_s
-    said = json.loads((folder / RESULT).read_text())
+    figures = json.loads((folder / RESULT).read_text())
     shutil.rmtree(folder)
     scratch.mkdir(parents=True)
     with _Watch(folder) as watch:
         used = run_watched(parts)
     return PeerResult(
         peer,
-        said["version"],
+        figures["version"],
         seconds,
-        said["seconds"],
+        figures["seconds"],
         cpu_s,
-        said["tiles"],
+        figures["tiles"],
         used.together_mb,
         used.largest_mb,
         watch.highest_mb,
@@ -129,20 +117,20 @@ def measure(peer: str, slide: Path, model: Path, work: Path, envs: Path = ENVS) 
 
 
 def _children_s() -> float:
-    """CPU seconds of this process's children that have ended."""
+    """CPU time of this process's children that have ended (s)."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 class _Watch:
-    """Size of a folder and load of the machine, as long as the block lasts."""
+    """Peak size of a folder and loads of the machine, while the context is open."""
 
     def __init__(self, folder: Path) -> None:
         self.highest_mb = 0.0
         self.loads: list[float] = []
         self._folder = folder
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=self._sample)
 
     def __enter__(self) -> "_Watch":
         self._thread.start()
@@ -157,7 +145,7 @@ class _Watch:
         self._over.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         over = False
         while not over:
             over = self._over.wait(_INTERVAL_S)
@@ -166,7 +154,7 @@ class _Watch:
 
 
 def _size_mb(folder: Path) -> float:
-    """What the files of a folder take on disk (MB); they may come and go meanwhile."""
+    """Size of the files of a folder on disk (MB); files may vanish meanwhile."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -178,21 +166,23 @@ def _size_mb(folder: Path) -> float:
 
 
 def table(results: Sequence[PeerResult]) -> str:
-    """Markdown, a row for each run."""
+    """Make a Markdown table with a row for each run."""
     rows = [
-        "| peer | wall s | after imports s | CPU s | tiles | s/tile | peak MB | disk MB | result MB | load |",
+        "| peer | wall s | after imports s | CPU s | tiles | s/tile | peak MB | disk MB "
+        "| result MB | load |",
         "|---" * 10 + "|",
     ]
     rows += [
         f"| {r.peer} {r.version} | {r.wall_s:.1f} | {r.run_s:.1f} | {r.cpu_s:.1f} | {r.tiles} "
-        f"| {r.run_s / r.tiles:.3f} | {r.peak_mb:.0f} | {r.disk_mb:.1f} | {r.result_mb:.1f} | {r.load:.1f} |"
+        f"| {r.run_s / r.tiles:.3f} | {r.peak_mb:.0f} | {r.disk_mb:.1f} | {r.result_mb:.1f} "
+        f"| {r.load:.1f} |"
         for r in results
     ]
     return "\n".join(rows)
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -201,7 +191,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PEERS, default=PEERS)
     parser.add_argument("--envs", type=Path, default=ENVS)
     parser.add_argument(
-        "--keep", type=Path, help="work and leave the results here instead of in a temporary folder"
+        "--keep", type=Path, help="folder for work and results; they are kept there"
     )
     a = parser.parse_args()
     print(machine())

@@ -1,5 +1,6 @@
-"""LazySlide: tissue, tiles and its semantic segmentation, without polygons (README.md says why). In
-its environment.
+"""Runner of LazySlide: tissue, tiles and semantic segmentation, without polygons.
+
+It runs in the environment of LazySlide. The README explains why polygons are left out.
 """
 
 from collections.abc import Callable
@@ -15,11 +16,11 @@ from pointwise import BATCH, MPP, TILE_PX, folded, main
 from wsidata import open_wsi
 
 NO_POLYGONS = 1.0
-"""A threshold that no probability exceeds."""
+"""Threshold that no probability exceeds."""
 
 
 class Model(SegmentationModel):
-    """The convolution as LazySlide takes a model; it counts its tiles."""
+    """Convolution with the interface of a LazySlide model; it counts its tiles."""
 
     def __init__(self, path: Path) -> None:
         weight, bias = (torch.from_numpy(array) for array in folded(path))
@@ -28,15 +29,15 @@ class Model(SegmentationModel):
         self.tiles = 0
 
     def get_transform(self) -> Callable[[Any], Any]:
-        """Tiles stay as they are, uint8 ``[512, 512, 3]``."""
+        """Return a transform that keeps tiles as they are, uint8 ``[512, 512, 3]``."""
         return np.ascontiguousarray
 
     @torch.inference_mode()
     def segment(self, image: torch.Tensor) -> SegmentationOutput:
-        """From uint8 ``[n, 512, 512, 3]`` to probabilities ``[n, classes, 512, 512]``.
+        """Predict probabilities ``[n, classes, 512, 512]`` of tiles, uint8 ``[n, 512, 512, 3]``.
 
-        Each class lies together in memory, as LazySlide adds them up: faster here than channels
-        last.
+        The pixels of a class are contiguous in memory, as LazySlide adds them up: this is faster
+        here than channels last.
         """
         self.tiles += len(image)
         pixels = image.permute(0, 3, 1, 2).float().flatten(2)
@@ -48,7 +49,7 @@ class Model(SegmentationModel):
 
 
 def segment(slide: Path, weights: Path, work: Path) -> int:
-    """One slide to class probabilities of each piece of tissue; tissue and tiles to a store."""
+    """Segment a slide; probabilities stay in memory, tissue and tiles go to a store."""
     model = Model(weights)
     wsi = open_wsi(slide, store=str(work / "lazyslide.zarr"))
     zs.pp.find_tissues(wsi)

@@ -1,5 +1,6 @@
-"""TIAToolbox: `SemanticSegmentor` on a whole slide, by its own tissue mask, to a zarr. In its
-environment.
+"""Runner of TIAToolbox: `SemanticSegmentor` on a whole slide, with its own tissue mask, to a zarr.
+
+It runs in the environment of TIAToolbox.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ from tiatoolbox.models.models_abc import ModelABC
 
 
 class Model(ModelABC):
-    """The convolution as TIAToolbox takes a model; it counts its tiles."""
+    """Convolution with the interface of a TIAToolbox model; it counts its tiles."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -23,14 +24,12 @@ class Model(ModelABC):
         self.tiles = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits: whoever takes the largest needs no softmax."""
+        """Predict logits; the largest is chosen later, which needs no softmax."""
         return self.conv(x)
 
     @staticmethod
     def infer_batch(model: torch.nn.Module, batch_data: torch.Tensor, *, device: str) -> np.ndarray:
-        """From uint8 ``[n, 512, 512, 3]`` to float32 ``[n, 512, 512, classes]``; channels last
-        throughout.
-        """
+        """Predict logits ``[n, 512, 512, classes]`` of tiles, uint8 ``[n, 512, 512, 3]``."""
         model.tiles += len(batch_data)
         with torch.inference_mode():
             logits = model(batch_data.to(device=device, dtype=torch.float32).permute(0, 3, 1, 2))
@@ -38,12 +37,12 @@ class Model(ModelABC):
 
     @staticmethod
     def postproc(image: np.ndarray) -> np.ndarray:
-        """Class of the largest logit."""
+        """Return the class with the largest logit."""
         return image.argmax(axis=-1)
 
 
 def segment(slide: Path, weights: Path, work: Path) -> int:
-    """One slide to a zarr with the array ``predictions``, class ids from 0."""
+    """Segment a slide; class ids from 0 go to a zarr with the array ``predictions``."""
     model = Model(weights)
     scale, shape = [{"units": "mpp", "resolution": MPP}], (TILE_PX, TILE_PX)
     config = IOSegmentorConfig(

@@ -1,5 +1,6 @@
-"""wsi-tile-processor: `FastWSIProcessor` by its own tissue mask, to an OME-TIFF of class ids. In
-its environment.
+"""Runner of wsi-tile-processor: `FastWSIProcessor` with its own tissue mask, to an OME-TIFF.
+
+It runs in the environment of wsi-tile-processor.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ from wsi_tile_processor import FastWSIProcessor
 
 
 class Model:
-    """The convolution as wsi-tile-processor takes a model; it counts its tiles."""
+    """Convolution with the interface of a wsi-tile-processor model; it counts its tiles."""
 
     def __init__(self, path: Path) -> None:
         weight, bias = (torch.from_numpy(array) for array in folded(path))
@@ -21,8 +22,9 @@ class Model:
 
     @torch.inference_mode()
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """From uint8 ``[n, 512, 512, 3]`` to class ids from 1, uint8 ``[n, 512, 512]``; channels
-        last, the fastest.
+        """Predict class ids from 1, uint8 ``[n, 512, 512]``, of tiles, uint8 ``[n, 512, 512, 3]``.
+
+        Channels are last in memory, which is fastest here.
         """
         self.tiles += len(batch)
         logits = self.conv(torch.from_numpy(batch).permute(0, 3, 1, 2).float())
@@ -30,7 +32,7 @@ class Model:
 
 
 def segment(slide: Path, weights: Path, work: Path) -> int:
-    """One slide to a pyramid of class ids, 0 where there is no tissue."""
+    """Segment a slide; class ids go to a pyramid, 0 where there is no tissue."""
     model = Model(weights)
     FastWSIProcessor(
         wsi_path=slide,
