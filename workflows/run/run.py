@@ -119,9 +119,8 @@ def open_context(settings: RunSettings, out: Path) -> RunContext:
     model = find_model(settings.model)
     card = read_card(model)
     verify_weights(model, card)
-    tiling, config = settings.tiling(card), read_config(model)
-    has_network = weights_path(model).name != CONFIG
-    resources = resolve_resources(settings, tiling, has_network=has_network)
+    config, has_network = read_config(model), weights_path(model).name != CONFIG
+    resources = resolve_resources(settings, settings.tiling(card), has_network=has_network)
     results = ResultsFolder(out)
     try:
         check_free(results)
