@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -81,9 +82,40 @@ def growth(out: Path) -> list[tuple[float, int]]:
     return steps
 
 
+def memory_figures(samples: list[Sample]) -> dict[str, Any]:
+    """Return memory (MB) and handles of a run, and their growth once everything is imported."""
+    warm = next(sample for sample in samples if sample.planned >= WARM)
+    client = [sample.client_bytes / 1e6 for sample in samples]
+    worker = [sample.worker_bytes / 1e6 for sample in samples]
+    return {
+        "client_growth_mb": max(client) - warm.client_bytes / 1e6,
+        "worker_growth_mb": max(worker) - warm.worker_bytes / 1e6,
+        "client_mb": warm.client_bytes / 1e6,
+        "worker_mb": warm.worker_bytes / 1e6,
+        "client_mb_over_time": [round(mb) for mb in client[:: max(1, len(client) // 20)]],
+        "handles": (warm.handles, max(sample.handles for sample in samples)),
+    }
+
+
+def slide_figures(out: Path, slides: int) -> dict[str, Any]:
+    """Return time and ledger bytes of a slide, in the first and in the last fifth of a run."""
+    part, steps = slides // 5, growth(out)
+    early, late = part - WARM, part - 1
+    (begun_s, begun_bytes), (early_s, early_bytes) = steps[WARM], steps[part]
+    (late_s, late_bytes), (last_s, last_bytes) = steps[slides - part], steps[-1]
+    return {
+        "slides": slides,
+        "seconds": round(last_s - steps[0][0]),
+        "ms_a_slide": [1e3 * (early_s - begun_s) / early, 1e3 * (last_s - late_s) / late],
+        "ledger_bytes_a_slide": [
+            (early_bytes - begun_bytes) / early,
+            (last_bytes - late_bytes) / late,
+        ],
+    }
+
+
 @pytest.mark.parametrize("slides", [300, pytest.param(5000, marks=pytest.mark.long)])
 def test_memory_time_and_ledger_of_a_slide_do_not_grow_with_the_archive(tmp_path, slides):
-    part = slides // 5
     with World.of(tmp_path, {}, SETTINGS) as world:
         out = tmp_path / "out"
         names = [f"s{n:04}" for n in range(slides)]
@@ -102,34 +134,12 @@ def test_memory_time_and_ledger_of_a_slide_do_not_grow_with_the_archive(tmp_path
         assert ports
         assert not any(map(is_open, ports))
 
-    warm = next(sample for sample in samples if sample.planned >= WARM)
-    steps = growth(out)
-    (begun_s, begun_bytes), (early_s, early_bytes) = steps[WARM], steps[part]
-    (late_s, late_bytes), (last_s, last_bytes) = steps[slides - part], steps[-1]
-    early, late = part - WARM, part - 1
-    figures = {
-        "slides": slides,
-        "seconds": round(last_s - steps[0][0]),
-        "client_growth_mb": (max(sample.client_bytes for sample in samples) - warm.client_bytes)
-        / 1e6,
-        "worker_growth_mb": (max(sample.worker_bytes for sample in samples) - warm.worker_bytes)
-        / 1e6,
-        "client_mb": warm.client_bytes / 1e6,
-        "worker_mb": warm.worker_bytes / 1e6,
-        "client_mb_over_time": [
-            round(sample.client_bytes / 1e6) for sample in samples[:: max(1, len(samples) // 20)]
-        ],
-        "handles": (warm.handles, max(sample.handles for sample in samples)),
-        "ms_a_slide": [1e3 * (early_s - begun_s) / early, 1e3 * (last_s - late_s) / late],
-        "ledger_bytes_a_slide": [
-            (early_bytes - begun_bytes) / early,
-            (last_bytes - late_bytes) / late,
-        ],
-    }
-    print(figures)  # noqa: T201 - for benchmarks/RESULTS.md
+    figures = slide_figures(out, slides) | memory_figures(samples)
+    print(figures)  # noqa: T201 - for benchmarks/history/resilience.md
     assert figures["client_growth_mb"] < 200
     assert figures["worker_growth_mb"] < 50
-    assert max(sample.handles for sample in samples) <= warm.handles + 20
+    warm_handles, most_handles = figures["handles"]
+    assert most_handles <= warm_handles + 20
     early_bytes, late_bytes = figures["ledger_bytes_a_slide"]
     assert late_bytes == pytest.approx(early_bytes, rel=0.1)
     early_ms, late_ms = figures["ms_a_slide"]

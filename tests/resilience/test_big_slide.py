@@ -33,7 +33,7 @@ def test_workers_stay_within_max_memory(tmp_path: Path) -> None:
                 continue
         time.sleep(0.05)
     code, output = program.wait()
-    print(f"largest worker {peak / 1e6:.0f} MB, {time.monotonic() - begun:.0f} s")  # noqa: T201 - for benchmarks/RESULTS.md
+    print(f"largest worker {peak / 1e6:.0f} MB, {time.monotonic() - begun:.0f} s")  # noqa: T201 - for benchmarks/history/resilience.md
     assert code == 0, output
     assert outcomes(out) == {"big": ("done", "")}
     assert 300e6 < peak < BUDGET_MIB * 2**20  # libraries alone need 300 MB: a worker was seen

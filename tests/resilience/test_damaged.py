@@ -50,7 +50,7 @@ def test_each_damaged_slide_is_done_or_fails_with_a_documented_reason(
     found = outcomes(out)
     assert found.keys() == {f"m{k:04}" for k in range(number)}
     ends = Counter(reason or status for status, reason in found.values())
-    print(dict(ends))  # noqa: T201 - for benchmarks/RESULTS.md
+    print(dict(ends))  # noqa: T201 - for benchmarks/history/resilience.md
     assert ends.keys() <= {"done", *REASONS}
     assert {"done", "unopenable"} <= ends.keys()
     code, output = Program("noctile", "verify", out, temporary=tmp_path / "temporary").wait(900)

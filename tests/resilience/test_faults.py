@@ -131,7 +131,7 @@ def test_kill_9_at_25_moments_changes_no_byte(world, undisturbed, tmp_path):
         again[role, redone(out, log)] += 1
         assert sorted(path.name for path in out.iterdir()) == RESULTS
         shutil.rmtree(out)
-    print(f"25 kills; (process, blocks redone): {dict(again)}")  # noqa: T201 - for benchmarks/RESULTS.md
+    print(f"25 kills; (process, blocks redone): {dict(again)}")  # noqa: T201 - for benchmarks/history/resilience.md
     assert world.left_in_temporary() == []
 
 
