@@ -69,20 +69,22 @@ def test_free_slots_are_filled_in_order():
     assert play.idle
 
 
-@pytest.mark.parametrize(
-    ("one_job_per_worker", "beside"), [(True, ["a", "c"]), (False, [])], ids=["known", "unknown"]
-)
-def test_the_first_death_is_retried_beside_others_where_the_job_is_known(
-    one_job_per_worker, beside
-):
-    play = Play(steps("a", "b", "c"), one_job_per_worker=one_job_per_worker, slots=3)
+def test_the_first_death_is_retried_beside_others_where_a_worker_has_one_job():
+    play = Play(steps("a", "b", "c"), one_job_per_worker=True)
     play.fill()
-    play.ends("c")
-    play.waiting = steps("c2")
     play.dies("a")
-    started = play.fill()
-    assert (started == ["a", "c2"]) == bool(beside)
-    assert play.supervisor.has_quarantine != bool(beside)
+    assert not play.supervisor.has_quarantine
+    assert play.fill() == ["a"]
+    play.ends("b")
+    assert play.fill() == ["c"]
+
+
+def test_the_first_death_is_quarantined_where_the_job_that_killed_is_not_known():
+    play = Play(steps("a", "b", "c"), one_job_per_worker=False)
+    play.fill()
+    play.dies("a")
+    assert play.supervisor.has_quarantine
+    assert play.fill() == []
     assert play.failures == {}
 
 
