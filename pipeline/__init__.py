@@ -1,1 +1,1 @@
-"""What Noctile does to one slide: read, find tissue, plan, predict, join, store, measure."""
+"""Work on one slide: read, find tissue, plan, predict, stitch, store, measure."""

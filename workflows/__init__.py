@@ -1,1 +1,1 @@
-"""Where and when the pipeline runs: one night, many slides, any number of processes."""
+"""Place and time of the work: runs of many slides in any number of processes."""

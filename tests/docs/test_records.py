@@ -50,7 +50,8 @@ class TestRecord:
 
     def test_stands_in_the_index_with_its_title_date_and_status(self, record):
         found = header(record)
-        row = f"| [{found['number']}]({record.name}) | {found['title']} | {found['date']} | {found['status']} |"
+        link = f"[{found['number']}]({record.name})"
+        row = f"| {link} | {found['title']} | {found['date']} | {found['status']} |"
         assert row in (DECISIONS / "index.md").read_text(encoding="utf-8").splitlines()
 
 

@@ -1,1 +1,1 @@
-"""Where jobs run: in this process, or on Dask workers."""
+"""Engines: jobs run in this process or on Dask workers."""

@@ -77,11 +77,11 @@ class StopSignal(Protocol):
     """Stops a run before its end; engines call it at least once a second while they wait."""
 
     def asked(self) -> bool:
-        """Whether no further job may start."""
+        """Return True if no further job may start."""
         ...
 
     def over(self) -> bool:
-        """Whether running jobs are to be abandoned."""
+        """Return True if running jobs are to be abandoned."""
         ...
 
 

@@ -39,12 +39,12 @@ class ProcessIdentity:
 
     @property
     def is_here(self) -> bool:
-        """Whether the process number is valid here: same machine, boot and namespace."""
+        """True if the process number is valid here: same machine, boot and namespace."""
         return (self.host, self.place) == (platform.node(), _place())
 
     @property
     def is_gone(self) -> bool:
-        """Whether the process has ended for certain; False where that cannot be known here."""
+        """True if the process has ended for certain; False where that cannot be known here."""
         return self.is_here and _start_s(self.pid) != self.start_s
 
     def to_json(self) -> str:

@@ -85,7 +85,7 @@ def _answers_http(port: int, context: ssl.SSLContext | None) -> bool:
 
 
 def _takes_client(port: int, foreign: Security) -> bool:
-    """Whether a client runs code there."""
+    """Return True if a client can run code there."""
     for address, security in ((f"tcp://{HOST}:{port}", None), (f"tls://{HOST}:{port}", foreign)):
         try:
             with Client(
