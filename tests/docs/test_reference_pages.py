@@ -188,3 +188,21 @@ def test_every_room_is_in_the_architecture_page():
     ]
     assert len(rooms) > 10
     assert not [room for room in rooms if f"`{room}/`" not in page]
+
+
+def headings(page: Path) -> set[str]:
+    """Anchors of a page, as GitHub and the site make them."""
+    lines = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", line.lower()).strip() for line in lines)
+    return {line.replace(" ", "-") for line in plain}
+
+
+def test_links_of_the_readme_lead_to_headings():
+    links = re.findall(r"\]\(([^)#\s]+)(?:#([^)\s]+))?\)", (ROOT / "README.md").read_text())
+    assert len(links) > 10
+    broken = [
+        f"{path}#{anchor}"
+        for path, anchor in links
+        if not (ROOT / path).exists() or (anchor and anchor not in headings(ROOT / path))
+    ]
+    assert not broken
