@@ -25,7 +25,7 @@ def fields(classes: int = 5, **others):
 def network(
     architecture: str = "Unet", encoder: str = "mobilenet_v2", classes: int = 5, **settings
 ):
-    """A small one. Statistics differ from an untrained network's, so that tiles and pixels differ."""
+    """A small network with random statistics of its layers, so that tiles and pixels differ."""
     torch.manual_seed(0)
     if (architecture, encoder) == ("Unet", "mobilenet_v2"):
         settings = {"decoder_channels": (32, 16, 16, 8, 8), **settings}
@@ -44,7 +44,7 @@ def tiles_of(n: int = 2, side: int = SIDE) -> np.ndarray:
 def plainly(
     net, tiles: np.ndarray, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
 ) -> np.ndarray:
-    """What the network says of tiles, step by step as a textbook has it."""
+    """Probabilities of tiles, computed step by step in float64."""
     pixels = (tiles / 255.0 - np.asarray(mean)) / np.asarray(std)
     with torch.no_grad():
         logits = net(torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32).copy()))

@@ -1,8 +1,9 @@
 """Labels on an NVIDIA GPU in one kernel.
 
-The kernel reads the logits once and writes three bytes a pixel. The same steps in torch take eleven times as long, which is an eighth of the network's time.
-(benchmarks/history/gpu.md) The kernel is compiled when a model is loaded, by the compiler of NVIDIA
-that torch installs; no CUDA toolkit is needed.
+The kernel reads the logits once and writes three bytes a pixel. The same steps in torch take eleven
+times as long, which is an eighth of the network's time. (benchmarks/history/gpu.md) The kernel is
+compiled when a model is loaded, by the compiler of NVIDIA that torch installs; no CUDA toolkit is
+needed.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""What every predictor does, whatever looks at the tiles."""
+"""The contract of every predictor, for each backend and device."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -33,8 +33,7 @@ def model_card(classes: int):
 
 
 def network(classes: int, seed: int = 0):
-    """A ResNet-34 U-Net whose statistics are not those of an untrained one, so that tiles and
-    pixels differ."""
+    """A ResNet-34 U-Net with random statistics of its layers, so that tiles and pixels differ."""
     torch.manual_seed(seed)
     net = smp.Unet("resnet34", encoder_weights=None, classes=classes)
     for module in net.modules():
@@ -53,14 +52,14 @@ class TestThreshold(PredictorContract):
         )
 
 
-class TestUNetOnTheCpu(PredictorContract):
+class TestTorchOnTheCpu(PredictorContract):
     @pytest.fixture(scope="class")
     @classmethod
     def predict(cls):
         return TorchPredictor(model_card(cls.classes), network(cls.classes), threads=2)
 
 
-class TestUNetWithOneChannel(PredictorContract):
+class TestTorchWithOneChannel(PredictorContract):
     classes = 2
 
     @pytest.fixture(scope="class")
@@ -70,7 +69,7 @@ class TestUNetWithOneChannel(PredictorContract):
 
 
 def openvino_predictor(*args, **kwargs):
-    """Skips where the extra is not installed."""
+    """A predictor of OpenVINO; skips the test if the extra is not installed."""
     return pytest.importorskip("noctile.pipeline.models.openvino").OpenVinoPredictor(
         *args, **kwargs
     )
@@ -93,7 +92,7 @@ class TestOpenVinoWithOneChannel(PredictorContract):
 
 
 class ServedContract(PredictorContract):
-    """What another process answers."""
+    """The contract of a predictor in another process."""
 
     device = "cpu"
 
@@ -110,7 +109,7 @@ class ServedContract(PredictorContract):
             yield ServedPredictor(servers.addresses["0"])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="memory without a name is Linux's")
+@pytest.mark.skipif(sys.platform != "linux", reason="anonymous shared memory exists on Linux only")
 class TestServed(ServedContract):
     pass
 
@@ -121,7 +120,7 @@ class TestServedFromTheGpu(ServedContract):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-class TestUNetOnTheGpu(PredictorContract):
+class TestTorchOnTheGpu(PredictorContract):
     tolerance = 0.02  # float16
 
     @pytest.fixture(scope="class")
@@ -132,7 +131,7 @@ class TestUNetOnTheGpu(PredictorContract):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-class TestUNetCompiledForTheGpu(PredictorContract):
+class TestTorchCompiledForTheGpu(PredictorContract):
     tolerance = 0.02
 
     @pytest.fixture(scope="class")

@@ -1,4 +1,4 @@
-"""The laws of the plan and the canvas; each stands for a defect that was seen in the field."""
+"""The laws of plan and canvas. Each law names the defect, seen in other tools, that it excludes."""
 
 import tracemalloc
 from collections.abc import Iterator
@@ -25,8 +25,7 @@ grids = st.sampled_from([(64, 0), (64, 16), (64, 32), (64, 48), (32, 8), (96, 40
 
 @pytest.fixture(scope="module", autouse=True)
 def _torch_stays_torch() -> Iterator[None]:
-    """The lines that run on a GPU are run here too: on the CPU the canvas would take torch's memory
-    for numpy's."""
+    """Torch arrays stay torch arrays, so that the lines for a GPU run on the CPU as well."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (blend, block_module, pixel_labels):
             patch.setattr(module, "is_host", lambda values: isinstance(values, np.ndarray))
@@ -35,8 +34,7 @@ def _torch_stays_torch() -> Iterator[None]:
 
 @st.composite
 def cases(draw: st.DrawFn, largest: int = 220):
-    """(native frame, tissue, tiling) with tissue anywhere, at a pixel size that is no whole
-    multiple of the slide's."""
+    """(native frame, tissue, tiling) with random tissue, at any ratio of pixel sizes."""
     height, width = draw(st.integers(1, largest)), draw(st.integers(1, largest))
     native = Frame(Extent(height, width), 1.0, draw(st.sampled_from([1.0, 1.01, 1.3])))
     tile_px, overlap_px = draw(grids)
@@ -51,8 +49,7 @@ def cases(draw: st.DrawFn, largest: int = 220):
 
 
 class TestLaw1:
-    """Blocks tile the frame; each tissue pixel lies in at least one tile. (off by one at the right
-    edge)"""
+    """Blocks tile the frame; each tissue pixel lies in a tile. (off by one at the right edge)"""
 
     @given(cases())
     def test_no_pixel_has_two_blocks_and_every_tissue_pixel_has_one(self, case):
@@ -183,7 +180,7 @@ class TestLaw3:
             np.testing.assert_array_equal(one, other)
 
     def test_against_a_plain_sum_over_the_whole_plane(self):
-        """The canvas against the definition, written down without it."""
+        """Compare the canvas with its definition, computed without it."""
         rng = np.random.default_rng(3)
         grid, codes = TileGrid(64, 16, Extent(130, 170)), [1, 3, 5]
         weights = blend_weights(grid.tile_px)
@@ -210,7 +207,7 @@ class TestLaw3:
 
 
 class TestSeams:
-    """What is counted along seams against the definition, written down without it."""
+    """Compare the counts along seams with their definition, computed without them."""
 
     @settings(max_examples=30)
     @given(cases(largest=200), st.sampled_from([np, torch]), st.integers(1, 5))
@@ -230,7 +227,7 @@ class TestSeams:
             )
             assert stats.analysed_px == inside.sum()
 
-    def test_tiles_that_agree_have_none(self):
+    def test_equal_labels_do_not_differ(self):
         net = standins.ConstantNet(standins.card(), [0.2, 0.5, 0.3])
         tissue = standins.tissue_of(np.ones((38, 38), bool))
         plan = plan_tiles(
@@ -245,8 +242,7 @@ class TestSeams:
 
 
 class TestUnread:
-    """A tile that cannot be read has no label on its core; all others have the labels that they
-    would have had."""
+    """The core of an unreadable tile has no label; all other labels stay the same."""
 
     @settings(max_examples=30)
     @given(cases(largest=200), st.integers(1, 5), st.data())
@@ -312,7 +308,7 @@ class TestUnread:
         assert (mask.stats.analysed_px, mask.stats.unread_px) == (0, plan.blocks[0].box.area)
         assert net.batches == []
 
-    def test_a_strip_that_is_sound_is_read_once_and_one_that_is_not_tile_by_tile(self):
+    def test_a_readable_strip_is_read_once_and_another_tile_by_tile(self):
         tissue = standins.tissue_of(np.ones((38, 38), bool))
         plan = plan_tiles(
             "s", Frame(Extent(300, 300), 1.0, 1.0), tissue, Tiling(1.0, 64, 16, "crop", 4096, 3)
@@ -323,10 +319,9 @@ class TestUnread:
 
 
 class TestLaw7:
-    """Batches are a function of the plan, never of arrival. (a real network differs in the last
-    bits)"""
+    """Batches are a function of the plan, never of arrival. (a network differs in the last bits)"""
 
-    def test_batches_are_sorted_and_full_but_for_the_last_of_a_block(self):
+    def test_batches_are_sorted_and_full_except_for_the_last_of_a_block(self):
         native = Frame(Extent(300, 300), 1.0, 1.0)
         tissue = standins.tissue_of(np.ones((38, 38), bool))
         plan = plan_tiles("s", native, tissue, Tiling(1.0, 64, 16, "crop", 150, 3))
@@ -342,7 +337,7 @@ class TestLaw7:
 
 
 class TestMemory:
-    """What the plan promises of a task's memory is never exceeded. (with ``blend`` it was, by half)"""
+    """No task needs more memory than its plan says. (``blend`` once needed half as much again)"""
 
     @pytest.mark.parametrize(
         ("window", "overlap_px"), [("crop", 0), ("crop", 64), ("blend", 64), ("blend", 104)]

@@ -35,7 +35,7 @@ class TestFrameAt:
         assert Frame(Extent(100, 100), 0.25, 0.5).at(0.5) == Frame(Extent(50, 100), 0.5, 0.5)
 
     @given(frames, mpps)
-    def test_asking_twice_changes_nothing(self, frame: Frame, mpp: float):
+    def test_a_second_call_changes_nothing(self, frame: Frame, mpp: float):
         once = frame.at(mpp)
         assert once.at(mpp) == once
 
@@ -50,7 +50,7 @@ class TestFrameAt:
 
 
 class TestProject:
-    """Law 4: there and back contains the start, also with mpp_y != mpp_x. (x/y swaps, truncation)"""
+    """Law 4: there and back contains the start, also with mpp_y != mpp_x. (defect: swapped axes)"""
 
     @given(frames, frames, boxes())
     def test_there_and_back_contains_the_start(self, a: Frame, b: Frame, box: Box):

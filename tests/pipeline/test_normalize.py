@@ -1,5 +1,4 @@
-"""Stain normalization: what is measured, what is changed, and that a run, an evaluation and a
-training do it alike."""
+"""Stain normalization: amounts, changed pixels, and its use in a run, an evaluation, a training."""
 
 import json
 
@@ -34,8 +33,10 @@ WANTED = (1.3, 0.6)
 
 
 def drawn(haematoxylin: float, eosin: float, seed: int = 0, side: int = 640) -> np.ndarray:
-    """Tissue with nests of twice the haematoxylin around its middle, glass on the left; each
-    stain's most is given."""
+    """Tissue with nests of twice the haematoxylin, and glass on the left.
+
+    The arguments are the largest amounts of each stain.
+    """
     rng = np.random.default_rng(seed)
     nests = (np.add.outer(np.arange(side), np.arange(side)) // 80) % 2
     amounts = np.stack(
@@ -67,25 +68,25 @@ class TestAmounts:
         pixels = drawn(1.5, 0.9)
         assert stain_amounts([pixels[300:], pixels[:300]]) == stain_amounts(iter([pixels]))
 
-    def test_glass_has_none(self) -> None:
+    def test_glass_has_no_amounts(self) -> None:
         assert stain_amounts([np.full((64, 64, 3), 250, np.uint8)]) is None
         assert stain_amounts([]) is None
 
 
 class TestChange:
     @given(st.tuples(*[st.floats(0.3, 3)] * 2), st.integers(0, 2**32))
-    def test_a_slide_that_is_stained_as_wanted_is_not_changed(self, amounts, seed) -> None:
+    def test_a_slide_with_the_wanted_stains_is_not_changed(self, amounts, seed) -> None:
         pixels = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), np.uint8)
         assert (StainNormalizer(amounts, amounts)(pixels) == pixels).all()
 
-    def test_a_slide_is_stained_as_wanted_afterwards(self) -> None:
+    def test_a_changed_slide_has_the_wanted_stains(self) -> None:
         pixels = drawn(1.1, 1.4)
         found = stain_amounts([pixels])
         assert stain_amounts([StainNormalizer(found, WANTED)(pixels)]) == pytest.approx(
             WANTED, abs=0.02
         )
 
-    def test_pixels_are_what_the_definition_says(self) -> None:
+    def test_changed_pixels_follow_the_definition(self) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
         changed = StainNormalizer((1.0, 1.0), (1.4, 0.7))(pixels)
         density = DENSITY[pixels].astype(float) @ TO_STAINS @ np.diag((1.4, 0.7, 1)) @ FROM_STAINS
@@ -100,7 +101,7 @@ class TestChange:
         white = np.full((4, 4, 3), 255, np.uint8)
         assert (StainNormalizer((0.1, 0.1), WANTED)(white) == 255).all()
 
-    def test_noise_is_not_blown_up(self) -> None:
+    def test_noise_is_not_amplified(self) -> None:
         pixels = drawn(0.02, 0.9)
         mild, strong = (
             StainNormalizer((amount, 0.9), (1.6, 0.9))(pixels) for amount in (1.6 / 2.5, 0.001)
@@ -109,15 +110,15 @@ class TestChange:
 
 
 class TestPredictor:
-    def test_a_model_that_asks_for_none_is_left_alone(self, tmp_path) -> None:
+    def test_a_model_without_stain_amounts_is_not_wrapped(self, tmp_path) -> None:
         predict = load_predictor(threshold_model(tmp_path))
         assert predictor_for_slide(predict, (1.0, 1.0)) is predict
 
-    def test_a_slide_of_which_nothing_is_known_is_left_alone(self, tmp_path) -> None:
+    def test_a_slide_without_tissue_is_not_changed(self, tmp_path) -> None:
         predict = load_predictor(model_with_stain(tmp_path, WANTED))
         assert predictor_for_slide(predict, None) is predict
 
-    def test_it_shows_the_model_changed_tiles(self, tmp_path) -> None:
+    def test_the_model_gets_changed_tiles(self, tmp_path) -> None:
         predict = load_predictor(model_with_stain(tmp_path, WANTED))
         tiles = drawn(1.0, 1.5)[None, :128, 160:288]
         seen = predictor_for_slide(predict, (1.0, 1.5))
@@ -162,7 +163,7 @@ def tumor_share(model, pair, out) -> dict[str, float]:
     return {name: np.mean(values[values > 0] == 1) for name, values in labels.items()}
 
 
-def test_a_run_sees_two_stainings_of_one_tissue_alike(pair, tmp_path) -> None:
+def test_a_run_labels_two_stainings_of_one_tissue_alike(pair, tmp_path) -> None:
     asks, does_not = (
         model_with_stain(tmp_path / "asks", WANTED),
         threshold_model(tmp_path / "does-not"),
@@ -177,7 +178,7 @@ def test_a_run_sees_two_stainings_of_one_tissue_alike(pair, tmp_path) -> None:
         assert plan["stain"] == pytest.approx(amounts, abs=0.1)
 
 
-def test_an_evaluation_sees_what_a_run_sees(pair, tmp_path) -> None:
+def test_an_evaluation_changes_stains_as_a_run_does(pair, tmp_path) -> None:
     asks, does_not = (
         model_with_stain(tmp_path / "asks", WANTED),
         threshold_model(tmp_path / "does-not"),
@@ -193,11 +194,13 @@ def test_an_evaluation_sees_what_a_run_sees(pair, tmp_path) -> None:
     assert dice["does-not"] < 0.9
 
 
-def test_a_model_is_trained_on_what_it_will_see(pair, tmp_path, monkeypatch) -> None:
+def test_a_training_changes_stains_as_a_run_does(pair, tmp_path, monkeypatch) -> None:
     config = tmp_path / "train.toml"
     config.write_text(
-        'classes = "tumor"\nencoder = "resnet18"\nencoder_weights = "none"\nstain = [1.3, 0.6]\nmpp = 0.5\n'
-        "crop_px = 64\nbatch_size = 2\nepochs = 1\nsteps_per_epoch = 1\ndecoder_channels = [16, 8, 8, 8, 8]\n"
+        'classes = "tumor"\nencoder = "resnet18"\nencoder_weights = "none"\nstain = [1.3, 0.6]\n'
+        "mpp = 0.5\n"
+        "crop_px = 64\nbatch_size = 2\nepochs = 1\nsteps_per_epoch = 1\n"
+        "decoder_channels = [16, 8, 8, 8, 8]\n"
         "[split]\ntest = []\nval = []\n"
     )
     settings = load_train_settings(config, [pair], 0.5)

@@ -1,4 +1,4 @@
-"""The kernel that decides on a GPU: it compiles anywhere, and says what torch's own steps say."""
+"""The labels kernel: it compiles on any machine, and agrees with the steps of torch."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_it_compiles_without_a_gpu(channels, capability):
     assert b"single" in code
 
 
-def test_what_the_compiler_refuses_is_said():
+def test_an_error_of_the_compiler_is_raised():
     pytest.importorskip("cuda.bindings")
     with pytest.raises(RuntimeError, match="INVALID_OPTION"):
         compile_kernels(2, [0], (1, 0))
@@ -32,7 +32,7 @@ def test_what_the_compiler_refuses_is_said():
     ("channels", "tumor"), [(2, [1]), (21, [0, 5]), (40, [3, 33, 39]), (255, [])]
 )
 @pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
-def test_it_says_what_probabilities_say(kind, channels, tumor, memory):
+def test_its_labels_are_those_of_the_probabilities(kind, channels, tumor, memory):
     torch.manual_seed(1)
     device = torch.device("cuda")
     logits = (torch.randn(3, channels, 70, 65, device=device) * 5).to(kind).to(memory_format=memory)
@@ -41,24 +41,24 @@ def test_it_says_what_probabilities_say(kind, channels, tumor, memory):
     expected = labels_from_probabilities(
         torch.softmax(part, dim=1, dtype=torch.float32).cpu().numpy(), tumor
     )
-    winner = part.argmax(dim=1).cpu().numpy()
-    best = np.take_along_axis(part.cpu().numpy(), winner[:, None], axis=1)
+    label = part.argmax(dim=1).cpu().numpy()
+    best = np.take_along_axis(part.cpu().numpy(), label[:, None], axis=1)
     chosen = np.take_along_axis(part.cpu().numpy(), found[0][:, None].astype(np.int64), axis=1)
-    assert np.array_equal(chosen, best)  # of equals either may be named by torch
-    for got, wanted in ((found[1], expected.tumor), (found[2], expected.confidence)):
-        assert np.abs(got.astype(int) - wanted.astype(int)).max() <= 1
+    assert np.array_equal(chosen, best)  # torch may choose any of equal channels
+    for computed, value in ((found[1], expected.tumor), (found[2], expected.confidence)):
+        assert np.abs(computed.astype(int) - value.astype(int)).max() <= 1
 
 
 @on_a_gpu
-def test_of_equals_the_first_wins_and_what_is_no_number_has_no_confidence():
+def test_the_first_of_equal_channels_is_taken_and_nan_has_no_confidence():
     logits = torch.zeros(1, 5, 1, 6, device="cuda", dtype=torch.float16)
     logits[0, 2, 0, 1] = logits[0, 4, 0, 1] = 3
     logits[0, 1, 0, 2] = float("nan")
     logits[0, 0, 0, 3] = float("inf")
     logits[0, 3, 0, 4] = float("-inf")
     logits[0, :, 0, 5] = float("-inf")
-    winner, _, confidence = (
+    label, _, confidence = (
         labels_on_gpu(5, [0], torch.device("cuda"))(logits)[:, 0, 0].cpu().tolist()
     )
-    assert winner[:2] == [0, 2]
+    assert label[:2] == [0, 2]
     assert confidence == [51, 119, 0, 0, 64, 0]

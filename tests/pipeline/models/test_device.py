@@ -1,4 +1,4 @@
-"""Which device is meant, and which GPUs that are; torch is asked only where there may be one."""
+"""Devices and their GPUs; torch is imported only if there may be a GPU."""
 
 import sys
 
@@ -18,13 +18,13 @@ class TestDevices:
     def _with_a_driver(self, tmp_path, monkeypatch):
         monkeypatch.setattr(device, "_GPU_NODES", (str(tmp_path),))
 
-    def test_without_a_driver_torch_is_not_asked(self, monkeypatch):
+    def test_without_a_driver_torch_is_not_imported(self, monkeypatch):
         monkeypatch.setattr(device, "_GPU_NODES", ("/dev/no-such-node",))
-        monkeypatch.setitem(sys.modules, "torch", None)  # whoever imports it fails
+        monkeypatch.setitem(sys.modules, "torch", None)  # an import fails
         assert device.gpu_count() == 0
 
     @pytest.mark.parametrize(
-        ("gpus", "asked", "meant"),
+        ("gpus", "name", "expected"),
         [
             (0, "auto", "cpu"),
             (2, "auto", "cuda"),
@@ -33,37 +33,35 @@ class TestDevices:
             (2, "cuda:1", "cuda:1"),
         ],
     )
-    def test_a_device_that_is_here_is_taken(self, monkeypatch, gpus, asked, meant):
+    def test_a_device_that_exists_is_used(self, monkeypatch, gpus, name, expected):
         see_gpus(monkeypatch, gpus)
-        assert device.resolve_device(asked) == meant
+        assert device.resolve_device(name) == expected
 
-    @pytest.mark.parametrize(("gpus", "asked"), [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2")])
-    def test_a_device_that_is_not_here_is_refused_and_never_replaced(
-        self, monkeypatch, gpus, asked
-    ):
+    @pytest.mark.parametrize(("gpus", "name"), [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2")])
+    def test_a_missing_device_is_refused_and_never_replaced(self, monkeypatch, gpus, name):
         see_gpus(monkeypatch, gpus)
         with pytest.raises(
-            UsageError, match=f"device '{asked}' is not here: torch finds {gpus} GPUs"
+            UsageError, match=f"device '{name}' is not here: torch finds {gpus} GPUs"
         ):
-            device.resolve_device(asked)
+            device.resolve_device(name)
 
-    @pytest.mark.parametrize("asked", ["gpu", "cuda:", "cuda:-1", "cuda:x", ""])
-    def test_an_unknown_device_is_refused(self, asked):
+    @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:-1", "cuda:x", ""])
+    def test_an_unknown_device_is_refused(self, name):
         with pytest.raises(UsageError, match="is unknown; use auto, cpu"):
-            device.resolve_device(asked)
+            device.resolve_device(name)
 
 
 class TestGpusOf:
-    def test_the_cpu_is_none(self):
+    def test_the_cpu_has_no_gpus(self):
         assert device.gpus_of("cpu") == ()
 
-    def test_all_or_one_by_number(self, monkeypatch):
+    def test_cuda_is_all_gpus_and_a_number_is_one(self, monkeypatch):
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         monkeypatch.setattr(device, "gpu_count", lambda: 3)
         assert device.gpus_of("cuda") == ("0", "1", "2")
         assert device.gpus_of("cuda:2") == ("2",)
 
-    def test_those_that_the_queue_gave_us_and_no_others(self, monkeypatch):
+    def test_only_the_gpus_in_cuda_visible_devices_are_used(self, monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7a")
         assert device.gpus_of("cuda") == ("5", "GPU-7a")
         assert device.gpus_of("cuda:1") == ("GPU-7a",)

@@ -49,13 +49,13 @@ class TestFinding:
     def test_installed_models_are_the_folders_with_a_card_sorted_by_name(self, zoo):
         assert folders.installed_models() == {"a": zoo / "a", "b": zoo / "b"}
 
-    def test_every_model_that_ships_carries_its_folders_name_and_its_own_weights(self):
+    def test_every_installed_model_has_the_name_of_its_folder_and_its_own_weights(self):
         for name, folder in folders.installed_models().items():
             card = folders.read_card(folders.find_model(name))
             assert card.name == name
             folders.verify_weights(folder, card)
 
-    def test_a_name_is_looked_up_among_the_installed_and_a_path_is_a_folder(self, zoo, folder):
+    def test_a_name_is_an_installed_model_and_a_path_is_a_folder(self, zoo, folder):
         assert folders.find_model("a") == zoo / "a"
         assert folders.find_model(folder) == folders.find_model(str(folder)) == folder
 
@@ -65,20 +65,20 @@ class TestFinding:
         assert folders.find_model("a") == zoo / "a"
         assert folders.find_model("./a").resolve() == folder.parent / "a"
 
-    def test_an_unknown_name_is_answered_with_what_is_installed(self, zoo):
+    def test_an_unknown_name_is_refused_with_the_installed_names(self, zoo):
         with pytest.raises(
             ModelError, match=r"'c' is neither an installed model nor a folder; installed: a, b"
         ):
             folders.find_model("c")
 
-    def test_a_file_is_no_model(self, folder):
+    def test_a_file_is_not_a_model(self, folder):
         with pytest.raises(
             ModelError,
             match=r"is a file; .* a folder with card\.json, config\.json and model\.safetensors",
         ):
             folders.find_model(folder / "config.json")
 
-    def test_what_a_folder_lacks_is_named(self, folder):
+    def test_missing_files_of_a_folder_are_named(self, folder):
         (folder / "card.json").unlink()
         with pytest.raises(ModelError, match=r"has no card\.json; docs"):
             folders.find_model(folder)
@@ -99,7 +99,7 @@ class TestCard:
         assert card.sha256 == folders.sha256_of(folder / "config.json")
 
     @pytest.mark.parametrize(
-        ("fields", "says"),
+        ("fields", "message"),
         [
             ({"tile_px": 100}, r"tile_px: .*multiple of 32 \(found 100\)"),
             ({"mpp": -1}, r"mpp: .*greater than 0 \(found -1\)"),
@@ -116,9 +116,9 @@ class TestCard:
             ({"sha256": "ABC"}, r"sha256: .*\(found 'ABC'\)"),
         ],
     )
-    def test_a_wrong_field_is_named_with_file_and_value(self, folder, fields, says):
+    def test_a_wrong_field_is_named_with_file_and_value(self, folder, fields, message):
         change(folder, **fields)
-        with pytest.raises(ModelError, match=r"card\.json cannot be used:\n  " + says):
+        with pytest.raises(ModelError, match=r"card\.json cannot be used:\n  " + message):
             folders.read_card(folder)
 
     def test_a_missing_field_is_named(self, folder):
@@ -131,16 +131,16 @@ class TestCard:
             folders.read_card(folder)
 
     @pytest.mark.parametrize(
-        ("content", "says"),
+        ("content", "message"),
         [
             (b"{", "cannot be read: Expecting"),
             (b"[]", "a JSON list, not an object"),
             (b"\xff", "cannot be read: 'utf-8'"),
         ],
     )
-    def test_what_is_no_json_object_is_refused(self, folder, content, says):
+    def test_a_file_without_a_json_object_is_refused(self, folder, content, message):
         (folder / "card.json").write_bytes(content)
-        with pytest.raises(ModelError, match=says):
+        with pytest.raises(ModelError, match=message):
             folders.read_card(folder)
 
 

@@ -30,7 +30,8 @@ for folder in [*installed_models().values(), find_model({str(folder)!r})]:
     verify_weights(folder, read_card(folder))
 resolve_device("cpu")
 load_predictor(find_model({str(folder)!r}))
-print(sorted({{name.partition(".")[0] for name in sys.modules}} & {{"torch", "timm", "segmentation_models_pytorch"}}))
+loaded = {{name.partition(".")[0] for name in sys.modules}}
+print(sorted(loaded & {{"torch", "timm", "segmentation_models_pytorch"}}))
 """
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=repo, capture_output=True, text=True, check=True

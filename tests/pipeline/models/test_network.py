@@ -19,7 +19,7 @@ from noctile.pipeline.models.torch_predictor import TorchPredictor
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    """Networks this small only wait for each other on several."""
+    """Small networks are slower on several threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -49,7 +49,7 @@ def set_weights(folder, weights) -> None:
 
 
 class TestPointwise:
-    def test_each_pixel_is_judged_by_its_own_colour(self):
+    def test_each_pixel_is_labelled_by_its_own_color(self):
         torch.manual_seed(1)
         net, tiles = Pointwise(5), tiles_of()
         p = TorchPredictor(make_card(fields(), "0" * 64), net)(tiles).numpy()
@@ -73,7 +73,7 @@ class TestRoundTrip:
             ("Segformer", "mit_b0"),
         ],
     )
-    def test_what_is_saved_answers_the_same_when_it_is_loaded(
+    def test_a_loaded_network_gives_the_same_output_as_the_saved_one(
         self, tmp_path, architecture, encoder
     ):
         net = network(architecture, encoder)
@@ -82,13 +82,13 @@ class TestRoundTrip:
         assert loaded.card == card == read_card(tmp_path / "model")
         assert torch.equal(loaded(tiles_of()), TorchPredictor(card, net)(tiles_of()))
 
-    def test_the_folder_is_one_that_segmentation_models_pytorch_reads(self, saved):
+    def test_segmentation_models_pytorch_reads_the_folder(self, saved):
         expected = plainly(network(), tiles_of())
         np.testing.assert_allclose(
             plainly(smp.from_pretrained(str(saved)).eval(), tiles_of()), expected, atol=1e-6
         )
 
-    def test_what_segmentation_models_pytorch_saved_is_read(self, tmp_path):
+    def test_a_folder_of_segmentation_models_pytorch_is_read(self, tmp_path):
         net = network()
         net.save_pretrained(tmp_path)
         write_card(tmp_path, fields())
@@ -96,10 +96,12 @@ class TestRoundTrip:
             load_predictor(tmp_path, "cpu")(tiles_of()).numpy(), plainly(net, tiles_of()), atol=1e-4
         )
 
-    def test_the_manuals_example_makes_a_model_that_loads(self, repo, tmp_path, monkeypatch):
-        manual = (repo / "docs" / "model-folder.md").read_text(encoding="utf-8")
+    def test_the_example_in_the_documentation_makes_a_model_that_loads(
+        self, repo, tmp_path, monkeypatch
+    ):
+        page = (repo / "docs" / "model-folder.md").read_text(encoding="utf-8")
         monkeypatch.chdir(tmp_path)
-        exec(manual.split("```python\n")[1].split("```")[0], {})
+        exec(page.split("```python\n")[1].split("```")[0], {})
         predict = load_predictor(find_model("my-model"), "cpu")
         assert predict.card.tile_px == 512
         assert [c.name for c in predict.card.classes] == ["tumor", "other"]
@@ -124,7 +126,7 @@ class TestRoundTrip:
         )
         assert sum(p.numel() for p in net.parameters()) == 24_439_269
 
-    def test_pretrained_weights_and_activations_in_a_config_are_left_out(self, folder, monkeypatch):
+    def test_pretrained_weights_and_activations_in_a_config_are_ignored(self, folder, monkeypatch):
         def refuse(*_, **__):
             raise AssertionError("nothing may be downloaded")
 
@@ -136,7 +138,7 @@ class TestRoundTrip:
 
 class TestConfigsThatAreRefused:
     @pytest.mark.parametrize(
-        ("values", "says"),
+        ("values", "message"),
         [
             (
                 {"_model_class": "os.system"},
@@ -163,11 +165,9 @@ class TestConfigsThatAreRefused:
             ),
         ],
     )
-    def test_a_config_of_something_else_is_refused_with_file_and_setting(
-        self, folder, values, says
-    ):
+    def test_a_wrong_config_is_refused_with_file_and_setting(self, folder, values, message):
         set_config(folder, **values)
-        with pytest.raises(ModelError, match=r"(?s)config\.json.*" + says):
+        with pytest.raises(ModelError, match=r"(?s)config\.json.*" + message):
             load_predictor(folder, "cpu")
 
     def test_a_config_without_a_network_is_refused(self, folder):
@@ -175,11 +175,11 @@ class TestConfigsThatAreRefused:
         with pytest.raises(ModelError, match=r"_model_class: Field required"):
             load_predictor(folder, "cpu")
 
-    def test_a_network_whose_answer_is_smaller_than_the_tile_is_refused(self):
+    def test_a_network_with_output_smaller_than_the_tile_is_refused(self):
         with pytest.raises(ModelError, match="tiles of 64 x 64 px come out as 16 x 16 px"):
             TorchPredictor(make_card(fields(), "0" * 64), network("FPN", upsampling=1))
 
-    def test_a_network_that_does_not_take_the_tile_is_refused(self):
+    def test_a_network_that_cannot_compute_the_tile_is_refused(self):
         with pytest.raises(
             ModelError, match=r"takes no tiles of 64 px: RuntimeError: .* too small"
         ):
@@ -216,7 +216,7 @@ class TestWeightsThatAreRefused:
         set_config(folder, classes=7)
         with pytest.raises(
             ModelError,
-            match=r"2 different: segmentation_head\.0\.bias is float32 \[5\] where .* float32 \[7\]",
+            match=r"2 different: segmentation_head\.0\.bias is float32 \[5\] .* float32 \[7\]",
         ):
             load_predictor(folder, "cpu")
 
@@ -239,7 +239,7 @@ class TestWeightsThatAreRefused:
         ):
             load_predictor(folder, "cpu")
 
-    def test_a_damaged_file_is_refused_even_if_its_hash_is_the_cards(self, folder):
+    def test_a_damaged_file_is_refused_even_if_its_hash_stands_in_the_card(self, folder):
         path = folder / "model.safetensors"
         path.write_bytes(path.read_bytes()[:1000])
         write_card(folder, fields())
@@ -262,13 +262,13 @@ class TestWeightsThatAreRefused:
             TorchPredictor(make_card(fields(classes), "0" * 64), network(classes=1))
 
 
-class TestNetworksThatAreNotSaved:
-    def refuse(self, tmp_path, net, card_fields, says, **how):
-        with pytest.raises(ModelError, match=says):
+class TestNetworksThatCannotBeSaved:
+    def refuse(self, tmp_path, net, card_fields, message, **how):
+        with pytest.raises(ModelError, match=message):
             save_model(tmp_path / "model", net, card_fields, **how)
         assert not (tmp_path / "model").exists()
 
-    def test_fields_that_make_no_card(self, tmp_path):
+    def test_fields_that_do_not_make_a_card(self, tmp_path):
         self.refuse(
             tmp_path, network(), fields(tile_px=100), r"the model card cannot be used:\n  tile_px: "
         )

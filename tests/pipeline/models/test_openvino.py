@@ -1,4 +1,4 @@
-"""Networks through OpenVINO: torch's labels, one answer for a tile, and nothing but the answer."""
+"""OpenVINO computes the labels of torch, with the same bits in any batch, and sends nothing."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def model_card(classes: int = 5, **others) -> ModelCard:
 def network(
     architecture: str = "Unet", encoder: str = "resnet18", classes: int = 5
 ) -> torch.nn.Module:
-    """Statistics differ from an untrained network's, so that tiles and pixels differ."""
+    """A network with random statistics of its layers, so that tiles and pixels differ."""
     torch.manual_seed(0)
     net = build_network(
         {"_model_class": architecture, "encoder_name": encoder, "classes": classes}, "config"
@@ -71,14 +71,14 @@ def tiles_of(n: int = 2, side: int = SIDE) -> np.ndarray:
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    """Networks this small only wait for each other on several."""
+    """Small networks are slower on several threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
 
-class TestAnswers:
+class TestOutput:
     @pytest.mark.parametrize(
         ("architecture", "encoder"),
         [
@@ -92,13 +92,13 @@ class TestAnswers:
             ("Segformer", "mit_b0"),
         ],
     )
-    def test_probabilities_are_torchs_but_for_rounding(self, architecture, encoder):
+    def test_probabilities_equal_those_of_torch_except_for_rounding(self, architecture, encoder):
         net, tiles = network(architecture, encoder), tiles_of()
         expected = TorchPredictor(model_card(), net, threads=1)(tiles).numpy()
         found = openvino.OpenVinoPredictor(model_card(), net, threads=1)(tiles)
         np.testing.assert_allclose(found, expected, atol=1e-4)  # bfloat16 is off by 0.01 and more
 
-    def test_the_card_says_how_pixels_are_normalised(self):
+    def test_pixels_are_scaled_as_the_card_says(self):
         torch.manual_seed(1)
         net, tiles, card = (
             Pointwise(5),
@@ -121,9 +121,8 @@ class TestAnswers:
             openvino.OpenVinoPredictor(card, net, threads=1)(tiles), expected, atol=1e-5
         )
 
-    def test_labels_on_real_tissue_are_torchs(self, shared_data):
-        """At least 99.9 % of them for the shipped model; all of 8.9 million were.
-        (benchmarks/RESULTS.md)"""
+    def test_labels_on_real_tissue_equal_those_of_torch(self, shared_data):
+        """At least 99.9 % must be equal; all of 8.9 million were (benchmarks/history)."""
         region = Image.open(shared_data / "bcss" / "images" / "1015.jpg").reduce(2)
         tiles = np.stack(
             [np.asarray(region)[y : y + 512, x : x + 512] for y in (0, 512) for x in (512, 1024)]
@@ -149,20 +148,20 @@ class TestAnswers:
             assert np.array_equal(several(tiles), reference)
             assert np.array_equal(several(tiles[::-1])[::-1], reference)
 
-    def test_bits_of_decisions_do_not_depend_on_them_either(self):
+    def test_bits_of_labels_do_not_depend_on_them_either(self):
         net, tiles, card = network(classes=21), tiles_of(4), model_card(21)
         one = openvino.OpenVinoPredictor(card, net, threads=1)
         alone = [one.predict_labels(tile[None], slice(8, 57)) for tile in tiles]
         for threads in (1, 3):
-            decision = openvino.OpenVinoPredictor(card, net, threads=threads).predict_labels(
+            labels = openvino.OpenVinoPredictor(card, net, threads=threads).predict_labels(
                 tiles, slice(8, 57)
             )
             for name in ("label", "tumor", "confidence"):
                 np.testing.assert_array_equal(
-                    getattr(decision, name), np.concatenate([getattr(d, name) for d in alone])
+                    getattr(labels, name), np.concatenate([getattr(d, name) for d in alone])
                 )
 
-    def test_the_result_may_be_changed_in_place_and_is_the_callers_own(self):
+    def test_the_result_belongs_to_the_caller_who_may_change_it(self):
         predict, tiles = (
             openvino.OpenVinoPredictor(model_card(), Pointwise(5), threads=1),
             tiles_of(1),
@@ -176,11 +175,10 @@ class TestAnswers:
 
 
 @pytest.mark.skipif(
-    platform.machine() != "x86_64", reason="OpenVINO joins steps otherwise on other CPUs"
+    platform.machine() != "x86_64", reason="OpenVINO joins other steps on other CPUs"
 )
-def test_classes_that_are_computed_one_by_one_are_decided_in_one_loop():
-    """The pixels' normalisation, the loop, a conversion to bytes for the winner and another for its
-    confidence."""
+def test_classes_that_are_computed_one_by_one_are_compared_in_one_loop():
+    """Expected steps: scale pixels, the loop, and conversions of label and confidence to bytes."""
     predict = openvino.OpenVinoPredictor(model_card(21), Pointwise(21), threads=1)
     steps = predict._graph(openvino._with_labels).get_runtime_model().get_ordered_ops()
     assert (
@@ -188,8 +186,8 @@ def test_classes_that_are_computed_one_by_one_are_decided_in_one_loop():
     )
 
 
-class TestRefusals:
-    def test_a_step_that_openvino_does_not_know_is_named_with_the_way_out(self):
+class TestErrors:
+    def test_a_step_that_openvino_does_not_know_is_named_with_a_remedy(self):
         class Strange(Pointwise):
             def forward(self, x):
                 return torch.special.bessel_j1(super().forward(x))
@@ -213,13 +211,14 @@ from noctile.pipeline.models.folder import make_card
 from noctile.pipeline.models.openvino import OpenVinoPredictor
 from noctile.pipeline.models.network import Pointwise
 kinds = [{"code": k + 1, "name": f"c{k}", "color": (k, k, k), "role": "tissue"} for k in range(3)]
-fields = {"name": "small", "description": "", "classes": kinds, "licence": "CC0-1.0", "mpp": 0.5, "tile_px": 64}
+fields = {"name": "small", "description": "", "classes": kinds, "licence": "CC0-1.0"}
+fields |= {"mpp": 0.5, "tile_px": 64}
 network = OpenVinoPredictor(make_card({**fields, "overlap_px": 16}, "0" * 64), Pointwise(3))
 """
 
 
-def test_a_signal_is_survived_after_a_network_has_gone_in_another_thread(repo):
-    """OpenVINO's plugin would take the stack away that it gave this thread for signals."""
+def test_a_process_survives_a_signal_after_another_thread_freed_a_network(repo):
+    """The plugin of OpenVINO would free the signal stack that it gave to this thread."""
     program = (
         _A_NETWORK
         + """
@@ -240,12 +239,13 @@ os.kill(os.getpid(), signal.SIGUSR1)
 
 
 def test_openvino_is_imported_without_the_package_that_reports_its_use(repo, tmp_path):
-    """That package writes to the home folder and calls home; here the home folder stays empty."""
+    """That package sends reports and writes to the home folder, which stays empty here."""
     program = (
         _A_NETWORK
         + """
 print(network(np.zeros((1, 64, 64, 3), "u1")).shape)
-print(sys.modules["openvino_telemetry"], [name for name in sys.modules if name.startswith("openvino_telemetry.")])
+parts = [name for name in sys.modules if name.startswith("openvino_telemetry.")]
+print(sys.modules["openvino_telemetry"], parts)
 """
     )
     env = os.environ | {"HOME": str(tmp_path)}
@@ -261,7 +261,7 @@ print(sys.modules["openvino_telemetry"], [name for name in sys.modules if name.s
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_names_its_backend_and_makes_anew_what_another_left(tmp_path):
+def test_a_run_names_its_backend_and_repeats_the_work_of_another_backend(tmp_path):
     small_slide(tmp_path / "a.tif", seed=1, height=700, width=900)
     save_model(tmp_path / "model", network(), fields(mpp=1.0))
     entries, out = find_slides([tmp_path / "a.tif"], None, None), tmp_path / "results"

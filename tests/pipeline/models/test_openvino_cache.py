@@ -1,4 +1,4 @@
-"""Networks that are kept between runs: read as they were written, or not at all."""
+"""The cache of compiled networks: a file is read as it was written, or not at all."""
 
 import json
 import os
@@ -41,16 +41,14 @@ def load(folder: Path):
 
 
 def conversions(monkeypatch) -> list[int]:
-    """Grows with each network that is openvino_cache."""
+    """A list that grows with each conversion of a network."""
     found: list[int] = []
     convert = openvino.convert
     monkeypatch.setattr(openvino, "convert", lambda *a: (found.append(1), convert(*a))[1])
     return found
 
 
-def test_the_second_time_nothing_is_converted_and_the_answers_are_the_same_bits(
-    cache, model, monkeypatch
-):
+def test_the_second_load_converts_nothing_and_gives_the_same_bits(cache, model, monkeypatch):
     done = conversions(monkeypatch)
     first, second = (load(model)(tiles_of()) for _ in range(2))
     assert len(done) == 1
@@ -58,10 +56,10 @@ def test_the_second_time_nothing_is_converted_and_the_answers_are_the_same_bits(
     assert len(list(cache.iterdir())) == 1
 
 
-def test_each_kind_of_answer_is_compiled_once(cache, model, monkeypatch):
+def test_each_output_stage_is_compiled_once(cache, model, monkeypatch):
     done = conversions(monkeypatch)
     first = load(model)
-    probabilities, decision = first(tiles_of()), first.predict_labels(tiles_of(), slice(None))
+    probabilities, labels = first(tiles_of()), first.predict_labels(tiles_of(), slice(None))
     assert len(done) == 1
     assert len(list(cache.iterdir())) == 2
     monkeypatch.setattr(openvino.OpenVinoPredictor, "_compiled", None)
@@ -69,20 +67,18 @@ def test_each_kind_of_answer_is_compiled_once(cache, model, monkeypatch):
     np.testing.assert_array_equal(second(tiles_of()), probabilities)
     again = second.predict_labels(tiles_of(), slice(None))
     for name in ("label", "tumor", "confidence"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(decision, name))
+        np.testing.assert_array_equal(getattr(again, name), getattr(labels, name))
 
 
-def test_of_a_network_that_was_kept_another_kind_of_answer_is_compiled_anew(
-    cache, model, monkeypatch
-):
+def test_another_output_stage_of_a_cached_network_is_compiled(cache, model, monkeypatch):
     probabilities = load(model)(tiles_of())
     done = conversions(monkeypatch)
-    decision = load(model).predict_labels(tiles_of(), slice(None))
-    np.testing.assert_array_equal(decision.label, probabilities.argmax(axis=1))
+    labels = load(model).predict_labels(tiles_of(), slice(None))
+    np.testing.assert_array_equal(labels.label, probabilities.argmax(axis=1))
     assert len(done) == 1
 
 
-def test_what_was_compiled_on_another_cpu_is_left_to_it(cache, model, monkeypatch):
+def test_a_file_for_another_cpu_is_not_used(cache, model, monkeypatch):
     load(model)(tiles_of())
     (file,) = cache.iterdir()
     monkeypatch.setattr(openvino, "_cpu", lambda: "another")
@@ -93,7 +89,7 @@ def test_what_was_compiled_on_another_cpu_is_left_to_it(cache, model, monkeypatc
     assert len(list(cache.iterdir())) == 2
 
 
-def test_what_openvino_does_not_take_is_compiled_anew(cache, model, monkeypatch):
+def test_a_file_that_openvino_refuses_is_compiled_again(cache, model, monkeypatch):
     expected = load(model)(tiles_of())
     (file,) = cache.iterdir()
     openvino_cache.write(file.stem, b"compiled by another version")
@@ -102,14 +98,15 @@ def test_what_openvino_does_not_take_is_compiled_anew(cache, model, monkeypatch)
     assert len(done) == 1
 
 
-def test_the_second_time_torch_is_not_imported(cache, model):
+def test_a_cached_network_loads_without_torch(cache, model):
     load(model)(tiles_of())
     program = f"""
 import sys
 import numpy as np
 from pathlib import Path
 from noctile.pipeline.models.load import load_predictor
-load_predictor(Path({str(model)!r}), "cpu", threads=1, backend="openvino")(np.zeros((1, {SIDE}, {SIDE}, 3), "u1"))
+predict = load_predictor(Path({str(model)!r}), "cpu", threads=1, backend="openvino")
+predict(np.zeros((1, {SIDE}, {SIDE}, 3), "u1"))
 print([name for name in ("torch", "segmentation_models_pytorch") if name in sys.modules])
 """
     done = subprocess.run(
@@ -122,7 +119,7 @@ print([name for name in ("torch", "segmentation_models_pytorch") if name in sys.
 
 
 @pytest.mark.parametrize("change", ["flipped", "cut", "empty", "other key", "writable by others"])
-def test_a_file_that_is_not_what_was_written_is_converted_anew(cache, model, monkeypatch, change):
+def test_a_changed_file_is_ignored_and_converted_again(cache, model, monkeypatch, change):
     expected = load(model)(tiles_of())
     (file,) = cache.iterdir()
     content = bytearray(file.read_bytes())
@@ -145,7 +142,7 @@ def test_a_file_that_is_not_what_was_written_is_converted_anew(cache, model, mon
     assert len(done) == 1  # it has been replaced
 
 
-def test_the_key_changes_with_everything_that_a_network_is_made_from(model, monkeypatch):
+def test_the_key_depends_on_everything_that_a_network_is_made_from(model, monkeypatch):
     card, config = read_card(model), read_config(model)
     tissue = card.classes[0].model_copy(update={"role": "tissue"})  # it was tumor
     keys = [
@@ -164,7 +161,7 @@ def test_the_key_changes_with_everything_that_a_network_is_made_from(model, monk
     assert len(set(keys)) == len(keys)
 
 
-def test_only_the_files_written_last_are_kept(cache, monkeypatch):
+def test_the_oldest_files_are_deleted(cache, monkeypatch):
     monkeypatch.setattr(openvino_cache, "_MAX_FILES", 2)
     for k in range(4):
         openvino_cache.write(str(k), b"x")
@@ -173,7 +170,7 @@ def test_only_the_files_written_last_are_kept(cache, monkeypatch):
     assert sorted(p.name for p in cache.iterdir()) == ["2.openvino", "3.openvino"]
 
 
-def test_where_nothing_can_be_kept_a_network_is_converted_every_time(tmp_path, model, monkeypatch):
+def test_without_a_writable_folder_each_load_converts(tmp_path, model, monkeypatch):
     (tmp_path / "file").write_text(json.dumps({}))
     monkeypatch.setenv("NOCTILE_CACHE", str(tmp_path / "file"))
     done = conversions(monkeypatch)
@@ -186,7 +183,7 @@ def test_where_nothing_can_be_kept_a_network_is_converted_every_time(tmp_path, m
     ("own", "xdg", "folder"),
     [("a", "b", "a"), ("", "b", "b/noctile"), ("", "", "home/.cache/noctile")],
 )
-def test_where_networks_are_kept(own, xdg, folder, monkeypatch):
+def test_the_folder_follows_the_environment(own, xdg, folder, monkeypatch):
     monkeypatch.setenv("NOCTILE_CACHE", own)
     monkeypatch.setenv("XDG_CACHE_HOME", xdg)
     monkeypatch.setenv("HOME", "home")

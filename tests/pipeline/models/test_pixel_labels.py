@@ -1,11 +1,10 @@
-"""Three bytes a pixel: the same from logits, whichever way they are looked at, as from the softmax."""
+"""Labels from logits equal labels from the softmax, for each way to compute them."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from standins import ConstantNet, card
 
 from noctile.pipeline.models import pixel_labels as module
 from noctile.pipeline.models.folder import make_card
@@ -14,7 +13,6 @@ from noctile.pipeline.models.pixel_labels import (
     labels_from_logits,
     labels_from_probabilities,
 )
-from noctile.pipeline.models.predictor import LabelPredictor, predict_labels
 
 SIDE = 64
 
@@ -25,15 +23,15 @@ def softmax_of(logits: np.ndarray) -> np.ndarray:
     return e / e.sum(axis=0)
 
 
-def decided(logits: np.ndarray, tumor: list[int]):
-    """Winner, tumor and confidence of one tile, as numpy decides."""
-    decision = empty_pixel_labels(1, logits.shape[1])
-    labels_from_logits(logits, tumor, decision, 0)
-    return decision.label[0], decision.tumor[0], decision.confidence[0]
+def compute(logits: np.ndarray, tumor: list[int]):
+    """Label, tumor and confidence of one tile, computed in numpy."""
+    labels = empty_pixel_labels(1, logits.shape[1])
+    labels_from_logits(logits, tumor, labels, 0)
+    return labels.label[0], labels.tumor[0], labels.confidence[0]
 
 
 class Fixed(torch.nn.Module):
-    """Answers with given logits ``[c, h, w]``, whatever it sees."""
+    """A network with a fixed output: logits ``[c, h, w]``."""
 
     def __init__(self, logits: np.ndarray) -> None:
         super().__init__()
@@ -44,22 +42,22 @@ class Fixed(torch.nn.Module):
 
 
 class ClassByClass(Fixed):
-    """The same, each class computed by itself."""
+    """A network with a fixed output that computes class by class."""
 
     def forward(self, x):
         return torch.cat([plane[None, None] + 0 * x[:, :1] for plane in self._logits], dim=1)
 
 
 class Convolved(Fixed):
-    """The same, out of a convolution."""
+    """A network with a fixed output that comes from a convolution."""
 
     def forward(self, x):
         same = torch.eye(len(self._logits))[:, :, None, None]
         return torch.nn.functional.conv2d(super().forward(x), same)
 
 
-def decided_by_openvino(logits: np.ndarray, tumor: list[int], network: type[Fixed] = Fixed):
-    """The same, as OpenVINO decides with a network."""
+def labels_by_openvino(logits: np.ndarray, tumor: list[int], network: type[Fixed] = Fixed):
+    """Label, tumor and confidence of one tile, computed by OpenVINO."""
     openvino = pytest.importorskip(
         "noctile.pipeline.models.openvino", reason="the extra noctile[cpu] is not installed"
     )
@@ -75,35 +73,35 @@ def decided_by_openvino(logits: np.ndarray, tumor: list[int], network: type[Fixe
     about = {"name": "fixed", "description": "", "classes": kinds, "licence": "CC0-1.0", "mpp": 0.5}
     fixed = make_card({**about, "tile_px": SIDE, "overlap_px": 16}, "0" * 64)
     predict = openvino.OpenVinoPredictor(fixed, network(logits), threads=1)
-    decision = predict.predict_labels(np.zeros((1, SIDE, SIDE, 3), np.uint8), slice(None))
-    return decision.label[0], decision.tumor[0], decision.confidence[0]
+    labels = predict.predict_labels(np.zeros((1, SIDE, SIDE, 3), np.uint8), slice(None))
+    return labels.label[0], labels.tumor[0], labels.confidence[0]
 
 
-def decided_class_by_class(logits: np.ndarray, tumor: list[int]):
-    """The same, of a network that computes each class by itself."""
-    return decided_by_openvino(logits, tumor, ClassByClass)
+def labels_class_by_class(logits: np.ndarray, tumor: list[int]):
+    """Label, tumor and confidence from a network that computes class by class."""
+    return labels_by_openvino(logits, tumor, ClassByClass)
 
 
-def decided_convolved(logits: np.ndarray, tumor: list[int]):
-    """The same, of a network that ends in a convolution."""
-    return decided_by_openvino(logits, tumor, Convolved)
+def labels_convolved(logits: np.ndarray, tumor: list[int]):
+    """Label, tumor and confidence from a network that ends in a convolution."""
+    return labels_by_openvino(logits, tumor, Convolved)
 
 
-def agrees_with_softmax(decided, logits: np.ndarray) -> None:
+def agrees_with_softmax(compute, logits: np.ndarray) -> None:
     tumor, p = [k for k in range(len(logits)) if k % 3 == 1], softmax_of(logits)
-    winner, likely, confidence = decided(logits, tumor)
-    np.testing.assert_array_equal(winner, logits.argmax(axis=0))
-    assert np.abs(likely - 255 * p[tumor].sum(axis=0)).max() <= 0.501
+    label, tumor_byte, confidence = compute(logits, tumor)
+    np.testing.assert_array_equal(label, logits.argmax(axis=0))
+    assert np.abs(tumor_byte - 255 * p[tumor].sum(axis=0)).max() <= 0.501
     assert np.abs(confidence - 255 * p.max(axis=0)).max() <= 0.501
 
 
 @pytest.mark.parametrize(
-    "decided", [decided, decided_by_openvino, decided_class_by_class, decided_convolved]
+    "compute", [compute, labels_by_openvino, labels_class_by_class, labels_convolved]
 )
 class TestEachWay:
     @pytest.mark.parametrize("channels", [2, 3, 4, 5, 21, 254])
     @pytest.mark.parametrize("spread", [0.01, 1.0, 30.0])
-    def test_they_decide_as_the_softmax_does(self, decided, channels, spread):
+    def test_labels_are_those_of_the_softmax(self, compute, channels, spread):
         logits = (
             np.random.default_rng(channels)
             .standard_normal((channels, SIDE, SIDE))
@@ -112,43 +110,41 @@ class TestEachWay:
         )
         if spread < 1:
             logits = np.round(logits * 50) / 50  # many are equal
-        agrees_with_softmax(decided, logits)
+        agrees_with_softmax(compute, logits)
 
-    def test_the_first_of_equals_wins(self, decided):
+    def test_the_first_of_equal_channels_is_taken(self, compute):
         logits = np.zeros((255, SIDE, SIDE), np.float32)
         logits[7:] = 1
-        assert (decided(logits, [])[0] == 7).all()
+        assert (compute(logits, [])[0] == 7).all()
 
-    def test_very_different_logits_neither_overflow_nor_vanish(self, decided):
+    def test_very_different_logits_neither_overflow_nor_vanish(self, compute):
         logits = np.full((3, SIDE, SIDE), -1e38, np.float32)
         logits[1] = 1e38
-        winner, likely, confidence = decided(logits, [0])
-        assert (winner == 1).all()
-        assert (likely == 0).all()
+        label, tumor_byte, confidence = compute(logits, [0])
+        assert (label == 1).all()
+        assert (tumor_byte == 0).all()
         assert (confidence == 255).all()
 
-    def test_no_tumor_class_means_no_tumor(self, decided):
-        assert not decided(np.ones((2, SIDE, SIDE), np.float32), [])[1].any()
+    def test_no_tumor_class_means_no_tumor(self, compute):
+        assert not compute(np.ones((2, SIDE, SIDE), np.float32), [])[1].any()
 
     @pytest.mark.parametrize("channels", [2, 5, 21])
     @pytest.mark.parametrize("where", [0, 1, -1, slice(None)])
-    def test_what_is_no_number_is_an_error(self, decided, channels, where):
+    def test_nan_is_an_error(self, compute, channels, where):
         logits = np.zeros((channels, SIDE, SIDE), np.float32)
-        logits[-1] = 200  # next to this all others are nothing
+        logits[-1] = 200  # all others vanish beside it
         logits[where, 10, 20] = np.nan
         with pytest.raises(ValueError, match="not a number"), np.errstate(invalid="ignore"):
-            decided(logits, [0])
+            compute(logits, [0])
 
 
-@pytest.mark.parametrize(
-    "decided", [decided_by_openvino, decided_class_by_class, decided_convolved]
-)
+@pytest.mark.parametrize("compute", [labels_by_openvino, labels_class_by_class, labels_convolved])
 @pytest.mark.parametrize("channels", [2, 5, 21])
-def test_what_is_infinite_is_an_error(decided, channels):
+def test_infinity_is_an_error(compute, channels):
     logits = np.zeros((channels, SIDE, SIDE), np.float32)
     logits[1, 10, 20] = np.inf
     with pytest.raises(ValueError, match="not a number"):
-        decided(logits, [0])
+        compute(logits, [0])
 
 
 class TestLogits:
@@ -158,41 +154,30 @@ class TestLogits:
         st.integers(0, 99),
         st.sampled_from([0.01, 1.0, 30.0]),
     )
-    def test_they_decide_as_their_softmax_does(self, channels, side, seed, spread):
+    def test_labels_of_any_size_are_those_of_the_softmax(self, channels, side, seed, spread):
         rng = np.random.default_rng(seed)
         logits = (rng.standard_normal((channels, side, side)) * spread).astype(np.float32)
-        agrees_with_softmax(decided, logits)
+        agrees_with_softmax(compute, logits)
 
     @pytest.mark.parametrize("part", [slice(0, 64), slice(8, 57)])
-    def test_a_pixel_does_not_depend_on_the_strip_that_it_is_looked_at_in(self, part, monkeypatch):
+    def test_a_pixel_does_not_depend_on_its_strip(self, part, monkeypatch):
         logits = (
             np.random.default_rng(1).standard_normal((21, 64, 64)).astype(np.float32)[:, part, part]
         )
-        whole = decided(logits, [2])
+        whole = compute(logits, [2])
         monkeypatch.setattr(module, "_STRIP_BYTES", 1)
-        for a, b in zip(whole, decided(logits, [2]), strict=True):
+        for a, b in zip(whole, compute(logits, [2]), strict=True):
             np.testing.assert_array_equal(a, b)
 
-    def test_channels_may_lie_side_by_side_in_memory(self):
+    def test_channels_may_be_interleaved_in_memory(self):
         logits = np.random.default_rng(4).standard_normal((5, 50, 50)).astype(np.float32)
         beside = np.ascontiguousarray(logits.transpose(1, 2, 0)).transpose(2, 0, 1)
-        for a, b in zip(decided(logits, [1]), decided(beside, [1]), strict=True):
+        for a, b in zip(compute(logits, [1]), compute(beside, [1]), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
-def test_a_model_without_a_quick_way_is_asked_for_probabilities():
-    net = ConstantNet(card(), [0.2, 0.5, 0.3])
-    assert not isinstance(net, LabelPredictor)
-    decision = predict_labels(net, np.zeros((2, 64, 64, 3), np.uint8), slice(8, 57))
-    assert decision.label.shape == (2, 49, 49)
-    assert (decision.label == 1).all()
-    assert (decision.confidence == 128).all()  # 127.5, rounded to even
-
-
-def test_weights_that_sum_to_nothing_decide_nothing():
-    decision = labels_from_probabilities(
+def test_weights_that_add_up_to_zero_give_no_label():
+    labels = labels_from_probabilities(
         np.zeros((1, 2, 4, 4), np.float32), [0], np.zeros((4, 4), np.float32)
     )
-    assert not any(
-        np.asarray(v).any() for v in (decision.label, decision.tumor, decision.confidence)
-    )
+    assert not any(np.asarray(v).any() for v in (labels.label, labels.tumor, labels.confidence))

@@ -45,7 +45,7 @@ def test_at_a_threshold_both_classes_are_equally_likely():
     np.testing.assert_allclose(p[0, :, 0, 0], (0.5, 0.5, 0), atol=1e-6)
 
 
-def test_one_softness_beyond_a_threshold_the_logistic_curve_says_how_likely():
+def test_probabilities_follow_a_logistic_curve():
     p = predictor(thresholds_od=(0.201, 2.0), softness_od=0.1)(grey(127))
     assert p[0, 1, 0, 0] == pytest.approx(1 / (1 + np.exp(-1)), abs=1e-6)
 
@@ -57,7 +57,7 @@ def test_optical_density_is_the_mean_over_the_channels():
     assert low(tiles)[0, 1, 0, 0] > 0.5 > high(tiles)[0, 1, 0, 0]
 
 
-def test_every_value_of_a_pixel_has_probabilities_that_sum_to_one():
+def test_probabilities_of_every_color_add_up_to_one():
     values = np.arange(256, dtype=np.uint8)
     tiles = np.stack(
         [np.resize(values, (32, 32)), np.resize(values[::-1], (32, 32)), np.full((32, 32), 9)],
@@ -68,7 +68,7 @@ def test_every_value_of_a_pixel_has_probabilities_that_sum_to_one():
     assert p.min() >= 0
 
 
-def test_a_saved_model_answers_like_the_one_that_was_saved(tmp_path):
+def test_a_saved_model_gives_the_same_probabilities(tmp_path):
     config = ThresholdConfig(thresholds_od=(0.2, 0.8), softness_od=0.1)
     card = save_threshold(tmp_path / "model", config, FIELDS)
     tiles = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
@@ -103,6 +103,6 @@ def test_there_is_one_threshold_between_neighbouring_classes(tmp_path, threshold
         {"thresholds_od": (0.2, 0.8), "softness": 0.1},
     ],
 )
-def test_thresholds_that_mean_nothing_are_refused(config):
+def test_meaningless_thresholds_are_refused(config):
     with pytest.raises(ValueError, match="validation error"):
         ThresholdConfig(**config)

@@ -13,7 +13,7 @@ from noctile.pipeline.models.torch_predictor import TorchPredictor, largest_batc
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    """Networks this small only wait for each other on several."""
+    """Small networks are slower on several threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -27,7 +27,7 @@ def saved(tmp_path_factory):
     return folder
 
 
-class TestAnswers:
+class TestOutput:
     @pytest.mark.parametrize("mean_std", [{}, {"mean": (0.7, 0.5, 0.6), "std": (0.2, 0.3, 0.1)}])
     def test_probabilities_are_those_of_the_network_on_normalised_rgb(self, mean_std):
         net, tiles = network(), tiles_of()
@@ -48,14 +48,14 @@ class TestAnswers:
         np.testing.assert_allclose(found[:, 0].numpy(), expected.numpy(), atol=1e-4)
         np.testing.assert_allclose(found[:, 1].numpy(), 1 - expected.numpy(), atol=1e-4)
 
-    def test_a_network_in_training_is_set_to_look_not_to_learn(self):
+    def test_a_network_in_training_mode_is_put_in_evaluation_mode(self):
         net, tiles = network(), tiles_of()
         expected = plainly(net, tiles)
         found = TorchPredictor(make_card(fields(), "0" * 64), net.train())(tiles)
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
 
     def test_bits_do_not_depend_on_batch_size_nor_on_the_number_of_threads(self):
-        """At 96 px the convolutions of a ResNet-34 do depend on both, if they are let."""
+        """At 96 px the convolutions of a ResNet-34 depend on both without the one-core passes."""
         net, tiles = network(encoder="resnet34", classes=21), tiles_of(4, 96)
         card = make_card(fields(21, tile_px=96), "0" * 64)
         one, three = TorchPredictor(card, net, threads=1), TorchPredictor(card, net, threads=3)
@@ -79,5 +79,5 @@ class TestAnswers:
     ("tile_mb", "free_mb", "batch"),
     [(100, 80_000, 16), (100, 3_200, 16), (100, 3_199, 8), (100, 250, 1), (100, 0, 1)],
 )
-def test_a_batch_takes_at_most_half_of_what_is_free(tile_mb, free_mb, batch):
+def test_a_batch_takes_at_most_half_of_the_free_memory(tile_mb, free_mb, batch):
     assert largest_batch(tile_mb, free_mb) == batch
