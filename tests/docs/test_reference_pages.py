@@ -127,7 +127,7 @@ def test_every_setting_is_described_with_its_default(page, kind: type[BaseModel]
 
 
 def says(row: str, name: str, field: FieldInfo) -> bool:
-    """Whether one cell of a row is the default of a field."""
+    """Return True if one cell of a row is the default of a field."""
     shown = [cell.strip().strip("`") for cell in row.split("|")]
     if not isinstance(field.default, bool | int | float | str | None):  # required, or a container
         return True

@@ -145,8 +145,8 @@ class Lease:
             who = holder or "its lease cannot be read"
             raise UsageError(
                 f"another run is writing to {self._out}: {who}, last heartbeat "
-                f"{max(0, silent_s):.0f} s ago; wait for it or choose another --out. If it is dead, "
-                f"the folder can be taken over {STALE_S / 60:.0f} minutes after the last "
+                f"{max(0, silent_s):.0f} s ago; wait for it or choose another --out. If it is "
+                f"dead, the folder can be taken over {STALE_S / 60:.0f} minutes after the last "
                 "heartbeat, on the same machine at once"
             )
         claim = self._out / f".lease.{holder.run if holder else 'unreadable'}.claim"
