@@ -12,7 +12,7 @@ flag                    raised when
 ``seams``               ``seam_disagreement`` is above `MAX_SEAM_DISAGREEMENT`
 ======================  ==========================================================================
 
-Other flags: of the tissue in `noctile.pipeline.tissue`, of the pixel size in
+Other flags: of the tissue in `noctile.pipeline.tissue` and `ink`, of the pixel size in
 `noctile.pipeline.slides.pixel_size`, of the channel order in
 `noctile.pipeline.slides.channel_order`.
 """
@@ -38,7 +38,8 @@ MAX_BLURRED_FRACTION = 0.25
 """Largest share of tiles out of focus (0..1) that does not raise the flag ``blurred``.
 
 Fat, mucus and necrosis have little detail at any focus, and a small region of them must not raise
-the flag. Measured on the tissue of `MIN_SHARPNESS`: 0 as it is, 1 when blurred by 1.5 um or more.
+the flag. On the tissue listed under `MIN_SHARPNESS` the share was 0, and 1 after a blur of 1.5 um
+or more.
 """
 
 MIN_SHARPNESS = 0.35
@@ -61,13 +62,13 @@ MIN_SHARPNESS_PX = 4096
 """Smallest number of tissue pixels whose sharpness is measured (px): a square of 64 um."""
 
 MIN_CERTAINTY = 0.6
-"""Smallest mean confidence that does not raise the flag ``low_confidence``.
+"""Smallest certainty that does not raise the flag ``low_confidence``.
 
-It counts from a guess (0) to certainty (1). For two classes a guess has a confidence of 0.5, so the
-threshold is a confidence of 0.80. Measured with the shipped model: confidences of 0.91 to 0.96 on
-CMU-1-Small-Region and the BCSS regions 1008 and 1015, 0.89 to 1.00 on single CAMELYON tiles. Tissue
-in wrong colours, at half or twice the pixel size, blurred or inverted had 0.81 to 1.00 with an
-earlier model: a network can be sure and wrong.
+Certainty is (mean confidence - guess) / (1 - guess), where a guess is 1 / classes. For two classes
+the threshold is a mean confidence of 0.80. Measured with the shipped model: confidences of 0.91 to
+0.96 on CMU-1-Small-Region and the BCSS regions 1008 and 1015, 0.89 to 1.00 on single CAMELYON
+tiles. Tissue in wrong colours, at half or twice the pixel size, blurred or inverted had 0.81 to
+1.00 with an earlier model: a network can be sure and wrong.
 """
 
 MAX_SEAM_DISAGREEMENT = 0.05

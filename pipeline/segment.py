@@ -1,6 +1,6 @@
 """Segment one block: read its tiles, predict them, and join them to a label map.
 
-`segment_block` is the whole product. All other modules decide where and when it runs.
+`segment_block` is the heart of the product. `noctile.workflows` decides where and when it runs.
 """
 
 import math
@@ -27,8 +27,8 @@ _FOCUS_TILES = 32
 not grow with the slide."""
 
 _UNSHARED_TILES = 2
-"""Smallest limit on tiles that are read together where neighbours share no pixels. Decoded pixels
-are then still in the cache of the processor when the network uses them."""
+"""Number of neighbours that are read in one call where tiles share no pixels, if a batch is not
+larger. Decoded pixels are then still in the processor's cache when the network uses them."""
 
 
 def segment_block(

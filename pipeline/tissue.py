@@ -111,9 +111,18 @@ TEXTURE_UM = 40.0
 CLOSE_UM = 48.0
 """Width of the gaps between pieces that are closed (um): half a fat cell."""
 
+MIN_KEPT_SHARE = 0.1
+"""Smallest share of the pixels that looked like tissue that must be kept (0..1); a slide that keeps
+less gets the flag ``tissue_mostly_rejected``. A rule, not a measurement."""
+
+REJECTION_PIECES = 5
+"""Slides on which less than this many pieces of ``min_area_mm2`` looked like tissue do not get that
+flag: a few specks were rejected there."""
+
 ALARM_SHARES = (0.001, 0.95)
-"""Shares of the slide's area: tissue that covers less raises the flag ``little_tissue``, tissue
-that covers more raises ``almost_all_tissue``. So a background that was missed shows.
+"""Shares of the slide's area, a rule and no measurement: tissue that covers less raises the flag
+``little_tissue``, tissue that covers more raises ``almost_all_tissue``. So a background that was
+missed shows.
 """
 
 SMALL_SHARE = 0.05
@@ -224,7 +233,8 @@ def find_tissue(thumbnail: UInt8, frame: Frame, spec: TissueSpec) -> TissueMask:
     evidence_mm2, kept_mm2 = (
         np.count_nonzero(pixels) * frame.pixel_area_mm2 for pixels in (evidence.found, mask)
     )
-    rejected = bool(evidence_mm2 > 5 * spec.min_area_mm2 and kept_mm2 < 0.1 * evidence_mm2)
+    judged = evidence_mm2 > REJECTION_PIECES * spec.min_area_mm2
+    rejected = bool(judged and kept_mm2 < MIN_KEPT_SHARE * evidence_mm2)
     flags = _flags(kept_mm2 / frame.area_mm2, pen, rejected)
     return TissueMask(mask, frame, evidence.rule, flags)
 

@@ -42,7 +42,7 @@ def _possible(spec: TissueSpec) -> TissueSpec:
     if not 2 <= spec.mpp <= 64:
         raise ValueError(f"mpp {spec.mpp} um is not from 2 to 64")
     if not all(0 <= area < math.inf for area in (spec.min_area_mm2, spec.max_hole_mm2)):
-        raise ValueError("areas are not below 0, and finite")
+        raise ValueError("areas must be finite and 0 or more")
     return spec
 
 

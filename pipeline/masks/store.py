@@ -139,8 +139,8 @@ class MaskStore:
     def write(self, box: Box, labels: UInt8, heat: UInt8, confidence: UInt8) -> None:
         """Write one block: its shard of the heat maps and its shards of the label map.
 
-        The label map has a shard for each of the first levels; the finest is written last. Writing
-        a block again writes the same files again.
+        A block has one label shard on each of the first `BLOCK_LEVELS` levels; the finest is
+        written last. Writing a block again writes the same files again.
 
         Args:
             box: exactly a block of the grid, cut to the frame.

@@ -118,7 +118,7 @@ class LocalCluster:
         """Replace no worker from now on.
 
         Args:
-            busy: Whether jobs run; their workers are killed.
+            busy: True if jobs run; their workers are killed.
         """
         for nanny in self.cluster.workers.values():
             nanny.close_gracefully()

@@ -2,16 +2,17 @@
 
 It is pure: no Dask, no clock, no process.
 
-When a process dies, the scheduler cannot tell which of its jobs killed it. So that a crash in a
-decoder fails its own slide and no other:
+A process may die by chance, and on a shared scheduler it is not known which of several jobs killed
+it. These rules make a crash fail its own slide and no other::
 
-::
+    first death      retried beside other jobs; on a shared scheduler: quarantined
+    second death     quarantined: the job runs alone, as soon as nothing else runs
+    third death      failed
 
-    runs ---> dies ---> retried beside others, once   (only where each worker has one job at a time)
-                   ---> quarantined: runs alone, as soon as nothing else runs
-                        dies again ---> quarantined once more, or failed after `MOST_DEATHS`
+    over its memory  as a death; from the second death on: failed
+    too long         failed at once
 
-A job that fails after a death takes the waiting jobs of its group with it: those of its slide.
+When a job fails after a death, the waiting jobs of its group (its slide) fail with it.
 """
 
 from collections.abc import Callable
@@ -29,8 +30,8 @@ from noctile.workflows.engines.base import (
 )
 
 MOST_DEATHS = 3
-"""Deaths of its process after which a job fails. The last time it ran alone; fewer may be chance,
-as the kernel may kill the wrong process when memory is short."""
+"""Number of deaths of its process after which a job fails. The last death happened while the job
+ran alone. Fewer deaths can be chance: the kernel may kill another process when memory is short."""
 
 NO_WORKERS_S = 120.0
 """Time without any worker after which the engine is lost (s); a new worker takes seconds."""
@@ -53,7 +54,8 @@ class Supervisor:
     """Decides which job runs next, and whether a job whose process died is tried again.
 
     Args:
-        one_job_per_worker: Whether a dead process names its job, because it had only that one.
+        one_job_per_worker: True if each worker runs one job at a time, so that the job of a dead
+            worker is known.
         memory_bytes: Most memory that a worker process may hold (B).
     """
 

@@ -15,6 +15,6 @@ def worker_env(threads: int, *, gpus: bool) -> dict[str, str]:
 
     Args:
         threads: Threads that each worker computes with.
-        gpus: Whether the workers compute on GPUs.
+        gpus: True if the workers compute on GPUs.
     """
     return {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"} | ({} if gpus else MALLOC)

@@ -26,9 +26,9 @@ from noctile.workflows.results.events import (
 class Ledger:
     """Writer of ``ledger.jsonl``, from which an interrupted run is resumed.
 
-    A line that a killed run left unfinished is ignored. A block counts as done only for its slide
-    and under the slide's key: another file, model or setting has another key, and two slides with
-    the same content have the same.
+    A line that a killed run left unfinished is ignored. A block counts as done if slide id and
+    key both match. The key changes with the file, the model and the settings. The id is needed too:
+    two slides with equal content have equal keys.
 
     Args:
         path: path of the file; it is created if it does not exist.
@@ -50,7 +50,7 @@ class Ledger:
             raise UsageError(f"ledger {path} cannot be used: {error.strerror or error}") from error
 
     def started(self, command: Command, slide_ids: Iterable[str], pixels_key: str) -> None:
-        """Record the start of a run or of its preflight."""
+        """Record the start of ``noctile run`` or ``noctile plan``."""
         self._append(Started(_now(), command, tuple(slide_ids), pixels_key))
 
     def planned(

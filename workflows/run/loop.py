@@ -66,7 +66,7 @@ class RunLoop:
 
         Args:
             engine: engine that does the steps.
-            after_planning: called with every slide that is planned, which ends with that (the
+            after_planning: called after a slide is planned, which ends the work on it (the
                 policy of ``noctile plan``); None: every slide is predicted.
         """
         self._after_planning = after_planning
@@ -166,7 +166,7 @@ class RunLoop:
         return f"{slide_id}: {sum(to_do.values())} tiles in {len(to_do)} blocks{kept}"
 
     def _record_prepared(self, slide_id: str, prepared: Prepared, seconds: float) -> None:
-        """Record that a slide is planned, or that it is done if the ledger does not end with that.
+        """Record that a slide is planned, or done, unless the ledger says so already.
 
         The ledger ends with another event if the run died too early, or if another setting was
         planned or begun since.
@@ -210,13 +210,13 @@ class RunLoop:
         )
 
     def _failed(self, step: Step, failure: Failure, seconds: float) -> str:
-        """Fail a slide; or stop the run if the cause is not the slide, which the next run does."""
+        """Fail a slide. If the machine is the cause, stop the run: the next run does the slide."""
         slide_id = step.slide_id
         if why := self._fault_origin.not_the_slide(failure, self._entries[slide_id].path):
             self._stop.ask(why, at_once=True)
             return ""
         first = self._preflight.failed(slide_id) or self._schedule.failed(slide_id)
-        if first:  # before the ledger: a kill in between has the slide tried again
+        if first:  # report first: after a kill in between, the slide is tried again
             block = f" of block {step.block[0]}, {step.block[1]}" if step.block else ""
             report = self._results.failure_report(slide_id)
             write_failure_report(report, slide_id, f"{step.kind}{block}", failure)

@@ -136,7 +136,8 @@ def open_context(settings: RunSettings, out: Path) -> RunContext:
 def held(out: Path, stop: Stop) -> Iterator[tuple[Lease, Ledger]]:
     """Hold a folder of results, with its ledger open, and let signals stop the run.
 
-    First, files that killed writers left are removed, and their promotions are finished.
+    First it removes files that killed processes left, and completes the moves out of
+    ``.staging/`` that they had begun.
 
     Raises:
         UsageError: if another run holds the folder, or it cannot be written.
@@ -162,7 +163,7 @@ def _take_lease(out: Path, stop: Stop) -> Lease:
 
 
 def with_servers(context: RunContext, stack: ExitStack) -> RunContext:
-    """Start an inference server for each GPU, if the run uses them, until the stack is left."""
+    """Start an inference server for each GPU, if the run uses servers; the stack stops them."""
     resources = context.resources
     if not resources.served:
         return context
@@ -194,7 +195,7 @@ def start_engine(context: RunContext) -> Engine:
 
 
 def _save(rows: list[SlideRow], context: RunContext, start: datetime) -> str | None:
-    """Write the tables; return the reason if that is not possible, and the old ones remain."""
+    """Write the tables. If that fails, keep the old tables and return the reason."""
     try:
         write_tables(context.results, rows, context.card.classes, _record(rows, context, start))
     except StoreError as error:
