@@ -18,7 +18,7 @@ the same tiles in turn, round by round, while the others wait. The columns are:
   position of a batch, and with one thread.
 
 A way whose package is not installed is skipped with a message. ONNX Runtime (with onnx and
-onnxscript) is no extra of Noctile; OpenVINO is ``noctile[cpu]``. Integers of 8 bits are not
+onnxscript) is no extra of Noctile; OpenVINO comes with Noctile. Integers of 8 bits are not
 measured: they need a calibration on the user's tissue.
 """
 

@@ -22,8 +22,8 @@ from noctile.pipeline.models.folder import (
 from noctile.pipeline.models.predictor import Predictor
 
 Backend = Literal["torch", "openvino"]
-"""Library that computes a network: torch on any device, or OpenVINO on the CPU if the extra
-``noctile[cpu]`` is installed."""
+"""Library that computes a network: torch on any device, or OpenVINO on the CPU where it is
+installed."""
 
 
 def load_predictor(
@@ -115,7 +115,6 @@ def resolve_backend(backend: str, device: str) -> Backend:
         )
     if not installed:
         raise UsageError(
-            "backend 'openvino' is not installed; pip install 'noctile[cpu]', or use "
-            "--backend torch"
+            "backend 'openvino' is not installed; pip install openvino, or use --backend torch"
         )
     return "openvino"

@@ -1,4 +1,4 @@
-"""`OpenVinoPredictor`: a network that OpenVINO computes on the CPU (extra ``noctile[cpu]``).
+"""`OpenVinoPredictor`: a network that OpenVINO computes on the CPU.
 
 It gives the same labels as torch in two thirds of the time. Torch is imported only to convert a
 network, once on a machine, because the compiled network is cached

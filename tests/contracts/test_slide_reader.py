@@ -111,7 +111,8 @@ class TiffReaderContract(ReaderTests):
 
     def test_pixels_may_be_wider_than_high(self, reader: PyramidReader) -> None:
         frame = reader.info.frame
-        assert (frame.mpp_y, frame.mpp_x) == pytest.approx((MPP_Y, MPP_X), rel=1e-6)
+        # TIFF holds a resolution as a fraction, which older releases of tifffile round
+        assert (frame.mpp_y, frame.mpp_x) == pytest.approx((MPP_Y, MPP_X), rel=1e-5)
         assert reader.info.mpp_source == "tiff tags"
         square = frame.at(1.5)
         assert (square.extent.height, square.extent.width) == (36, 53)

@@ -51,7 +51,7 @@ class TestBackend:
         ],
     )
     def test_auto_is_openvino_on_the_cpu_if_it_is_installed(self, backend, device, expected):
-        pytest.importorskip("openvino", reason="the extra noctile[cpu] is not installed")
+        pytest.importorskip("openvino", reason="OpenVINO has no wheel for this system")
         assert resolve_backend(backend, device) == expected
 
     def test_auto_is_torch_without_openvino(self, monkeypatch):
@@ -61,7 +61,7 @@ class TestBackend:
     def test_a_backend_that_is_not_installed_is_refused_with_what_to_do(self, monkeypatch):
         monkeypatch.setattr(load, "find_spec", lambda name: None)
         with pytest.raises(
-            UsageError, match=r"not installed; pip install 'noctile\[cpu\]', or use --backend torch"
+            UsageError, match=r"not installed; pip install openvino, or use --backend torch"
         ):
             load_predictor(find_model("tumor"), "cpu", backend="openvino")
 

@@ -25,7 +25,7 @@ from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings
 
 openvino = pytest.importorskip(
-    "noctile.pipeline.models.openvino", reason="the extra noctile[cpu] is not installed"
+    "noctile.pipeline.models.openvino", reason="OpenVINO has no wheel for this system"
 )
 
 SIDE = 64

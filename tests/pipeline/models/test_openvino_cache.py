@@ -15,7 +15,7 @@ from noctile.pipeline.models.folder import read_card, read_config
 from noctile.pipeline.models.load import load_predictor, modules_to_import
 
 openvino = pytest.importorskip(
-    "noctile.pipeline.models.openvino", reason="the extra noctile[cpu] is not installed"
+    "noctile.pipeline.models.openvino", reason="OpenVINO has no wheel for this system"
 )
 
 SIDE, CLASSES = 512, 5

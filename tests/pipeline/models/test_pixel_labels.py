@@ -59,7 +59,7 @@ class Convolved(Fixed):
 def labels_by_openvino(logits: np.ndarray, tumor: list[int], network: type[Fixed] = Fixed):
     """Label, tumor and confidence of one tile, computed by OpenVINO."""
     openvino = pytest.importorskip(
-        "noctile.pipeline.models.openvino", reason="the extra noctile[cpu] is not installed"
+        "noctile.pipeline.models.openvino", reason="OpenVINO has no wheel for this system"
     )
     kinds = [
         {
