@@ -68,7 +68,7 @@ def test_a_process_that_is_not_there_is_no_error():
 
 
 def test_memory_is_what_the_process_holds():
-    program = f"held = bytearray(b'x' * 200_000_000); {CHILD}"
+    program = f"held = bytearray(b'x') * 200_000_000; {CHILD}"
     with child() as small, child(program) as large:
         more = control.memory_bytes(large.pid) - control.memory_bytes(small.pid)
         for process in (small, large):
