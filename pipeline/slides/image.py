@@ -51,7 +51,7 @@ _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
 """Pillow's modes that convert to 8-bit grey or RGB without loss. Others are 16-bit grey (I;16) or
 CMYK, for instance."""
 
-_ERRORS = (
+PILLOW_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -83,7 +83,7 @@ def claimed_pixels(stream: bytes) -> int:
     try:
         with opener(io.BytesIO(stream)) as image:
             return image.width * image.height
-    except _ERRORS:
+    except PILLOW_ERRORS:
         return 0
 
 
@@ -153,7 +153,7 @@ def _source_info(path: Path, slide_id: str) -> SourceInfo:
     try:
         with opener(path) as image:
             (width, height), mode = image.size, image.mode
-    except _ERRORS as error:
+    except PILLOW_ERRORS as error:
         raise SlideOpenError(
             f"slide {slide_id}: {path} begins like a {format_name.upper()} file but cannot be "
             f"opened: {error}. Copy it again from where it was made, or leave it out"
@@ -179,7 +179,7 @@ def _decode(path: Path, slide_id: str) -> Image.Image:
             raise OSError("it is no longer a PNG or JPEG file")
         with found[1](path) as image:
             image.load()
-    except _ERRORS as error:
+    except PILLOW_ERRORS as error:
         raise SlideReadError(
             f"slide {slide_id}: {path} cannot be decoded: {error}. The file is damaged or cut "
             "short: copy it again from where it was made, or leave it out"

@@ -1,7 +1,5 @@
 """Region whose classes are known: its files, and its pixels and classes at any pixel size."""
 
-import struct
-import zlib
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import SlideError, UsageError
 from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.slides.base import SlideReader
-from noctile.pipeline.slides.image import MAX_PIXELS
+from noctile.pipeline.slides.image import MAX_PIXELS, PILLOW_ERRORS
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.truth.geojson import draw_codes, is_geojson, read_annotations
 from noctile.pipeline.truth.scheme import IGNORED, OTHER, OUTSIDE, TUMOR, ClassScheme
@@ -35,18 +33,6 @@ _OPENERS: dict[bytes, type[ImageFile.ImageFile]] = {
 """First bytes of a mask file, and the class that opens it.
 
 These classes do not apply Pillow's size limit, which is one number for the whole process."""
-
-_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    LookupError,
-    TypeError,
-    EOFError,
-    struct.error,
-    zlib.error,
-)
-"""Errors that Pillow raises for damaged or truncated files; a broken PNG is a SyntaxError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +152,7 @@ def read_mask(path: Path) -> UInt8:
     """
     try:
         image = _decode(path)
-    except _ERRORS as error:
+    except PILLOW_ERRORS as error:
         raise UsageError(
             f"mask {path} cannot be read: {error}. Copy it again, or leave the region out"
         ) from error

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_networks import SIDE, fields
 from standins import small_slide
 
 from noctile.pipeline.errors import ModelError
@@ -27,23 +28,6 @@ from noctile.workflows.settings import RunSettings
 openvino = pytest.importorskip(
     "noctile.pipeline.models.openvino", reason="OpenVINO has no wheel for this system"
 )
-
-SIDE = 64
-
-
-def fields(classes: int = 5, **others):
-    kinds = [
-        {"code": k + 1, "name": f"c{k}", "color": (k, k, k), "role": "tissue"}
-        for k in range(classes)
-    ]
-    values = {
-        "name": "small",
-        "description": "",
-        "classes": kinds,
-        "licence": "CC0-1.0",
-        "mpp": 0.5,
-    }
-    return {**values, "tile_px": SIDE, "overlap_px": 16, **others}
 
 
 def model_card(classes: int = 5, **others) -> ModelCard:
