@@ -71,9 +71,9 @@ Shadows and the noise of glass lie below, cytoplasm lies above.
 CHROMA_BOUNDS = (0.012, 0.025, 0.06)
 """Bounds of Otsu's threshold on colour, the spread of the optical densities of R, G and B.
 
-The threshold lies between the second and the third; there weak eosin begins. On a slide whose glass
-has little colour the second is replaced by twice the 95 % quantile of the glass's colour, but not
-by less than the first.
+(lowest, low, high): the threshold is kept within low..high; there weak eosin begins. If the glass
+has little colour, low drops to twice the 95 % quantile of the glass's colour, but never below
+lowest.
 """
 
 TEXTURE_BOUNDS = (2.5, 4.5)
@@ -116,8 +116,8 @@ MIN_KEPT_SHARE = 0.1
 less gets the flag ``tissue_mostly_rejected``. A rule, not a measurement."""
 
 REJECTION_PIECES = 5
-"""Slides on which less than this many pieces of ``min_area_mm2`` looked like tissue do not get that
-flag: a few specks were rejected there."""
+"""That flag is judged only if the area that looked like tissue is larger than this number times
+``min_area_mm2``; a smaller area is specks."""
 
 ALARM_SHARES = (0.001, 0.95)
 """Shares of the slide's area, a rule and no measurement: tissue that covers less raises the flag

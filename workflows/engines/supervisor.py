@@ -9,7 +9,7 @@ it. These rules make a crash fail its own slide and no other::
     second death     quarantined: the job runs alone, as soon as nothing else runs
     third death      failed
 
-    over its memory  as a death; from the second death on: failed
+    over its memory  counts as a death; after an earlier death: failed at once
     too long         failed at once
 
 When a job fails after a death, the waiting jobs of its group (its slide) fail with it.
@@ -74,8 +74,8 @@ class Supervisor:
     ) -> tuple[list[Attempt], bool]:
         """Choose what to start.
 
-        No job waits at a worker behind another one. So the time of a job is its own, and so is a
-        crash.
+        No job waits at a worker behind another one. So the running time of a job contains no
+        waiting, and a crash is not put down to a job that only waited.
 
         Args:
             running: Number of jobs that run.
