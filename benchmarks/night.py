@@ -40,7 +40,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.big_slide import Used, run_alone, run_watched
 from benchmarks.common import BUILD, machine, side_by_side, slide, trivial_model
-from noctile.workflows.processes.preload import MALLOC
+from noctile.workflows.processes.environment import MALLOC
 
 SIZES = ((6_000, 5_000), (12_000, 10_000), (24_000, 20_000), (48_000, 40_000))
 SHARES = (0.05, 0.1, 0.2, 0.4)

@@ -50,7 +50,7 @@ from noctile.pipeline.slides.open import open_slide, read_with
 from noctile.pipeline.slides.openslide import OpenSlideSource
 from noctile.pipeline.slides.thumbnail import read_thumbnail
 from noctile.pipeline.tissue import TissueSpec, find_tissue
-from noctile.workflows.processes.preload import worker_env
+from noctile.workflows.processes.environment import worker_env
 
 TILE_PX = 512
 BLOCK_PX = 4096

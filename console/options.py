@@ -1,10 +1,16 @@
 """Options of more than one command."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from noctile.console.display import warn
+
+if TYPE_CHECKING:
+    from noctile.pipeline.slides.discover import SlideEntry
+    from noctile.workflows.settings import RunSettings
 
 FILE = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -70,3 +76,25 @@ def run_options(function: Function) -> Function:
     for decorate in reversed(RUN):
         function = decorate(function)
     return function
+
+
+def read_call(
+    slides: tuple[str, ...],
+    out: Path,
+    manifest: Path | None,
+    config: Path | None,
+    options: Mapping[str, Any],
+) -> "tuple[RunSettings, list[SlideEntry]]":
+    """Settings and slides of a call with the options of `RUN`.
+
+    Raises:
+        UsageError: if a setting or the manifest cannot be used, or there are no slides.
+    """
+    from noctile.pipeline.slides.discover import find_slides
+    from noctile.workflows.results.guard import check_manifest
+    from noctile.workflows.settings import load_settings
+
+    settings = load_settings(config, **options)
+    entries = find_slides(slides, manifest, settings.mpp, warn=warn)
+    check_manifest(manifest, out)
+    return settings, entries

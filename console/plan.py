@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from noctile.console.display import Display, open_console, print_line, warn, whole
-from noctile.console.options import run_options
+from noctile.console.display import Display, open_console, print_line, whole
+from noctile.console.options import read_call, run_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,14 +27,9 @@ def command(
     Names slides that will fail, with reasons. Estimates tissue, predictions, hours, disk and
     memory. Writes no mask. Takes the options of `noctile run`, which then continues from here.
     """
-    from noctile.pipeline.slides.discover import find_slides
     from noctile.workflows.commands.plan import plan_slides
-    from noctile.workflows.results.guard import check_manifest
-    from noctile.workflows.settings import load_settings
 
-    settings = load_settings(config, **options)
-    entries = find_slides(slides, manifest, settings.mpp, warn=warn)
-    check_manifest(manifest, out)
+    settings, entries = read_call(slides, out, manifest, config, options)
     console = open_console()
     with Display(console, len(entries)) as display:
         result = plan_slides(entries, settings, out, display)

@@ -192,10 +192,6 @@ def _why_none(images: list[Path]) -> str:
     return f"nothing there, or nothing that ends in {' '.join(SLIDE_SUFFIXES)}"
 
 
-def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
-    return path.suffix.lower() in suffixes
-
-
 def _one_per_series(files: Iterable[Path]) -> list[Path]:
     """Replace the DICOM files of one series in one folder by the one with the most pixels."""
     slides, series = [], defaultdict(list)
@@ -213,7 +209,8 @@ def _header(file: Path) -> DicomHeader | None:
 
     A file that cannot be read fails when it is opened.
     """
-    if _ends(file, (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)) and file.suffix.lower() != _DICOM_SUFFIX:
+    suffix = file.suffix.lower()
+    if suffix in (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES) and suffix != _DICOM_SUFFIX:
         return None
     try:
         return read_header(file)

@@ -17,9 +17,15 @@ from noctile.pipeline.plan import TilePlan
 from noctile.pipeline.preview import preview_of
 from noctile.pipeline.quality import MAX_UNREADABLE, BlockStats, SlideQuality
 from noctile.workflows.jobs.messages import RunContext, StepJob
-from noctile.workflows.jobs.provenance import versions
+from noctile.workflows.jobs.provenance import planned_flags, versions
 from noctile.workflows.results.checksums import write_with_checksums
-from noctile.workflows.results.files import is_temporary, read_json, write_atomic, write_json
+from noctile.workflows.results.files import (
+    is_temporary,
+    read_json,
+    read_required_json,
+    write_atomic,
+    write_json,
+)
 from noctile.workflows.results.layout import SlideFolder
 from noctile.workflows.results.staging import promote
 
@@ -49,11 +55,7 @@ def finish_slide(job: StepJob) -> None:
 
 def _complete(run: RunContext, folder: SlideFolder) -> None:
     """Write every file of a finished slide; ``summary.json`` comes last and makes it done."""
-    described = read_json(folder.plan)
-    if described is None:
-        raise StoreError(
-            f"{folder.plan} has gone while the run was using it; run the same command again"
-        )
+    described = read_required_json(folder.plan)
     plan = TilePlan.from_json(described["plan"])
     stats = collect_block_stats(folder, plan)
     quality = SlideQuality.from_blocks(stats.values())
@@ -96,11 +98,7 @@ def _summary(
     run: RunContext,
 ) -> dict[str, Any]:
     """Contents of ``summary.json``."""
-    flags = [
-        *described["tissue"]["flags"],
-        *(["mpp_estimated"] if described["slide"]["mpp_source"] == "objective power" else []),
-        *quality.flags(summary.mean_confidence, len(run.card.classes)),
-    ]
+    found = quality.flags(summary.mean_confidence, len(run.card.classes))
     return {
         "key": described["key"],
         **described["slide"],
@@ -108,7 +106,7 @@ def _summary(
         **asdict(quality),
         "label_map_mpp": [plan.frame.mpp_y, plan.frame.mpp_x],
         "tissue_rule": described["tissue"]["rule"],
-        "flags": sorted(flags),
+        "flags": sorted([*planned_flags(described), *found]),
         "model": run.card.name,
         "model_sha256": run.card.sha256,
         "backend": run.resources.backend,

@@ -1,6 +1,7 @@
 """Record of the slide, the model, the settings and the versions that made a result."""
 
 import platform
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -48,6 +49,16 @@ def describe(info: SlideInfo) -> dict[str, Any]:
         "bounds_px": [info.bounds.y, info.bounds.x, info.bounds.height, info.bounds.width],
         "levels_mpp": [[level.mpp_y, level.mpp_x] for level in info.levels],
     }
+
+
+def planned_flags(described: Mapping[str, Any]) -> list[str]:
+    """Quality flags that are known when a slide is planned: tissue, channel order, pixel size.
+
+    Args:
+        described: contents of the slide's ``plan.json``.
+    """
+    estimated = described["slide"]["mpp_source"] == "objective power"
+    return [*described["tissue"]["flags"], *(["mpp_estimated"] if estimated else [])]
 
 
 def provenance(info: SlideInfo, run: RunContext) -> dict[str, Any]:

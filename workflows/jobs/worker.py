@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from noctile.pipeline.errors import ModelError, StoreError
+from noctile.pipeline.errors import ModelError
 from noctile.pipeline.geometry import Extent, Frame
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.load import load_predictor
@@ -26,7 +26,7 @@ from noctile.pipeline.tissue import TissueMask
 from noctile.workflows.inference.client import ServedPredictor
 from noctile.workflows.jobs.messages import RunContext
 from noctile.workflows.resources import Resources
-from noctile.workflows.results.files import read_json
+from noctile.workflows.results.files import read_required_json
 from noctile.workflows.results.layout import SlideFolder
 
 _MAX_OPEN = 4
@@ -183,11 +183,7 @@ def read_plan(folder: SlideFolder) -> tuple[TilePlan, TissueMask, Amounts | None
     Raises:
         StoreError: if there is no plan.
     """
-    described = read_json(folder.plan)
-    if described is None:
-        raise StoreError(
-            f"{folder.plan} has gone while the run was using it; run the same command again"
-        )
+    described = read_required_json(folder.plan)
     with Image.open(folder.tissue) as image:
         mask = np.asarray(image) > 0
     about = described["tissue"]

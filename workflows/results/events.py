@@ -18,11 +18,11 @@ Block = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Start of a run or of its preflight.
+    """Start of ``noctile run`` or ``noctile plan``.
 
     Attributes:
         time: time of the event, ISO 8601 in UTC.
-        command: ``run``, or ``plan`` for a preflight.
+        command: the command that started, ``run`` or ``plan``.
         slides: ids of the slides that were submitted.
         pixels_key: hash of everything that masks depend on beside their slides.
     """
@@ -34,60 +34,49 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """End of a slide's first step: its tiles are planned.
+class StepEvent:
+    """End of a step of a slide.
 
     Attributes:
         time: time of the event, ISO 8601 in UTC.
         slide_id: id of the slide.
         key: content key of the slide under the model and the settings.
         seconds: duration of the step (s).
-        fresh: True if the slide was planned from nothing; no earlier block of it is valid then.
-        early: True if the run planned it before its turn, in the preflight of its first minutes.
     """
 
     time: str
     slide_id: str
     key: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Planned(StepEvent):
+    """The tiles of a slide are planned.
+
+    Attributes:
+        fresh: True if the slide was planned from nothing; no earlier block of it is valid then.
+        early: True if the run planned it before its turn, in the preflight of its first minutes.
+    """
+
     fresh: bool
     early: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Segmented:
+class Segmented(StepEvent):
     """One block was written.
 
     Attributes:
-        time: time of the event, ISO 8601 in UTC.
-        slide_id: id of the slide.
-        key: content key of the slide under the model and the settings.
-        seconds: duration of the step (s).
         block: (row, col) of the block.
     """
 
-    time: str
-    slide_id: str
-    key: str
-    seconds: float
     block: Block
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """A slide is done.
-
-    Attributes:
-        time: time of the event, ISO 8601 in UTC.
-        slide_id: id of the slide.
-        key: content key of the slide under the model and the settings.
-        seconds: duration of the step (s).
-    """
-
-    time: str
-    slide_id: str
-    key: str
-    seconds: float
+class Finished(StepEvent):
+    """A slide is done."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,18 @@ def json_text(values: Any) -> str:
     return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
+def read_required_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that the run has written before.
+
+    Raises:
+        StoreError: if there is no such file, or it does not hold a JSON object.
+    """
+    values = read_json(path)
+    if values is None:
+        raise StoreError(f"{path} has gone while the run was using it; run the same command again")
+    return values
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None if there is no such file.
 

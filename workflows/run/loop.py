@@ -14,7 +14,7 @@ from noctile.workflows.jobs.messages import Prepared, RunContext, StepJob
 from noctile.workflows.jobs.steps import Step
 from noctile.workflows.results.events import Command
 from noctile.workflows.results.failures import write_failure_report
-from noctile.workflows.results.files import read_json
+from noctile.workflows.results.files import read_json, read_required_json
 from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.results.staging import clean_up
 from noctile.workflows.run.fault_origin import FaultOrigin, file_state
@@ -186,10 +186,10 @@ class RunLoop:
 
     def _done(self, slide_id: str, how: str = "") -> str:
         path = self._results.slide(slide_id).summary
-        summary, key = read_json(path), self._keys.pop(slide_id)
-        if summary is None or summary["key"] != key:
+        summary, key = read_required_json(path), self._keys.pop(slide_id)
+        if summary["key"] != key:
             raise StoreError(
-                f"{path} has gone while the run was using it; run the same command again"
+                f"{path} has changed while the run was using it; run the same command again"
             )
         clean_up(self._results, slide_id)
         self._spent_s.pop(slide_id, None)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from noctile.pipeline.errors import StoreError
 from noctile.pipeline.plan import TilePlan
 from noctile.pipeline.slides.discover import SlideEntry
 from noctile.workflows.engines.base import Failure
 from noctile.workflows.jobs.messages import Prepared, RunContext
+from noctile.workflows.jobs.provenance import planned_flags
 from noctile.workflows.jobs.steps import Step
-from noctile.workflows.results.files import read_json
+from noctile.workflows.results.files import read_required_json
 
 PREFLIGHT_S = 300.0
 """Longest time that a run plans new slides before its first block (s). No work is lost: a slide
@@ -159,14 +159,9 @@ class PlanOnly:
     def _plan(self, slide_id: str, prepared: Prepared, done: set[tuple[int, int]]) -> PlannedSlide:
         results = self._context.results
         folder = results.slide(slide_id) if prepared.finished else results.under_way(slide_id)
-        described = read_json(folder.plan)
-        if described is None:
-            raise StoreError(
-                f"{folder.plan} has gone while it was being used; run the same command again"
-            )
+        described = read_required_json(folder.plan)
         about, plan = described["slide"], TilePlan.from_json(described["plan"])
         left = (block for block in plan.blocks if block.key not in done)
-        estimated = ["mpp_estimated"] if about["mpp_source"] == "objective power" else []
         return PlannedSlide(
             slide_id,
             self._entries[slide_id].path,
@@ -178,7 +173,7 @@ class PlanOnly:
             predictions_left=0 if prepared.finished else sum(len(block.tiles) for block in left),
             disk_bytes=0 if prepared.finished else plan.disk_bytes,
             task_bytes=plan.peak_bytes(self._context.resources.batch_size or 1),
-            flags=tuple(sorted([*described["tissue"]["flags"], *estimated])),
+            flags=tuple(sorted(planned_flags(described))),
             fingerprint=about["fingerprint"],
         )
 

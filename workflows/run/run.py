@@ -37,8 +37,8 @@ from noctile.workflows.engines.serial import SerialEngine
 from noctile.workflows.jobs.entry import JOB_MODULES, load_ahead, ready_predictor
 from noctile.workflows.jobs.messages import RunContext
 from noctile.workflows.jobs.provenance import versions
+from noctile.workflows.processes.environment import worker_env
 from noctile.workflows.processes.gpu_usage import GpuUsage
-from noctile.workflows.processes.preload import worker_env
 from noctile.workflows.quantities import next_moment
 from noctile.workflows.resources import cores, resolve_resources
 from noctile.workflows.results.files import sweep

@@ -16,21 +16,7 @@ from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.models.network import Pointwise, build_network, load_network, save_model
 from noctile.pipeline.models.torch_predictor import TorchPredictor
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Small networks are slower on several threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    save_model(folder, network(), fields())
-    return folder
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

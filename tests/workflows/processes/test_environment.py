@@ -1,15 +1,15 @@
-"""Modules and environment of the processes that workers are forked from."""
+"""Environment of worker processes, and the modules that only they import."""
 
 import subprocess
 import sys
 
-from noctile.workflows.processes import preload as warm
+from noctile.workflows.processes import environment
 
 
 def test_workers_on_a_gpu_keep_the_systems_rules_for_memory():
     threads = {"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "1"}
-    assert warm.worker_env(3, gpus=True) == threads
-    assert warm.worker_env(3, gpus=False) == {**threads, **warm.MALLOC}
+    assert environment.worker_env(3, gpus=True) == threads
+    assert environment.worker_env(3, gpus=False) == {**threads, **environment.MALLOC}
 
 
 def test_a_runs_own_process_imports_nothing_that_only_jobs_need():
