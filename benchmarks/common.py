@@ -48,6 +48,37 @@ def trivial_model(folder: Path, classes: int = 21, mpp: float = 0.5, overlap_px:
     return folder
 
 
+def resnet34_unet(folder: Path, name: str, *, random_statistics: bool = False) -> Path:
+    """Make the folder of a ResNet34 U-Net of 21 classes with seeded weights, once.
+
+    Args:
+        folder: Folder of the model.
+        name: Name of the model in its card.
+        random_statistics: True for random batch statistics too, so that several classes are
+            predicted.
+    """
+    if (folder / "card.json").exists():
+        return folder
+    import segmentation_models_pytorch as smp
+    import torch
+
+    from noctile.pipeline.models.network import save_model
+
+    torch.manual_seed(0)
+    network = smp.Unet("resnet34", encoder_weights=None, classes=21)
+    for module in network.modules() if random_statistics else ():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+    classes = [
+        {"code": k, "name": f"class_{k}", "color": (k, k, k), "role": "tissue"}
+        for k in range(1, 22)
+    ]
+    about = {"name": name, "description": "seeded", "mpp": 0.5, "licence": "CC0-1.0"}
+    save_model(folder, network, {**about, "classes": classes})
+    return folder
+
+
 def slide(
     width: int = 24_000, height: int = 20_000, mpp: float = 0.5, tissue: float = 0.35
 ) -> Path:

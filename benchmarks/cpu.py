@@ -43,7 +43,7 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.common import BUILD, machine
+from benchmarks.common import BUILD, machine, resnet34_unet
 from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.models.folder import find_model, read_card
 from noctile.pipeline.plan import Tiling, plan_tiles
@@ -323,39 +323,6 @@ def tissue_tiles(
     return np.stack([tiles[k] for k in chosen])
 
 
-def resnet34(folder: Path) -> Path:
-    """Make the folder of a ResNet34 U-Net of 21 classes, once.
-
-    Its batch statistics are random too, so that several classes are predicted.
-    """
-    if (folder / "card.json").exists():
-        return folder
-    import segmentation_models_pytorch as smp
-    import torch
-
-    from noctile.pipeline.models.network import save_model
-
-    torch.manual_seed(0)
-    network = smp.Unet("resnet34", encoder_weights=None, classes=21)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
-            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
-    classes = [
-        {"code": k, "name": f"class_{k}", "color": (k, k, k), "role": "tissue"}
-        for k in range(1, 22)
-    ]
-    about = {
-        "name": "resnet34",
-        "description": "seeded",
-        "classes": classes,
-        "mpp": 0.5,
-        "licence": "CC0-1.0",
-    }
-    save_model(folder, network, about)
-    return folder
-
-
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
@@ -382,7 +349,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         models = (
             ("tumor", shipped, 64, 8),
-            ("resnet34, 21 classes", resnet34(BUILD / "resnet34"), 8, 4),
+            (
+                "resnet34, 21 classes",
+                resnet34_unet(BUILD / "resnet34", "resnet34", random_statistics=True),
+                8,
+                4,
+            ),
         )
         for name, folder, n, batch in models:
             path = Path(scratch) / "tiles.npy"

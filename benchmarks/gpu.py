@@ -38,17 +38,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import segmentation_models_pytorch as smp
 import torch
 import torchvision  # type: ignore[import-untyped]
 from tifffile import TiffFile
 
-from benchmarks.common import BUILD, slide
+from benchmarks.common import BUILD, resnet34_unet, slide
 from benchmarks.gpu_run import Report, whole_run
 from noctile.pipeline.geometry import Box, Extent
 from noctile.pipeline.models.folder import find_model, read_card
 from noctile.pipeline.models.load import load_predictor
-from noctile.pipeline.models.network import save_model
 from noctile.pipeline.models.predictor import predict_labels
 from noctile.pipeline.models.torch_predictor import TorchPredictor
 from noctile.pipeline.plan import TileGrid
@@ -76,26 +74,6 @@ class Table:
         """Add a line."""
         self.lines.append(f"| {what} | {figure} |")
         print(self.lines[-1], flush=True)
-
-
-def study_model(folder: Path) -> Path:
-    """Make the folder of a ResNet34 U-Net of 21 classes with seeded weights, once."""
-    if not (folder / "card.json").exists():
-        torch.manual_seed(0)
-        network = smp.Unet("resnet34", encoder_weights=None, classes=21)
-        classes = [
-            {"code": k, "name": f"class_{k}", "color": (k, k, k), "role": "tissue"}
-            for k in range(1, 22)
-        ]
-        about = {
-            "name": "study",
-            "description": "seeded",
-            "classes": classes,
-            "mpp": 0.5,
-            "licence": "CC0-1.0",
-        }
-        save_model(folder, network, about)
-    return folder
 
 
 def tissue_tiles(n: int) -> UInt8:
@@ -287,7 +265,7 @@ def main() -> None:
     report("machine", f"{device}, {cores()} cores, torch {torch.__version__}")
     width, height = a.size
     path = slide(width, height, 0.25)
-    study = study_model(BUILD / "study")
+    study = resnet34_unet(BUILD / "study", "study")
     alone = network_alone(report, a.device, study, [8, 16, 32, 64] if gpu else [1], compiled=False)
     run = partial(whole_run, report, path, device=a.device)
     parts: dict[str, Callable[[], object]] = {}

@@ -39,7 +39,7 @@ from unittest import mock
 import pyarrow.parquet as pq
 
 from benchmarks.big_slide import Used, run_alone, run_watched
-from benchmarks.common import BUILD, machine, side_by_side, slide, trivial_model
+from benchmarks.common import BUILD, machine, resnet34_unet, side_by_side, slide, trivial_model
 from noctile.workflows.processes.environment import MALLOC
 
 SIZES = ((6_000, 5_000), (12_000, 10_000), (24_000, 20_000), (48_000, 40_000))
@@ -165,9 +165,7 @@ def compare(runs: int, peers: list[str], envs: Path, backend: str) -> None:
 
 def study(runs: int, backend: str) -> None:
     """Print the time of a further slide, with a real network, beside the network alone."""
-    from benchmarks.gpu import study_model
-
-    model, first = study_model(BUILD / "study"), slide(6_000, 6_000)
+    model, first = resnet34_unet(BUILD / "study", "study"), slide(6_000, 6_000)
     alone: list[float] = []
     pairs: list[Pair] = []
     with pairs_of(first, model, backend) as pair:
