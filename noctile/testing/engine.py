@@ -25,8 +25,8 @@ class Square:
     """A job with the value ``n * n``; each number is a slide of its own.
 
     Attributes:
-        n: The number.
-        limit_s: Longest time that the job may run (s).
+        n: the number.
+        limit_s: longest time that the job may run (s).
     """
 
     n: int
@@ -96,7 +96,7 @@ class Sleep(Square):
     """A job that takes some time.
 
     Attributes:
-        seconds: The time (s).
+        seconds: the time (s).
     """
 
     seconds: float = 0.0
@@ -111,7 +111,7 @@ class StopAfter:
     """A stop signal for tests.
 
     Args:
-        grace_s: Time that running jobs have after `pull` (s).
+        grace_s: time that running jobs have after `pull` (s).
     """
 
     def __init__(self, grace_s: float) -> None:

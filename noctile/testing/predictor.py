@@ -34,8 +34,8 @@ class PredictorContract:
     """Tests that each predictor passes.
 
     Attributes:
-        classes: Number of classes of the model.
-        tolerance: Largest difference of a probability between two batches; 0: the same bits.
+        classes: number of classes of the model.
+        tolerance: largest difference of a probability between two batches; 0: the same bits.
     """
 
     classes = 4

@@ -50,7 +50,7 @@ class SlideReaderContract:
     """Tests that each slide reader passes.
 
     Attributes:
-        pixels: Pixels of the slide of the fixture ``exact``, uint8 ``[height, width, 3]``.
+        pixels: pixels of the slide of the fixture ``exact``, uint8 ``[height, width, 3]``.
     """
 
     pixels: UInt8

@@ -106,8 +106,8 @@ class Failure:
     """The reason why a job failed.
 
     Attributes:
-        reason: Reason code.
-        message: One line for the user.
+        reason: reason code.
+        message: one line for the user.
         traceback: Python's traceback, or the stacks of a process that died.
     """
 
@@ -121,10 +121,10 @@ class Outcome:
     """The end of a job: a value or a failure.
 
     Attributes:
-        key: Key of the job.
-        value: Value that the job returned; None if it failed.
-        failure: The reason why it failed, or None.
-        seconds: Time that the job ran (s).
+        key: key of the job.
+        value: value that the job returned; None if it failed.
+        failure: the reason why it failed, or None.
+        seconds: time that the job ran (s).
     """
 
     key: str
@@ -150,11 +150,11 @@ class Engine(Protocol):
         """Start jobs and yield their outcomes as they end.
 
         Args:
-            do: Function that does a job and returns its value; picklable.
-            next_job: Function that returns the next job; the engine calls it when a job can start.
+            do: function that does a job and returns its value; picklable.
+            next_job: function that returns the next job; the engine calls it when a job can start.
                 None means that no job can start before another outcome has been consumed. The run
                 ends when it returns None and no job runs.
-            stop: Signal that ends the run earlier.
+            stop: signal that ends the run earlier.
 
         Raises:
             EngineLostError: if no job can run any more.

@@ -47,10 +47,10 @@ class _Task:
     """An attempt that runs.
 
     Attributes:
-        attempt: The attempt.
+        attempt: the attempt.
         future: Dask's future of its outcome.
-        start: Time when it was sent to a free worker (s, `time.monotonic`).
-        killed_for: Failure for which this engine killed its process, if it did.
+        start: time when it was sent to a free worker (s, `time.monotonic`).
+        killed_for: failure for which this engine killed its process, if it did.
     """
 
     attempt: Attempt
@@ -66,15 +66,15 @@ class DaskEngine:
     starts jobs, fetches outcomes and kills processes.
 
     Args:
-        processes: Number of workers of a local cluster.
-        gpus: Numbers of the GPUs that the workers share; each worker sees one alone
+        processes: number of workers of a local cluster.
+        gpus: numbers of the GPUs that the workers share; each worker sees one alone
             (``CUDA_VISIBLE_DEVICES``), as ``cuda``.
-        env: Further environment variables of the workers, e.g. ``OMP_NUM_THREADS``.
-        preload: Modules that workers need; imported once and shared, where that is possible.
-        begin: Function that each worker of a local cluster calls in a thread of its own when it
+        env: further environment variables of the workers, e.g. ``OMP_NUM_THREADS``.
+        preload: modules that workers need; imported once and shared, where that is possible.
+        begin: function that each worker of a local cluster calls in a thread of its own when it
             starts; picklable. Its errors are ignored.
-        memory_bytes: Most memory of each worker of a local cluster (B); None: no budget.
-        scheduler: Address of a running scheduler, e.g. ``tcp://10.0.0.1:8786``; then no cluster is
+        memory_bytes: most memory of each worker of a local cluster (B); None: no budget.
+        scheduler: address of a running scheduler, e.g. ``tcp://10.0.0.1:8786``; then no cluster is
             started.
 
     Raises:

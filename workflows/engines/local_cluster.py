@@ -40,11 +40,11 @@ class LocalCluster:
     moment in which OpenSSL reads it from a private folder. (docs/decisions/0022)
 
     Args:
-        processes: Number of workers, with one thread each.
-        gpus: Numbers of the GPUs that the workers share; each worker sees one, as ``cuda``.
-        env: Further environment variables of the workers, e.g. ``OMP_NUM_THREADS``.
-        preload: Modules that workers need; imported once and shared, where that is possible.
-        begin: Function that each worker calls in a thread of its own when it starts; picklable.
+        processes: number of workers, with one thread each.
+        gpus: numbers of the GPUs that the workers share; each worker sees one, as ``cuda``.
+        env: further environment variables of the workers, e.g. ``OMP_NUM_THREADS``.
+        preload: modules that workers need; imported once and shared, where that is possible.
+        begin: function that each worker calls in a thread of its own when it starts; picklable.
 
     Attributes:
         cluster: Dask's cluster; `distributed.Client` takes it as an address.

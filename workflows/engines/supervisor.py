@@ -42,8 +42,8 @@ class Attempt:
     """One attempt to run a job.
 
     Attributes:
-        job: The job.
-        deaths: Number of processes that died earlier while this job ran in them.
+        job: the job.
+        deaths: number of processes that died earlier while this job ran in them.
     """
 
     job: Job
@@ -56,7 +56,7 @@ class Supervisor:
     Args:
         one_job_per_worker: True if each worker runs one job at a time, so that the job of a dead
             worker is known.
-        memory_bytes: Most memory that a worker process may hold (B).
+        memory_bytes: most memory that a worker process may hold (B).
     """
 
     def __init__(self, *, one_job_per_worker: bool, memory_bytes: float = inf) -> None:
@@ -78,9 +78,9 @@ class Supervisor:
         waiting, and a crash is not put down to a job that only waited.
 
         Args:
-            running: Number of jobs that run.
-            slots: Number of jobs that can run at once.
-            next_job: Source of new jobs; None means that no job can start now.
+            running: number of jobs that run.
+            slots: number of jobs that can run at once.
+            next_job: source of new jobs; None means that no job can start now.
 
         Returns:
             The attempts to start, and whether a slot stays empty because there is no job for it.
@@ -118,10 +118,10 @@ class Supervisor:
         """Take note that the process of an attempt died.
 
         Args:
-            attempt: The attempt.
-            seconds: Time that the job ran (s).
-            killed_for: Failure for which the engine itself killed the process; None for a crash.
-            crash_dump: Stacks that the process wrote when it died.
+            attempt: the attempt.
+            seconds: time that the job ran (s).
+            killed_for: failure for which the engine itself killed the process; None for a crash.
+            crash_dump: stacks that the process wrote when it died.
 
         Returns:
             Outcomes of the jobs that fail; none while the job is tried again.
@@ -160,7 +160,7 @@ class Supervisor:
         """Failure of the jobs of a process that holds too much memory; None within the budget.
 
         Args:
-            used_bytes: Memory that the process holds (B).
+            used_bytes: memory that the process holds (B).
         """
         if used_bytes <= self._memory_bytes:
             return None
@@ -176,7 +176,7 @@ class Supervisor:
         """Check that workers come back.
 
         Args:
-            seconds_without: Time since there was a worker (s).
+            seconds_without: time since there was a worker (s).
 
         Raises:
             EngineLostError: if there has been none for `NO_WORKERS_S`.

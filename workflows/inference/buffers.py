@@ -23,8 +23,8 @@ class Request:
     """A request for the answer to one batch, whose tiles lie in the shared buffer.
 
     Attributes:
-        n: Number of tiles.
-        part: Rows, and columns, of each tile for which labels are wanted (px, half-open); None asks
+        n: number of tiles.
+        part: rows, and columns, of each tile for which labels are wanted (px, half-open); None asks
             for the probabilities of all pixels.
     """
 
@@ -35,7 +35,7 @@ class Request:
         """Shape and type of the tiles and of each array of the answer, in the order of the buffer.
 
         Args:
-            card: Card of the model.
+            card: card of the model.
         """
         side = card.tile_px
         tiles: list[tuple[tuple[int, ...], type]] = [((self.n, side, side, 3), np.uint8)]
@@ -67,8 +67,8 @@ def lend_buffer(connection: Connection, size: int) -> UInt8:
     """Make a buffer without a name and send it to a server, which sees it from then on.
 
     Args:
-        connection: Connection to the server.
-        size: Size of the buffer (B).
+        connection: connection to the server.
+        size: size of the buffer (B).
     """
     memory = os.memfd_create("noctile-tiles")
     try:
@@ -85,11 +85,11 @@ class BorrowedBuffer:
     """A buffer that a worker lent. Its pages are pinned, so that the GPU copies to and from it.
 
     Args:
-        handle: File descriptor of the memory; it is closed here.
-        size: Size of the buffer (B).
+        handle: file descriptor of the memory; it is closed here.
+        size: size of the buffer (B).
 
     Attributes:
-        bytes: The buffer, uint8 ``[size]``.
+        bytes: the buffer, uint8 ``[size]``.
     """
 
     def __init__(self, handle: int, size: int) -> None:

@@ -28,7 +28,7 @@ class ServedPredictor:
     When the server dies, its batch is sent again to the server that replaces it.
 
     Args:
-        address: Address of the server, a socket's path.
+        address: address of the server, a socket's path.
 
     Raises:
         EngineLostError: if there is no server.

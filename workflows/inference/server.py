@@ -52,11 +52,11 @@ class InferenceServers:
     """A server for each GPU, replaced when it dies, until this object is closed.
 
     Args:
-        gpus: Names of the GPUs, as in ``CUDA_VISIBLE_DEVICES``; each server sees one, as ``cuda``.
-        load: Function that loads the model in the server; picklable.
+        gpus: names of the GPUs, as in ``CUDA_VISIBLE_DEVICES``; each server sees one, as ``cuda``.
+        load: function that loads the model in the server; picklable.
 
     Attributes:
-        addresses: Address of the server of each GPU.
+        addresses: address of the server of each GPU.
     """
 
     def __init__(self, gpus: Sequence[str], load: Callable[[], Predictor]) -> None:

@@ -14,7 +14,7 @@ def worker_env(threads: int, *, gpus: bool) -> dict[str, str]:
     """Environment variables of workers.
 
     Args:
-        threads: Threads that each worker computes with.
+        threads: threads that each worker computes with.
         gpus: True if the workers compute on GPUs.
     """
     return {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"} | ({} if gpus else MALLOC)

@@ -25,8 +25,8 @@ def start_forkserver(modules: Sequence[str], env: Mapping[str, str]) -> None:
     in the workers, after the fork. A forkserver that runs already stays as it is.
 
     Args:
-        modules: Modules that are imported there.
-        env: Environment of it and of the workers, e.g. ``OMP_NUM_THREADS``.
+        modules: modules that are imported there.
+        env: environment of it and of the workers, e.g. ``OMP_NUM_THREADS``.
     """
     if sys.platform != "linux":
         return

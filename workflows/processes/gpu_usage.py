@@ -16,8 +16,8 @@ class GpuUsage:
     """Samples the GPUs while the context is open; without ``nvidia-smi`` there are no samples.
 
     Args:
-        gpus: Numbers of the GPUs, e.g. ``("0", "1")``; none: nothing is sampled.
-        interval_s: Time between two samples (s).
+        gpus: numbers of the GPUs, e.g. ``("0", "1")``; none: nothing is sampled.
+        interval_s: time between two samples (s).
     """
 
     def __init__(self, gpus: tuple[str, ...], interval_s: float = INTERVAL_S) -> None:

@@ -18,10 +18,10 @@ class ProcessIdentity:
     """A process on some machine.
 
     Attributes:
-        host: Name of the machine.
-        place: Scope of the process number: boot id and, in a container, process namespace.
-        pid: Process number.
-        start_s: Time when the process started (s since boot on Linux, else since 1970). It tells
+        host: name of the machine.
+        place: scope of the process number: boot id and, in a container, process namespace.
+        pid: process number.
+        start_s: time when the process started (s since boot on Linux, else since 1970). It tells
             the process from a later one with the same number.
     """
 

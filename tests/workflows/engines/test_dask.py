@@ -45,7 +45,7 @@ class Segfault(Square):
 
 @dataclass(frozen=True)
 class Hog(Square):
-    """Takes memory until somebody stops it."""
+    """Takes memory until it is stopped."""
 
     def work(self) -> object:
         held = []
@@ -94,7 +94,7 @@ class Await(Square):
         deadline = time.monotonic() + 30
         while not Path(self.mark).exists():
             if time.monotonic() > deadline:
-                raise SlideReadError(f"nobody wrote {self.mark}")
+                raise SlideReadError(f"{self.mark} was not written")
             time.sleep(0.05)
         return self.n
 
@@ -279,7 +279,7 @@ def test_each_worker_begins_in_a_thread_of_its_own_and_works_although_that_fails
 def _say_who_and_fail_late(folder: Path) -> None:
     time.sleep(0.5)
     (folder / str(os.getpid())).touch()
-    raise RuntimeError("nobody hears this")
+    raise RuntimeError("this is ignored")
 
 
 def test_a_scheduler_that_goes_away_ends_the_run_with_a_name(cluster_of_its_own, monkeypatch):
