@@ -53,6 +53,17 @@ RUN: tuple[Decorator, ...] = (
         help="Try slides again that failed in an earlier run.",
     ),
     click.option(
+        "--redo",
+        is_flag=True,
+        default=None,
+        help="Make finished results again that another model or other settings made.",
+    ),
+    click.option(
+        "--check-content",
+        type=click.Choice(["sample", "full"]),
+        help="Find changed slides by size and a sample of the file (default), or by all of it.",
+    ),
+    click.option(
         "--slide-timeout",
         "slide_timeout_s",
         help="Most time that the steps of a slide may take, e.g. 30m; off (default: 6h).",

@@ -78,6 +78,9 @@ class RunSettings(BaseModel):
         until: time at which the run stops, ``07:00`` (the next time it is) or a date with time;
             None for the end of the work.
         retry_failed: True tries slides again that failed in an earlier run and have not changed.
+        redo: True makes finished results again where the model or settings differ; False refuses.
+        check_content: part of a file that is compared to find that a slide has changed: its size
+            and a ``sample`` of its bytes, or the ``full`` file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -101,6 +104,8 @@ class RunSettings(BaseModel):
     min_free_disk_bytes: Size = 2 * 2**30
     until: Moment | None = None
     retry_failed: bool = False
+    redo: bool = False
+    check_content: Literal["sample", "full"] = "sample"
 
     def tiling(self, card: ModelCard) -> Tiling:
         """Return the tiling of slides for a model."""

@@ -69,3 +69,10 @@ def test_durations_and_sizes_may_have_units(tmp_path):
 def test_a_limit_that_cannot_be_understood_is_named(name, text):
     with pytest.raises(UsageError, match=name):
         load_settings(None, **{name: text})
+
+
+def test_redo_and_check_content_change_no_pixel():
+    card = read_card(find_model("tumor"))
+    plain, other = RunSettings(), RunSettings(redo=True, check_content="full")
+    keys = {s.pixels_key(card, {}, "cpu", "torch") for s in (plain, other)}
+    assert len(keys) == 1
