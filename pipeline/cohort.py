@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from noctile.pipeline.csv_cells import escape_cell
-from noctile.pipeline.models.card import ClassInfo
 
 Status = Literal["done", "failed", "skipped"]
 
@@ -45,10 +44,12 @@ class SlideRow:
     Attributes:
         slide_id: name of the slide, unique in the cohort.
         path: file or folder of the slide.
+        status: done, failed or skipped.
+        reason: code of the reason why the slide is not done; empty if it is done.
+        message: text that explains the reason; empty if the slide is done.
+        run: id of the run that made the row; empty if it is not known.
         patient_id: patient from the manifest, or None.
         group: group from the manifest, or None.
-        status: done, failed or skipped.
-        reason: reason why the slide is not done; empty if it is done.
         summary: content of ``summary.json``; empty if the slide is not done.
         seconds: time that the slide's steps took (s), or None.
         extra: names and values of the manifest's other columns.
@@ -56,23 +57,25 @@ class SlideRow:
 
     slide_id: str
     path: Path
-    patient_id: str | None
-    group: str | None
     status: Status
-    reason: str
-    summary: Mapping[str, Any]
-    seconds: float | None
+    reason: str = ""
+    message: str = ""
+    run: str = ""
+    patient_id: str | None = None
+    group: str | None = None
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
     extra: tuple[tuple[str, str], ...] = ()
 
 
-def cohort_table(rows: Iterable[SlideRow], classes: tuple[ClassInfo, ...]) -> pa.Table:
+def cohort_table(rows: Iterable[SlideRow], class_names: Sequence[str]) -> pa.Table:
     """Make the table, with one row a slide, sorted by ``slide_id``.
 
     Figures of slides that are not done are null, never 0.
 
     Args:
         rows: results of the slides, in any order.
-        classes: classes of the model; each has two columns.
+        class_names: names of the classes; each has two columns.
     """
     rows = sorted(rows, key=lambda row: row.slide_id)
     columns: dict[str, pa.Array] = {
@@ -81,11 +84,13 @@ def cohort_table(rows: Iterable[SlideRow], classes: tuple[ClassInfo, ...]) -> pa
         "patient_id": pa.array([row.patient_id for row in rows], pa.string()),
         "group": pa.array([row.group for row in rows], pa.string()),
         "status": pa.array([row.status for row in rows], pa.string()),
-        "reason": pa.array([row.reason for row in rows], pa.string()),
+        "reason": pa.array([row.reason or None for row in rows], pa.string()),
+        "message": pa.array([row.message or None for row in rows], pa.string()),
+        "run": pa.array([row.run or None for row in rows], pa.string()),
     }
     columns |= _summary_columns(rows, FIGURES)
-    for c in classes:
-        columns |= _class_columns(rows, c.name)
+    for name in class_names:
+        columns |= _class_columns(rows, name)
     mpps = [row.summary.get("mpp", (None, None)) for row in rows]
     columns["mpp_y"] = pa.array([y for y, _ in mpps], pa.float64())
     columns["mpp_x"] = pa.array([x for _, x in mpps], pa.float64())

@@ -227,7 +227,7 @@ def contents(out: Path) -> dict[str, bytes]:
 def outcomes(out: Path) -> dict[str, tuple[str, str]]:
     """Return status and reason code of each slide."""
     rows = pq.read_table(out / "slides.parquet").to_pylist()
-    return {row["slide_id"]: (row["status"], row["reason"].partition(":")[0]) for row in rows}
+    return {row["slide_id"]: (row["status"], row["reason"] or "") for row in rows}
 
 
 def events(out: Path, kind: str) -> int:

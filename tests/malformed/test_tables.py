@@ -32,8 +32,10 @@ FORMULAS = [
 
 class TestTables:
     def test_the_table_of_a_cohort_has_no_formulas(self, tmp_path: Path) -> None:
-        rows = [SlideRow(f, Path("/@x"), f, f, "failed", f, {}, None, ((f, f),)) for f in FORMULAS]
-        write_csv(cohort_table(rows, CLASSES), tmp_path / "slides.csv")
+        rows = [
+            SlideRow(f, Path("/@x"), "failed", f, f, f, f, f, extra=((f, f),)) for f in FORMULAS
+        ]
+        write_csv(cohort_table(rows, ["tumor"]), tmp_path / "slides.csv")
         with (tmp_path / "slides.csv").open(newline="") as file:
             cells = {cell for row in csv.reader(file) for cell in row}
         assert {unescape_cell(cell) for cell in cells} >= set(FORMULAS)

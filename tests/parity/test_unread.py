@@ -160,9 +160,10 @@ class TestWholeRun:
     ):
         (row,) = run_all(damaged(MIDDLE), tmp_path / "out", model).rows
         assert row.status == "failed"
-        assert row.reason.startswith("unreadable_tissue: slide a: ")
-        assert "% of its tissue cannot be decoded, more than 2%: level 0, rows 4" in row.reason
-        assert "--retry-failed" in row.reason
+        assert row.reason == "unreadable_tissue"
+        assert row.message.startswith("slide a: ")
+        assert "% of its tissue cannot be decoded, more than 2%: level 0, rows 4" in row.message
+        assert "--retry-failed" in row.message
 
     def test_a_retry_reads_the_slide_again(self, sound, damaged, model, tmp_path, monkeypatch):
         """A network share may have failed for a while: the file is the same."""
@@ -188,7 +189,7 @@ class TestWholeRun:
         (row,) = run_all(damaged(everywhere), tmp_path / "out", model).rows
         folder = SlideFolder(tmp_path / "out" / "slides" / "a")
         tissue, lost = lost_px(folder, everywhere)
-        assert row.status == "done", row.reason
+        assert row.status == "done", row.message
         assert row.summary["unreadable_fraction"] == lost.sum() / tissue.sum()
         stored = set(MaskStore.open(folder.mask).stored_shards())
         planned = {

@@ -5,12 +5,8 @@ import pyarrow.csv as pc
 import pytest
 
 from noctile.pipeline.cohort import SlideRow, cohort_table, write_csv
-from noctile.pipeline.models.card import ClassInfo
 
-CLASSES = (
-    ClassInfo(code=1, name="tumor", color=(220, 30, 30), role="tumor"),
-    ClassInfo(code=2, name="stroma", color=(30, 30, 220), role="tissue"),
-)
+CLASSES = ("tumor", "stroma")
 SUMMARY = {
     "tissue_area_mm2": 3.0,
     "tumor_area_mm2": 1.0,
@@ -27,10 +23,7 @@ def row(slide_id: str, **changes) -> SlideRow:
     values = {
         "slide_id": slide_id,
         "path": Path("/slides") / f"{slide_id}.svs",
-        "patient_id": None,
-        "group": None,
         "status": "done",
-        "reason": "",
         "summary": SUMMARY,
         "seconds": 1.5,
     }
@@ -38,7 +31,9 @@ def row(slide_id: str, **changes) -> SlideRow:
 
 
 def failed(slide_id: str) -> SlideRow:
-    return row(slide_id, status="failed", reason="unopenable", summary={}, seconds=None)
+    return row(
+        slide_id, status="failed", reason="unopenable", message="is empty", summary={}, seconds=None
+    )
 
 
 def test_rows_are_sorted_by_the_name_of_the_slide():
@@ -68,6 +63,7 @@ def test_figures_of_a_failed_slide_are_null_and_not_0():
         "path": "/slides/a.svs",
         "status": "failed",
         "reason": "unopenable",
+        "message": "is empty",
         "flags": "",
     }
 

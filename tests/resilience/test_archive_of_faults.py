@@ -34,7 +34,9 @@ def rows(out: Path) -> dict[str, dict]:
     """Return the rows of the table by slide, without the column that differs from run to run."""
     return {
         row["slide_id"]: row
-        for row in pq.read_table(out / "slides.parquet").drop_columns("seconds").to_pylist()
+        for row in pq.read_table(out / "slides.parquet")
+        .drop_columns(["run", "seconds"])
+        .to_pylist()
     }
 
 

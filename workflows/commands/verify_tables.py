@@ -18,7 +18,17 @@ from noctile.workflows.results.files import is_temporary, read_json
 
 Row = dict[str, Any]
 
-_NOT_FROM_SUMMARY = {"slide_id", "path", "patient_id", "group", "status", "reason", "seconds"}
+_NOT_FROM_SUMMARY = {
+    "slide_id",
+    "path",
+    "patient_id",
+    "group",
+    "status",
+    "reason",
+    "message",
+    "run",
+    "seconds",
+}
 """Columns of the cohort's table that do not come from a slide's summary."""
 
 _NAMED_SLIDES = 5
@@ -64,8 +74,8 @@ def check_row(
         summary: summary of the slide, as the masks require it.
         classes: classes of the label map.
     """
-    source = SlideRow(slide_id, Path(row["path"]), None, None, "done", "", summary, None)
-    expected = cohort_table([source], classes).to_pylist()[0]
+    source = SlideRow(slide_id, Path(row["path"]), "done", summary=summary)
+    expected = cohort_table([source], [info.name for info in classes]).to_pylist()[0]
     for name in expected.keys() - _NOT_FROM_SUMMARY:
         if name not in row or row[name] != expected[name]:
             what = f"has {name} = {row.get(name)} for {slide_id}, but its folder {expected[name]}"

@@ -6,7 +6,6 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from noctile.pipeline.cohort import SlideRow, cohort_table, write_csv
-from noctile.pipeline.models.card import ClassInfo
 from noctile.workflows.results.files import json_text, write_together
 from noctile.workflows.results.layout import ResultsFolder
 
@@ -14,7 +13,7 @@ from noctile.workflows.results.layout import ResultsFolder
 def write_tables(
     results: ResultsFolder,
     rows: Sequence[SlideRow],
-    classes: tuple[ClassInfo, ...],
+    class_names: Sequence[str],
     record: Mapping[str, Any],
 ) -> None:
     """Replace the tables of the run before: all of them, or none.
@@ -22,13 +21,13 @@ def write_tables(
     Args:
         results: folder of results.
         rows: one row for each slide.
-        classes: classes of the model.
+        class_names: names of the classes; each has two columns.
         record: contents of ``run.json``.
 
     Raises:
         StoreError: if the file system refuses.
     """
-    table, text = cohort_table(rows, classes), json_text(record)
+    table, text = cohort_table(rows, class_names), json_text(record)
     write_together(
         {
             results.cohort_parquet: lambda p: pq.write_table(table, p, compression="zstd"),

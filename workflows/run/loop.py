@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
-from noctile.pipeline.cohort import SlideRow
+from noctile.pipeline.cohort import SlideRow, Status
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.slides.discover import SlideEntry
 from noctile.workflows.engines.base import TIMEOUT, Engine, EngineLostError, Failure, Outcome
@@ -226,9 +226,10 @@ class RunLoop:
 
     def _end_failed(self, slide_id: str, failure: Failure) -> str:
         self._progress.failures[slide_id] = failure
-        reason = f"{failure.reason}: {failure.message}"
-        self._progress.rows[slide_id] = self._row(slide_id, "failed", reason)
-        return f"{slide_id}: failed, {reason}"
+        self._progress.rows[slide_id] = self._row(
+            slide_id, "failed", reason=failure.reason, message=failure.message
+        )
+        return f"{slide_id}: failed, {failure.reason}: {failure.message}"
 
     def _failure_key(self, slide_id: str) -> str:
         """Hash that changes when a failed slide is worth another try.
@@ -244,11 +245,11 @@ class RunLoop:
 
         Slides that have not ended are skipped, with the reason.
         """
-        reason = f"stopped: {self._stop.reason}" if self._stop.reason else "lost"
+        reason, message = ("stopped", self._stop.reason) if self._stop.reason else ("lost", "")
         rows = (
             self._progress.rows.get(slide_id)
             or self._done_before(slide_id)
-            or self._row(slide_id, "skipped", reason)
+            or self._row(slide_id, "skipped", reason=reason, message=message)
             for slide_id in self._entries
         )
         return sorted(rows, key=lambda row: row.slide_id)
@@ -267,17 +268,10 @@ class RunLoop:
 
     def _done_row(self, slide_id: str, summary: dict[str, Any]) -> SlideRow:
         seconds = self._ledger.state.seconds(slide_id, summary["key"])
-        return self._row(slide_id, "done", "", summary, round(seconds, 1))
+        return self._row(slide_id, "done", summary=summary, seconds=round(seconds, 1))
 
-    def _row(
-        self,
-        slide_id: str,
-        status: Any,
-        reason: str,
-        summary: dict[str, Any] | None = None,
-        seconds: float | None = None,
-    ) -> SlideRow:
+    def _row(self, slide_id: str, status: Status, **values: Any) -> SlideRow:
+        """Row of a slide with its manifest's cells; ``values`` are further fields of `SlideRow`."""
         e = self._entries[slide_id]
-        return SlideRow(
-            slide_id, e.path, e.patient_id, e.group, status, reason, summary or {}, seconds, e.extra
-        )
+        manifest: dict[str, Any] = {"patient_id": e.patient_id, "group": e.group, "extra": e.extra}
+        return SlideRow(slide_id, e.path, status, **manifest, **values)

@@ -197,7 +197,8 @@ def start_engine(context: RunContext) -> Engine:
 def _save(rows: list[SlideRow], context: RunContext, start: datetime) -> str | None:
     """Write the tables. If that fails, keep the old tables and return the reason."""
     try:
-        write_tables(context.results, rows, context.card.classes, _record(rows, context, start))
+        class_names = [info.name for info in context.card.classes]
+        write_tables(context.results, rows, class_names, _record(rows, context, start))
     except StoreError as error:
         return str(error)
     return None

@@ -191,7 +191,7 @@ class TestRunUsesThePlan:
         entries = found(slides, "a.tif", "nompp.tif")
         planned(entries, tmp_path, model)
         result = run_slides(entries, settings(model), tmp_path, lambda progress, say: None)
-        assert [row.reason.partition(":")[0] for row in result.rows] == ["", "mpp_missing"]
+        assert [row.reason for row in result.rows] == ["", "mpp_missing"]
         assert Ledger(tmp_path / "ledger.jsonl").state.attempts("nompp") == 1
         planned(entries, tmp_path, model, retry_failed=True)
         assert Ledger(tmp_path / "ledger.jsonl").state.attempts("nompp") == 2

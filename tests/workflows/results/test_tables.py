@@ -9,33 +9,27 @@ import pytest
 
 from noctile.pipeline.cohort import SlideRow
 from noctile.pipeline.errors import StoreError
-from noctile.pipeline.models.folder import find_model, read_card
 from noctile.workflows.results import tables
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.tables import write_tables
 
 
 def rows(*ids: str) -> list[SlideRow]:
-    return [SlideRow(i, Path(i), None, None, "skipped", "stopped", {}, None, ()) for i in ids]
+    return [SlideRow(i, Path(i), "skipped", "stopped") for i in ids]
 
 
-@pytest.fixture
-def classes():
-    return read_card(find_model("tumor")).classes
-
-
-def test_both_tables_have_a_row_for_each_slide_and_the_record_is_beside_them(tmp_path, classes):
+def test_both_tables_have_a_row_for_each_slide_and_the_record_is_beside_them(tmp_path):
     results = ResultsFolder(tmp_path)
-    write_tables(results, rows("b", "a"), classes, {"device": "cpu"})
+    write_tables(results, rows("b", "a"), ["tumor"], {"device": "cpu"})
     assert pq.read_table(results.cohort_parquet)["slide_id"].to_pylist() == ["a", "b"]
     with results.cohort_csv.open(newline="") as lines:
         assert [row["slide_id"] for row in csv.DictReader(lines)] == ["a", "b"]
     assert json.loads(results.run_json.read_text()) == {"device": "cpu"}
 
 
-def test_a_table_that_cannot_be_written_leaves_all_old_ones(tmp_path, classes, monkeypatch):
+def test_a_table_that_cannot_be_written_leaves_all_old_ones(tmp_path, monkeypatch):
     results = ResultsFolder(tmp_path)
-    write_tables(results, rows("a"), classes, {})
+    write_tables(results, rows("a"), ["tumor"], {})
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(table, path):
@@ -43,5 +37,5 @@ def test_a_table_that_cannot_be_written_leaves_all_old_ones(tmp_path, classes, m
 
     monkeypatch.setattr(tables, "write_csv", full)
     with pytest.raises(StoreError, match="No space left"):
-        write_tables(results, rows("a", "b"), classes, {})
+        write_tables(results, rows("a", "b"), ["tumor"], {})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

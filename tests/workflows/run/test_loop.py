@@ -121,6 +121,6 @@ def test_a_failure_that_is_not_the_slides_stops_the_run(play, monkeypatch):
     monkeypatch.setattr(FaultOrigin, "not_the_slide", lambda *_: "the disk has gone")
     loop, progress, done = play(broken)
     assert (done, progress.failures) == (["prepare/a"], {})
-    assert {(row.status, row.reason) for row in loop.rows()} == {
-        ("skipped", "stopped: the disk has gone")
+    assert {(row.status, row.reason, row.message) for row in loop.rows()} == {
+        ("skipped", "stopped", "the disk has gone")
     }

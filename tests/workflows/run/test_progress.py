@@ -9,10 +9,7 @@ from noctile.workflows.run.progress import Pace, RunResult
 
 
 def result(*statuses: str, stopped: str | None = None) -> RunResult:
-    rows = [
-        SlideRow(str(n), Path("x"), None, None, status, "", {}, None, ())
-        for n, status in enumerate(statuses)
-    ]
+    rows = [SlideRow(str(n), Path("x"), status) for n, status in enumerate(statuses)]
     return RunResult(rows, stopped, Pace(1, 1.0, None))
 
 
