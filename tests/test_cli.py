@@ -79,6 +79,7 @@ class TestRun:
         assert "│ a " in text
         assert {p.name for p in tmp_path.iterdir()} == {
             "run.json",
+            "run.log",
             "ledger.jsonl",
             "slides.csv",
             "slides.parquet",

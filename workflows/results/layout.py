@@ -54,6 +54,11 @@ class ResultsFolder:
         """Settings, versions, model, machine and counts of the last run."""
         return self.path / "run.json"
 
+    @property
+    def run_log(self) -> Path:
+        """Lines that all runs printed, with times."""
+        return self.path / "run.log"
+
     def slide(self, slide_id: str) -> "SlideFolder":
         """Return the folder of a slide's result once it is done."""
         return SlideFolder(self.slides / slide_id)

@@ -19,7 +19,7 @@ from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.results.staging import clean_up
 from noctile.workflows.run.fault_origin import FaultOrigin, file_state
 from noctile.workflows.run.preflight import Preflight
-from noctile.workflows.run.progress import Observer, Progress
+from noctile.workflows.run.progress import Detail, Observer, Progress
 from noctile.workflows.run.schedule import Schedule
 from noctile.workflows.run.stop import Stop
 from noctile.workflows.settings import short_hash
@@ -138,7 +138,7 @@ class RunLoop:
             self._ledger.planned(slide_id, prepared.key, seconds, fresh=prepared.fresh, early=True)
         self._schedule.add(slide_id)
         notes = self._preflight.ready(slide_id, prepared)
-        return f"{slide_id}: {', '.join(notes)}" if notes else ""
+        return Detail(f"{slide_id}: {', '.join(notes)}") if notes else ""
 
     def _prepared(self, slide_id: str, prepared: Prepared, seconds: float) -> str:
         self._keys[slide_id] = prepared.key
@@ -163,7 +163,7 @@ class RunLoop:
         self._schedule.prepared(slide_id, largest_first)
         n_written = len(prepared.blocks) - len(to_do)
         kept = f", {n_written} blocks stand from an earlier run" if n_written else ""
-        return f"{slide_id}: {sum(to_do.values())} tiles in {len(to_do)} blocks{kept}"
+        return Detail(f"{slide_id}: {sum(to_do.values())} tiles in {len(to_do)} blocks{kept}")
 
     def _record_prepared(self, slide_id: str, prepared: Prepared, seconds: float) -> None:
         """Record that a slide is planned, or done, unless the ledger says so already.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from noctile.pipeline.cohort import SlideRow
 from noctile.workflows.engines.base import Failure
+from noctile.workflows.results.run_log import RunLog
 
 
 @dataclass(slots=True)
@@ -83,3 +84,20 @@ class RunResult:
 
 Observer = Callable[[Progress, str], None]
 """Function called after each outcome with the progress and a message ("" if there is none)."""
+
+
+class Detail(str):
+    """Message that a reader sees only on request: more than one line about a slide."""
+
+    __slots__ = ()
+
+
+def logged(observe: Observer, log: RunLog) -> Observer:
+    """Return an observer that also writes every message to the log of the folder."""
+
+    def observe_and_log(progress: Progress, message: str) -> None:
+        if message:
+            log.write(message)
+        observe(progress, message)
+
+    return observe_and_log

@@ -46,11 +46,12 @@ from noctile.workflows.results.guard import check_free
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.lease import Lease
 from noctile.workflows.results.ledger import Ledger
+from noctile.workflows.results.run_log import RunLog
 from noctile.workflows.results.staging import heal
 from noctile.workflows.results.tables import write_tables
 from noctile.workflows.run.fault_origin import FaultOrigin
 from noctile.workflows.run.loop import RunLoop
-from noctile.workflows.run.progress import Observer, Pace, Progress, RunResult
+from noctile.workflows.run.progress import Observer, Pace, Progress, RunResult, logged
 from noctile.workflows.run.stop import GRACE_S, Stop, stopped_by_signals
 from noctile.workflows.settings import RunSettings
 
@@ -73,11 +74,13 @@ def run_slides(
     """
     start = datetime.now(UTC)
     context = open_context(settings, out)
-    progress = Progress(len(entries))
+    progress, log = Progress(len(entries)), RunLog(context.results.run_log)
+    observe = logged(observe, log)
     until = next_moment(settings.until, start.astimezone()) if settings.until else None
     stop = Stop(out, settings.min_free_disk_bytes, until, partial(_announce, observe, progress))
     usage = GpuUsage(context.resources.gpus)
     with held(out, stop) as (lease, ledger), ExitStack() as stack:
+        log.write(f"run of {len(entries)} slides with model {context.card.name}")
         if lease.taken_from:
             observe(progress, f"continuing what {lease.taken_from} left when it died")
         context = with_servers(context, stack)
