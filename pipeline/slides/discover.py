@@ -49,6 +49,7 @@ class SlideEntry:
         patient_id: patient in the manifest, or None.
         group: group in the manifest, or None.
         extra: header and cell of each other column of the manifest.
+        named: True if the manifest gives the slide_id, False if it is made from the path.
     """
 
     slide_id: str
@@ -57,6 +58,7 @@ class SlideEntry:
     patient_id: str | None
     group: str | None
     extra: tuple[tuple[str, str], ...]
+    named: bool = False
 
 
 def find_slides(
@@ -115,7 +117,8 @@ def _entry(
     path = _with_data(path)
     if row is None:
         return SlideEntry(slide_id, path, mpp, None, None, ())
-    return SlideEntry(slide_id, path, row.mpp or mpp, row.patient_id, row.group, row.extra)
+    named = row.slide_id is not None
+    return SlideEntry(slide_id, path, row.mpp or mpp, row.patient_id, row.group, row.extra, named)
 
 
 def _found(

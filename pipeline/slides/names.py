@@ -1,7 +1,10 @@
 """Rules for slide ids, which name folders, and for paths, which tables and terminals show."""
 
+import itertools
 import re
 import unicodedata
+from collections.abc import Iterator
+from pathlib import PurePath
 
 MAX_ID_BYTES = 128
 """Longest slide_id (UTF-8): file systems allow 255 bytes, and results append to it."""
@@ -47,3 +50,61 @@ def fold_name(name: str) -> str:
     These differ in upper and lower case, or in composed and decomposed letters.
     """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def shown_path(path: object) -> str:
+    """Path as text for tables and messages.
+
+    Characters that break lines, control a terminal or are not UTF-8 are escaped.
+    """
+    text = str(path)
+    return (
+        "".join(
+            char.encode("unicode_escape").decode("ascii") if path_problem(char) else char
+            for char in text
+        )
+        if path_problem(text)
+        else text
+    )
+
+
+def safe_id(name: str) -> str:
+    """Convert a name to a slide_id that can name a folder; a name that can is not changed."""
+    if not slide_id_problem(name):
+        return name
+    kept = re.sub(r"[^\w+=@ -]", "_", name).strip("_ ")  # no dots: nul.a is a device on Windows
+    short = _shortened(kept, MAX_ID_BYTES)
+    if not short:
+        return "slide"
+    return f"slide_{short}" if slide_id_problem(short) else short
+
+
+def longer_ids(slide_id: str, path: PurePath) -> Iterator[str]:
+    """Further ids for a slide whose id is taken, without an end and without the id itself.
+
+    The first ids have the names of the slide's folders in front: ``P1_HE``, then ``site_P1_HE``.
+    Ids with a number follow: ``HE_2``.
+
+    Args:
+        slide_id: id that is taken. If it begins with names of the slide's folders, so do all ids.
+        path: absolute path of the slide.
+    """
+    folders = [safe_id(name) for name in reversed(path.parent.parts) if name != path.anchor]
+    prefixed = [*itertools.accumulate([safe_id(path.stem), *folders], _in_front)]
+    if slide_id not in prefixed:
+        prefixed = [*itertools.accumulate([slide_id, *folders], _in_front)]
+    for longer in prefixed[prefixed.index(slide_id) + 1 :]:
+        if not slide_id_problem(longer):
+            yield longer
+    for number in itertools.count(2):
+        yield f"{_shortened(slide_id, MAX_ID_BYTES - len(f'_{number}'))}_{number}"
+
+
+def _in_front(slide_id: str, folder: str) -> str:
+    """Put the name of a folder in front of an id."""
+    return f"{folder}_{slide_id}"
+
+
+def _shortened(name: str, most_bytes: int) -> str:
+    """First characters of a name that take at most a number of bytes in UTF-8."""
+    return name.encode()[:most_bytes].decode(errors="ignore").strip()

@@ -1,0 +1,244 @@
+"""Identity of slides over the calls of a results folder: an id once given stays with its slide."""
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from noctile.pipeline.slides.discover import SlideEntry
+from noctile.pipeline.slides.names import fold_name, longer_ids
+from noctile.pipeline.slides.search import real_path
+
+ID_TAKEN = "id_taken"
+"""Reason code of a slide whose slide_id belongs to another slide."""
+
+_READERS = 8
+"""Number of files that are fingerprinted at once. Most of that time is waiting for the storage."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSlide:
+    """One slide of a results folder, as its last call left it.
+
+    Attributes:
+        path: absolute path of the slide.
+        fingerprint: hash of the size and sampled content; "" if the slide has never been read.
+        size: size of the file (B).
+        mtime_ns: modification time of the file (ns since 1970).
+    """
+
+    path: Path
+    fingerprint: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One slide of a call that cannot have the slide_id of the manifest.
+
+    Attributes:
+        entry: the slide, under a free id with the names of its folders in front.
+        reason: reason code, `ID_TAKEN`.
+        message: cause and cure, for the user.
+    """
+
+    entry: SlideEntry
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Slides of a call under the ids that they have in the results folder.
+
+    Attributes:
+        entries: slides to work on, sorted by slide_id.
+        refused: slides that must not be worked on, sorted by slide_id.
+        warnings: one line for each slide that keeps its id although the manifest gives another.
+        fingerprints: fingerprint of each slide that was read to find its id, by slide_id.
+    """
+
+    entries: list[SlideEntry]
+    refused: list[Refused]
+    warnings: list[str]
+    fingerprints: dict[str, str]
+
+
+def settle_ids(
+    entries: Iterable[SlideEntry],
+    known: Mapping[str, KnownSlide],
+    fingerprint: Callable[[Path], str],
+) -> Settled:
+    """Give each slide of a call its id in a results folder.
+
+    A slide at the real path of a known slide has that slide's id, also with another content. Else
+    a slide with the content of a known slide that is not in the call was moved or renamed, and has
+    that slide's id. Else it has the id that it wants, if that is free. A taken id that was made
+    from the path gets the names of more folders in front. A taken id that the manifest gives is
+    refused if the slide can be read. A slide of the manifest takes the id of a known slide that was
+    never read and is not in the call: the manifest was corrected.
+
+    The order of the entries changes nothing, and no known id is given twice.
+
+    Args:
+        entries: slides of the call, with the ids that they want; ids are unique ignoring case.
+        known: slides of the results folder by slide_id, without those that were refused: they are
+            to be refused again.
+        fingerprint: reads the content of a slide; called in several threads, for slides at new
+            paths only, and only if a known slide has content and is not in the call.
+    """
+    matching = _Matching(entries, known)
+    real = cache(real_path)
+    _by_path(matching, real)
+    matching.drop_known({real(entry.path) for entry in matching.entries}, real)
+    contents = _contents(matching, fingerprint)
+    _by_content(matching, contents)
+    matching.match(
+        lambda entry: fold_name(entry.slide_id) if entry.named else None,
+        lambda slide_id, slide: None if slide.fingerprint else fold_name(slide_id),
+    )
+    return _settled(matching, known, contents)
+
+
+class _Matching:
+    """Slides of a call and known slides, of which each is matched with one at most.
+
+    Args:
+        entries: slides of the call.
+        known: slides of the results folder by slide_id.
+
+    Attributes:
+        entries: slides of the call, sorted by slide_id.
+        known: known slides that may still be matched, sorted by slide_id.
+        given: slide_id of the known slide for each slide of the call that was matched.
+    """
+
+    def __init__(self, entries: Iterable[SlideEntry], known: Mapping[str, KnownSlide]) -> None:
+        self.entries = sorted(entries, key=lambda entry: entry.slide_id)
+        self.known = dict(sorted(known.items()))
+        self.given: dict[SlideEntry, str] = {}
+
+    @property
+    def waiting(self) -> list[SlideEntry]:
+        """Slides of the call that were not matched yet."""
+        return [entry for entry in self.entries if entry not in self.given]
+
+    def match(
+        self,
+        entry_key: Callable[[SlideEntry], Hashable],
+        known_key: Callable[[str, KnownSlide], Hashable],
+    ) -> None:
+        """Match the slides that have equal keys; the key None matches nothing."""
+        ids: defaultdict[Hashable, deque[str]] = defaultdict(deque)
+        for slide_id, slide in self.known.items():
+            ids[known_key(slide_id, slide)].append(slide_id)
+        ids.pop(None, None)
+        for entry in self.waiting:
+            if same := ids.get(entry_key(entry)):
+                self.given[entry] = same.popleft()
+                del self.known[self.given[entry]]
+
+    def drop_known(self, paths: Collection[Path], real: Callable[[Path], Path]) -> None:
+        """Take the known slides at some real paths out of the matching."""
+        self.known = {k: slide for k, slide in self.known.items() if real(slide.path) not in paths}
+
+
+def _by_path(matching: _Matching, real: Callable[[Path], Path]) -> None:
+    """Match slides at the same real path, those with the same id first."""
+    matching.match(
+        lambda entry: (real(entry.path), fold_name(entry.slide_id)),
+        lambda slide_id, slide: (real(slide.path), fold_name(slide_id)),
+    )
+    matching.match(lambda entry: real(entry.path), lambda _, slide: real(slide.path))
+
+
+def _by_content(matching: _Matching, contents: Mapping[SlideEntry, str | None]) -> None:
+    """Match slides with the same content, those with the same id or file name first."""
+
+    def match(
+        entry_part: Callable[[SlideEntry], str], known_part: Callable[[str, KnownSlide], str]
+    ) -> None:
+        matching.match(
+            lambda e: (contents[e], entry_part(e)) if contents.get(e) else None,
+            lambda i, s: (s.fingerprint, known_part(i, s)) if s.fingerprint else None,
+        )
+
+    match(lambda e: fold_name(e.slide_id), lambda slide_id, _: fold_name(slide_id))
+    match(lambda e: e.path.name, lambda _, slide: slide.path.name)
+    match(lambda _: "", lambda *_: "")
+
+
+def _contents(
+    matching: _Matching, fingerprint: Callable[[Path], str]
+) -> dict[SlideEntry, str | None]:
+    """Fingerprint of each slide that waits, or None if it cannot be read.
+
+    Nothing is read if no known slide has content.
+    """
+    if not any(slide.fingerprint for slide in matching.known.values()):
+        return {}
+
+    def read(entry: SlideEntry) -> str | None:
+        try:
+            return fingerprint(entry.path)
+        except OSError:
+            return None
+
+    waiting = matching.waiting
+    with ThreadPoolExecutor(_READERS) as readers:
+        return dict(zip(waiting, readers.map(read, waiting), strict=True))
+
+
+def _settled(
+    matching: _Matching, known: Mapping[str, KnownSlide], contents: Mapping[SlideEntry, str | None]
+) -> Settled:
+    """Result of a matching; slides without a match have the id that they want, or a free one."""
+    settled = Settled([], [], [], {})
+    standing = {fold_name(slide_id): slide_id for slide_id in known}
+    taken = {*standing, *(fold_name(entry.slide_id) for entry in matching.entries)}
+    for entry in matching.entries:
+        wanted, stands = entry.slide_id, standing.get(fold_name(entry.slide_id))
+        final = matching.given.get(entry) or (_free_id(entry, taken) if stands else wanted)
+        moved = replace(entry, slide_id=final)
+        if entry in matching.given or not stands or not entry.named or _unread(entry, contents):
+            settled.entries.append(moved)
+        else:
+            settled.refused.append(_refused(moved, stands, known[stands]))
+        if entry in matching.given and entry.named and final != wanted:
+            settled.warnings.append(_kept_id(entry, final))
+        if content := contents.get(entry):
+            settled.fingerprints[final] = content
+    settled.entries.sort(key=lambda entry: entry.slide_id)
+    settled.refused.sort(key=lambda refused: refused.entry.slide_id)
+    return settled
+
+
+def _unread(entry: SlideEntry, contents: Mapping[SlideEntry, str | None]) -> bool:
+    """Test for a slide that could not be read; it fails by itself, with its own reason."""
+    return contents.get(entry, "") is None
+
+
+def _free_id(entry: SlideEntry, taken: set[str]) -> str:
+    """First longer id of a slide that is not taken; it is taken from then on."""
+    ids = longer_ids(entry.slide_id, entry.path)
+    free = next(slide_id for slide_id in ids if fold_name(slide_id) not in taken)
+    taken.add(fold_name(free))
+    return free
+
+
+def _refused(entry: SlideEntry, taken_id: str, owner: KnownSlide) -> Refused:
+    message = (
+        f"slide_id {taken_id} belongs to {owner.path} in these results, and {entry.path} has other "
+        "content. Give this slide another slide_id in the manifest, or use another --out"
+    )
+    return Refused(entry, ID_TAKEN, message)
+
+
+def _kept_id(entry: SlideEntry, slide_id: str) -> str:
+    return (
+        f"{entry.path} has results as {slide_id} and keeps this slide_id; {entry.slide_id} of the "
+        "manifest is not used"
+    )
