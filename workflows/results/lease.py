@@ -17,7 +17,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from noctile.pipeline.errors import UsageError
-from noctile.workflows.processes.identity import ProcessIdentity
+from noctile.workflows.processes.identity import ProcessIdentity, uptime_s
 from noctile.workflows.results.layout import ResultsFolder
 
 HEARTBEAT_S = 10.0
@@ -140,14 +140,13 @@ class Lease:
         except FileNotFoundError:
             return False
         holder = read_lease(self._out)
-        dead = holder.owner.is_gone if holder and holder.owner.is_here else silent_s > STALE_S
-        if not dead:
+        if not _is_dead(holder, silent_s):
             who = holder or "its lease cannot be read"
             raise UsageError(
                 f"another run is writing to {self._out}: {who}, last heartbeat "
                 f"{max(0, silent_s):.0f} s ago; wait for it or choose another --out. If it is "
                 f"dead, the folder can be taken over {STALE_S / 60:.0f} minutes after the last "
-                "heartbeat, on the same machine at once"
+                "heartbeat, on the same machine at once, also after it was restarted"
             )
         claim = self._out / f".lease.{holder.run if holder else 'unreadable'}.claim"
         if not _create(fresh, claim):
@@ -183,6 +182,23 @@ class Lease:
                 if missed == _MISSED:
                     self._on_loss(f"{self._out} cannot be reached: {error.strerror or error}")
                     return
+
+
+def _is_dead(holder: Holder | None, silent_s: float) -> bool:
+    """Tell if the run that holds a lease has ended.
+
+    A run on this machine is asked for directly. A run of this machine before its last start is
+    dead; a heartbeat since then shows that another machine has the same name and id.
+
+    Args:
+        holder: run that holds the lease; None if the lease cannot be read.
+        silent_s: time since its last heartbeat (s).
+    """
+    if holder and holder.owner.is_here:
+        return holder.owner.is_gone
+    if holder and holder.owner.is_of_an_earlier_boot and silent_s > uptime_s():
+        return True
+    return silent_s > STALE_S
 
 
 def _create(source: Path, path: Path) -> bool:

@@ -6,12 +6,26 @@ from contextlib import suppress
 from pathlib import Path
 
 from noctile.pipeline.slides.discover import SlideEntry
-from noctile.workflows.engines.base import ENGINE_LOST, OUTPUT_LOST, Failure
+from noctile.workflows.engines.base import (
+    ENGINE_LOST,
+    OUT_OF_MEMORY,
+    OUTPUT_LOST,
+    TIMEOUT,
+    WORKER_DIED,
+    Failure,
+)
 from noctile.workflows.results.lease import Lease
 
 _PROBE_BYTES = 2**20
 """Size of a file that tests if results can be written (B). Libraries do not always say that the
 disk was full."""
+
+_OWN_REASONS = {
+    *("unopenable", "unreadable", "unreadable_tissue", "mpp_missing", "mpp_implausible"),
+    *(TIMEOUT, OUT_OF_MEMORY, WORKER_DIED),
+}
+"""Reason codes of failures that the slide's own file causes. They come again as long as the file,
+the model and the settings stay the same."""
 
 _MAYBE_UNWRITABLE = {"store", "internal_error"}
 """Reason codes of failures that a disk which cannot be written may have caused."""
@@ -62,6 +76,18 @@ class FaultOrigin:
         except OSError as error:
             return f"{self._out} cannot be reached: {error.strerror or error}"
         return None if held else f"{self._out} has gone, or another run has taken it over"
+
+
+def stays_failed(reason: str) -> bool:
+    """Tell if an unchanged slide keeps a failure in the next run; else the next run tries it again.
+
+    A failure stays if the slide's own file caused it. A file that was missing or was still being
+    written, a full disk, a lost engine or a defect of Noctile may be mended by then.
+
+    Args:
+        reason: reason code of the failure.
+    """
+    return reason in _OWN_REASONS
 
 
 def file_state(path: Path) -> list[int] | None:

@@ -17,7 +17,7 @@ from noctile.workflows.results.failures import write_failure_report
 from noctile.workflows.results.files import read_json, read_required_json
 from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.results.staging import clean_up
-from noctile.workflows.run.fault_origin import FaultOrigin, file_state
+from noctile.workflows.run.fault_origin import FaultOrigin, file_state, stays_failed
 from noctile.workflows.run.preflight import Preflight
 from noctile.workflows.run.progress import Detail, Observer, Progress
 from noctile.workflows.run.schedule import Schedule
@@ -89,7 +89,9 @@ class RunLoop:
         """Return the slides to begin; one that failed before and has not changed keeps its row."""
         for slide_id in () if self._context.settings.retry_failed else self._entries:
             before = self._ledger.state.failure(slide_id)
-            if before and before.key == self._failure_key(slide_id):
+            if not before or not stays_failed(before.reason):
+                continue
+            if before.key == self._failure_key(slide_id):
                 self._end_failed(slide_id, Failure(before.reason, before.message))
         if failed := len(self._progress.failures):
             message = f"{failed} failed in an earlier run and stay so; --retry-failed tries again"

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
 
-from noctile.workflows.processes.identity import ProcessIdentity
+from noctile.workflows.processes import identity as module
+from noctile.workflows.processes.identity import ProcessIdentity, uptime_s
 
 ME = ProcessIdentity.me()
 
@@ -46,3 +48,37 @@ def test_an_identity_survives_json():
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"host": 1, "place": 2, "pid": "x"}'])
 def test_any_other_text_is_no_identity(text):
     assert ProcessIdentity.from_json(text) is None
+
+
+def test_a_process_before_the_last_start_of_this_machine_is_recognised(monkeypatch):
+    monkeypatch.setattr(module, "_machine", lambda: "0" * 32)
+    me = ProcessIdentity.me()
+    before = replace(me, place="another-boot pid:[1]")
+    assert before.is_of_an_earlier_boot
+    assert not me.is_of_an_earlier_boot
+    assert not replace(me, place=f"{me.place} of a container").is_of_an_earlier_boot
+    assert not replace(before, host="elsewhere").is_of_an_earlier_boot
+    assert not replace(before, machine="1" * 32).is_of_an_earlier_boot
+
+
+def test_a_machine_without_an_id_recognises_no_earlier_start(monkeypatch):
+    monkeypatch.setattr(module, "_machine", lambda: "")
+    before = replace(ProcessIdentity.me(), place="another-boot pid:[1]")
+    assert not before.is_of_an_earlier_boot
+
+
+@pytest.mark.parametrize(
+    ("text", "machine"),
+    [("0123456789abcdef" * 2 + "\n", "0123456789abcdef" * 2), ("uninitialized\n", ""), ("", "")],
+)
+def test_the_id_of_a_machine_has_32_hexadecimal_digits(tmp_path, monkeypatch, text, machine):
+    path = tmp_path / "machine-id"
+    path.write_text(text)
+    monkeypatch.setattr(module, "_MACHINE_ID", path)
+    assert module._machine() == machine
+    monkeypatch.setattr(module, "_MACHINE_ID", tmp_path / "none")
+    assert module._machine() == ""
+
+
+def test_the_machine_started_before_this_process():
+    assert 0 < uptime_s() < time.time()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from noctile.pipeline.errors import UsageError
+from noctile.workflows.processes import identity
 from noctile.workflows.processes.identity import ProcessIdentity
 from noctile.workflows.results import lease as module
 from noctile.workflows.results.lease import Lease, read_lease
@@ -98,6 +99,38 @@ class TestLease:
             Lease(tmp_path, nothing)
         leave(tmp_path, elsewhere, silent_s=310)
         Lease(tmp_path, nothing).close()
+
+    def test_after_a_restart_the_machine_takes_its_own_lease_over_at_once(
+        self, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(module, "uptime_s", lambda: 20.0)
+        before = replace(a_process_that_ended(), place="another-boot pid:[1]", machine="0" * 32)
+        monkeypatch.setattr(identity, "_machine", lambda: "0" * 32)
+        leave(tmp_path, before, silent_s=30)
+        lease = Lease(tmp_path, nothing)
+        assert lease.taken_from is not None
+        assert lease.taken_from.owner == before
+        lease.close()
+
+    @pytest.mark.parametrize(
+        ("change", "silent_s"),
+        [
+            ({}, 10),  # a heartbeat since this machine started: another machine with its name
+            ({"host": "elsewhere"}, 30),
+            ({"machine": "1" * 32}, 30),
+            ({"machine": ""}, 30),
+        ],
+    )
+    def test_a_machine_that_is_not_surely_this_one_keeps_its_lease_for_five_minutes(
+        self, tmp_path, monkeypatch, change, silent_s
+    ):
+        monkeypatch.setattr(module, "uptime_s", lambda: 20.0)
+        here = "" if change.get("machine") == "" else "0" * 32
+        monkeypatch.setattr(identity, "_machine", lambda: here)
+        values = {"place": "another-boot pid:[1]", "machine": "0" * 32, **change}
+        leave(tmp_path, replace(a_process_that_ended(), **values), silent_s)
+        with pytest.raises(UsageError, match="another run is writing"):
+            Lease(tmp_path, nothing)
 
     def test_an_unreadable_lease_is_valid_until_its_heartbeat_is_old(self, tmp_path):
         (tmp_path / "lease.json").write_text("{")

@@ -11,7 +11,7 @@ from run_programs import mounted
 from noctile.pipeline.slides.discover import SlideEntry
 from noctile.workflows.engines.base import OUTPUT_LOST, Failure
 from noctile.workflows.results.lease import Lease
-from noctile.workflows.run.fault_origin import FaultOrigin
+from noctile.workflows.run.fault_origin import FaultOrigin, stays_failed
 
 UNOPENABLE = Failure("unopenable", "no such file")
 
@@ -88,3 +88,10 @@ def test_results_that_cannot_be_written_are_no_slides_failure(lease, tmp_path):
     assert known.not_the_slide(Failure("store", "a shard is damaged"), a) is None
     shutil.rmtree(tmp_path / "out")
     assert "has gone" in (known.not_the_slide(UNOPENABLE, a) or "")
+
+
+def test_only_failures_of_the_slides_own_file_stay_in_the_next_run():
+    own = ("unopenable", "unreadable", "unreadable_tissue", "mpp_missing", "mpp_implausible")
+    assert all(map(stays_failed, (*own, "timeout", "out_of_memory", "worker_died")))
+    others = ("store", "internal_error", "engine", "engine_lost", "output_lost", "storage")
+    assert not any(map(stays_failed, (*others, "missing", "changed_while_read")))

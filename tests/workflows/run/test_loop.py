@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from noctile.pipeline.errors import SlideReadError
+from noctile.pipeline.errors import SlideReadError, StoreError
 from noctile.pipeline.slides.discover import SlideEntry
 from noctile.workflows.engines.serial import SerialEngine
 from noctile.workflows.jobs.messages import Prepared, StepJob
@@ -87,6 +87,18 @@ def test_a_slide_that_fails_keeps_its_failure_in_the_next_run_until_it_is_retrie
     assert [row.status for row in loop.rows()] == ["failed", "done"]
     assert not any("/a" in key for key in play()[2])
     assert play(retry_failed=True)[1].done == 2
+
+
+def test_a_slide_whose_failure_was_not_its_own_is_tried_again_by_the_same_command(play):
+    def broken(job: StepJob) -> Any:
+        if job.key == "segment/a/0/0":
+            raise StoreError("a shard is damaged")
+        return simulate(job)
+
+    assert play(broken)[1].failures["a"].reason == "store"
+    _, progress, done = play()
+    assert (progress.done, progress.failures) == (2, {})
+    assert "finish/a" in done
 
 
 def test_with_a_policy_for_planned_slides_nothing_is_predicted(play, tmp_path):
