@@ -8,6 +8,7 @@ creates the arrays, and reads regions that are no whole shard. (docs/decisions/0
 """
 
 import math
+import os
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
@@ -18,6 +19,7 @@ from uuid import uuid4
 import google_crc32c
 import numpy as np
 from numcodecs import Zstd
+from numpy.typing import NDArray
 
 from noctile.pipeline.arrays import UInt8
 
@@ -40,9 +42,9 @@ _CRC = struct.Struct("<I")
 
 
 def write_shard(path: Path, values: UInt8, shard: Sequence[int], chunk: Sequence[int]) -> None:
-    """Write one shard under a temporary name and rename it.
+    """Write one shard under a temporary name, sync it, and rename it.
 
-    A process that is killed leaves a whole shard or none.
+    A kill or a power cut leaves a whole shard or none.
 
     Args:
         path: file of the shard; its folders are made.
@@ -64,6 +66,8 @@ def write_shard(path: Path, values: UInt8, shard: Sequence[int], chunk: Sequence
     try:
         with part.open("wb") as file:
             file.writelines(content)
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -94,11 +98,8 @@ def read_shard(
     except FileNotFoundError:
         return values
     grid = _grid(shard, chunk)
-    end = len(content) - _CRC.size
-    begin = end - 16 * math.prod(grid)
-    if begin < 0 or _CRC.unpack_from(content, end) != (google_crc32c.value(content[begin:end]),):
-        raise ValueError(f"{path} is damaged: the checksum of its index is wrong")
-    index = np.frombuffer(content[begin:end], np.dtype("<u8")).reshape(*grid, 2)
+    n_footer = 16 * math.prod(grid) + _CRC.size
+    index = _checked_index(path, content[-n_footer:], grid)
     for position in product(*map(range, grid)):
         offset, length = (int(n) for n in index[position])
         part = values[_region(position, chunk)]
@@ -108,6 +109,53 @@ def read_shard(
             ).reshape(chunk)
             part[...] = pixels[tuple(map(slice, part.shape))]
     return values
+
+
+def read_seal(path: Path, shard: Sequence[int], chunk: Sequence[int]) -> tuple[int, int]:
+    """Read the size of a shard's file and the checksum of its index, without decoding a chunk.
+
+    Args:
+        path: file of the shard.
+        shard: shape of a shard.
+        chunk: shape of a chunk; each side divides that of the shard.
+
+    Returns:
+        the size (B) and the CRC32C of the index, which holds the offset and length of every chunk.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if the file is empty, cut short, or has an index for another shape.
+    """
+    grid = _grid(shard, chunk)
+    n_index = 16 * math.prod(grid)
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - n_index - _CRC.size))
+        footer = file.read(n_index + _CRC.size)
+    index = _checked_index(path, footer, grid).reshape(-1, 2)
+    stored = index[index[:, 0] != _ABSENT]
+    if int(stored[:, 1].sum()) + len(footer) != size:
+        raise ValueError(f"{path} is damaged: its size is not what its index says")
+    return size, int(_CRC.unpack_from(footer, n_index)[0])
+
+
+def _checked_index(path: Path, footer: bytes, grid: tuple[int, ...]) -> NDArray[np.uint64]:
+    """Return the offset and length of each chunk, uint64 ``[*grid, 2]``.
+
+    Args:
+        path: file of the shard, for the message.
+        footer: the last bytes of the file: the index and its checksum.
+        grid: number of chunks along each axis.
+
+    Raises:
+        ValueError: if the footer is too short or its checksum is wrong.
+    """
+    end = 16 * math.prod(grid)
+    if len(footer) != end + _CRC.size or _CRC.unpack_from(footer, end) != (
+        google_crc32c.value(footer[:end]),
+    ):
+        raise ValueError(f"{path} is damaged: the checksum of its index is wrong")
+    return np.frombuffer(footer[:end], np.dtype("<u8")).reshape(*grid, 2)
 
 
 def _encoded(values: UInt8, grid: tuple[int, ...], chunk: Sequence[int]) -> list[bytes]:

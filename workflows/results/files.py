@@ -1,4 +1,7 @@
-"""Atomic files: written under a temporary name, then renamed, so that none is ever half written."""
+"""Atomic files: written under a temporary name, synced, then renamed.
+
+None is ever half written, after a kill or a power cut.
+"""
 
 import json
 import os
@@ -10,6 +13,7 @@ from typing import Any
 
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.untrusted import parse_json
+from noctile.workflows.results.durable import sync_file
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\..+)?")
 """Pattern of a temporary name: hidden, with the writer's process number."""
@@ -18,7 +22,7 @@ _TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\..+)?")
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name beside ``path``, then rename it.
 
-    Readers see the old file or the whole new one.
+    Readers see the old file or the whole new one, also after a power cut.
 
     Args:
         path: final path; its folder is created if it does not exist.
@@ -47,6 +51,7 @@ def write_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
         for path, write in writers.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             write(temporary[path])
+            sync_file(temporary[path])
         for path in writers:
             temporary[path].replace(path)
     except OSError as error:

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from noctile.pipeline.errors import UsageError
 from noctile.workflows.processes.identity import ProcessIdentity, uptime_s
+from noctile.workflows.results.durable import sync_file
 from noctile.workflows.results.layout import ResultsFolder
 
 HEARTBEAT_S = 10.0
@@ -120,6 +121,7 @@ class Lease:
         fresh = self._out / f".lease.{int(self._me.run, 16)}.tmp"
         values = {**asdict(self._me.owner), "run": self._me.run, "since": self._me.since}
         fresh.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        sync_file(fresh)  # after a power cut, a lease that cannot be read would stand for minutes
         try:
             while not (_create(fresh, self._path) or self._take_over(fresh)):
                 pass

@@ -1,12 +1,15 @@
 """Ledger of a folder of results: one JSON line for each event, appended and never rewritten."""
 
 import os
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from noctile.pipeline.errors import StoreError, UsageError
 from noctile.workflows.engines.base import Failure
+from noctile.workflows.results.durable import sync_folder
 from noctile.workflows.results.events import (
     Block,
     Command,
@@ -22,6 +25,10 @@ from noctile.workflows.results.events import (
     to_line,
 )
 
+SYNC_S = 0.5
+"""Shortest time between two syncs of the ledger (s). A power cut loses the lines since the last
+one, and the next run repeats their steps."""
+
 
 class Ledger:
     """Writer of ``ledger.jsonl``, from which an interrupted run is resumed.
@@ -29,6 +36,9 @@ class Ledger:
     A line that a killed run left unfinished is ignored. A block counts as done if slide id and
     key both match. The key changes with the file, the model and the settings. The id is needed too:
     two slides with equal content have equal keys.
+
+    Files are on the disk before their line is written. The lines themselves are synced together,
+    because nothing relies on a line before the next run. (docs/decisions/0024)
 
     Args:
         path: path of the file; it is created if it does not exist.
@@ -46,6 +56,8 @@ class Ledger:
             self.state = read_ledger(path) if path.exists() else LedgerState()
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             self._end_torn_line()
+            self._sync()
+            sync_folder(path.parent)
         except OSError as error:
             raise UsageError(f"ledger {path} cannot be used: {error.strerror or error}") from error
 
@@ -93,7 +105,9 @@ class Ledger:
         self._append(Failed(_now(), step, slide_id, key, round(seconds, 3), attempt, *about))
 
     def close(self) -> None:
-        """Close the file."""
+        """Sync the file, if the disk is still there, and close it."""
+        with suppress(OSError):
+            self._sync()
         os.close(self._file)
 
     def _append(self, event: Event) -> None:
@@ -106,11 +120,17 @@ class Ledger:
         try:
             while text:
                 text = text[os.write(self._file, text) :]
+            if time.monotonic() - self._synced >= SYNC_S:
+                self._sync()
         except OSError as error:
             raise StoreError(
                 f"ledger {self._path} cannot be written: {error.strerror or error}"
             ) from error
         self.state.take(event)
+
+    def _sync(self) -> None:
+        os.fsync(self._file)
+        self._synced = time.monotonic()
 
     def _end_torn_line(self) -> None:
         """Write a line break after a line that a killed run left unfinished."""

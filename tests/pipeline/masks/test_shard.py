@@ -6,7 +6,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
-from noctile.pipeline.masks.shard import ZSTD_LEVEL, read_shard, write_shard
+from noctile.pipeline.masks.shard import ZSTD_LEVEL, read_seal, read_shard, write_shard
 
 GRIDS = [
     ((8, 8), (2, 2)),
@@ -102,3 +102,56 @@ class TestWriting:
         with pytest.raises(OSError, match="0"):
             write_shard(tmp_path / "0", noise((8, 8)), (8, 8), (4, 4))
         assert [p.name for p in tmp_path.iterdir()] == ["0"]
+
+
+class TestSeal:
+    """Size and checksum of the index tell a damaged shard, or another one, without decoding."""
+
+    SHARD, CHUNK = (8, 8), (4, 4)
+
+    @pytest.fixture
+    def path(self, tmp_path) -> Path:
+        write_shard(tmp_path / "0", noise(self.SHARD), self.SHARD, self.CHUNK)
+        return tmp_path / "0"
+
+    def test_the_seal_names_the_size_and_differs_between_shards(self, path, tmp_path):
+        size, index = read_seal(path, self.SHARD, self.CHUNK)
+        assert size == path.stat().st_size
+        values = np.zeros(self.SHARD, np.uint8)
+        write_shard(tmp_path / "1", values, self.SHARD, self.CHUNK)
+        assert read_seal(tmp_path / "1", self.SHARD, self.CHUNK)[1] != index
+
+    def test_a_shard_that_zarr_wrote_has_one(self, tmp_path):
+        path = by_zarr(tmp_path / "zarr", noise(self.SHARD), self.SHARD, self.CHUNK)
+        assert read_seal(path, self.SHARD, self.CHUNK)[0] == path.stat().st_size
+
+    @pytest.mark.parametrize("kept", [0, 3, -1])
+    def test_an_empty_or_torn_shard_has_none(self, path, kept):
+        path.write_bytes(path.read_bytes()[:kept])
+        with pytest.raises(ValueError, match="the checksum of its index is wrong"):
+            read_seal(path, self.SHARD, self.CHUNK)
+
+    def test_zeros_of_the_right_size_have_none(self, path):
+        path.write_bytes(bytes(path.stat().st_size))
+        with pytest.raises(ValueError, match="the checksum of its index is wrong"):
+            read_seal(path, self.SHARD, self.CHUNK)
+
+    def test_a_shard_without_its_first_bytes_has_none(self, path):
+        path.write_bytes(path.read_bytes()[1:])
+        with pytest.raises(ValueError, match="its size is not what its index says"):
+            read_seal(path, self.SHARD, self.CHUNK)
+
+    def test_an_index_for_another_shape_is_none(self, path):
+        with pytest.raises(ValueError, match="is damaged"):
+            read_seal(path, (8, 16), self.CHUNK)
+
+    def test_a_missing_shard_is_an_error_of_the_file_system(self, tmp_path):
+        with pytest.raises(FileNotFoundError):
+            read_seal(tmp_path / "9", self.SHARD, self.CHUNK)
+
+
+def test_a_shard_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    names = []
+    monkeypatch.setattr("os.fsync", lambda _: names.append([p.suffix for p in tmp_path.iterdir()]))
+    write_shard(tmp_path / "0", noise((8, 8)), (8, 8), (4, 4))
+    assert names == [[".partial"]]

@@ -1,5 +1,8 @@
 """Atomic files."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from noctile.pipeline.errors import StoreError
@@ -63,4 +66,26 @@ def test_a_sweep_removes_temporary_files_of_killed_writers_and_no_other_file(tmp
         ".hidden",
         "my.5.tmp.json",
         "summary.json",
+    ]
+
+
+def test_every_file_is_on_the_disk_before_any_gets_its_name(tmp_path, monkeypatch):
+    steps, sync, replace = [], os.fsync, Path.replace
+
+    def record_sync(number: int) -> None:
+        steps.append(("sync", os.pread(number, 9, 0)))
+        sync(number)
+
+    def record_replace(path: Path, target: Path) -> Path:
+        steps.append(("name", target.name))
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", record_sync)
+    monkeypatch.setattr(Path, "replace", record_replace)
+    write_together({tmp_path / n: lambda p, n=n: p.write_text(n * 9) for n in "ab"})
+    assert steps == [
+        ("sync", b"aaaaaaaaa"),
+        ("sync", b"bbbbbbbbb"),
+        ("name", "a"),
+        ("name", "b"),
     ]

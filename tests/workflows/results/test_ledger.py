@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import strategies as st
 
 from noctile.pipeline.errors import StoreError
 from noctile.workflows.engines.base import Failure
-from noctile.workflows.results.ledger import Ledger
+from noctile.workflows.results import ledger as ledger_module
+from noctile.workflows.results.ledger import SYNC_S, Ledger
 
 
 def write(path: Path) -> None:
@@ -165,3 +167,25 @@ def test_a_slide_is_done_under_one_key_until_it_is_planned_under_another(
     ledger.planned("a", "k2", 1.0, fresh=True)
     assert not ledger.state.is_done("a", "k1")
     ledger.close()
+
+
+def test_lines_are_synced_together_and_the_last_ones_at_the_end(tmp_path, monkeypatch):
+    clock, synced = [0.0], []
+    monkeypatch.setattr(ledger_module.time, "monotonic", lambda: clock[0])
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.fstat(number).st_size))
+    sizes = []
+    for col in range(6):
+        clock[0] += SYNC_S / 2
+        ledger.segmented("a", "k1", 2.0, (0, col))
+        sizes.append((tmp_path / "ledger.jsonl").stat().st_size)
+    ledger.finished("a", "k1", 1.0)
+    ledger.close()
+    assert synced == [sizes[1], sizes[3], sizes[5], (tmp_path / "ledger.jsonl").stat().st_size]
+
+
+def test_a_new_ledger_and_its_name_are_on_the_disk_before_any_other_file(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda n: synced.append(Path(f"/proc/self/fd/{n}").readlink()))
+    Ledger(tmp_path / "ledger.jsonl").close()
+    assert synced[:2] == [tmp_path / "ledger.jsonl", tmp_path]
