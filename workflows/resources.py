@@ -1,14 +1,15 @@
 """Resources of a run: device, worker processes, threads and memory, resolved once at its start."""
 
+import math
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.models.device import gpus_of, resolve_device
 from noctile.pipeline.models.load import Backend, resolve_backend
 from noctile.pipeline.plan import Tiling
+from noctile.workflows.cgroups import cgroup_limits
 from noctile.workflows.settings import RunSettings
 
 _BYTES_PER_PROCESS = 2 * 2**30
@@ -29,12 +30,6 @@ measured; with a smaller value a budget was accepted in which every slide failed
 _MEMORY_SHARE = 0.9
 """Share of the machine's memory that all workers may hold together; the rest is for the process of
 the run, the system and its caches."""
-
-_CGROUP_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
-"""Files with the memory limit of a container or a batch job (Linux, cgroup v2 and v1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +107,19 @@ def _workers(gpus: int) -> int:
 
 
 def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of cores that this process may use.
+
+    Its affinity limits them, and the CPU time of its container or batch job, rounded up.
+    """
+    affine = hasattr(os, "sched_getaffinity")
+    usable = len(os.sched_getaffinity(0)) if affine else os.cpu_count() or 1
+    return max(1, math.ceil(min(usable, cgroup_limits().cpus)))
 
 
 def machine_bytes() -> int:
-    """Memory that all processes of this machine, or of its container, may hold together (B)."""
+    """Memory that the processes of this machine may hold together (B).
+
+    In a container or a batch job, the memory that the processes in it may hold.
+    """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = [path.read_text(encoding="ascii").strip() for path in _CGROUP_LIMITS if path.exists()]
-    return min([memory, *(int(limit) for limit in limits if limit.isdigit())])
+    return int(min(memory, cgroup_limits().memory_bytes))

@@ -1,10 +1,13 @@
 """Resources of a run, resolved on machines of any size."""
 
+import os
+
 import pytest
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.models.folder import find_model, read_card
 from noctile.workflows import resources
+from noctile.workflows.cgroups import CgroupLimits
 from noctile.workflows.resources import Resources, cores, resolve_resources
 from noctile.workflows.settings import RunSettings
 
@@ -85,14 +88,49 @@ def test_a_local_run_of_a_network_on_gpus_has_inference_servers(
     assert not resolve(**changed).served
 
 
-def test_workers_share_nine_tenths_of_the_memory_that_a_container_allows(monkeypatch, tmp_path):
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(resources, "_CGROUP_LIMITS", (limit, tmp_path / "not there"))
-    limit.write_text(f"{4 * 10**9}\n")
+@pytest.fixture
+def limits(monkeypatch):
+    """Function that sets the limits of the control groups of this process."""
+
+    def set_to(**changed: float) -> None:
+        monkeypatch.setattr(resources, "cgroup_limits", lambda: CgroupLimits(**changed))
+
+    return set_to
+
+
+def test_workers_share_nine_tenths_of_the_memory_that_a_container_allows(limits):
+    limits(memory_bytes=4 * 10**9)
     assert resolve(device="cpu", workers=2).worker_bytes == 1_800_000_000
-    limit.write_text("max\n")
+    limits()
     assert resolve(device="cpu", workers=2).worker_bytes != 1_800_000_000
     assert resolve(device="cpu", max_memory_bytes="3G").worker_bytes == 3 * 2**30
+
+
+def test_a_container_with_little_memory_has_few_workers(limits):
+    limits(memory_bytes=3 * 10**9)
+    found = resolve(device="cpu")
+    assert (found.workers, found.worker_bytes) == (1, 2_700_000_000)
+
+
+def test_cores_follow_the_cpu_time_that_a_container_may_use(limits, monkeypatch):
+    monkeypatch.setattr(
+        resources.os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False
+    )
+    found = []
+    for cpus in (0.5, 1.5, 4.0, 64.0):
+        limits(cpus=cpus)
+        found.append(cores())
+    assert found == [1, 2, 4, 8]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux's")
+def test_cores_follow_the_affinity_of_the_process():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_a_block_that_does_not_fit_into_the_memory_of_a_worker_is_refused():
