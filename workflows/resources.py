@@ -2,8 +2,10 @@
 
 import math
 import os
+import shutil
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.models.device import gpus_of, resolve_device
@@ -30,6 +32,10 @@ measured; with a smaller value a budget was accepted in which every slide failed
 _MEMORY_SHARE = 0.9
 """Share of the machine's memory that all workers may hold together; the rest is for the process of
 the run, the system and its caches."""
+
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only its free size is read
+"""File system of shared memory that has names (Linux); a container often has 64 MB. A run needs
+some hundred bytes of it, because its buffers have no name. A training on GPUs needs more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +129,8 @@ def machine_bytes() -> int:
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return int(min(memory, cgroup_limits().memory_bytes))
+
+
+def shared_memory_bytes() -> float:
+    """Shared memory that is free (B); ``inf`` on systems that do not limit it by a file system."""
+    return shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else math.inf

@@ -1,6 +1,7 @@
 """Resources of a run, resolved on machines of any size."""
 
 import os
+from math import inf
 
 import pytest
 
@@ -8,7 +9,7 @@ from noctile.pipeline.errors import UsageError
 from noctile.pipeline.models.folder import find_model, read_card
 from noctile.workflows import resources
 from noctile.workflows.cgroups import CgroupLimits
-from noctile.workflows.resources import Resources, cores, resolve_resources
+from noctile.workflows.resources import Resources, cores, resolve_resources, shared_memory_bytes
 from noctile.workflows.settings import RunSettings
 
 
@@ -137,3 +138,10 @@ def test_a_block_that_does_not_fit_into_the_memory_of_a_worker_is_refused():
     with pytest.raises(UsageError, match="a smaller block_px"):
         resolve(device="cpu", max_memory_bytes="600M", block_px=16384)
     assert resolve(device="cpu", max_memory_bytes="600M", block_px=512).worker_bytes == 600 * 2**20
+
+
+def test_shared_memory_that_is_free_is_that_of_its_file_system(monkeypatch, tmp_path):
+    monkeypatch.setattr(resources, "_SHARED_MEMORY", tmp_path)
+    assert 0 < shared_memory_bytes() < inf
+    monkeypatch.setattr(resources, "_SHARED_MEMORY", tmp_path / "none")
+    assert shared_memory_bytes() == inf

@@ -33,7 +33,7 @@ from noctile.pipeline.truth.split import (
     make_split,
     write_split,
 )
-from noctile.workflows.resources import cores
+from noctile.workflows.resources import cores, shared_memory_bytes
 from noctile.workflows.results.files import write_atomic
 from noctile.workflows.settings import checked, read_toml, short_hash
 
@@ -54,6 +54,13 @@ _NOT_IN_CARD_SETTINGS = _NOT_IN_KEY | {
 _CACHED_SIDES: tuple[Side, ...] = ("train", "val")
 
 _MAX_WORKERS = 8
+
+_QUEUED_BATCHES = 3
+"""Batches of a worker that lie in shared memory at once: two that wait and one in use. (torch.org,
+``DataLoader``, ``prefetch_factor``)"""
+
+_BYTES_PER_PIXEL = 4
+"""Size of a pixel of a crop with its class (B)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,7 @@ def train(settings: TrainSettings, out: Path, say: Say, *, resume: bool = False)
         say(line)
     if not settings.empty_classes:
         check_classes(counts[0], data.scheme)
-    job = _job(settings, data, weights, out, device)
+    job = _job(settings, data, weights, out, device, say)
     out.mkdir(parents=True, exist_ok=True)
     write_split(out / "split.csv", data.regions, data.split)
     (out / "scheme.toml").write_text(data.scheme.to_toml(), encoding="utf-8")
@@ -239,6 +246,7 @@ def _job(
     weights: tuple[float, ...],
     out: Path,
     device: str,
+    say: Say,
 ) -> FitJob:
     """Make the training job, and decode its regions into the cache."""
     processes = settings.processes or (gpu_count() if device == "cuda" else 1)
@@ -267,7 +275,7 @@ def _job(
         key=key,
         device=device,
         processes=processes,
-        workers=_workers(device, processes) if settings.workers is None else settings.workers,
+        workers=_workers(settings, device, processes, say),
     )
 
 
@@ -297,12 +305,24 @@ def _load_normalized(
     return replace(pixels, rgb=StainNormalizer(found, settings.stain)(pixels.rgb))
 
 
-def _workers(device: str, processes: int) -> int:
+def _workers(settings: TrainSettings, device: str, processes: int, say: Say) -> int:
     """Number of processes that cut crops for each training process.
 
-    A GPU must not wait for crops. On a CPU the training itself uses all cores.
+    A GPU must not wait for crops. On a CPU the training itself uses all cores. Crops wait in shared
+    memory. A process that finds no room there is killed by the system, so fewer are started.
     """
-    return min(_MAX_WORKERS, max(1, cores() // processes)) if device.startswith("cuda") else 0
+    if (wanted := settings.workers) is None:
+        on_gpu = device.startswith("cuda")
+        wanted = min(_MAX_WORKERS, max(1, cores() // processes)) if on_gpu else 0
+    batches_bytes = _QUEUED_BATCHES * settings.batch_size * settings.crop_px**2 * _BYTES_PER_PIXEL
+    workers = int(min(wanted, shared_memory_bytes() // batches_bytes))
+    if workers < wanted:
+        say(
+            f"{workers} instead of {wanted} workers cut crops for each process: each needs "
+            f"{batches_bytes / 1e6:.0f} MB of shared memory (/dev/shm), and little is free. Give "
+            "the container more, e.g. docker run --shm-size=2g"
+        )
+    return workers
 
 
 def _card(

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from noctile.pipeline.errors import UsageError
+from noctile.pipeline.training.settings import TrainSettings
+from noctile.workflows.commands import train as command
 from noctile.workflows.commands.train import load_train_settings, train
 
 
@@ -47,3 +49,18 @@ def test_a_folder_without_regions_is_refused_before_anything_is_written(tmp_path
     with pytest.raises(UsageError, match="no regions"):
         train(settings, tmp_path / "model", lambda _: None)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("free_mb", "wanted", "workers"), [(64, None, 2), (64, 8, 2), (10, None, 0), (2000, None, 8)]
+)
+def test_workers_fit_into_the_shared_memory_or_the_training_says_why_not(
+    monkeypatch, free_mb, wanted, workers
+) -> None:
+    """A worker's three batches of 8 crops of 512 px take 25 MB."""
+    monkeypatch.setattr(command, "shared_memory_bytes", lambda: free_mb * 10**6)
+    monkeypatch.setattr(command, "cores", lambda: 8)
+    lines: list[str] = []
+    settings = TrainSettings(data=(), workers=wanted)
+    assert command._workers(settings, "cuda", 1, lines.append) == workers
+    assert ["--shm-size" in line for line in lines] == ([] if workers == 8 else [True])
