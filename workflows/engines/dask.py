@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from math import inf
+from pkgutil import resolve_name
 from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import uuid4
@@ -14,8 +15,10 @@ from distributed import Client
 from distributed.client import Future
 from distributed.scheduler import KilledWorker
 
+from noctile import __version__
 from noctile.pipeline.errors import UsageError
 from noctile.workflows.engines.base import (
+    ENGINE_LOST,
     NEVER_STOP,
     AnyJob,
     EngineLostError,
@@ -78,7 +81,8 @@ class DaskEngine:
             started.
 
     Raises:
-        UsageError: if the scheduler does not answer or has no workers.
+        UsageError: if the scheduler does not answer or has no workers, or if its environment or
+            that of a worker lacks this version of Noctile.
     """
 
     def __init__(
@@ -108,12 +112,18 @@ class DaskEngine:
                 if scheduler is None:
                     self._local = LocalCluster(processes, gpus, env or {}, preload, begin)
                 self._connect(scheduler, 1 if scheduler else processes)
-                return
+                break
             except (OSError, TimeoutError, ValueError, RuntimeError) as error:
                 self.close()
                 if not left:
                     message = f"{where} does not answer or has no workers: {error}"
                     raise UsageError(message) from error
+        if scheduler and (lacking := _lacks_noctile(self._client)):
+            self.close()
+            raise UsageError(
+                f"{where}: {lacking}; install Noctile {__version__} in the environment of the "
+                "scheduler and of every worker, and start them again"
+            )
 
     def _connect(self, scheduler: str | None, workers: int) -> None:
         """Connect to the scheduler, or to the local cluster, and wait for its workers."""
@@ -266,6 +276,29 @@ def _fetch(task: _Task) -> Outcome | None:
     if task.future.status == "error":
         error = task.future.exception()
         if not isinstance(error, KilledWorker):
-            failure = Failure("engine", f"Dask could not run it: {error!r}")
-            return Outcome(task.attempt.job.key, None, failure, 0.0)
+            message = (
+                f"Dask could not run a step: {error!r}; check that scheduler and workers have the "
+                f"same environment, with Noctile {__version__}"
+            )
+            return Outcome(task.attempt.job.key, None, Failure(ENGINE_LOST, message), 0.0)
+    return None
+
+
+def _lacks_noctile(client: Client) -> str | None:
+    """Name a process of a cluster that lacks this version of Noctile; None if all have it.
+
+    The function that is sent is one of Python's own, so that it arrives in any environment. The
+    scheduler unpickles jobs, too.
+    """
+    ask = resolve_name, "noctile:__version__"
+    answers = client.run(*ask, on_error="return")
+    try:
+        answers["the scheduler"] = client.run_on_scheduler(*ask)
+    except (ImportError, AttributeError) as error:
+        answers["the scheduler"] = error
+    for process, answer in answers.items():
+        if isinstance(answer, Exception):
+            return f"the Python of {process} lacks Noctile ({answer})"
+        if answer != __version__:
+            return f"{process} has Noctile {answer}, and this is Noctile {__version__}"
     return None

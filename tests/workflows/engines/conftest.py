@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -31,17 +32,38 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture
-def cluster_of_its_own(tmp_path, repo):
+@contextmanager
+def started_cluster(folder, *python_path):
     """A scheduler with a worker in another process, as a batch system would start them."""
-    (tmp_path / "cluster.py").write_text(CLUSTER)
+    (folder / "cluster.py").write_text(CLUSTER)
     process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "cluster.py")],
+        [sys.executable, str(folder / "cluster.py")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
-        env=os.environ | {"PYTHONPATH": f"{repo}:{repo / 'tests'}"},
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": ":".join(map(str, python_path))},
     )
     yield process.stdout.readline().strip(), process
     process.kill()
     process.communicate()
+
+
+@pytest.fixture
+def cluster_of_its_own(tmp_path, repo):
+    """A cluster in the environment of the tests."""
+    with started_cluster(tmp_path, repo, repo / "tests") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster_with(tmp_path):
+    """Function that starts a cluster with another ``noctile``; returns its address."""
+    with ExitStack() as stack:
+
+        def start(source: str) -> str:
+            (tmp_path / "noctile.py").write_text(source)
+            return stack.enter_context(started_cluster(tmp_path, tmp_path))[0]
+
+        yield start

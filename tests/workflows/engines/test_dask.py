@@ -38,6 +38,14 @@ class Hang(Square):
 
 
 @dataclass(frozen=True)
+class Unpicklable(Square):
+    """Can be pickled, and not be unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return int, ("no number",)
+
+
+@dataclass(frozen=True)
 class Segfault(Square):
     def work(self) -> object:
         return int(ctypes.string_at(0)[0])
@@ -242,6 +250,31 @@ def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr("noctile.workflows.engines.dask._START_TIMEOUT_S", 1)
     with pytest.raises(UsageError, match=r"127\.0\.0\.1:9"):
         DaskEngine(1, scheduler="tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("raise ModuleNotFoundError('no such module')", "lacks Noctile .no such module."),
+        ("__version__ = '0.0.1'", "has Noctile 0.0.1, and this is Noctile"),
+    ],
+)
+def test_a_foreign_cluster_without_this_version_of_noctile_is_refused_before_the_first_job(
+    cluster_with, source, found
+):
+    address = cluster_with(source)
+    with pytest.raises(UsageError, match=f"{found}.*install Noctile .* start them again"):
+        DaskEngine(1, scheduler=address)
+
+
+def test_an_error_of_dask_is_no_failure_of_a_slide(engine):
+    """A job that no worker can unpickle."""
+    outcomes = play(engine, [Unpicklable(1), Square(2)])
+    failure = outcomes["square/1"].failure
+    assert failure is not None
+    assert failure.reason == "engine_lost"
+    assert "same environment" in failure.message
+    assert outcomes["square/2"].value == 4
 
 
 def test_a_worker_that_is_killed_while_it_starts_costs_nothing_but_another_start(monkeypatch):
