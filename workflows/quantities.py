@@ -19,7 +19,7 @@ def seconds_of(value: object) -> object:
     if not isinstance(value, str) or value == OFF:
         return None if value == OFF else value
     if not (found := re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhd])", value)):
-        raise ValueError("write a number with s, m, h or d, such as 90s, 30m or 2h; or off")
+        raise ValueError("must be a number with s, m, h or d, such as 90s, 30m or 2h; or off")
     return float(found[1]) * _SECONDS[found[2]]
 
 
@@ -34,7 +34,7 @@ def bytes_of(value: object) -> object:
     if not isinstance(value, str):
         return value
     if not (found := re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:i?B)?", value, re.IGNORECASE)):
-        raise ValueError("write a number with K, M, G or T, such as 500M or 4G")
+        raise ValueError("must be a number with K, M, G or T, such as 500M or 4G")
     return round(float(found[1]) * _BYTES[found[2].upper()])
 
 
@@ -68,7 +68,7 @@ def next_moment(text: str, now: datetime) -> datetime:
             return datetime.fromisoformat(text).astimezone()
         except ValueError:
             raise ValueError(
-                "write a time such as 07:00, or a date with time such as 2026-11-24T07:00"
+                "must be a time such as 07:00, or a date with time such as 2026-11-24T07:00"
             ) from None
     today = datetime.combine(now.date(), shown).astimezone()
     if today > now:

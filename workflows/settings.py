@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -11,11 +11,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.models.card import ModelCard
-from noctile.pipeline.models.folder import MAX_FAULTS
+from noctile.pipeline.models.device import check_device_name
 from noctile.pipeline.models.load import Backend
 from noctile.pipeline.plan import Tiling, Window
 from noctile.pipeline.tissue import TissueSpec
 from noctile.pipeline.untrusted import SETTINGS_BYTES, parse_toml, read_text
+from noctile.pipeline.wrong_values import faults_of
 from noctile.workflows.quantities import bytes_of, moment_text, seconds_of
 
 PIXELS_VERSION = 6
@@ -29,6 +30,7 @@ PIXEL_SETTINGS = {"overlap_px", "window", "block_px", "batch_size", "compile", "
 Duration = Annotated[float, BeforeValidator(seconds_of), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(bytes_of), Field(ge=0)]
 Moment = Annotated[str, BeforeValidator(moment_text)]
+Device = Annotated[str, AfterValidator(check_device_name)]
 
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
@@ -40,9 +42,9 @@ def _possible(spec: TissueSpec) -> TissueSpec:
         ValueError: if one is out of range.
     """
     if not 2 <= spec.mpp <= 64:
-        raise ValueError(f"mpp {spec.mpp} um is not from 2 to 64")
+        raise ValueError(f"must have an mpp from 2 to 64 (um); found {spec.mpp}")
     if not all(0 <= area < math.inf for area in (spec.min_area_mm2, spec.max_hole_mm2)):
-        raise ValueError("areas must be finite and 0 or more")
+        raise ValueError("must have areas that are finite and 0 or more")
     return spec
 
 
@@ -96,8 +98,8 @@ class RunSettings(BaseModel):
     engine: Literal["dask", "serial"] = "dask"
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    backend: Backend | Literal["auto"] = "auto"
+    device: Device = "auto"
+    backend: Literal["auto", Backend] = "auto"
     scheduler: str | None = None
     slide_timeout_s: Annotated[Duration | None, BeforeValidator(seconds_of)] = 6 * 3600.0
     max_memory_bytes: Annotated[Size, Field(gt=0)] | None = None
@@ -143,21 +145,37 @@ def short_hash(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def load_settings(config: Path | None, **given: Any) -> RunSettings:
+class SettingsError(UsageError):
+    """Settings that cannot be used.
+
+    Args:
+        faults: one line for each setting.
+
+    Attributes:
+        faults: the same.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n  ".join(["settings cannot be used:", *faults]))
+        self.faults = tuple(faults)
+
+
+def load_settings(
+    config: Path | None, shown: Mapping[str, str] | None = None, **given: Any
+) -> RunSettings:
     """Read settings from a TOML file, and override them.
 
     Args:
         config: path of the file, or None for no file.
+        shown: name for the reader, such as ``--slide-timeout``, by the name of a setting.
         **given: settings that override the file's; None leaves a setting as it is.
 
     Raises:
         UsageError: if the file is not TOML, or a setting is unknown or out of range; the message
             names it.
     """
-    return checked(
-        RunSettings,
-        {**read_toml(config), **{k: value for k, value in given.items() if value is not None}},
-    )
+    given = {name: value for name, value in given.items() if value is not None}
+    return checked(RunSettings, {**read_toml(config), **given}, shown)
 
 
 def read_toml(config: Path | None) -> dict[str, Any]:
@@ -177,22 +195,23 @@ def read_toml(config: Path | None) -> dict[str, Any]:
         raise UsageError(f"settings file {config}: {error}") from error
 
 
-def checked(kind: type[_Settings], values: Mapping[str, Any]) -> _Settings:
+def checked(
+    kind: type[_Settings], values: Mapping[str, Any], shown: Mapping[str, str] | None = None
+) -> _Settings:
     """Make settings of plain values.
 
     Args:
         kind: class of the settings.
         values: value of each setting, by name.
+        shown: name for the reader, such as ``--slide-timeout``, by the name of a setting.
 
     Raises:
-        UsageError: if one is unknown or out of range; the message names it.
+        SettingsError: if one is unknown or out of range; the message names it.
     """
     try:
         return kind(**values)
     except ValidationError as error:
-        named = ((".".join(map(str, e["loc"])), e) for e in error.errors()[:MAX_FAULTS])
-        lines = [f"  {name:.80}: {e['msg']:.500} (found {e['input']!r:.80})" for name, e in named]
-        known = ", ".join(kind.model_fields)
-        raise UsageError(
-            "\n".join(["settings cannot be used:", *lines, f"known settings: {known}"])
-        ) from error
+        faults = faults_of(kind, error, shown)
+        if any(" is unknown" in fault for fault in faults):
+            faults.append(f"known settings: {', '.join(kind.model_fields)}")
+        raise SettingsError(faults) from error

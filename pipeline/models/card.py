@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from noctile.pipeline.wrong_values import matching
 
 Role = Literal["tumor", "tissue", "ignore"]
 """Use of a class in the areas: tumor, other tissue, or neither (in the mask, but in no sum)."""
@@ -16,6 +18,19 @@ Outside the limits float32 cannot represent the scaled pixels."""
 
 Amount = Annotated[float, Field(ge=0.01, le=8)]
 """Amount of a stain: natural optical density. Black has 5.5 in each channel."""
+
+check_model_name = matching(
+    r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}",
+    "must have 1 to 64 of the characters a-z, A-Z, 0-9, '_', '.' and '-', a letter or digit first",
+)
+check_class_name = matching(
+    r"[a-zA-Z][a-zA-Z0-9_]{0,63}",
+    "must have 1 to 64 of the characters a-z, A-Z, 0-9 and '_', a letter first",
+)
+check_encoder_name = matching(
+    r"[A-Za-z0-9_.-]+", "must have only the characters a-z, A-Z, 0-9, '_', '.' and '-'"
+)
+check_sha256_text = matching(r"[0-9a-f]{64}", "must have 64 of the characters 0-9 and a-f")
 
 
 class _Strict(BaseModel):
@@ -33,7 +48,7 @@ class ClassInfo(_Strict):
     """
 
     code: Annotated[int, Field(ge=1, le=255)]
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_]*$", max_length=64)]
+    name: Annotated[str, AfterValidator(check_class_name)]
     color: tuple[Byte, Byte, Byte]
     role: Role
 
@@ -61,7 +76,7 @@ class ModelCard(_Strict):
         limits: uses for which the model is not fit.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$", max_length=64)]
+    name: Annotated[str, AfterValidator(check_model_name)]
     description: str
     classes: Annotated[tuple[ClassInfo, ...], Field(min_length=1, max_length=255)]
     mpp: Annotated[float, Field(gt=0, le=32)]
@@ -70,7 +85,7 @@ class ModelCard(_Strict):
     mean: tuple[Mean, Mean, Mean] = (0.485, 0.456, 0.406)
     std: tuple[Deviation, Deviation, Deviation] = (0.229, 0.224, 0.225)
     stain: tuple[Amount, Amount] | None = None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, AfterValidator(check_sha256_text)]
     licence: str
     training: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)

@@ -8,10 +8,14 @@ import re
 import sys
 
 from noctile.pipeline.errors import UsageError
+from noctile.pipeline.wrong_values import matching
 
 _GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 """Device files of NVIDIA's driver, AMD's driver and Windows (WSL). A Linux machine without any of
 them has no GPU for torch."""
+
+check_device_name = matching(r"auto|cpu|cuda(:[0-9]+)?", "must be auto, cpu, cuda or cuda:N")
+"""Check of the name of a device."""
 
 
 def may_be_gpu(device: str) -> bool:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from noctile.pipeline.errors import ModelError
 from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.untrusted import CARD_BYTES, MAX_VALUES, parse_json, read_text
+from noctile.pipeline.wrong_values import did_you_mean, faults_of
 
 CARD, CONFIG, WEIGHTS = "card.json", "config.json", "model.safetensors"
 """The files of a model folder. (docs/model-folder.md)"""
@@ -18,9 +19,6 @@ CARD, CONFIG, WEIGHTS = "card.json", "config.json", "model.safetensors"
 THRESHOLD: Final = "threshold"
 """The ``kind`` in the config of a model without a network. Its config holds its thresholds and
 serves as its weights."""
-
-MAX_FAULTS = 20
-"""The largest number of wrong fields that an error names; a file can have a million."""
 
 _HOW = "docs/model-folder.md says how to write it"
 _ZOO = Path(__file__).parent / "zoo"
@@ -49,7 +47,8 @@ def find_model(name_or_folder: str | Path) -> Path:
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "is neither an installed model nor a folder"
         raise ModelError(
-            f"model '{name}' {found}; installed: {', '.join(installed) or 'none'}; "
+            f"model '{name}' {found}{did_you_mean(name, installed)}; installed: "
+            f"{', '.join(installed) or 'none'}; "
             f"a model of your own is a folder with {CARD}, {CONFIG} and {WEIGHTS}"
         )
     if missing := [file for file in (CARD, CONFIG) if not (folder / file).is_file()]:
@@ -180,15 +179,5 @@ def validate(kind: type[_Checked], values: Mapping[str, Any], source: Path | str
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = [_fault_line(fault) for fault in error.errors()[:MAX_FAULTS]]
-        if (more := error.error_count() - MAX_FAULTS) > 0:
-            lines.append(f"  and {more} more")
-        raise ModelError("\n".join([f"{source} cannot be used:", *lines])) from error
-
-
-def _fault_line(fault: Any) -> str:
-    """The name of a wrong field, its fault, and its value where that is a single value."""
-    name = ".".join(map(str, fault["loc"])) or "as a whole"
-    value = fault["input"]
-    found = "" if isinstance(value, dict) else f" (found {value!r:.80})"
-    return f"  {name:.80}: {fault['msg']:.500}{found}"
+        lines = [f"{source} cannot be used:", *faults_of(kind, error)]
+        raise ModelError("\n  ".join(lines)) from error

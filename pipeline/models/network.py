@@ -13,10 +13,10 @@ import safetensors
 import safetensors.torch
 import segmentation_models_pytorch as smp
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from noctile.pipeline.errors import ModelError
-from noctile.pipeline.models.card import ModelCard
+from noctile.pipeline.models.card import ModelCard, check_encoder_name
 from noctile.pipeline.models.folder import (
     CONFIG,
     WEIGHTS,
@@ -139,7 +139,7 @@ class _NetworkConfig(BaseModel):
 
     architecture: Annotated[Architecture, Field(alias="_model_class")]
     # the pattern admits no 'hf-hub:' and no 'local-dir:'
-    encoder_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "resnet34"
+    encoder_name: Annotated[str, AfterValidator(check_encoder_name)] = "resnet34"
     in_channels: Literal[3] = 3
     classes: int = 1
     activation: Literal["identity", "softmax", "softmax2d", "sigmoid"] | None = None

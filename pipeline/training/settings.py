@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from noctile.pipeline.models.card import Amount
+from noctile.pipeline.models.card import Amount, check_encoder_name, check_model_name
+from noctile.pipeline.models.device import check_device_name
 from noctile.pipeline.models.network import Architecture
 from noctile.pipeline.training.augment import Variation
 from noctile.pipeline.truth.find import DataSource
@@ -76,7 +77,7 @@ class TrainSettings(BaseModel):
     classes: str = "bcss5"
     empty_classes: bool = False
     architecture: Architecture = "Unet"
-    encoder: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "resnet34"
+    encoder: Annotated[str, AfterValidator(check_encoder_name)] = "resnet34"
     encoder_weights: str = "imagenet"
     decoder_channels: tuple[Count, ...] | None = None
     mpp: Annotated[float, Field(gt=0, le=32)] = 0.5
@@ -102,12 +103,10 @@ class TrainSettings(BaseModel):
     odds: dict[str, Annotated[float, Field(gt=0, le=1000)]] = {}
     half: bool = False
     seed: Annotated[int, Field(ge=0)] = 0
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, AfterValidator(check_device_name)] = "auto"
     processes: Count | None = None
     workers: Annotated[int, Field(ge=0)] | None = None
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$", max_length=64)] | None = (
-        None
-    )
+    name: Annotated[str, AfterValidator(check_model_name)] | None = None
     description: str = ""
     licence: str = "not stated"
     limits: str = (

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.models.card import ClassInfo
-from noctile.pipeline.models.folder import MAX_FAULTS
 from noctile.pipeline.untrusted import SETTINGS_BYTES, parse_toml, read_text
+from noctile.pipeline.wrong_values import faults_of
 
 IGNORED: Final = 255
 """Target value of pixels that are not counted, neither in the loss nor in any metric."""
@@ -172,14 +172,8 @@ def load_scheme(name_or_path: str) -> ClassScheme:
     try:
         return _SchemeFile(**parse_toml(read_text(path, SETTINGS_BYTES))).scheme()
     except ValidationError as error:
-        settings = ((".".join(map(str, e["loc"])), e) for e in error.errors()[:MAX_FAULTS])
-        lines = [
-            f"  {setting:.80}: {e['msg']:.500} (found {e['input']!r:.80})"
-            for setting, e in settings
-        ]
-        raise UsageError(
-            "\n".join([f"class scheme {path} cannot be used:", *lines, _EXAMPLE])
-        ) from error
+        lines = [f"class scheme {path} cannot be used:", *faults_of(_SchemeFile, error)]
+        raise UsageError("\n  ".join(lines) + f"\n{_EXAMPLE}") from error
     except (OSError, ValueError) as error:
         raise UsageError(f"class scheme {path}: {error}") from error
 

@@ -20,5 +20,5 @@ def test_a_date_with_time_means_itself_even_if_it_is_past():
 
 @pytest.mark.parametrize("text", ["", "7", "noon", "24:30", "2026-13-01T00:00"])
 def test_other_text_is_an_error_that_names_the_format(text):
-    with pytest.raises(ValueError, match="write a time such as 07:00"):
+    with pytest.raises(ValueError, match="must be a time such as 07:00"):
         next_moment(text, NOW)

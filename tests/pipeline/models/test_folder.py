@@ -101,19 +101,19 @@ class TestCard:
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
-            ({"tile_px": 100}, r"tile_px: .*multiple of 32 \(found 100\)"),
-            ({"mpp": -1}, r"mpp: .*greater than 0 \(found -1\)"),
+            ({"tile_px": 100}, r"tile_px must be a multiple of 32; found 100"),
+            ({"mpp": -1}, r"mpp must be more than 0; found -1"),
             (
                 {"overlap_px": 64},
-                r"as a whole: .*overlap_px \(64\) must be smaller than tile_px \(64\)",
+                r"overlap_px \(64\) must be smaller than tile_px \(64\)",
             ),
-            ({"classes": []}, r"classes: .*at least 1 item"),
+            ({"classes": []}, r"classes must have 1 or more values"),
             (
                 {"classes": [{"code": 0, "name": "x", "color": [0, 0, 0], "role": "tumor"}]},
-                r"classes\.0\.code: .*found 0",
+                r"classes\.0\.code must be 1 or more; found 0$",
             ),
-            ({"colour": "red"}, r"colour: Extra inputs are not permitted \(found 'red'\)"),
-            ({"sha256": "ABC"}, r"sha256: .*\(found 'ABC'\)"),
+            ({"colour": "red"}, r"colour is unknown; did you mean 'classes\.color'\?"),
+            ({"sha256": "ABC"}, r"sha256 must have 64 of .*; found \"ABC\""),
         ],
     )
     def test_a_wrong_field_is_named_with_file_and_value(self, folder, fields, message):
@@ -125,9 +125,7 @@ class TestCard:
         card = json.loads((folder / "card.json").read_text())
         del card["licence"]
         (folder / "card.json").write_text(json.dumps(card))
-        with pytest.raises(
-            ModelError, match=r"card\.json cannot be used:\n  licence: Field required$"
-        ):
+        with pytest.raises(ModelError, match=r"card\.json cannot be used:\n  licence is missing$"):
             folders.read_card(folder)
 
     @pytest.mark.parametrize(
