@@ -1,11 +1,18 @@
-"""Text, JSON and TOML from untrusted files, read within limits on memory and nesting."""
+"""Untrusted files: text, JSON and TOML, read within limits on time, memory and nesting.
+
+A folder of results or a model may come from another person. A name in it can be a pipe, which never
+ends, a link to a device, or a file of terabytes. Text in it can hold terminal escape sequences.
+"""
 
 import errno
 import json
+import os
+import stat
 import tomllib
+from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 MAX_DEPTH = 64
 """Deepest nesting of JSON and TOML. The files that Noctile writes have less than 10 levels."""
@@ -19,6 +26,35 @@ SETTINGS_BYTES, CARD_BYTES = 2**20, 2**24
 describes the training."""
 
 _PIECE_BYTES = 2**20
+
+_SHOWN_CHARS = 2000
+"""Largest number of characters of an untrusted text that are shown."""
+
+_OPEN_FLAGS = sum(
+    getattr(os, name, 0) for name in ("O_RDONLY", "O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")
+)
+"""Flags of `os.open` with which no pipe and no terminal holds up the caller."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; a pipe or a device is an error, at once.
+
+    The file is checked after it was opened, so that no other file can take its place in between.
+
+    Args:
+        path: the file; links are followed.
+
+    Raises:
+        OSError: if the file cannot be opened, or is no regular file.
+    """
+    handle = os.open(path, _OPEN_FLAGS)
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "It is a pipe or a device, not a file", str(path))
 
 
 def read_text(path: Path, most_bytes: int, encoding: str = "utf-8") -> str:
@@ -46,14 +82,62 @@ def read_bytes(path: Path, most_bytes: int) -> bytes:
     Raises:
         OSError: if the file cannot be read, is no regular file, or is too large.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise OSError(errno.EINVAL, "It is a pipe or a device, not a file", str(path))
-    with path.open("rb") as file:  # in pieces: one call with a limit allocates the limit
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most_bytes:
+            raise _too_large(path, most_bytes)
+        # in pieces: one call with a limit allocates the limit
         reads = (file.read(_PIECE_BYTES) for _ in range(most_bytes // _PIECE_BYTES + 1))
         pieces = list(takewhile(bool, reads))
     if sum(map(len, pieces)) > most_bytes:
-        raise OSError(errno.EFBIG, f"It has more than {most_bytes} bytes", str(path))
+        raise _too_large(path, most_bytes)
     return b"".join(pieces)
+
+
+def read_lines(path: Path, most_bytes: int, line_bytes: int) -> Iterator[str | None]:
+    """Read the lines of a file one by one, in UTF-8; None for a line that is too long.
+
+    Args:
+        path: the file; a program may be appending to it.
+        most_bytes: largest size of the file (B).
+        line_bytes: largest size of a line (B); no longer line is held in memory.
+
+    Raises:
+        OSError: if the file cannot be read, is no regular file, or is too large.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most_bytes:
+            raise _too_large(path, most_bytes)
+        while line := file.readline(line_bytes):
+            if line.endswith(b"\n") or len(line) < line_bytes:
+                yield line.decode("utf-8", "replace")
+                continue
+            yield None
+            while line and not line.endswith(b"\n"):
+                line = file.readline(_PIECE_BYTES)
+
+
+def printable(text: str) -> str:
+    r"""Escape every character that is not printable, and shorten a long text.
+
+    A terminal acts on escape sequences, and a line break can forge a line of output. Both become
+    text, such as ``\x1b`` and ``\n``.
+    """
+    whole = len(text) <= _SHOWN_CHARS
+    shown = "".join(map(_escape, text if whole else text[:_SHOWN_CHARS]))
+    return shown if whole else f"{shown}..."
+
+
+def printable_lines(text: str) -> str:
+    """Escape what is not printable in a text of several lines, whose line breaks stay."""
+    return "\n".join("".join(map(_escape, line)) for line in text.split("\n"))
+
+
+def _escape(char: str) -> str:
+    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+
+
+def _too_large(path: Path, most_bytes: int) -> OSError:
+    return OSError(errno.EFBIG, f"It has more than {most_bytes} bytes", str(path))
 
 
 def parse_json(text: str | bytes, most_values: int | None = None) -> Any:

@@ -8,9 +8,13 @@ import pytest
 from noctile.pipeline.untrusted import (
     MAX_DEPTH,
     MAX_VALUES,
+    open_regular,
     parse_json,
     parse_toml,
+    printable,
+    printable_lines,
     read_bytes,
+    read_lines,
     read_text,
 )
 
@@ -63,3 +67,65 @@ def test_the_number_of_values_is_limited() -> None:
 def test_text_that_is_not_json_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_json(text)
+
+
+def test_a_pipe_that_replaces_a_checked_file_holds_nothing_up(tmp_path: Path) -> None:
+    """No call of `Path.is_file` decides: the opened file itself is checked."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match="a pipe or a device, not a file"):
+            open_regular(tmp_path / name)
+    (tmp_path / "a").write_bytes(b"x")
+    with open_regular(tmp_path / "a") as file:
+        assert file.read() == b"x"
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def test_refused_files_leave_no_file_open(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    before = open_files()
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(OSError, match=r"."):
+            open_regular(path)
+    after = open_files()
+    assert after == before
+
+
+def test_a_sparse_file_of_terabytes_is_refused_at_once(tmp_path: Path) -> None:
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(2**42)
+    with pytest.raises(OSError, match="more than 100 bytes"):
+        read_bytes(tmp_path / "sparse", 100)
+    with pytest.raises(OSError, match="more than 100 bytes"):
+        next(read_lines(tmp_path / "sparse", 100, 10))
+
+
+def test_lines_that_are_too_long_are_left_out_and_the_next_one_is_read(tmp_path: Path) -> None:
+    long = b"x" * 5_000_000
+    (tmp_path / "a").write_bytes(b"one\n" + long + b"\ntwo\n1234567\n12345678\ntorn \xff")
+    found = list(read_lines(tmp_path / "a", 2**30, 8))
+    assert found == ["one\n", None, "two\n", "1234567\n", None, "torn \ufffd"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Müller 7", "Müller 7"),
+        ("a\x1b[2Jb", "a\\x1b[2Jb"),
+        ("a\nb\tc\r\0", "a\\nb\\tc\\r\\x00"),
+        ("\x9b31m \u202e \udce9", "\\x9b31m \\u202e \\udce9"),
+    ],
+)
+def test_what_a_terminal_would_act_on_becomes_text(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert printable(text).isprintable()
+
+
+def test_long_text_is_shortened_and_line_breaks_may_stay() -> None:
+    assert printable("a" * 300_000) == "a" * 2000 + "..."
+    assert printable("\x1b" * 300_000) == "\\x1b" * 2000 + "..."
+    assert printable_lines("a\x1b\nb\r\n") == "a\\x1b\nb\\r\n"

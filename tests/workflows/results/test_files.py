@@ -27,6 +27,36 @@ def test_a_missing_file_is_none_and_a_damaged_one_is_an_error(tmp_path):
         read_json(tmp_path / "a.json")
 
 
+def test_a_pipe_a_device_and_a_folder_are_damaged_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "link.json").symlink_to("/dev/zero")
+    (tmp_path / "folder.json").mkdir()
+    for name in ("pipe", "link", "folder"):
+        with pytest.raises(StoreError, match=rf"{name}\.json is damaged"):
+            read_json(tmp_path / f"{name}.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[" * 100_000, "nested more than 64 deep"),
+        ('{"a": ' + "9" * 10_000 + "}", "damaged"),
+        ("[" + "0," * 2**23 + "0]", "more than 8388608 values"),
+    ],
+)
+def test_json_that_takes_too_much_memory_is_a_damaged_file(tmp_path, text, why):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(StoreError, match=why):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_sparse_file_of_terabytes_is_a_damaged_file(tmp_path):
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(2**42)
+    with pytest.raises(StoreError, match="more than 134217728 bytes"):
+        read_json(tmp_path / "a.json")
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
     write_json(tmp_path / "a.json", {"old": 1})
 
