@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from noctile.console.exit_codes import INTERRUPTED, USAGE
+from noctile.workflows.processes.output import open_closed_streams
 
 COMMANDS = (
     "run",
@@ -39,6 +40,12 @@ class _Commands(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
+        from noctile.workflows.processes.output import escaped_output
+
+        with escaped_output():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         from noctile.pipeline.errors import NoctileError
 
         try:
@@ -63,6 +70,7 @@ def main() -> None:
 
 def command() -> None:
     """Run `main` as the entry point of a process of its own."""
+    open_closed_streams()
     atexit.register(gc.freeze)  # Python's last garbage collection takes 0.4 s and frees nothing
     main(obj=_OWN_PROCESS)
 

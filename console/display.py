@@ -1,13 +1,14 @@
-"""Output to the terminal: live line of a run, tables, and safety against a closed output."""
+"""Output to the terminal: live line of a run, and tables without escape sequences of strangers."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 import click
+
+from noctile.pipeline.untrusted import printable_lines
+from noctile.workflows.processes.output import ForgivingOutput
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,9 +27,30 @@ def warn(line: str) -> None:
 
 def open_console() -> "Console":
     """Open a console for standard output, which may be a terminal, a file or a pipe."""
-    from rich.console import Console
+    # rich controls the terminal itself; ids and messages are escaped before they get there
+    file = getattr(sys.stdout, "unescaped", ForgivingOutput(sys.stdout))
+    return _escaping_console()(file=cast("TextIO", file))
 
-    return Console(file=cast("TextIO", _Output(sys.stdout)))
+
+def _escaping_console() -> "type[Console]":
+    """Make the class of a console that prints text from untrusted files without escape sequences.
+
+    The class is made here because rich is imported late.
+    """
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class EscapingConsole(Console):
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                if segment.control or segment.text.isprintable():
+                    yield segment
+                else:
+                    yield Segment(printable_lines(segment.text), segment.style)
+
+    return EscapingConsole
 
 
 def print_line(console: "Console", line: str) -> None:
@@ -57,32 +79,6 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-class _Output:
-    """Standard output that discards text after it was closed (a closed terminal, ``| head``)."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def write(self, text: str) -> int:
-        with self._discarding():
-            self._file.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with self._discarding():
-            self._file.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    @contextmanager
-    def _discarding(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
 
 
 class Display:

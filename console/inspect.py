@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from noctile.console.display import open_console
 from noctile.console.options import FILE
 
 
@@ -19,7 +20,6 @@ def command(slide: Path, mpp: float | None, model: str | None, thumbnail: Path |
 
     Vendor, levels, pixel size and its source, compression, tissue and tiles of SLIDE.
     """
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -30,4 +30,4 @@ def command(slide: Path, mpp: float | None, model: str | None, thumbnail: Path |
     table = Table(show_header=False, box=None)
     for name, value in description.items():
         table.add_row(name, escape(value))
-    Console().print(table)
+    open_console().print(table)

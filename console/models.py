@@ -2,6 +2,8 @@
 
 import click
 
+from noctile.console.display import open_console
+
 
 @click.group("models", invoke_without_command=True)
 @click.pass_context
@@ -12,7 +14,6 @@ def command(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand:
         return
-    from rich.console import Console
     from rich.table import Table
 
     from noctile.pipeline.models.folder import installed_models, read_card
@@ -21,7 +22,7 @@ def command(ctx: click.Context) -> None:
     for name, folder in installed_models().items():
         card = read_card(folder)
         table.add_row(name, str(len(card.classes)), f"{card.mpp:g}", card.licence, card.description)
-    Console().print(table)
+    open_console().print(table)
 
 
 @command.command()

@@ -122,9 +122,10 @@ def printable(text: str) -> str:
     A terminal acts on escape sequences, and a line break can forge a line of output. Both become
     text, such as ``\x1b`` and ``\n``.
     """
-    whole = len(text) <= _SHOWN_CHARS
-    shown = "".join(map(_escape, text if whole else text[:_SHOWN_CHARS]))
-    return shown if whole else f"{shown}..."
+    shown = "".join(map(_escape, text[:_SHOWN_CHARS]))
+    if max(len(text), len(shown)) <= _SHOWN_CHARS:
+        return shown
+    return f"{shown[:_SHOWN_CHARS]}..."  # escaped and cut once more it stays the same
 
 
 def printable_lines(text: str) -> str:

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
-from noctile.console.display import Display, duration, shortened
+from noctile.console.display import Display, duration, open_console, print_line, shortened
 from noctile.workflows.run.progress import Progress
 
 
@@ -61,3 +62,19 @@ def test_text_is_discarded_after_the_reader_has_gone():
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+def test_escape_sequences_in_tables_and_lines_are_printed_as_text(monkeypatch):
+    """On a terminal too, where rich itself prints escape sequences."""
+    output = io.StringIO()
+    output.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setenv("TERM", "xterm")
+    console = open_console()
+    table = Table("slide")
+    table.add_row("a\x1b[2J\x9b31m\x07b")
+    console.print(table)
+    print_line(console, "c\x1b]0;title\x07d")
+    assert "\x1b[2J" not in output.getvalue()
+    assert "\\x1b[2J" in output.getvalue()
+    assert "c\\x1b]0;title" in output.getvalue()

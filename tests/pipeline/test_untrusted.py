@@ -127,5 +127,7 @@ def test_what_a_terminal_would_act_on_becomes_text(text: str, shown: str) -> Non
 
 def test_long_text_is_shortened_and_line_breaks_may_stay() -> None:
     assert printable("a" * 300_000) == "a" * 2000 + "..."
-    assert printable("\x1b" * 300_000) == "\\x1b" * 2000 + "..."
+    assert printable("\x1b" * 300_000) == "\\x1b" * 500 + "..."
+    for text in ("a" * 2001, "\x1b" * 501, "\x1b" * 3000):
+        assert printable(printable(text)) == printable(text)
     assert printable_lines("a\x1b\nb\r\n") == "a\\x1b\nb\\r\n"

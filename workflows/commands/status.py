@@ -5,29 +5,41 @@ slides that are under way.
 """
 
 import csv
+import io
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from noctile.pipeline.csv_cells import unescape_cell
-from noctile.pipeline.errors import UsageError
+from noctile.pipeline.errors import StoreError, UsageError
+from noctile.pipeline.untrusted import read_text
 from noctile.workflows.results.events import (
     Block,
     LedgerState,
     Segmented,
     SlideState,
     Stage,
-    parse_events,
 )
 from noctile.workflows.results.files import read_json
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.lease import STALE_S, Holder, read_lease
+from noctile.workflows.results.ledger import read_events
 
 WINDOW_S = 300.0
 """Period over which the speed is measured (s)."""
+
+_LONGEST_S = 1e9
+"""Time to the end of a run from which on it is not shown (s): figures are wrong then."""
+
+_MOST_TILES = 10**9
+"""Largest number of tiles of a slide that counts; a larger one is wrong."""
+
+_TABLE_BYTES = 2**28
+"""Largest table that is read (B); 100,000 slides take 30 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +215,9 @@ class _Progress:
             left_s = self._left_by_slides_s()
         else:
             left_s = (self._begun_tiles() + planned) / tiles_per_s if tiles_per_s else None
-        return None if left_s is None else self._now + timedelta(seconds=left_s)
+        if left_s is None or left_s > _LONGEST_S:
+            return None
+        return self._now + timedelta(seconds=left_s)
 
     def _left_by_slides_s(self) -> float | None:
         left = len(self.ids["begun"]) + len(self.ids["waiting"])
@@ -248,11 +262,10 @@ def _read(path: Path, since: str) -> tuple[LedgerState, list[tuple[str, Block]]]
         OSError: if the ledger cannot be read.
     """
     state, recent = LedgerState(), []
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for event in parse_events(lines):
-            state.take(event)
-            if isinstance(event, Segmented) and event.time >= since:
-                recent.append((event.slide_id, event.block))
+    for event in read_events(path):
+        state.take(event)
+        if isinstance(event, Segmented) and event.time >= since:
+            recent.append((event.slide_id, event.block))
     return state, recent
 
 
@@ -270,13 +283,28 @@ def _current(state: LedgerState) -> dict[str, SlideState]:
 
 
 def _plan_tiles(results: ResultsFolder, slide_id: str) -> dict[Block, int]:
-    """Number of tiles of each block of a slide; empty if its plan is missing."""
+    """Number of tiles of each block of a slide; empty if its plan is missing.
+
+    Raises:
+        StoreError: if its plan is damaged.
+    """
     plans = (read_json(f.plan) for f in (results.staged(slide_id), results.slide(slide_id)))
     described: dict[str, Any] = next(filter(None, plans), {"plan": {"blocks": []}})
-    return {
-        (block["row"], block["col"]): sum(stop - start for _, start, stop in block["tiles"])
-        for block in described["plan"]["blocks"]
-    }
+    try:
+        return {
+            (int(block["row"]), int(block["col"])): _tiles_of(block)
+            for block in described["plan"]["blocks"]
+        }
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
+        raise StoreError(
+            f"the plan of {slide_id} in {results.path} is damaged: {error!r:.200}; run the same "
+            "command again"
+        ) from error
+
+
+def _tiles_of(block: Mapping[str, Any]) -> int:
+    """Number of tiles of a block in a plan."""
+    return min(sum(int(stop) - int(start) for _, start, stop in block["tiles"]), _MOST_TILES)
 
 
 def _planned_tiles(table: Path, slide_ids: list[str]) -> int | None:
@@ -284,10 +312,10 @@ def _planned_tiles(table: Path, slide_ids: list[str]) -> int | None:
     if not slide_ids:
         return 0
     try:
-        with table.open(encoding="utf-8", newline="") as lines:
-            known = {
-                unescape_cell(row["slide_id"]): row["predictions"] for row in csv.DictReader(lines)
-            }
-        return sum(int(known[slide_id]) for slide_id in slide_ids)
-    except (OSError, ValueError, KeyError):
+        lines = io.StringIO(read_text(table, _TABLE_BYTES))
+        known = {
+            unescape_cell(row["slide_id"]): row["predictions"] for row in csv.DictReader(lines)
+        }
+        return sum(min(int(known[slide_id]), _MOST_TILES) for slide_id in slide_ids)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, csv.Error):
         return None

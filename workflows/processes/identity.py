@@ -77,7 +77,7 @@ class ProcessIdentity:
             names = str(values["host"]), str(values["place"])
             numbers = int(values["pid"]), float(values["start_s"])
             return cls(*names, *numbers, str(values.get("machine", "")))
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError):
             return None
 
 

@@ -9,7 +9,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal
+
+from noctile.pipeline.slides.names import slide_id_problem
+from noctile.pipeline.untrusted import parse_json, printable
 
 Command = Literal["run", "plan"]
 Stage = Literal["waiting", "begun", "done", "failed"]
@@ -132,7 +136,8 @@ def _name(event: Event) -> str:
 
 
 def _started(line: dict[str, Any]) -> Started:
-    datetime.fromisoformat(line["time"])  # an error for what is no time
+    if datetime.fromisoformat(line["time"]).tzinfo is None:
+        raise ValueError("a time without its zone")
     return Started(line["time"], line["command"], tuple(line["slides"]), line["pixels_key"])
 
 
@@ -142,12 +147,13 @@ def _planned(line: dict[str, Any], *, early: bool) -> Planned:
 
 def _failed(line: dict[str, Any]) -> Failed:
     time, slide_id, key, seconds = _step(line)
-    about = line["reason"], line["message"], line["traceback"]
-    return Failed(time, line["step"], slide_id, key, seconds, int(line["attempt"]), *about)
+    step, reason, message = (printable(str(line[name])) for name in ("step", "reason", "message"))
+    about = int(line["attempt"]), reason, message, str(line["traceback"])
+    return Failed(time, step, slide_id, key, seconds, *about)
 
 
 def _step(line: dict[str, Any]) -> tuple[str, str, str, float]:
-    return str(line["time"]), str(line["slide_id"]), str(line["key"]), float(line["seconds"])
+    return str(line["time"]), line["slide_id"], str(line["key"]), float(line["seconds"])
 
 
 _PARSERS: dict[str, Callable[[dict[str, Any]], Event]] = {
@@ -162,13 +168,38 @@ _PARSERS: dict[str, Callable[[dict[str, Any]], Event]] = {
 
 
 def parse_events(lines: Iterable[str]) -> Iterator[Event]:
-    """Read the events of a ledger, without lines that are torn or still being written."""
+    """Read the events of a ledger, without lines that are torn or still being written.
+
+    The ledger may come from another person. Lines with other types are left out, and so are ids
+    that cannot name a folder: an id such as ``../x`` would lead out of the folder of results.
+    """
     for text in lines:
         try:
-            line = json.loads(text)
-            yield _PARSERS[line["event"]](line)
-        except (ValueError, TypeError, KeyError, IndexError):
+            line = parse_json(text)
+            yield _with_plain_ids(_PARSERS[line["event"]](line))
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError):
             continue
+
+
+def _with_plain_ids(event: Event) -> Event:
+    """Return an event whose ids can name folders.
+
+    Raises:
+        ValueError: if the id of its slide cannot.
+    """
+    if isinstance(event, Started):
+        return replace(event, slides=tuple(i for i in event.slides if _is_plain(i)))
+    if not _is_plain(event.slide_id):
+        raise ValueError(f"{event.slide_id!r:.100} cannot name a folder")
+    return event
+
+
+def _is_plain(slide_id: Any) -> bool:
+    """Tell if a value is a slide_id, which can name a folder."""
+    return isinstance(slide_id, str) and _problem(slide_id) is None
+
+
+_problem = lru_cache(maxsize=2**16)(slide_id_problem)
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ its age, so that the clocks of machines may differ.
 
 import json
 import os
+import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from noctile.pipeline.errors import UsageError
+from noctile.pipeline.untrusted import parse_json, printable, read_text
 from noctile.workflows.processes.identity import ProcessIdentity, uptime_s
 from noctile.workflows.results.durable import sync_file
 from noctile.workflows.results.layout import ResultsFolder
@@ -29,6 +31,12 @@ STALE_S = 300.0
 
 _CLAIM_S = 60.0
 """Age from which on the takeover of a lease counts as abandoned (s); it takes milliseconds."""
+
+_RUN = re.compile(r"[\w-]{1,64}", re.ASCII)
+"""Pattern of the random name of a run."""
+
+_LEASE_BYTES = 2**16
+"""Largest lease that is read (B)."""
 
 _MISSED = 3
 """Number of heartbeats in a row that must fail before the folder counts as lost. Single failures
@@ -50,7 +58,7 @@ class Holder:
     since: str
 
     def __str__(self) -> str:
-        return f"process {self.owner.pid} on {self.owner.host}, since {self.since}"
+        return printable(f"process {self.owner.pid} on {self.owner.host}, since {self.since}")
 
 
 def read_lease(out: Path) -> Holder | None:
@@ -60,11 +68,16 @@ def read_lease(out: Path) -> Holder | None:
         OSError: if the folder cannot be read.
     """
     try:
-        text = ResultsFolder(out).lease.read_text(encoding="utf-8")
-        values = json.loads(text)
+        text = read_text(ResultsFolder(out).lease, _LEASE_BYTES)
+        values = parse_json(text)
         owner = ProcessIdentity.from_json(text)
-        return Holder(owner, str(values["run"]), str(values["since"])) if owner else None
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+        run = str(values["run"])
+        if not _RUN.fullmatch(run):  # it becomes part of a file's name
+            return None
+        return Holder(owner, run, str(values["since"])) if owner else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError, LookupError, AttributeError):
         return None
 
 

@@ -2,12 +2,13 @@
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from noctile.pipeline.errors import StoreError, UsageError
+from noctile.pipeline.untrusted import read_lines
 from noctile.workflows.engines.base import Failure
 from noctile.workflows.results.durable import sync_folder
 from noctile.workflows.results.events import (
@@ -24,6 +25,13 @@ from noctile.workflows.results.events import (
     replay,
     to_line,
 )
+
+MAX_LEDGER_BYTES, MAX_LINE_BYTES = 2**32, 2**26
+"""Largest ledger and longest line of it that are read (B). A run of 100,000 slides writes a line of
+5 MB at its start, and a ledger of 1 GB."""
+
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+"""Flags to open the ledger. A link in its place is an error: it may lead out of the folder."""
 
 SYNC_S = 0.5
 """Shortest time between two syncs of the ledger (s). A power cut loses the lines since the last
@@ -54,7 +62,7 @@ class Ledger:
         self._path = path
         try:
             self.state = read_ledger(path) if path.exists() else LedgerState()
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            self._file = os.open(path, _FLAGS, 0o666)
             self._end_torn_line()
             self._sync()
             sync_folder(path.parent)
@@ -143,10 +151,18 @@ def read_ledger(path: Path) -> LedgerState:
     """Read a ledger; a run may be writing to it.
 
     Raises:
-        OSError: if it cannot be read.
+        OSError: if it cannot be read, is no regular file, or is too large.
     """
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        return replay(parse_events(lines))
+    return replay(read_events(path))
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Read the events of a ledger one by one; lines that are too long or damaged are left out.
+
+    Raises:
+        OSError: if it cannot be read, is no regular file, or is too large.
+    """
+    return parse_events(filter(None, read_lines(path, MAX_LEDGER_BYTES, MAX_LINE_BYTES)))
 
 
 def _now() -> str:
