@@ -6,12 +6,15 @@
     |-- UsageError             wrong settings, manifest or paths                       (exit code 2)
     |   `-- ModelError         a model folder is missing, altered or contradicts itself
     `-- SlideError             one slide fails; the others go on                       (exit code 1)
-        |-- SlideOpenError         reason "unopenable"         no reader opens the file
-        |-- SlideReadError         reason "unreadable"         the pixels cannot be decoded
-        |-- UnreadableTissueError  reason "unreadable_tissue"  too much tissue cannot be decoded
-        |-- MppMissingError        reason "mpp_missing"        the pixel size is unknown
-        |-- MppImplausibleError    reason "mpp_implausible"    the pixel size cannot be right
-        `-- StoreError             reason "store"              a result cannot be written or read
+        |-- SlideMissingError      reason "missing"             there is no such file
+        |-- SlideOpenError         reason "unopenable"          no reader opens the file
+        |-- SlideReadError         reason "unreadable"          the pixels cannot be decoded
+        |-- UnreadableTissueError  reason "unreadable_tissue"   too much tissue cannot be decoded
+        |-- StorageError           reason "storage"             the disk answers with an error
+        |-- ChangedWhileReadError  reason "changed_while_read"  the file is not what was planned
+        |-- MppMissingError        reason "mpp_missing"         the pixel size is unknown
+        |-- MppImplausibleError    reason "mpp_implausible"     the pixel size cannot be right
+        `-- StoreError             reason "store"               a result cannot be written or read
 
 A message says what happened, to which slide, what was found and what to do. ``reason`` is the code
 in the tables, so that a program can group failures without parsing messages.
@@ -42,8 +45,14 @@ class SlideError(NoctileError):
     reason: ClassVar[str] = "slide_error"
 
 
+class SlideMissingError(SlideError):
+    """There is no file with the slide's path."""
+
+    reason = "missing"
+
+
 class SlideOpenError(SlideError):
-    """The file does not exist, or no reader opens it."""
+    """No reader opens the file."""
 
     reason = "unopenable"
 
@@ -58,6 +67,21 @@ class UnreadableTissueError(SlideError):
     """Too much of the tissue cannot be decoded, so areas would not describe the slide."""
 
     reason = "unreadable_tissue"
+
+
+class StorageError(SlideError):
+    """The disk or the network with the slide answers with an error, so its content is unknown.
+
+    The run repeats the step. It decides then if the slide or the storage is the cause.
+    """
+
+    reason = "storage"
+
+
+class ChangedWhileReadError(SlideError):
+    """The file was changed or removed after the slide was planned."""
+
+    reason = "changed_while_read"
 
 
 class MppMissingError(SlideError):

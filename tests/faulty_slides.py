@@ -21,7 +21,7 @@ EXPECTED = {
     "deaf": ("failed", {"timeout"}),
     "segfault": ("failed", {"worker_died"}),
     "hog": ("failed", {"out_of_memory"}),
-    "vanish": ("failed", {"unopenable", "unreadable"}),
+    "vanish": ("failed", {"missing"}),
     "blank": ("done", {""}),
     "dark": ("done", {""}),
 }

@@ -44,6 +44,15 @@ def mtime_fingerprint(path: Path) -> str:
     return hashlib.sha256(str(times).encode()).hexdigest()[:16]
 
 
+def slide_files(path: Path) -> list[Path]:
+    """List all files of a slide, its own first.
+
+    Raises:
+        OSError: if a folder or a file of a DICOM series cannot be read.
+    """
+    return [path, *_companions(path)]
+
+
 def _companions(path: Path) -> list[Path]:
     """Other files of the slide, sorted: the folder of an MRXS file, the series of a DICOM file."""
     if path.suffix.lower() == ".mrxs":

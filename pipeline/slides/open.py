@@ -5,7 +5,12 @@ from pathlib import Path
 
 from openslide import OpenSlide
 
-from noctile.pipeline.errors import MppImplausibleError, SlideOpenError
+from noctile.pipeline.errors import (
+    MppImplausibleError,
+    SlideError,
+    SlideMissingError,
+    SlideOpenError,
+)
 from noctile.pipeline.geometry import Extent, Frame
 from noctile.pipeline.slides.base import SlideInfo, SlideReader
 from noctile.pipeline.slides.fingerprint import fingerprint
@@ -14,6 +19,7 @@ from noctile.pipeline.slides.openslide import OpenSlideSource
 from noctile.pipeline.slides.pixel_size import MppCandidates, resolve_mpp
 from noctile.pipeline.slides.pyramid import PyramidReader, level_frames
 from noctile.pipeline.slides.source import PixelSource, SourceInfo
+from noctile.pipeline.slides.storage import Storage
 from noctile.pipeline.slides.tiff.layout import LibraryOnly, tile_layouts
 from noctile.pipeline.slides.tiff.limits import MAX_SIDE_PX, check_directories, check_tile_bytes
 from noctile.pipeline.slides.tiff.reader import TiledTiffSource
@@ -49,23 +55,46 @@ def open_slide(
             the pixels.
 
     Raises:
-        SlideOpenError: if there is no such file, no library supports it or can open it, or its
-            levels are impossible.
+        SlideMissingError: if there is no such file.
+        SlideOpenError: if no library supports the file or can open it, or its levels are
+            impossible.
+        StorageError: if the disk or the network with the file answers with an error.
         MppMissingError: if the pixel size is unknown.
         MppImplausibleError: if the pixel size or the area of the slide is implausible.
     """
     slide_id = slide_id or path.stem
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise SlideOpenError(
-                f"slide {slide_id}: {path} is a pipe or a device, not a file. Name a file"
-            )
+        _check_kind(path, slide_id)
         return read_with(_source(path, slide_id), path, slide_id, mpp, bgr)
+    except SlideError as error:
+        if storage_error := Storage(slide_id, path).error_behind(error):
+            raise storage_error from error
+        raise
     except OSError as error:
+        if storage_error := Storage(slide_id, path).error_behind(error):
+            raise storage_error from error
         raise SlideOpenError(
             f"slide {slide_id}: {path} cannot be read: {error.strerror or error}. Check the path "
             "and its permissions"
         ) from error
+
+
+def _check_kind(path: Path, slide_id: str) -> None:
+    """Check that a path is a file or a folder.
+
+    Raises:
+        SlideMissingError: if there is none.
+        SlideOpenError: if it is a pipe or a device.
+        OSError: if that cannot be found out.
+    """
+    if not path.exists():
+        raise SlideMissingError(
+            f"slide {slide_id}: there is no file {path}. Check the path, or copy the file there"
+        )
+    if not (path.is_file() or path.is_dir()):
+        raise SlideOpenError(
+            f"slide {slide_id}: {path} is a pipe or a device, not a file. Name a file"
+        )
 
 
 def read_with(

@@ -14,12 +14,13 @@ from functools import cached_property
 import numpy as np
 
 from noctile.pipeline.arrays import UInt8
-from noctile.pipeline.errors import SlideReadError
+from noctile.pipeline.errors import SlideError, SlideReadError
 from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.slides.base import SlideInfo
 from noctile.pipeline.slides.channel_order import UNSURE_VENDORS, is_bgr
 from noctile.pipeline.slides.resample import average, make_taps
 from noctile.pipeline.slides.source import WHITE, PixelSource, SourceInfo
+from noctile.pipeline.slides.storage import Storage
 
 _COARSER = 1e-3
 """Relative difference by which a level may be coarser than the wanted pixel size and still be used:
@@ -102,6 +103,7 @@ class PyramidReader:
     def __init__(self, source: PixelSource, info: SlideInfo, bgr: bool | None = None) -> None:
         self._source, self._info, self._known_bgr = source, info, bgr
         self._levels = _levels(source.info, info.frame.mpp_y, info.frame.mpp_x)
+        self._storage = Storage(info.slide_id, info.path)
         self._closed = False
 
     @property
@@ -134,6 +136,7 @@ class PyramidReader:
 
         Raises:
             SlideReadError: if the file's pixels cannot be decoded.
+            StorageError: if the disk or the network with the file answers with an error.
             ValueError: if the reader was closed.
         """
         if self._closed:
@@ -195,8 +198,22 @@ class PyramidReader:
 
     def _fetch_rgb(self, level: int, box: Box) -> UInt8:
         """Pixels of a level in RGB order."""
-        pixels = self._source.fetch(level, box)
+        pixels = self._fetched(level, box)
         return np.ascontiguousarray(pixels[..., ::-1]) if self.bgr else pixels
+
+    def _fetched(self, level: int, box: Box) -> UInt8:
+        """Pixels of a level in the file's channel order.
+
+        Raises:
+            SlideReadError: if the file's pixels cannot be decoded.
+            StorageError: if the disk or the network with the file answers with an error.
+        """
+        try:
+            return self._source.fetch(level, box)
+        except SlideError as error:
+            if storage_error := self._storage.error_behind(error):
+                raise storage_error from error
+            raise
 
     def _samples(self) -> Iterator[UInt8]:
         """Squares of level 0 in the file's channel order, without those that cannot be decoded."""
@@ -204,7 +221,7 @@ class PyramidReader:
         height, width = min(_SAMPLE_PX, native.height), min(_SAMPLE_PX, native.width)
         for y, x in itertools.product(_spread(native.height), _spread(native.width)):
             with suppress(SlideReadError):
-                yield self._source.fetch(0, Box(native.y + y, native.x + x, height, width))
+                yield self._fetched(0, Box(native.y + y, native.x + x, height, width))
 
 
 def _spread(side: int) -> Iterator[int]:

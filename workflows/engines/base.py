@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from noctile.pipeline.errors import NoctileError, SlideError, StoreError
+from noctile.pipeline.errors import NoctileError, SlideError, StorageError, StoreError
+from noctile.pipeline.slides.storage import STORAGE_ERRORS
 
 TIMEOUT = "timeout"
 """Reason code of a job that ran longer than its limit."""
@@ -24,23 +25,11 @@ OUTPUT_LOST = "output_lost"
 ENGINE_LOST = "engine_lost"
 """Reason code of a job that found that no job can run any more."""
 
-_OUTPUT_ERRORS = {
-    getattr(errno, name)
-    for name in (
-        "ENOSPC",
-        "EDQUOT",
-        "EROFS",
-        "EIO",
-        "ESTALE",
-        "ENOTCONN",
-        "ENODEV",
-        "ENXIO",
-        "EHOSTDOWN",
-        "ETIMEDOUT",
-    )
-    if hasattr(errno, name)
-}
-"""Errors of a file system that is full, read-only or gone."""
+_PASSING_ERRORS = STORAGE_ERRORS | {errno.EACCES, errno.EPERM, errno.EBUSY}
+"""Errors of a file system that may be gone a little later."""
+
+_LASTING_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""Errors of a file system that is full or read-only."""
 
 
 class EngineLostError(NoctileError):
@@ -109,11 +98,14 @@ class Failure:
         reason: reason code.
         message: one line for the user.
         traceback: Python's traceback, or the stacks of a process that died.
+        passing: True if the same job may succeed a little later, because a disk or a network
+            answered with an error.
     """
 
     reason: str
     message: str
     traceback: str = ""
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +170,9 @@ def attempt(do: Callable[[AnyJob], Any], job: AnyJob) -> Outcome:
 
 def _failure(error: Exception) -> Failure:
     message = str(error) if isinstance(error, SlideError) else f"{type(error).__name__}: {error}"
-    if isinstance(error, StoreError) and getattr(error.__cause__, "errno", None) in _OUTPUT_ERRORS:
+    number = _file_error(error)
+    passing = isinstance(error, StorageError) or number in _PASSING_ERRORS
+    if number in _PASSING_ERRORS | _LASTING_ERRORS:
         reason = OUTPUT_LOST
     elif isinstance(error, EngineLostError):
         reason, message = ENGINE_LOST, str(error)
@@ -186,4 +180,10 @@ def _failure(error: Exception) -> Failure:
         reason = error.reason
     else:
         reason = OUT_OF_MEMORY if isinstance(error, MemoryError) else "internal_error"
-    return Failure(reason, message, traceback.format_exc())
+    return Failure(reason, message, traceback.format_exc(), passing)
+
+
+def _file_error(error: Exception) -> int | None:
+    """Error number of the file system, unless the error belongs to a slide's own files."""
+    cause = error.__cause__ if isinstance(error, StoreError) else error
+    return cause.errno if isinstance(cause, OSError) else None

@@ -280,7 +280,8 @@ def _fetch(task: _Task) -> Outcome | None:
                 f"Dask could not run a step: {error!r}; check that scheduler and workers have the "
                 f"same environment, with Noctile {__version__}"
             )
-            return Outcome(task.attempt.job.key, None, Failure(ENGINE_LOST, message), 0.0)
+            failure = Failure(ENGINE_LOST, message, passing=True)  # another worker may do it
+            return Outcome(task.attempt.job.key, None, failure, 0.0)
     return None
 
 

@@ -18,6 +18,7 @@ from noctile.pipeline.preview import preview_of
 from noctile.pipeline.quality import MAX_UNREADABLE, BlockStats, SlideQuality
 from noctile.workflows.jobs.messages import RunContext, StepJob
 from noctile.workflows.jobs.provenance import planned_flags, versions
+from noctile.workflows.jobs.unchanged import check_unchanged
 from noctile.workflows.results.checksums import write_with_checksums
 from noctile.workflows.results.files import (
     is_temporary,
@@ -42,19 +43,22 @@ def finish_slide(job: StepJob) -> None:
     The step may be repeated after its end: a process can die between the move and its report.
 
     Raises:
+        ChangedWhileReadError: if the slide's file was changed since the slide was planned.
         UnreadableTissueError: if too much of the tissue could not be read.
         StoreError: if the masks cannot be read or written.
     """
     results, slide_id = job.run.results, job.step.slide_id
     final, folder = results.slide(slide_id), results.under_way(slide_id)
     if not folder.complete:
-        _complete(job.run, folder)
+        _complete(job, folder)
     if folder != final:
         promote(folder, final)
 
 
-def _complete(run: RunContext, folder: SlideFolder) -> None:
+def _complete(job: StepJob, folder: SlideFolder) -> None:
     """Write every file of a finished slide; ``summary.json`` comes last and makes it done."""
+    check_unchanged(job, folder)
+    run = job.run
     described = read_required_json(folder.plan)
     plan = TilePlan.from_json(described["plan"])
     stats = collect_block_stats(folder, plan)

@@ -1,9 +1,11 @@
 """The second step of a slide, once for each block: segment the block and write its shard."""
 
+from noctile.pipeline.errors import SlideError, StorageError
 from noctile.pipeline.normalize import predictor_for_slide
 from noctile.pipeline.segment import segment_block
 from noctile.pipeline.slides.channel_order import BGR_FLAG
 from noctile.workflows.jobs.messages import StepJob
+from noctile.workflows.jobs.unchanged import check_unchanged
 from noctile.workflows.jobs.worker import OPEN_SLIDES, open_results, predictor
 from noctile.workflows.results.files import write_json
 
@@ -13,6 +15,10 @@ def segment_step(job: StepJob) -> int:
 
     Returns:
         the number of tiles of the block.
+
+    Raises:
+        SlideError: if the slide cannot be opened, or was changed since it was planned.
+        StoreError: if a file of the slide's result cannot be read or written.
     """
     run, step = job.run, job.step
     folder = run.results.staged(step.slide_id)
@@ -20,10 +26,17 @@ def segment_step(job: StepJob) -> int:
     planned_ns = folder.plan.stat().st_mtime_ns
     plan, tissue, stain, store = open_results(folder, planned_ns)
     block = plan.block(step.block)
-    reader = OPEN_SLIDES.get(job.entry, planned_ns, bgr=BGR_FLAG in tissue.flags)
     predict = predictor_for_slide(predictor(run), stain)
     batch_size = run.resources.batch_size or predict.batch_size
-    mask = segment_block(reader, plan, block, tissue, predict, batch_size)
+    try:
+        reader = OPEN_SLIDES.get(job.entry, planned_ns, bgr=BGR_FLAG in tissue.flags)
+        mask = segment_block(reader, plan, block, tissue, predict, batch_size)
+    except StorageError:
+        OPEN_SLIDES.drop(job.entry, planned_ns)
+        raise
+    except SlideError:
+        check_unchanged(job, folder)
+        raise
     write_json(folder.block_stats(block.key), mask.stats.to_json(), compact=True)
     store.write(mask.box, mask.labels, mask.heat, mask.confidence)
     return len(block.tiles)

@@ -119,6 +119,7 @@ class _OpenSlides:
     def __init__(self, size: int) -> None:
         self._size = size
         self._readers: OrderedDict[tuple[SlideEntry, int], SlideReader] = OrderedDict()
+        self._dropped: list[SlideReader] = []
         self._lock = threading.Lock()
 
     def get(self, entry: SlideEntry, planned_ns: int, *, bgr: bool) -> SlideReader:
@@ -141,6 +142,15 @@ class _OpenSlides:
         reader = open_slide(entry.path, slide_id=entry.slide_id, mpp=entry.mpp, bgr=bgr)
         return self._add((entry, planned_ns), reader)
 
+    def drop(self, entry: SlideEntry, planned_ns: int) -> None:
+        """Forget the reader of a slide whose storage has failed: its file must be opened again.
+
+        It is closed at the end, because another thread may be reading.
+        """
+        with self._lock:
+            if reader := self._readers.pop((entry, planned_ns), None):
+                self._dropped.append(reader)
+
     def _add(self, key: tuple[SlideEntry, int], reader: SlideReader) -> SlideReader:
         """Keep a reader, or close it if another thread has opened the same slide meanwhile."""
         spare = []
@@ -158,6 +168,8 @@ class _OpenSlides:
         """Close all of them."""
         while self._readers:
             self._readers.popitem()[1].close()
+        while self._dropped:
+            self._dropped.pop().close()
 
 
 OPEN_SLIDES = _OpenSlides(_MAX_OPEN)

@@ -128,7 +128,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
             raise ValueError(f"it holds a JSON {type(values).__name__}, not an object")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read: {error.strerror or error}; fix its disk or its permissions"
+        ) from error
+    except ValueError as error:
         raise StoreError(
             f"{path} is damaged: {error}; delete it to have the slide done again"
         ) from error

@@ -1,11 +1,14 @@
 """Origin of a failure: the slide, or the machine and the disks that a run depends on."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+from noctile.pipeline.errors import SlideReadError, StorageError
 from noctile.pipeline.slides.discover import SlideEntry
+from noctile.pipeline.slides.storage import probe
 from noctile.workflows.engines.base import (
     ENGINE_LOST,
     OUT_OF_MEMORY,
@@ -27,6 +30,10 @@ _OWN_REASONS = {
 """Reason codes of failures that the slide's own file causes. They come again as long as the file,
 the model and the settings stay the same."""
 
+_COMPARED = 8
+"""Number of other slides that are read to find out if storage works, those of the same folder
+first."""
+
 _MAYBE_UNWRITABLE = {"store", "internal_error"}
 """Reason codes of failures that a disk which cannot be written may have caused."""
 
@@ -42,19 +49,23 @@ class FaultOrigin:
 
     def __init__(self, entries: Sequence[SlideEntry], out: Path, lease: Lease) -> None:
         self._out, self._lease = out, lease
+        self._entries = entries
         self._source = _common_folder([entry.path for entry in entries])
         folders = {entry.path.parent for entry in entries}
         self._file_systems = {folder: _file_system(folder) for folder in folders}
 
-    def not_the_slide(self, failure: Failure, slide: Path) -> str | None:
+    def not_the_slide(
+        self, failure: Failure, slide: Path, troubled: Collection[str] = ()
+    ) -> str | None:
         """Return why a failure is not the slide's; None if it is.
 
         It is not if no process can compute, if results cannot be written, or if the disk with the
-        slides has gone.
+        slides has gone or answers with errors.
 
         Args:
-            failure: failure of one of the slide's steps.
+            failure: failure of one of the slide's steps, after its last attempt.
             slide: path of the slide's file.
+            troubled: ids of other slides that met errors of storage meanwhile.
         """
         if failure.reason in (OUTPUT_LOST, ENGINE_LOST):
             return failure.message
@@ -67,7 +78,29 @@ class FaultOrigin:
         folder = slide.parent
         if _is_gone(folder) and _file_system(folder) != self._file_systems[folder]:
             return f"the disk with {slide} has gone; mount it again"
-        return None
+        return self._storage_fails(failure, slide, troubled)
+
+    def _storage_fails(
+        self, failure: Failure, slide: Path, troubled: Collection[str]
+    ) -> str | None:
+        """Return the message of an error of storage if storage as a whole fails; else None.
+
+        It fails if another slide cannot be read when it is tried, or if more slides met errors than
+        can be read. A slide that is alone is read in several parts; one that can be read shows that
+        storage works.
+        """
+        if failure.reason != StorageError.reason:
+            return None
+        others = [entry for entry in self._entries if entry.path != slide]
+        well = [entry.path for entry in others if entry.slide_id not in troubled]
+        well = sorted(well, key=lambda path: path.parent != slide.parent)[:_COMPARED]
+        for path in well:
+            if error := probe(path).error:
+                return f"{failure.message}. {path} cannot be read either: {error.strerror}"
+        if len(troubled) > len(well):
+            return f"{failure.message}. {len(troubled)} other slides met such errors, too"
+        alone = probe(slide)
+        return failure.message if not others and alone.failed == alone.samples else None
 
     def folder_lost(self) -> str | None:
         """Return why the folder of results must not be written to any more; None if it may be."""
@@ -76,6 +109,21 @@ class FaultOrigin:
         except OSError as error:
             return f"{self._out} cannot be reached: {error.strerror or error}"
         return None if held else f"{self._out} has gone, or another run has taken it over"
+
+
+def blamed(failure: Failure) -> Failure:
+    """Failure of a slide, once the machine was found not to be the cause.
+
+    A file that alone meets errors of storage is ``unreadable``.
+    """
+    if failure.reason != StorageError.reason:
+        return failure
+    message = (
+        f"{failure.message}. Other slides can be read, so a part of the disk under this file is "
+        "damaged: copy the file again from where it was scanned or archived, then run with "
+        "--retry-failed"
+    )
+    return replace(failure, reason=SlideReadError.reason, message=message)
 
 
 def stays_failed(reason: str) -> bool:

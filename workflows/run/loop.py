@@ -6,7 +6,7 @@ from math import inf
 from typing import Any
 
 from noctile.pipeline.cohort import SlideRow, Status
-from noctile.pipeline.errors import StoreError
+from noctile.pipeline.errors import ChangedWhileReadError, StoreError
 from noctile.pipeline.slides.discover import SlideEntry
 from noctile.workflows.engines.base import TIMEOUT, Engine, EngineLostError, Failure, Outcome
 from noctile.workflows.jobs.entry import do
@@ -17,9 +17,10 @@ from noctile.workflows.results.failures import write_failure_report
 from noctile.workflows.results.files import read_json, read_required_json
 from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.results.staging import clean_up
-from noctile.workflows.run.fault_origin import FaultOrigin, file_state, stays_failed
+from noctile.workflows.run.fault_origin import FaultOrigin, blamed, file_state, stays_failed
 from noctile.workflows.run.preflight import Preflight
 from noctile.workflows.run.progress import Detail, Observer, Progress
+from noctile.workflows.run.retries import Retries
 from noctile.workflows.run.schedule import Schedule
 from noctile.workflows.run.stop import Stop
 from noctile.workflows.settings import short_hash
@@ -57,6 +58,7 @@ class RunLoop:
         self._progress, self._observe = progress, observe
         self._after_planning: AfterPlanning | None = None
         self._preflight, self._schedule = Preflight(()), Schedule(())
+        self._retries, self._begun_again = Retries(), set[str]()
         self._keys: dict[str, str] = {}  # content keys of slides that are prepared and not done
         self._steps: dict[str, Step] = {}  # steps under way, by key
         self._spent_s: dict[str, float] = defaultdict(float)  # by the jobs of slides under way
@@ -101,7 +103,10 @@ class RunLoop:
     def _next_job(self) -> StepJob | None:
         for slide_id in self._preflight.give_up():
             self._schedule.add(slide_id)
-        step = self._preflight.next_step() or self._schedule.next_step()
+        step = self._retries.next_step() or self._preflight.next_step()
+        step = step or self._schedule.next_step()
+        if step is None and not self._steps:
+            step = self._retries.wait(self._stop)
         if step is None:
             return None
         self._steps[step.key] = step
@@ -115,6 +120,11 @@ class RunLoop:
     def _take(self, step: Step, outcome: Outcome) -> None:
         message, slide_id = "", step.slide_id
         self._spent_s[slide_id] += outcome.seconds
+        if outcome.failure and outcome.failure.passing and self._retries.again(step):
+            self._observe(self._progress, f"tried again soon: {outcome.failure.message}")
+            return
+        if outcome.failure is None:
+            self._retries.ended_well(step)
         if step.block is not None and outcome.failure is None:
             self._ledger.segmented(slide_id, self._keys[slide_id], outcome.seconds, step.block)
             self._progress.predictions += outcome.value
@@ -214,9 +224,13 @@ class RunLoop:
     def _failed(self, step: Step, failure: Failure, seconds: float) -> str:
         """Fail a slide. If the machine is the cause, stop the run: the next run does the slide."""
         slide_id = step.slide_id
-        if why := self._fault_origin.not_the_slide(failure, self._entries[slide_id].path):
+        path, troubled = self._entries[slide_id].path, self._retries.troubled_beside(step)
+        if why := self._fault_origin.not_the_slide(failure, path, troubled):
             self._stop.ask(why, at_once=True)
             return ""
+        if message := self._begins_again(slide_id, failure):
+            return message
+        failure = blamed(failure)
         first = self._preflight.failed(slide_id) or self._schedule.failed(slide_id)
         if first:  # report first: after a kill in between, the slide is tried again
             block = f" of block {step.block[0]}, {step.block[1]}" if step.block else ""
@@ -225,6 +239,21 @@ class RunLoop:
         key = self._failure_key(slide_id)
         self._ledger.failed(step.kind, slide_id, key, failure, seconds, first=first)
         return self._end_failed(slide_id, failure) if first else ""
+
+    def _begins_again(self, slide_id: str, failure: Failure) -> str:
+        """Begin a slide again, once, if its file was changed while it was read; else return ""."""
+        if self._schedule.begins_again(slide_id):
+            self._schedule.failed(slide_id)
+            return Detail(f"{slide_id}: a step of its old content ended")
+        changed = failure.reason == ChangedWhileReadError.reason
+        if not changed or slide_id in self._begun_again:
+            return ""
+        self._begun_again.add(slide_id)
+        self._schedule.begin_again(slide_id)
+        self._spent_s.pop(slide_id, None)
+        return (
+            f"{slide_id}: its file was changed while it was read; it is done again from its start"
+        )
 
     def _end_failed(self, slide_id: str, failure: Failure) -> str:
         self._progress.failures[slide_id] = failure

@@ -28,6 +28,7 @@ class _Slide:
         running: number of steps under way; a slide begins with its ``prepare``.
         prepared: True once ``prepare`` has ended well.
         failed: True once a step has failed.
+        again: True if the slide begins again when its steps under way have ended.
         finishing: True once ``finish`` has begun.
     """
 
@@ -35,6 +36,7 @@ class _Slide:
     running: int = 1
     prepared: bool = False
     failed: bool = False
+    again: bool = False
     finishing: bool = False
 
     @property
@@ -118,6 +120,18 @@ class Schedule:
         self._drop_if_over(slide_id)
         return first
 
+    def begin_again(self, slide_id: str) -> None:
+        """Note that a step failed, and that its slide begins again after all others.
+
+        Its blocks that wait are dropped, and the outcomes of its steps under way do not count.
+        """
+        self._slides[slide_id].again = True
+        self.failed(slide_id)
+
+    def begins_again(self, slide_id: str) -> bool:
+        """Tell if a slide waits for its steps under way, to begin again."""
+        return slide_id in self._slides and self._slides[slide_id].again
+
     def _begin(self) -> Step | None:
         if not self._waiting or len(self._slides) >= self._in_flight:
             return None
@@ -133,3 +147,5 @@ class Schedule:
         slide = self._slides[slide_id]
         if slide.failed and not slide.running:
             del self._slides[slide_id]
+            if slide.again:
+                self.add(slide_id)

@@ -6,16 +6,17 @@ import pytest
 from PIL import Image
 from tiny_slides import picture, pyramid, write_tiff
 
-from noctile.pipeline.errors import MppMissingError, SlideOpenError
+from noctile.pipeline.errors import MppMissingError, SlideMissingError, SlideOpenError
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.slides.tiffslide import TiffSlideSource
 
 
-def test_a_file_that_is_not_there_is_unopenable(tmp_path: Path) -> None:
-    with pytest.raises(
-        SlideOpenError, match=r"slide gone: .*gone\.svs cannot be read: No such file"
-    ):
+def test_a_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(SlideMissingError, match=r"slide gone: there is no file .*gone\.svs"):
         open_slide(tmp_path / "gone.svs")
+    (tmp_path / "link.svs").symlink_to("gone.svs")
+    with pytest.raises(SlideMissingError, match="slide link"):
+        open_slide(tmp_path / "link.svs")
 
 
 def test_a_folder_is_unopenable(tmp_path: Path) -> None:

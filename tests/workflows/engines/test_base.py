@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from noctile.pipeline.errors import SlideOpenError, StoreError
+from noctile.pipeline.errors import SlideOpenError, StorageError, StoreError
 from noctile.testing.engine import Square
 from noctile.workflows.engines.base import NEVER_STOP, EngineLostError, attempt
 
@@ -20,7 +20,10 @@ def store_error(number: int) -> StoreError:
     [
         (SlideOpenError("a.svs: no slide"), "unopenable", "a.svs: no slide"),
         (store_error(errno.ENOSPC), "output_lost", "the mask cannot be written"),
-        (store_error(errno.EACCES), "store", "the mask cannot be written"),
+        (store_error(errno.EACCES), "output_lost", "the mask cannot be written"),
+        (StoreError("a shard is damaged"), "store", "a shard is damaged"),
+        (OSError(errno.EIO, "no"), "output_lost", "OSError: [Errno 5] no"),
+        (StorageError("a.svs: no answer"), "storage", "a.svs: no answer"),
         (EngineLostError("the server has gone"), "engine_lost", "the server has gone"),
         (MemoryError("too much"), "out_of_memory", "MemoryError: too much"),
         (KeyError("x"), "internal_error", "KeyError: 'x'"),
@@ -36,6 +39,29 @@ def test_an_error_becomes_a_failure_with_its_reason(error, reason, message):
     assert (outcome.key, outcome.failure.reason) == ("square/1", reason)
     assert outcome.failure.message == message
     assert "Traceback" in outcome.failure.traceback
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (StorageError("a.svs: no answer"), True),
+        (store_error(errno.EIO), True),
+        (store_error(errno.EACCES), True),
+        (OSError(errno.ESTALE, ""), True),
+        (store_error(errno.ENOSPC), False),
+        (store_error(errno.EROFS), False),
+        (StoreError("a shard is damaged"), False),
+        (FileNotFoundError(errno.ENOENT, ""), False),
+        (EngineLostError("the server has gone"), False),
+    ],
+)
+def test_an_error_of_a_disk_that_may_answer_later_is_passing(error, passing):
+    def fail(_: Square) -> None:
+        raise error
+
+    failure = attempt(fail, Square(1)).failure
+    assert failure is not None
+    assert failure.passing == passing
 
 
 def test_a_value_is_handed_over_with_its_time():

@@ -1,12 +1,14 @@
 """The last step of a slide."""
 
 import pytest
+from standins import small_slide
 
-from noctile.pipeline.errors import StoreError, UnreadableTissueError
+from noctile.pipeline.errors import ChangedWhileReadError, StoreError, UnreadableTissueError
 from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.plan import Block, TileGrid, TilePlan
 from noctile.pipeline.quality import BlockStats
-from noctile.workflows.jobs import finish
+from noctile.pipeline.slides.fingerprint import fingerprint
+from noctile.workflows.jobs import finish, unchanged
 from noctile.workflows.jobs.finish import collect_block_stats, finish_slide
 from noctile.workflows.jobs.prepare import prepare_slide
 from noctile.workflows.jobs.segment_block import segment_step
@@ -45,6 +47,23 @@ class TestFinishSlide:
         with pytest.raises(UnreadableTissueError, match="copy it again"):
             finish_slide(job("finish"))
         assert not staged.plan.exists()
+
+    def test_a_slide_that_was_overwritten_since_it_was_planned_is_not_done(
+        self, job, run, entry, staged
+    ):
+        small_slide(entry.path, seed=1, height=900, width=1100)
+        with pytest.raises(ChangedWhileReadError, match="mix two versions"):
+            finish_slide(job("finish"))
+        assert not staged.summary.exists()
+        assert not run.results.slide("a").path.exists()
+
+    def test_one_sample_of_the_content_is_read(self, job, entry, monkeypatch):
+        read = []
+        monkeypatch.setattr(
+            unchanged, "fingerprint", lambda path: read.append(path) or fingerprint(path)
+        )
+        finish_slide(job("finish"))
+        assert read == [entry.path]
 
     def test_statistics_that_have_gone_are_named(self, job, staged):
         next(staged.blocks.iterdir()).unlink()

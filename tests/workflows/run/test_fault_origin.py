@@ -9,9 +9,11 @@ import pytest
 from run_programs import mounted
 
 from noctile.pipeline.slides.discover import SlideEntry
+from noctile.pipeline.slides.storage import Probe
 from noctile.workflows.engines.base import OUTPUT_LOST, Failure
 from noctile.workflows.results.lease import Lease
-from noctile.workflows.run.fault_origin import FaultOrigin, stays_failed
+from noctile.workflows.run import fault_origin as module
+from noctile.workflows.run.fault_origin import FaultOrigin, blamed, stays_failed
 
 UNOPENABLE = Failure("unopenable", "no such file")
 
@@ -95,3 +97,53 @@ def test_only_failures_of_the_slides_own_file_stay_in_the_next_run():
     assert all(map(stays_failed, (*own, "timeout", "out_of_memory", "worker_died")))
     others = ("store", "internal_error", "engine", "engine_lost", "output_lost", "storage")
     assert not any(map(stays_failed, (*others, "missing", "changed_while_read")))
+
+
+NO_ANSWER = Failure("storage", "slide a: no answer", passing=True)
+
+
+@pytest.fixture
+def unreadable(monkeypatch) -> set[str]:
+    """Names of the files whose reads fail; a part of a file follows after ``#``."""
+    names: set[str] = set()
+
+    def fake(path: Path) -> Probe:
+        error = OSError(5, "Input/output error")
+        if path.name in names:
+            return Probe(8, 8, error)
+        return Probe(8, 1, error) if f"{path.name}#part" in names else Probe(8, 0, None)
+
+    monkeypatch.setattr(module, "probe", fake)
+    return names
+
+
+def test_a_file_that_alone_cannot_be_read_is_the_slides_failure(lease, tmp_path, unreadable):
+    a, b, c = (tmp_path / "in" / f"{i}.tif" for i in "abc")
+    known = origin(lease, tmp_path / "out", a, b, c)
+    unreadable.add("a.tif")
+    assert known.not_the_slide(NO_ANSWER, a) is None
+    assert known.not_the_slide(NO_ANSWER, a, troubled={"b"}) is None  # two bad files of three
+    assert blamed(NO_ANSWER).reason == "unreadable"
+    assert "copy the file again" in blamed(NO_ANSWER).message
+
+
+def test_files_that_cannot_be_read_either_show_that_storage_fails(lease, tmp_path, unreadable):
+    a, b, c = (tmp_path / "in" / f"{i}.tif" for i in "abc")
+    known = origin(lease, tmp_path / "out", a, b, c)
+    unreadable.add("c.tif#part")
+    assert f"{c} cannot be read either" in (known.not_the_slide(NO_ANSWER, a) or "")
+    unreadable.clear()
+    assert "2 other slides" in (known.not_the_slide(NO_ANSWER, a, troubled={"b", "c"}) or "")
+
+
+def test_a_single_slide_is_compared_with_its_own_parts(lease, tmp_path, unreadable):
+    a = tmp_path / "in" / "a.tif"
+    known = origin(lease, tmp_path / "out", a)
+    unreadable.add("a.tif#part")
+    assert known.not_the_slide(NO_ANSWER, a) is None
+    unreadable.add("a.tif")
+    assert known.not_the_slide(NO_ANSWER, a) == NO_ANSWER.message
+
+
+def test_other_failures_are_blamed_as_they_are():
+    assert blamed(UNOPENABLE) is UNOPENABLE

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from noctile.pipeline.errors import SlideReadError, StoreError
+from noctile.pipeline.errors import ChangedWhileReadError, SlideReadError, StorageError, StoreError
 from noctile.pipeline.slides.discover import SlideEntry
 from noctile.workflows.engines.serial import SerialEngine
 from noctile.workflows.jobs.messages import Prepared, StepJob
 from noctile.workflows.results.files import write_json
 from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.run import loop as module
+from noctile.workflows.run import retries
 from noctile.workflows.run.fault_origin import FaultOrigin
 from noctile.workflows.run.loop import RunLoop
 from noctile.workflows.run.progress import Progress
@@ -99,6 +100,68 @@ def test_a_slide_whose_failure_was_not_its_own_is_tried_again_by_the_same_comman
     _, progress, done = play()
     assert (progress.done, progress.failures) == (2, {})
     assert "finish/a" in done
+
+
+def test_a_step_that_meets_a_passing_error_of_storage_is_tried_again(play, monkeypatch):
+    monkeypatch.setattr(retries, "PAUSES_S", (0.0, 0.0, 0.0))
+    errors = ["segment/a/0/0", "segment/a/0/0", "prepare/b", "finish/b"]
+
+    def broken(job: StepJob) -> Any:
+        if job.key in errors:
+            errors.remove(job.key)
+            raise StorageError("slide: no answer")
+        return simulate(job)
+
+    _, progress, done = play(broken)
+    assert (progress.done, progress.failures, errors) == (2, {}, [])
+    assert done.count("segment/a/0/0") == 3
+
+
+def test_storage_that_fails_for_good_stops_the_run_and_no_slide_fails(play, monkeypatch):
+    monkeypatch.setattr(retries, "PAUSES_S", (0.1, 0.1, 0.1))
+
+    def broken(job: StepJob) -> Any:
+        raise StorageError("slide: no answer")
+
+    loop, progress, done = play(broken)
+    assert progress.failures == {}
+    assert {(row.status, row.reason) for row in loop.rows()} == {("skipped", "stopped")}
+    assert 4 <= len(done) <= 8
+
+
+def test_one_file_that_alone_cannot_be_read_is_unreadable(play, monkeypatch):
+    monkeypatch.setattr(retries, "PAUSES_S", (0.0, 0.0, 0.0))
+
+    def broken(job: StepJob) -> Any:
+        if job.key == "segment/a/0/0":
+            raise StorageError("slide a: no answer")
+        return simulate(job)
+
+    _, progress, done = play(broken)
+    assert {i: failure.reason for i, failure in progress.failures.items()} == {"a": "unreadable"}
+    assert "the disk under this file is damaged" in progress.failures["a"].message
+    assert progress.done == 1
+    assert done.count("segment/a/0/0") == 4
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_slide_that_changes_while_it_is_read_is_done_again_once(play, times):
+    changes = ["a"] * times
+
+    def changing(job: StepJob) -> Any:
+        if job.key == "finish/a" and changes:
+            changes.pop()
+            raise ChangedWhileReadError("slide a: its file was changed")
+        return simulate(job)
+
+    _, progress, done = play(changing)
+    assert done.count("finish/a") == 2
+    assert done.count("segment/a/0/0") == 2
+    if times == 1:
+        assert (progress.done, progress.failures) == (2, {})
+    else:
+        assert progress.failures["a"].reason == "changed_while_read"
+        assert progress.done == 1
 
 
 def test_with_a_policy_for_planned_slides_nothing_is_predicted(play, tmp_path):

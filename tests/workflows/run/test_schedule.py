@@ -4,6 +4,24 @@ from hypothesis import strategies as st
 from noctile.workflows.jobs.steps import Step
 from noctile.workflows.run.schedule import Schedule
 
+
+def test_a_slide_that_begins_again_waits_for_its_steps_under_way_and_comes_last():
+    schedule = Schedule(["a", "b"])
+    assert schedule.next_step() == Step("prepare", "a")
+    schedule.prepared("a", [(0, 0), (0, 1), (0, 2)])
+    assert schedule.next_step() == Step("prepare", "b")
+    schedule.prepared("b", [])
+    assert schedule.next_step() == Step("finish", "b")
+    assert schedule.next_step() == Step("segment", "a", (0, 0))
+    assert schedule.next_step() == Step("segment", "a", (0, 1))
+    schedule.begin_again("a")
+    assert schedule.begins_again("a")
+    assert schedule.next_step() is None
+    schedule.segmented("a")
+    assert not schedule.begins_again("a")
+    assert schedule.next_step() == Step("prepare", "a")
+
+
 archives = st.dictionaries(
     st.text("abcdef", min_size=1, max_size=4), st.integers(0, 5), max_size=12
 )
