@@ -63,7 +63,7 @@ def _table(result: "PlanResult") -> "Table":
 
 def _notes(slide: "PlannedSlide") -> list[str]:
     """Return failure code, flags, an equal slide, and "done already" for a finished result."""
-    notes = [slide.reason.partition(":")[0], *slide.flags]
+    notes = [slide.reason, *slide.flags]
     if slide.same_file:
         notes.append(f"same file as {slide.same_file}")
     elif slide.same_content:

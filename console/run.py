@@ -63,6 +63,6 @@ def _table(result: "RunResult") -> "Table":
     for row in result.rows:
         areas = (row.summary.get(name) for name in ("tumor_area_mm2", "tissue_area_mm2"))
         cells = [f"{area:.3f}" if area is not None else "" for area in areas]
-        why = row.reason or ", ".join(row.summary.get("flags", ()))
+        why = row.reason or ", ".join(row.qc_flags or ())
         table.add_row(escape(row.slide_id), row.status, *cells, escape(why))
     return table
