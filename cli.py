@@ -39,6 +39,16 @@ class _Commands(click.Group):
         command: click.Command = import_module(f"noctile.console.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            from noctile.pipeline.wrong_values import did_you_mean
+
+            ctx.fail(f"there is no command '{name}'{did_you_mean(name, COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         from noctile.workflows.processes.output import escaped_output
 

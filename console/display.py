@@ -1,34 +1,28 @@
-"""Output to the terminal: live line of a run, and tables without escape sequences of strangers."""
+"""Output to the terminal: live line of a run, and text without escape sequences of strangers."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TextIO, cast
 
-import click
-
+from noctile.console.summary import shortened
 from noctile.pipeline.untrusted import printable_lines
 from noctile.workflows.processes.output import ForgivingOutput
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Column
 
+    from noctile.console.printer import Printer
+    from noctile.workflows.results.run_log import RunLog
     from noctile.workflows.run.progress import Progress
 
-_NAMES_CHARS = 200
-"""Longest list of names that is shown (characters)."""
+_ID_CHARS = 20
+"""Fewest characters of a slide's id on a narrow terminal, if the id is longer."""
 
 
-def warn(line: str) -> None:
-    """Print a warning to standard error."""
-    click.echo(f"noctile: warning: {line}", err=True)
-
-
-def open_console() -> "Console":
-    """Open a console for standard output, which may be a terminal, a file or a pipe."""
+def open_console(stream: TextIO) -> "Console":
+    """Open a console for standard output or error: a terminal, a file or a pipe."""
     # rich controls the terminal itself; ids and messages are escaped before they get there
-    file = getattr(sys.stdout, "unescaped", ForgivingOutput(sys.stdout))
+    file = getattr(stream, "unescaped", ForgivingOutput(stream))
     return _escaping_console()(file=cast("TextIO", file))
 
 
@@ -53,23 +47,9 @@ def _escaping_console() -> "type[Console]":
     return EscapingConsole
 
 
-def print_line(console: "Console", line: str) -> None:
-    """Print one line as it is, neither coloured nor wrapped."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def whole(header: str) -> "Column":
-    """Make a column whose cells are wrapped and never cut, so that ids stay distinguishable."""
-    from rich.table import Column
-
-    return Column(header, overflow="fold")
-
-
-def shortened(names: str) -> str:
-    """Shorten a list of names: a long one is cut after a comma."""
-    if len(names) <= _NAMES_CHARS:
-        return names
-    return f"{names[:_NAMES_CHARS].rpartition(',')[0]}, ..."
+def shortened_end(text: str, width: int) -> str:
+    """Cut the end of a text that is too long."""
+    return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."
 
 
 def duration(seconds: float) -> str:
@@ -82,22 +62,25 @@ def duration(seconds: float) -> str:
 
 
 class Display:
-    """Progress of a run: one live line on a terminal, a line for each event elsewhere.
+    """Progress of a run: one live line on a terminal, a line for each slide.
 
     Args:
-        console: the terminal.
+        printer: output of the command.
         slides: number of slides that were submitted.
+        log: log of the run; None for a command that writes none.
     """
 
-    def __init__(self, console: "Console", slides: int) -> None:
-        self._console, self._slides, self._start = console, slides, time.monotonic()
-        self._status = console.status("starting") if console.is_terminal else None
+    def __init__(self, printer: "Printer", slides: int, log: "RunLog | None" = None) -> None:
+        self._printer, self._slides, self._log = printer, slides, log
+        self._start = time.monotonic()
+        live = printer.console.is_terminal and not printer.quiet
+        self._status = printer.console.status("starting") if live else None
 
     def __enter__(self) -> "Callable[[Progress, str], None]":
         if self._status:
             self._status.start()
         else:
-            self._console.print(f"{self._slides} slides", highlight=False)
+            self._printer.progress(f"{self._slides} slides")
         return self._show
 
     def __exit__(self, *_: object) -> None:
@@ -105,11 +88,28 @@ class Display:
             self._status.stop()
 
     def _show(self, progress: "Progress", message: str) -> None:
+        from noctile.workflows.run.progress import Detail
+
+        if self._log:  # the run has begun, and holds the folder
+            self._printer.log_to(self._log)
+            self._log = None
         if message:
             ended = progress.done + len(progress.failures)
-            print_line(self._console, f"[{ended}/{progress.slides}] {message}")
+            count = f"[{ended}/{progress.slides}] "
+            shown = count + self._fitted(progress, message, len(count))
+            detail = isinstance(message, Detail)
+            self._printer.progress(count + message, shown, detail=detail)
         if self._status:
-            self._status.update(self._line(progress))
+            self._status.update(shortened_end(self._line(progress), self._printer.width - 2))
+
+    def _fitted(self, progress: "Progress", message: str, taken: int) -> str:
+        """Fit a message about a slide into one line of a terminal."""
+        slide_id, colon, rest = message.partition(": ")
+        width = self._printer.width - taken
+        if not self._status or len(message) <= width or slide_id not in progress.rows:
+            return message
+        shown = shortened(slide_id, max(_ID_CHARS, width - len(colon + rest)))
+        return shortened_end(f"{shown}{colon}{rest}", width)
 
     def _line(self, progress: "Progress") -> str:
         seconds = max(time.monotonic() - self._start, 1e-9)

@@ -1,24 +1,31 @@
 """``noctile evaluate``."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
-from noctile.console.options import DATA, FILE, FOLDER
+from noctile.console.options import DATA, FILE, FOLDER, Words, complete_model, printing
+from noctile.console.printer import Printer
 
 SIDES = ("train", "val", "test", "all")
 
 
 @click.command("evaluate")
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @click.argument("data", nargs=-1, required=True, type=DATA)
 @click.option("--split", "side", type=click.Choice(SIDES), default="test", show_default=True)
 @click.option("--out", required=True, type=FOLDER, help="Folder for the report.")
 @click.option("--config", type=FILE, help="Settings of the training, for its [[data]].")
 @click.option("--mpp", type=float, help="Pixel size of the images (um), where nothing states it.")
 @click.option("--classes", help="Class scheme of DATA, where the model folder holds none.")
-@click.option("--device", default="auto", help="auto (default), cpu, cuda or cuda:N.")
+@click.option(
+    "--device",
+    type=Words("auto", "cpu", "cuda", metavar="NAME"),
+    default="auto",
+    help="auto (default), cpu, cuda or cuda:N.",
+)
+@printing()
 def command(
     model: str,
     data: tuple[Path, ...],
@@ -26,8 +33,8 @@ def command(
     out: Path,
     config: Path | None,
     mpp: float | None,
-    classes: str | None,
-    device: str,
+    printer: Printer,
+    **options: Any,
 ) -> None:
     """Measure MODEL on DATA.
 
@@ -37,5 +44,6 @@ def command(
     from noctile.workflows.commands.train import load_train_settings
 
     sources = load_train_settings(config, data, mpp).data
-    evaluate(model, sources, out, side, classes, device, click.echo)
-    click.echo(f"report in {out / 'report.html'}")
+    classes, device = options["classes"], options["device"]
+    evaluate(model, sources, out, side, classes, device, printer.progress)
+    printer.result(f"report in {out / 'report.html'}")

@@ -1,32 +1,50 @@
 """``noctile status``."""
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from noctile.console.display import shortened
-from noctile.console.options import FOLDER
+from noctile.console.options import FOLDER, printing
+from noctile.console.printer import Printer
+from noctile.console.summary import group_lines, grouped, shortened
 
 if TYPE_CHECKING:
     from noctile.workflows.commands.status import Status
+
+_MAX_BEGUN = 10
+"""Most slides under way that are shown one by one."""
+
+_ID_CHARS = 40
+"""Most characters of a slide's id that are shown beside its blocks."""
 
 
 @click.command("status")
 @click.argument("out", type=FOLDER)
 @click.option("--failed", is_flag=True, help="List only failed slides, with reasons and reports.")
-def command(out: Path, failed: bool) -> None:
+@printing(as_json=True)
+def command(out: Path, failed: bool, printer: Printer) -> None:
     """Show the progress of the run in OUT.
 
     During or after a run: slides that are done, failed (with reasons), begun and waiting, and the
     expected end.
     """
+    from noctile.console.documents import status_document
     from noctile.workflows.commands.status import read_status
 
     status = read_status(out)
-    for line in _failures(status, out) if failed else _lines(status, out):
-        click.echo(line)
+    if failed:
+        printer.result(_failures(status, out), important=True)
+    else:
+        _print_status(printer, status, out)
+    printer.document(status_document(status, state_of(status), out))
+
+
+def state_of(status: "Status") -> str:
+    """State of a run: ``at_work``, ``died``, ``stopped`` or ``ended``."""
+    if status.run:
+        return "at_work" if status.run.alive else "died"
+    return "stopped" if status.waiting or status.begun else "ended"
 
 
 def _failures(status: "Status", out: Path) -> list[str]:
@@ -37,21 +55,29 @@ def _failures(status: "Status", out: Path) -> list[str]:
     ]
 
 
-def _lines(status: "Status", out: Path) -> list[str]:
-    lines = [_state(status)]
-    counts = f"{status.done} done, {len(status.failed)} failed, {len(status.begun)} begun"
-    lines.append(f"{status.submitted} slides: {counts}, {status.waiting} waiting")
+def _print_status(printer: Printer, status: "Status", out: Path) -> None:
+    printer.result(_state(status))
     if status.tiles_per_s:
-        lines.append(f"{status.tiles_per_s:.3g} tiles/s over the last minutes")
+        printer.result(f"{status.tiles_per_s:.3g} tiles/s over the last minutes")
     if status.end:
-        lines.append(f"expected end: {status.end.astimezone():%Y-%m-%d %H:%M}")
-    lines += [f"  {b.slide_id}: {b.blocks_done} of {b.blocks} blocks" for b in status.begun]
-    for reason, n in Counter(slide.reason for slide in status.failed).most_common():
-        names = ", ".join(slide.slide_id for slide in status.failed if slide.reason == reason)
-        lines.append(f"  {reason}: {n} ({shortened(names)})")
+        printer.result(f"expected end: {status.end.astimezone():%Y-%m-%d %H:%M}")
+    printer.result(
+        [
+            f"  {shortened(s.slide_id, _ID_CHARS)}: {s.blocks_done} of {s.blocks} blocks"
+            for s in status.begun[:_MAX_BEGUN]
+        ]
+    )
+    if (more := len(status.begun) - _MAX_BEGUN) > 0:
+        printer.result(f"  and {more} more")
+    reasons = grouped((slide.reason, slide.slide_id) for slide in status.failed)
+    printer.result(group_lines("failed", reasons, printer.width), important=True)
     if status.failed:
-        lines.append(f"reasons in full: noctile status {out} --failed")
-    return lines
+        printer.result(f"why each failed: noctile status {out} --failed", important=True)
+    counts = f"{status.done} done, {len(status.failed)} failed, {len(status.begun)} begun"
+    printer.result(
+        f"{status.submitted} slides: {counts}, {status.waiting} waiting",
+        important=bool(status.failed),
+    )
 
 
 def _state(status: "Status") -> str:
@@ -61,7 +87,7 @@ def _state(status: "Status") -> str:
         if run.alive:
             return f"at work: {run.holder}; {heartbeat}"
         return f"died: {run.holder}; {heartbeat}; the same command continues"
-    if status.waiting or status.begun:
+    if state_of(status) == "stopped":
         return "stopped; the same command continues"
     again = "; --retry-failed tries failed slides again" if status.failed else ""
     return f"ended{again}"

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from noctile.console.exit_codes import INTERRUPTED
-from noctile.console.options import DATA, FILE, FOLDER
+from noctile.console.options import DATA, FILE, FOLDER, printing
+from noctile.console.printer import Printer
 
 
 @click.command("train")
@@ -21,12 +22,14 @@ from noctile.console.options import DATA, FILE, FOLDER
 @click.option("--epochs", type=int, help="Most epochs (default: 50).")
 @click.option("--device", help="auto (default: all GPUs), cpu, cuda or cuda:N.")
 @click.option("--resume", is_flag=True, help="Continue the training that was stopped in --out.")
+@printing()
 def command(
     data: tuple[Path, ...],
     out: Path,
     config: Path | None,
     mpp: float | None,
     resume: bool,
+    printer: Printer,
     **options: Any,
 ) -> None:
     """Train a model on DATA.
@@ -38,14 +41,14 @@ def command(
 
     settings = load_train_settings(config, data, mpp, **options)
     try:
-        result = train(settings, out, click.echo, resume=resume)
+        result = train(settings, out, printer.progress, resume=resume)
     except KeyboardInterrupt:
         click.echo(
             "interrupted: the same command with --resume continues after the last complete epoch",
             err=True,
         )
         sys.exit(INTERRUPTED)
-    click.echo(
+    printer.result(
         f"model in {result.folder}, weights of epoch {result.best_epoch}; curves in "
         f"{result.folder}/curves.png"
     )

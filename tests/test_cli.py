@@ -78,7 +78,6 @@ class TestRun:
         assert text.splitlines()[-1].startswith("1 done; tumor ")
         assert "│ a " in text
         assert {p.name for p in tmp_path.iterdir()} == {
-            "columns.json",
             "run.json",
             "run.log",
             "ledger.jsonl",
@@ -166,8 +165,7 @@ class TestRun:
         assert list(tmp_path.iterdir()) == [manifest]
 
     @pytest.mark.parametrize(
-        "name",
-        ["slides.csv", "slides.parquet", "columns.json", "run.json", "plan.csv", "ledger.jsonl"],
+        "name", ["slides.csv", "slides.parquet", "run.json", "plan.csv", "ledger.jsonl"]
     )
     def test_a_folder_with_other_files_of_the_same_names_is_refused(
         self, slides, model, tmp_path, name
@@ -239,7 +237,7 @@ class TestRun:
             (["{slides}", "--out", "{tmp}/o", "--mpp", "-1"], "mpp"),
             (["{slides}", "--out", "{tmp}/o", "--config", "{tmp}/no.toml"], "no.toml"),
             (["--out", "{tmp}/o"], "no slides"),
-            (["{slides}"], "--out"),
+            (["{slides}"], "--out is missing"),
         ],
     )
     def test_an_invalid_call_is_exit_2_and_its_message_names_the_reason(

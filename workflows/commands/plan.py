@@ -201,7 +201,6 @@ def _table(slides: Sequence[PlannedSlide]) -> pa.Table:
         "path": pa.array([str(s.path) for s in slides], pa.string()),
         "state": pa.array([s.state for s in slides], pa.string()),
         "reason": pa.array([s.reason for s in slides], pa.string()),
-        "message": pa.array([s.message for s in slides], pa.string()),
         "mpp_y": pa.array([s.mpp[0] if s.mpp else None for s in slides], pa.float64()),
         "mpp_x": pa.array([s.mpp[1] if s.mpp else None for s in slides], pa.float64()),
         "mpp_source": pa.array([s.mpp_source for s in slides], pa.string()),
@@ -210,7 +209,7 @@ def _table(slides: Sequence[PlannedSlide]) -> pa.Table:
         "predictions_left": pa.array([s.predictions_left for s in slides], pa.int64()),
         "disk_bytes_at_most": pa.array([s.disk_bytes for s in slides], pa.int64()),
         "task_bytes_at_most": pa.array([s.task_bytes for s in slides], pa.int64()),
-        "qc_flags": pa.array([";".join(s.flags) for s in slides], pa.string()),
+        "flags": pa.array([";".join(s.flags) for s in slides], pa.string()),
         "same_file_as": pa.array([s.same_file for s in slides], pa.string()),
         "same_content_as": pa.array([s.same_content for s in slides], pa.string()),
     }

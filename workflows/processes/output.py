@@ -20,9 +20,10 @@ class ForgivingOutput:
         self._file = file
 
     def write(self, text: str) -> int:
-        """Write a text, or discard it."""
+        """Write a text, or discard it; a character that the encoding lacks becomes an escape."""
+        encoding = getattr(self._file, "encoding", None) or "utf-8"
         with self._discarding():
-            self._file.write(text)
+            self._file.write(text.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
     def flush(self) -> None:

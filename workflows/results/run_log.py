@@ -7,6 +7,8 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from noctile.pipeline.untrusted import printable
+
 _FLAGS = (
     os.O_WRONLY
     | os.O_APPEND
@@ -18,14 +20,16 @@ _FLAGS = (
 
 
 def stamped(text: str, now: datetime) -> str:
-    """Return the lines of a text, each with the time in front, as ISO 8601 with the time zone.
+    r"""Return the lines of a text, each with the time in front, as ISO 8601 with the time zone.
+
+    Control characters become text, such as ``\x1b``.
 
     Args:
         text: one line or several.
         now: time of the lines, with its time zone.
     """
     time = now.isoformat(timespec="seconds")
-    return "".join(f"{time} {line}\n" for line in text.splitlines())
+    return "".join(f"{time} {printable(line)}\n" for line in text.splitlines())
 
 
 class RunLog:

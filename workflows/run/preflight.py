@@ -99,8 +99,7 @@ class PlannedSlide:
         path: path of its file.
         state: ``ready``; ``done`` by an earlier run; ``failed``: a run would fail it; ``skipped``:
             the preflight was stopped before.
-        reason: code of the reason why it failed or was skipped; else "".
-        message: text that explains the reason; else "".
+        reason: reason code and message if it failed or was skipped; else "".
         mpp: pixel size of level 0 (um; y, x); None if it is unknown.
         mpp_source: source of the pixel size; None if it is unknown.
         tissue_area_mm2: area of the tissue (mm2); None if it is unknown.
@@ -118,7 +117,6 @@ class PlannedSlide:
     path: Path
     state: State
     reason: str = ""
-    message: str = ""
     mpp: tuple[float, float] | None = None
     mpp_source: str | None = None
     tissue_area_mm2: float | None = None
@@ -200,8 +198,8 @@ class PlanOnly:
     ) -> PlannedSlide:
         path, failure = self._entries[slide_id].path, failures.get(slide_id)
         if failure:
-            return PlannedSlide(slide_id, path, "failed", failure.reason, failure.message)
-        return PlannedSlide(slide_id, path, "skipped", "stopped", stopped or "")
+            return PlannedSlide(slide_id, path, "failed", f"{failure.reason}: {failure.message}")
+        return PlannedSlide(slide_id, path, "skipped", f"stopped: {stopped}")
 
 
 def _with_duplicates(slide: PlannedSlide, first_with: dict[Any, str]) -> PlannedSlide:

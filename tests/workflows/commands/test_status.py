@@ -287,7 +287,7 @@ class TestCommand:
         done = CliRunner().invoke(main, ["status", str(tmp_path)])
         assert done.exit_code == 0
         assert "3 slides: 0 done, 2 failed, 0 begun, 1 waiting" in done.output
-        assert "unopenable: 2 (a, b)" in done.output
+        assert "unopenable       2  a, b" in done.output
 
     def test_the_option_failed_prints_one_line_for_each_failure(self, ledger, tmp_path):
         ledger.started("run", ["a", "b"], "k")

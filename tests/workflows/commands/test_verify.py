@@ -94,4 +94,4 @@ def test_slides_can_be_named(damaged):
 
 def test_a_run_at_work_is_mentioned(damaged):
     with closing(Lease(damaged, lambda reason: None)):
-        assert verify(damaged)[1][0].startswith("a run is at work (process ")
+        assert verify(damaged)[1][0].startswith("noctile: warning: a run is at work (process ")

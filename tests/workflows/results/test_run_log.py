@@ -15,6 +15,10 @@ def test_each_line_of_a_text_has_the_time_in_front():
     assert stamped("a\nb", NOW) == ("2026-11-29T01:30:05+00:00 a\n2026-11-29T01:30:05+00:00 b\n")
 
 
+def test_an_escape_sequence_becomes_text():
+    assert stamped("\x1b[2Ja", NOW) == "2026-11-29T01:30:05+00:00 \\x1b[2Ja\n"
+
+
 def test_lines_are_appended_after_those_of_earlier_runs(tmp_path):
     for text in ("first", "second"):
         RunLog(tmp_path / "run.log").write(text, NOW)

@@ -1,0 +1,97 @@
+"""JSON documents of ``--json``: one for each command, described in docs/json.md."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from noctile.pipeline.models.card import ModelCard
+    from noctile.workflows.commands.plan import PlanResult
+    from noctile.workflows.commands.status import Status
+    from noctile.workflows.commands.verify import Verification
+    from noctile.workflows.run.progress import RunResult
+
+FORMAT = 1
+"""Version of the documents, raised when a key is renamed or removed."""
+
+Document = dict[str, Any]
+
+
+def _document(command: str, values: Mapping[str, Any]) -> Document:
+    return {"noctile": version("noctile"), "format": FORMAT, "command": command, **values}
+
+
+def run_document(result: "RunResult", out: Path) -> Document:
+    """Describe the end of a run."""
+    slides = [
+        {"slide_id": row.slide_id, "status": row.status, "reason": row.reason}
+        | {"message": row.message}
+        | {name: row.summary.get(name) for name in ("tumor_area_mm2", "tissue_area_mm2")}
+        | {"flags": list(row.summary.get("flags", ()))}
+        for row in result.rows
+    ]
+    return _document(
+        "run",
+        {
+            "out": out,
+            "counts": {status: result.count(status) for status in ("done", "failed", "skipped")},
+            "stopped": result.stopped,
+            "exit_code": result.exit_code,
+            "pace": asdict(result.pace),
+            "slides": slides,
+        },
+    )
+
+
+def plan_document(result: "PlanResult", out: Path) -> Document:
+    """Describe a preflight."""
+    return _document(
+        "plan", {"out": out, "exit_code": result.exit_code, "seconds": result.seconds}
+    ) | asdict(result)
+
+
+def status_document(status: "Status", state: str, out: Path) -> Document:
+    """Describe the progress of a run.
+
+    Args:
+        status: the progress.
+        state: ``at_work``, ``died``, ``stopped`` or ``ended``.
+        out: folder of results.
+    """
+    values = asdict(status)
+    if status.run:
+        holder = {"text": str(status.run.holder), "silent_s": status.run.silent_s}
+        values["run"] = {**holder, "alive": status.run.alive}
+    return _document("status", {"out": out, "state": state, **values})
+
+
+def verify_document(result: "Verification", out: Path) -> Document:
+    """Describe the check of a folder of results."""
+    return _document(
+        "verify",
+        {
+            "out": out,
+            "exit_code": result.exit_code,
+            "checked": len(result.slides),
+            "wrong": [asdict(check) for check in result.wrong],
+            "tables": [asdict(fault) for fault in result.tables],
+            "unlisted": result.unlisted,
+        },
+    )
+
+
+def models_document(cards: "Mapping[Path, ModelCard]") -> Document:
+    """Describe the installed models.
+
+    Args:
+        cards: card of each model, by its folder.
+    """
+    models = [
+        {"name": folder.name, "folder": folder}
+        | card.model_dump(mode="json", include={"mpp", "licence", "description", "sha256"})
+        | {"classes": [{"code": c.code, "name": c.name, "role": c.role} for c in card.classes]}
+        for folder, card in cards.items()
+    ]
+    return _document("models", {"models": models})
