@@ -80,10 +80,7 @@ class Storage:
         cause = storage_cause(error) or self._probe()
         if cause is None:
             return None
-        return StorageError(
-            f"slide {self._slide_id}: {self._path} cannot be read: {cause}. The disk or the "
-            "network with the file does not answer: repair it, then run the same command again"
-        )
+        return StorageError(f"slide {self._slide_id}: {self._path} cannot be read: {cause}")
 
     def _probe(self) -> str | None:
         now = time.monotonic()

@@ -34,6 +34,9 @@ _COMPARED = 8
 """Number of other slides that are read to find out if storage works, those of the same folder
 first."""
 
+_MEND = "repair the disk or the network with the slides, then run the same command again"
+"""Advice for storage that fails."""
+
 _MAYBE_UNWRITABLE = {"store", "internal_error"}
 """Reason codes of failures that a disk which cannot be written may have caused."""
 
@@ -96,11 +99,14 @@ class FaultOrigin:
         well = sorted(well, key=lambda path: path.parent != slide.parent)[:_COMPARED]
         for path in well:
             if error := probe(path).error:
-                return f"{failure.message}. {path} cannot be read either: {error.strerror}"
+                return (
+                    f"{failure.message}; {path} cannot be read either ({error.strerror}); {_MEND}"
+                )
         if len(troubled) > len(well):
-            return f"{failure.message}. {len(troubled)} other slides met such errors, too"
+            return f"{failure.message}; {len(troubled)} other slides met such errors; {_MEND}"
         alone = probe(slide)
-        return failure.message if not others and alone.failed == alone.samples else None
+        all_fail = not others and alone.failed == alone.samples
+        return f"{failure.message}; {_MEND}" if all_fail else None
 
     def folder_lost(self) -> str | None:
         """Return why the folder of results must not be written to any more; None if it may be."""

@@ -142,7 +142,7 @@ def test_a_single_slide_is_compared_with_its_own_parts(lease, tmp_path, unreadab
     unreadable.add("a.tif#part")
     assert known.not_the_slide(NO_ANSWER, a) is None
     unreadable.add("a.tif")
-    assert known.not_the_slide(NO_ANSWER, a) == NO_ANSWER.message
+    assert "no answer; repair the disk" in (known.not_the_slide(NO_ANSWER, a) or "")
 
 
 def test_other_failures_are_blamed_as_they_are():
