@@ -1,7 +1,9 @@
 """Model folders: find, read, check and write them. No module imported here needs torch."""
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -10,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from noctile.pipeline.errors import ModelError
 from noctile.pipeline.models.card import ModelCard
-from noctile.pipeline.untrusted import CARD_BYTES, MAX_VALUES, parse_json, read_text
+from noctile.pipeline.untrusted import CARD_BYTES, MAX_VALUES, open_regular, parse_json, read_text
 from noctile.pipeline.wrong_values import did_you_mean, faults_of
 
 CARD, CONFIG, WEIGHTS = "card.json", "config.json", "model.safetensors"
@@ -19,6 +21,10 @@ CARD, CONFIG, WEIGHTS = "card.json", "config.json", "model.safetensors"
 THRESHOLD: Final = "threshold"
 """The ``kind`` in the config of a model without a network. Its config holds its thresholds and
 serves as its weights."""
+
+MAX_FILE_BYTES = 2**33
+"""Largest file whose hash is computed (B): weights, or a file of a result. A sparse file of
+terabytes would take hours."""
 
 _HOW = "docs/model-folder.md says how to write it"
 _ZOO = Path(__file__).parent / "zoo"
@@ -101,10 +107,13 @@ def verify_weights(folder: Path, card: ModelCard) -> None:
     """Compare the hash of the weights with the one in the card.
 
     Raises:
-        ModelError: if there are no weights, or the hashes differ.
+        ModelError: if there are no weights, they cannot be read, or the hashes differ.
     """
     path = weights_path(folder)
-    found = sha256_of(path)
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
     if found != card.sha256:
         raise ModelError(
             f"{path} does not belong to its card: its sha256 is {found}, the card says "
@@ -145,8 +154,14 @@ def make_card(fields: Mapping[str, Any], sha256: str) -> ModelCard:
 
 
 def sha256_of(path: Path) -> str:
-    """Lower-case hexadecimal sha256 of a file, read in pieces."""
-    with path.open("rb") as file:
+    """Lower-case hexadecimal sha256 of a file, read in pieces.
+
+    Raises:
+        OSError: if it cannot be read, is no regular file, or is larger than `MAX_FILE_BYTES`.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"It has more than {MAX_FILE_BYTES} bytes", str(path))
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -18,8 +18,9 @@ from typing import Any
 import pyarrow as pa
 
 from noctile.pipeline.cohort import write_csv
+from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.discover import SlideEntry
-from noctile.workflows.engines.base import Engine
+from noctile.workflows.engines.base import USAGE, Engine
 from noctile.workflows.jobs.entry import measure_speed
 from noctile.workflows.jobs.messages import RunContext, SpeedJob
 from noctile.workflows.results.files import write_atomic
@@ -178,7 +179,11 @@ def _calibrate(
     entries: Mapping[str, SlideEntry],
     slides: Sequence[PlannedSlide],
 ) -> Calibration | None:
-    """Let all workers predict tiles of the first slides at the same time, as in a run."""
+    """Let all workers predict tiles of the first slides at the same time, as in a run.
+
+    Raises:
+        UsageError: if the model is broken.
+    """
     chosen = [slide.slide_id for slide in slides if slide.predictions_left][: engine.slots]
     if not chosen:
         return None
@@ -186,7 +191,10 @@ def _calibrate(
         SpeedJob(f"{n}/{slide_id}", entries[slide_id], context, CALIBRATION_S)
         for n, slide_id in enumerate(islice(cycle(chosen), engine.slots))
     )
-    outcomes = engine.run(measure_speed, lambda: next(jobs, None), stop)
+    outcomes = list(engine.run(measure_speed, lambda: next(jobs, None), stop))
+    for outcome in outcomes:
+        if outcome.failure and outcome.failure.reason == USAGE:
+            raise UsageError(outcome.failure.message)
     measured = [outcome.value for outcome in outcomes if outcome.failure is None]
     if not measured:
         return None

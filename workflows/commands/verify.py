@@ -76,6 +76,11 @@ def verify(
 
 
 def _check_request(out: Path, not_done: set[str]) -> None:
+    if (out / "slides").is_symlink():
+        raise UsageError(
+            f"{out / 'slides'} is a link, which no run makes; it is not followed. Replace it by "
+            "the folder that it leads to"
+        )
     if not (out / "slides").is_dir():
         raise UsageError(f"{out} holds no results of noctile: it has no folder 'slides'")
     if not_done:

@@ -72,5 +72,8 @@ def reading(folder: SlideFolder, path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (StoreError, OSError, ValueError, TypeError, LookupError) as error:
+    except (
+        *(StoreError, OSError, ValueError, TypeError, LookupError),
+        *(AttributeError, ArithmeticError, MemoryError),
+    ) as error:
         raise UnreadableFileError(file_fault(folder, path, f"cannot be read: {error}")) from error

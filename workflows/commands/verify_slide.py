@@ -1,13 +1,13 @@
 """Checks of one finished slide: its files, its masks, and the figures that follow from them."""
 
 import json
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.masks.check import check_levels
@@ -26,10 +26,16 @@ from noctile.workflows.commands.verify_faults import (
 )
 from noctile.workflows.commands.verify_masks import MaskRecount
 from noctile.workflows.commands.verify_tables import Row, check_row
-from noctile.workflows.jobs.worker import read_plan
+from noctile.workflows.jobs.worker import load_picture, read_plan
 from noctile.workflows.results.checksums import kept_files, read_checksums
 from noctile.workflows.results.files import is_temporary, read_json
 from noctile.workflows.results.layout import SlideFolder
+
+MAX_RESULT_BYTES = 2**31
+"""Largest file of a result that is read (B). The shards of real slides have up to 30 MB."""
+
+_PREVIEW_PX = 2**26
+"""Largest preview that is decoded (px)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,8 @@ def verify_slide(folder: SlideFolder, row: Row | None) -> SlideCheck:
     if missing:
         faults = [file_fault(folder, path, "is missing") for path in missing]
         return SlideCheck(slide_id, tuple(faults))
+    if strange := list(_strange_files(folder)):
+        return SlideCheck(slide_id, tuple(strange))
     faults = list(_check_files(folder))
     if segment_again(slide_id) not in {fault.remedy for fault in faults}:
         try:
@@ -69,6 +77,28 @@ def verify_slide(folder: SlideFolder, row: Row | None) -> SlideCheck:
         except UnreadableFileError as error:
             faults.append(error.fault)
     return SlideCheck(slide_id, tuple(faults))
+
+
+def _strange_files(folder: SlideFolder) -> Iterator[Fault]:
+    """Find links, pipes, devices and absurdly large files, which are not read.
+
+    No run makes them. A link may lead out of the folder of results.
+    """
+    for path in (folder.path, *sorted(folder.path.rglob("*"))):
+        about = path.lstat()
+        if stat.S_ISLNK(about.st_mode):
+            what = "is a link, which no run makes; it is not followed"
+        elif not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
+            what = "is a pipe or a device, not a file"
+        elif about.st_size > MAX_RESULT_BYTES and stat.S_ISREG(about.st_mode):
+            what = f"has more than {MAX_RESULT_BYTES} bytes, as no file of a result"
+        else:
+            continue
+        yield (
+            file_fault(folder, path, what)
+            if path != folder.path
+            else Fault(f"slides/{path.name}", what, segment_again(path.name))
+        )
 
 
 def _check_files(folder: SlideFolder) -> Iterator[Fault]:
@@ -111,8 +141,8 @@ def _check_contents(folder: SlideFolder, row: Row | None) -> Iterator[Fault]:
         stats = {name: BlockStats.from_json(block) for name, block in values.items()}
     with reading(folder, folder.summary):
         summary = dict(read_json(folder.summary) or {})
-    with reading(folder, folder.preview), Image.open(folder.preview) as preview:
-        preview.load()
+    with reading(folder, folder.preview):
+        load_picture(folder.preview, "JPEG", _PREVIEW_PX)
     with reading(folder, folder.mask):
         store = MaskStore.open(folder.mask)
         recount = MaskRecount(store, plan, tissue)
@@ -144,5 +174,8 @@ def _tile_table_faults(folder: SlideFolder, tiles: pa.Table) -> Iterator[Fault]:
         UnreadableFileError: if the table cannot be read.
     """
     with reading(folder, folder.tiles):
-        if not pq.read_table(folder.tiles).equals(tiles):
+        file = pq.ParquetFile(folder.tiles)  # a small file can hold a table that fills the memory
+        same_size = file.metadata.num_rows == tiles.num_rows
+        same = same_size and file.schema_arrow.equals(tiles.schema) and file.read().equals(tiles)
+        if not same:
             yield file_fault(folder, folder.tiles, "differs from the tile table of the masks")

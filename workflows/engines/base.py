@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from noctile.pipeline.errors import NoctileError, SlideError, StorageError, StoreError
+from noctile.pipeline.errors import NoctileError, SlideError, StorageError, StoreError, UsageError
 from noctile.pipeline.slides.storage import STORAGE_ERRORS
 
 TIMEOUT = "timeout"
@@ -24,6 +24,10 @@ OUTPUT_LOST = "output_lost"
 
 ENGINE_LOST = "engine_lost"
 """Reason code of a job that found that no job can run any more."""
+
+USAGE = "usage"
+"""Reason code of a job that found that no job of this call can be done: its model is broken, or its
+device has gone. No slide fails by it, and the call ends."""
 
 _PASSING_ERRORS = STORAGE_ERRORS | {errno.EACCES, errno.EPERM, errno.EBUSY}
 """Errors of a file system that may be gone a little later."""
@@ -176,6 +180,8 @@ def _failure(error: Exception) -> Failure:
         reason = OUTPUT_LOST
     elif isinstance(error, EngineLostError):
         reason, message = ENGINE_LOST, str(error)
+    elif isinstance(error, UsageError):
+        reason, message = USAGE, str(error)
     elif isinstance(error, SlideError):
         reason = error.reason
     else:

@@ -23,7 +23,13 @@ def do(job: StepJob) -> Any:
 
     Returns:
         `Prepared` for ``prepare``, the number of tiles for ``segment``, None for ``finish``.
+
+    Raises:
+        UsageError: if the model was loaded ahead and is broken, so that no slide can be done.
     """
+    from noctile.workflows.jobs.worker import check_model  # noqa: PLC0415 - see above
+
+    check_model(job.run)
     match job.step.kind:
         case "prepare":
             from noctile.workflows.jobs.prepare import prepare_slide  # noqa: PLC0415 - see above

@@ -1,17 +1,17 @@
 """Caches of a worker process: its predictor, the slides it has open, the plans it has read."""
 
 import atexit
+import io
 import os
 import threading
 from collections import OrderedDict
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from noctile.pipeline.errors import ModelError
+from noctile.pipeline.errors import ModelError, UsageError
 from noctile.pipeline.geometry import Extent, Frame
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.load import load_predictor
@@ -23,6 +23,7 @@ from noctile.pipeline.slides.discover import SlideEntry
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.stitch.canvas import labelled_part
 from noctile.pipeline.tissue import TissueMask
+from noctile.pipeline.untrusted import read_bytes
 from noctile.workflows.inference.client import ServedPredictor
 from noctile.workflows.jobs.messages import RunContext
 from noctile.workflows.resources import Resources
@@ -32,6 +33,13 @@ from noctile.workflows.results.layout import SlideFolder
 _MAX_OPEN = 4
 """Largest number of slides that a process keeps open. The slides whose blocks are under way fit,
 and the number of file handles does not grow."""
+
+_TISSUE_PX, _PICTURE_BYTES = 2**27, 2**27
+"""Largest tissue mask that is decoded (px), and largest file of a picture (B). A slide of 50 x 25 mm
+has a mask of 20 million pixels."""
+
+_MODEL_ERRORS: dict[str, UsageError] = {}
+"""Error with which the model could not be loaded ahead, by `RunContext.pixels_key`."""
 
 _LOADING = threading.Lock()
 """Held while a model is loaded, ahead of the first job or by one of several jobs of a process."""
@@ -55,7 +63,7 @@ def predictor(run: RunContext) -> Predictor:
         raise ModelError(
             f"the model in {run.model} is not the one that the run began with: the folder was "
             "changed since, or another model has this path on this machine; restore the model and "
-            "run the same command with --retry-failed"
+            "run the same command"
         )
     return predict
 
@@ -85,10 +93,26 @@ def _loaded(
 def load_ahead(run: RunContext) -> None:
     """Load the model while slides are being prepared, and compile it with one blank tile.
 
-    Errors are ignored here: the first job meets the same error and reports it.
+    A broken model ends the run with the next job of this process, see `check_model`. Other errors
+    are ignored here: the first job meets the same error and reports it.
     """
-    with suppress(Exception):
+    _MODEL_ERRORS.pop(run.pixels_key, None)
+    try:
         ready_predictor(run)
+    except UsageError as error:
+        _MODEL_ERRORS[run.pixels_key] = error
+    except Exception:  # noqa: BLE001, S110 - see above
+        pass
+
+
+def check_model(run: RunContext) -> None:
+    """Check that the model could be loaded, if it was loaded ahead.
+
+    Raises:
+        UsageError: if it could not: it is broken, or there is no such device.
+    """
+    if error := _MODEL_ERRORS.get(run.pixels_key):
+        raise error
 
 
 def ready_predictor(run: RunContext) -> Predictor:
@@ -189,6 +213,25 @@ def open_results(
     return *read_plan(folder), MaskStore.open(folder.mask)
 
 
+def load_picture(path: Path, kind: str, most_px: int) -> Image.Image:
+    """Decode a picture of a result, which may come from another person.
+
+    Args:
+        path: file of the picture.
+        kind: format, as Pillow names it; a file of another format is not decoded.
+        most_px: largest number of pixels; a small file can hold a picture that fills the memory.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it has too many pixels.
+    """
+    with Image.open(io.BytesIO(read_bytes(path, _PICTURE_BYTES)), formats=(kind,)) as image:
+        if image.width * image.height > most_px:
+            raise ValueError(f"{path} has {image.width} x {image.height} px, more than {most_px}")
+        image.load()
+        return image.copy()
+
+
 def read_plan(folder: SlideFolder) -> tuple[TilePlan, TissueMask, Amounts | None]:
     """Read a slide's tile plan, its tissue mask, and its stain amounts if the model uses them.
 
@@ -196,8 +239,7 @@ def read_plan(folder: SlideFolder) -> tuple[TilePlan, TissueMask, Amounts | None
         StoreError: if there is no plan.
     """
     described = read_required_json(folder.plan)
-    with Image.open(folder.tissue) as image:
-        mask = np.asarray(image) > 0
+    mask = np.asarray(load_picture(folder.tissue, "PNG", _TISSUE_PX)) > 0
     about = described["tissue"]
     frame = Frame(
         Extent(**about["frame"]["extent"]), about["frame"]["mpp_y"], about["frame"]["mpp_x"]

@@ -6,9 +6,9 @@ from math import inf
 from typing import Any
 
 from noctile.pipeline.cohort import SlideRow, Status
-from noctile.pipeline.errors import ChangedWhileReadError, StoreError
+from noctile.pipeline.errors import ChangedWhileReadError, StoreError, UsageError
 from noctile.pipeline.slides.discover import SlideEntry
-from noctile.workflows.engines.base import TIMEOUT, Engine, EngineLostError, Failure, Outcome
+from noctile.workflows.engines.base import TIMEOUT, USAGE, Engine, EngineLostError, Failure, Outcome
 from noctile.workflows.jobs.entry import do
 from noctile.workflows.jobs.messages import Prepared, RunContext, StepJob
 from noctile.workflows.jobs.steps import Step
@@ -222,8 +222,14 @@ class RunLoop:
         )
 
     def _failed(self, step: Step, failure: Failure, seconds: float) -> str:
-        """Fail a slide. If the machine is the cause, stop the run: the next run does the slide."""
+        """Fail a slide. If the machine is the cause, stop the run: the next run does the slide.
+
+        Raises:
+            UsageError: if no slide can be done, because the model is broken.
+        """
         slide_id = step.slide_id
+        if failure.reason == USAGE:
+            raise UsageError(failure.message)
         path, troubled = self._entries[slide_id].path, self._retries.troubled_beside(step)
         if why := self._fault_origin.not_the_slide(failure, path, troubled):
             self._stop.ask(why, at_once=True)

@@ -181,6 +181,7 @@ def start_engine(context: RunContext) -> Engine:
     """Start the engine that the settings name."""
     settings, resources = context.settings, context.resources
     if settings.engine == "serial":
+        load_ahead(context)
         return SerialEngine()
     from noctile.workflows.engines.dask import DaskEngine  # noqa: PLC0415 - slow to load, and the serial engine needs none of it
 
