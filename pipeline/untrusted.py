@@ -5,6 +5,7 @@ ends, a link to a device, or a file of terabytes. Text in it can hold terminal e
 """
 
 import errno
+import io
 import json
 import os
 import stat
@@ -12,7 +13,7 @@ import tomllib
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 MAX_DEPTH = 64
 """Deepest nesting of JSON and TOML. The files that Noctile writes have less than 10 levels."""
@@ -36,7 +37,7 @@ _OPEN_FLAGS = sum(
 """Flags of `os.open` with which no pipe and no terminal holds up the caller."""
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a regular file for reading; a pipe or a device is an error, at once.
 
     The file is checked after it was opened, so that no other file can take its place in between.

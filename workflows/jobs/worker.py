@@ -35,8 +35,8 @@ _MAX_OPEN = 4
 and the number of file handles does not grow."""
 
 _TISSUE_PX, _PICTURE_BYTES = 2**27, 2**27
-"""Largest tissue mask that is decoded (px), and largest file of a picture (B). A slide of 50 x 25 mm
-has a mask of 20 million pixels."""
+"""Largest tissue mask that is decoded (px), and largest file of a picture (B). 50 x 25 mm of slide
+have a mask of 20 million pixels."""
 
 _MODEL_ERRORS: dict[str, UsageError] = {}
 """Error with which the model could not be loaded ahead, by `RunContext.pixels_key`."""
