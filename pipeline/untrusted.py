@@ -142,6 +142,31 @@ def _too_large(path: Path, most_bytes: int) -> OSError:
     return OSError(errno.EFBIG, f"It has more than {most_bytes} bytes", str(path))
 
 
+def open_private(path: Path) -> BinaryIO:
+    """Open a file that no other user can have written, in a folder to which others can write.
+
+    Links are not followed, and pipes are not waited for.
+
+    Raises:
+        OSError: if the file cannot be read, is no regular file, or if `is_private` is false.
+    """
+    file = open_regular(path)
+    if not path.is_symlink() and is_private(os.fstat(file.fileno())):
+        return file
+    file.close()
+    raise PermissionError(errno.EPERM, "Another user can have written this file", str(path))
+
+
+def is_private(status: os.stat_result) -> bool:
+    """True if this user owns a file and no other user can write to it.
+
+    True on systems without such permissions.
+    """
+    if not hasattr(os, "getuid"):
+        return True
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
 def parse_json(text: str | bytes, most_values: int | None = None) -> Any:
     """Parse JSON text.
 

@@ -1,7 +1,6 @@
 """Cache of networks that OpenVINO compiled, so that only the first run imports torch and compiles.
 
-The cache holds one file for each network, output stage and CPU, in the folder ``$NOCTILE_CACHE``,
-else ``$XDG_CACHE_HOME/noctile``, else ``~/.cache/noctile``. The name of a file is a hash of
+The cache holds one file for each network, output stage and CPU. The name of a file is a hash of
 everything that the file was made from. A file begins with a hash of its own content. It is read
 only if no other user can write to it. A file that fails one of these checks is ignored, and the
 network is compiled again. If the folder cannot be written, each run compiles. The folder may be
@@ -10,8 +9,6 @@ deleted at any time.
 
 import hashlib
 import json
-import os
-import stat
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,7 +16,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from noctile.pipeline.models.cache_folder import cache_folder
 from noctile.pipeline.models.card import ModelCard
+from noctile.pipeline.untrusted import open_private
 
 _VERSION = 4
 """Version of the conversion, the output stages and the file format; raise it with each change."""
@@ -54,16 +53,14 @@ def key_of(card: ModelCard, config: Mapping[str, Any]) -> str:
 def has(key: str) -> bool:
     """True if the cache holds a file of a model. Its content is checked only when it is read."""
     with suppress(OSError):
-        return any(_folder().glob(f"{key}*{_SUFFIX}"))
+        return any(cache_folder().glob(f"{key}*{_SUFFIX}"))
     return False
 
 
 def read(name: str) -> bytes | None:
     """The content of a file; None if it is missing, damaged, or writable by other users."""
     try:
-        with (_folder() / f"{name}{_SUFFIX}").open("rb") as file:
-            if not _is_private(os.fstat(file.fileno())):
-                return None
+        with open_private(cache_folder() / f"{name}{_SUFFIX}") as file:
             digest, content = file.read(_DIGEST_BYTES), file.read()
     except OSError:
         return None
@@ -78,7 +75,7 @@ def write(name: str, content: bytes) -> None:
         content: content that `read` returns later.
     """
     with suppress(OSError):
-        folder = _folder()
+        folder = cache_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=folder) as scratch:
             whole = Path(scratch) / "whole"
@@ -92,32 +89,6 @@ def write(name: str, content: bytes) -> None:
 
 def _digest(name: str, content: bytes) -> bytes:
     return hashlib.sha256(name.encode() + content).digest()
-
-
-def _folder() -> Path:
-    """The folder of the cache.
-
-    Raises:
-        OSError: if the user has no home folder.
-    """
-    if own := os.environ.get("NOCTILE_CACHE"):
-        return Path(own)
-    if cache := os.environ.get("XDG_CACHE_HOME"):
-        return Path(cache) / "noctile"
-    try:
-        return Path.home() / ".cache" / "noctile"
-    except RuntimeError as error:
-        raise OSError(str(error)) from error
-
-
-def _is_private(status: os.stat_result) -> bool:
-    """True if this user owns a file and no other user can write to it.
-
-    True on systems without such permissions.
-    """
-    if not hasattr(os, "getuid"):
-        return True
-    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _version(name: str) -> str:

@@ -1,5 +1,6 @@
 """`TorchPredictor`: a network that torch computes, on the CPU or on a GPU."""
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ import numpy as np
 import torch
 
 from noctile.pipeline.arrays import UInt8
+from noctile.pipeline.errors import ModelError
+from noctile.pipeline.models.cache_folder import private_cache_folder
 from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.models.cuda_labels import LabelsOnGpu, labels_on_gpu
 from noctile.pipeline.models.network import check_output
@@ -30,6 +33,9 @@ than 16, but two streams with 32 are only 1 % faster than three with 16.
 _HALVED = (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear)
 """Layers whose weights are converted to float16 once, which autocast would do for each batch.
 Their subclasses are left out, because a subclass may first compute with its weights."""
+
+_COMPILED = "TORCHINDUCTOR_CACHE_DIR"
+"""Variable with the folder of code that ``torch.compile`` made."""
 
 _Result = TypeVar("_Result")
 
@@ -163,6 +169,7 @@ class TorchPredictor:
         )
         self._batch_size = self._fitting_batch(processes_per_gpu)
         if compiled:
+            _compile_in_private()
             self._logits = torch.compile(self._logits, dynamic=False)  # type: ignore[method-assign]
 
     def _on_gpu(self, tiles: torch.Tensor, compute: Callable[[torch.Tensor], _Result]) -> _Result:
@@ -235,3 +242,23 @@ def largest_batch(tile_bytes: int, free_bytes: int) -> int:
     The other half is left to other programs on the GPU.
     """
     return next((n for n in _BATCHES if n * tile_bytes <= free_bytes // 2), 1)
+
+
+def _compile_in_private() -> None:
+    """Let torch keep compiled code in a folder of this user.
+
+    By default torch executes what it finds in the temporary folder under a name that every user of
+    the machine can guess. (torch 2.14, `torch._inductor.runtime.cache_dir_utils`)
+
+    Raises:
+        ModelError: if there is no such folder.
+    """
+    if os.environ.get(_COMPILED):
+        return
+    try:
+        os.environ[_COMPILED] = str(private_cache_folder("torch"))
+    except OSError as error:
+        raise ModelError(
+            f"compile = true needs a folder to which no other user can write: {error}. Set "
+            f"NOCTILE_CACHE or {_COMPILED} to another folder, or leave out compile"
+        ) from error

@@ -8,6 +8,7 @@ import pytest
 from noctile.pipeline.untrusted import (
     MAX_DEPTH,
     MAX_VALUES,
+    open_private,
     open_regular,
     parse_json,
     parse_toml,
@@ -131,3 +132,28 @@ def test_long_text_is_shortened_and_line_breaks_may_stay() -> None:
     for text in ("a" * 2001, "\x1b" * 501, "\x1b" * 3000):
         assert printable(printable(text)) == printable(text)
     assert printable_lines("a\x1b\nb\r\n") == "a\\x1b\nb\\r\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="modes of POSIX")
+@pytest.mark.parametrize("kind", ["pipe", "link", "device", "folder", "writable by others"])
+def test_a_file_that_another_user_can_have_made_is_not_opened(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "file"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind in ("link", "device"):
+        (tmp_path / "secret").write_bytes(b"secret")
+        path.symlink_to("/dev/zero" if kind == "device" else tmp_path / "secret")
+    else:
+        path.write_bytes(b"planted")
+        path.chmod(0o666)
+    with pytest.raises(OSError, match="file"):
+        open_private(path)
+
+
+def test_a_private_file_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"own")
+    (tmp_path / "file").chmod(0o600)
+    with open_private(tmp_path / "file") as file:
+        assert file.read() == b"own"

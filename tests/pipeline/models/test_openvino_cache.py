@@ -177,14 +177,3 @@ def test_without_a_writable_folder_each_load_converts(tmp_path, model, monkeypat
     for _ in range(2):
         load(model)
     assert len(done) == 2
-
-
-@pytest.mark.parametrize(
-    ("own", "xdg", "folder"),
-    [("a", "b", "a"), ("", "b", "b/noctile"), ("", "", "home/.cache/noctile")],
-)
-def test_the_folder_follows_the_environment(own, xdg, folder, monkeypatch):
-    monkeypatch.setenv("NOCTILE_CACHE", own)
-    monkeypatch.setenv("XDG_CACHE_HOME", xdg)
-    monkeypatch.setenv("HOME", "home")
-    assert openvino_cache._folder() == Path(folder)

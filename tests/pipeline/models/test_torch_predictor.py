@@ -1,10 +1,14 @@
 """Networks that torch computes: probabilities, bits and batches."""
 
+import tempfile
+
 import numpy as np
 import pytest
 import torch
 from small_networks import SIDE, fields, network, plainly, tiles_of
 
+from noctile.pipeline.errors import ModelError
+from noctile.pipeline.models import torch_predictor
 from noctile.pipeline.models.folder import make_card
 from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.models.torch_predictor import TorchPredictor, largest_batch
@@ -66,3 +70,17 @@ class TestOutput:
 )
 def test_a_batch_takes_at_most_half_of_the_free_memory(tile_mb, free_mb, batch):
     assert largest_batch(tile_mb, free_mb) == batch
+
+
+def test_compiled_code_is_not_kept_where_another_user_can_put_some(monkeypatch, tmp_path):
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    monkeypatch.setenv("NOCTILE_CACHE", str(tmp_path))
+    torch_predictor._compile_in_private()
+    assert cache_dir() == str(tmp_path / "torch")
+    assert not cache_dir().startswith(f"{tempfile.gettempdir()}/torchinductor")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    (tmp_path / "torch").chmod(0o777)
+    with pytest.raises(ModelError, match="NOCTILE_CACHE"):
+        torch_predictor._compile_in_private()

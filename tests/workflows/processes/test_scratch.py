@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,9 +34,8 @@ def base(tmp_path_factory):
     """A temporary folder with a short path, as sockets need."""
     folder = Path("/tmp") / f"scratch-test-{os.getpid()}"
     folder.mkdir()
+    folder.chmod(0o1777)
     yield folder
-    for path in folder.rglob("*"):
-        assert path.is_file() or path.is_dir()
     subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 
@@ -75,3 +76,75 @@ def test_where_temporary_folders_have_long_paths_a_short_one_is_used(tmp_path):
     with start(long) as process:
         folder = Path(process.stdout.readline().strip())
     assert folder.parent == Path("/tmp")
+
+
+def plant(folder: Path, name: str) -> None:
+    """Put a file where the owner's identity stands in a folder, as another user could."""
+    owner = folder / "owner.json"
+    if name == "fifo":
+        os.mkfifo(owner)
+    elif name == "device":
+        owner.symlink_to("/dev/zero")
+    elif name == "socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(owner))
+    elif name == "folder":
+        owner.mkdir()
+    elif name == "large":
+        owner.write_bytes(b"{")
+        os.truncate(owner, 2**40)
+
+
+@pytest.mark.parametrize("name", ["fifo", "device", "socket", "folder", "large"])
+def test_files_that_another_user_planted_are_neither_waited_for_nor_read(base, name):
+    planted = base / "noctile-planted"
+    planted.mkdir()
+    plant(planted, name)
+    with start(base) as process:
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+    assert (planted / "owner.json").lstat()
+
+
+def abandoned(folder: Path) -> None:
+    """Make the folder of a process that has ended."""
+    folder.mkdir()
+    gone = replace(ProcessIdentity.me(), pid=2**22 + 1)
+    (folder / "owner.json").write_text(gone.to_json())
+
+
+def test_a_link_is_not_followed_to_the_folder_that_it_names(base, tmp_path):
+    abandoned(tmp_path / "victim")
+    (base / "noctile-link").symlink_to(tmp_path / "victim")
+    with start(base):
+        pass
+    assert (tmp_path / "victim" / "owner.json").exists()
+
+
+def test_a_folder_of_another_user_stays(base):
+    if os.getuid():
+        pytest.skip("only root can give a folder to another user")
+    for name in ("noctile-mine", "noctile-theirs"):
+        abandoned(base / name)
+    os.chown(base / "noctile-theirs", 65534, 65534)
+    with start(base):
+        pass
+    assert [path.name for path in base.iterdir()] == ["noctile-theirs"]
+
+
+def test_a_temporary_folder_in_which_others_can_replace_files_is_refused(base):
+    base.chmod(0o777)
+    with start(base) as process:
+        pass
+    assert process.returncode != 0
+    assert list(base.iterdir()) == []
+
+
+def test_a_folder_of_the_login_is_not_used(base, tmp_path, monkeypatch):
+    """A system removes it at the end of the login, in the middle of a run."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with start(base) as process:
+        assert Path(process.stdout.readline().strip()).parent == base
+    assert list(tmp_path.iterdir()) == []
