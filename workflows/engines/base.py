@@ -29,7 +29,7 @@ USAGE = "usage"
 """Reason code of a job that found that no job of this call can be done: its model is broken, or its
 device has gone. No slide fails by it, and the call ends."""
 
-_PASSING_ERRORS = STORAGE_ERRORS | {errno.EACCES, errno.EPERM, errno.EBUSY}
+PASSING_ERRORS = STORAGE_ERRORS | {errno.EACCES, errno.EPERM, errno.EBUSY}
 """Errors of a file system that may be gone a little later."""
 
 _LASTING_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -175,8 +175,8 @@ def attempt(do: Callable[[AnyJob], Any], job: AnyJob) -> Outcome:
 def _failure(error: Exception) -> Failure:
     message = str(error) if isinstance(error, SlideError) else f"{type(error).__name__}: {error}"
     number = _file_error(error)
-    passing = isinstance(error, StorageError) or number in _PASSING_ERRORS
-    if number in _PASSING_ERRORS | _LASTING_ERRORS:
+    passing = isinstance(error, StorageError) or number in PASSING_ERRORS
+    if number in PASSING_ERRORS | _LASTING_ERRORS:
         reason = OUTPUT_LOST
     elif isinstance(error, EngineLostError):
         reason, message = ENGINE_LOST, str(error)

@@ -8,12 +8,15 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.untrusted import parse_json, read_bytes
+from noctile.workflows.engines.base import PASSING_ERRORS
 from noctile.workflows.results.durable import sync_file
+from noctile.workflows.results.retry import retried
 
 MAX_JSON_BYTES, MAX_JSON_VALUES = 2**27, 2**23
 """Largest JSON file of a result (B), and most values in it. The statistics of a slide of 200,000 x
@@ -53,11 +56,9 @@ def write_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
     path = Path()
     try:
         for path, write in writers.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write(temporary[path])
-            sync_file(temporary[path])
+            retried(partial(_write_synced, temporary[path], write))
         for path in writers:
-            temporary[path].replace(path)
+            retried(partial(temporary[path].replace, path))
     except OSError as error:
         raise StoreError(
             f"{path} cannot be written: {error.strerror or error}; free space or fix its folder"
@@ -66,6 +67,13 @@ def write_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
         for left in temporary.values():
             with suppress(OSError):  # the cause of a failed write may also prevent the removal
                 left.unlink()
+
+
+def _write_synced(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a whole file, and sync it; a repeated call begins from nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path)
+    sync_file(path)
 
 
 def is_temporary(path: Path) -> bool:
@@ -123,19 +131,17 @@ def read_json(path: Path) -> dict[str, Any] | None:
         StoreError: if the file does not hold a JSON object.
     """
     try:
-        values: dict[str, Any] = parse_json(_read_limited(path))
+        values: dict[str, Any] = parse_json(retried(partial(_read_limited, path)))
         if not isinstance(values, dict):
             raise ValueError(f"it holds a JSON {type(values).__name__}, not an object")
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise StoreError(
-            f"{path} cannot be read: {error.strerror or error}; fix its disk or its permissions"
-        ) from error
-    except ValueError as error:
-        raise StoreError(
-            f"{path} is damaged: {error}; delete it to have the slide done again"
-        ) from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in PASSING_ERRORS:
+            found = f"cannot be read: {error.strerror}; fix its disk or its permissions"
+        else:
+            found = f"is damaged: {error}; delete it to have the slide done again"
+        raise StoreError(f"{path} {found}") from error
     return values
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from noctile.pipeline.errors import StoreError, UsageError
@@ -25,6 +26,7 @@ from noctile.workflows.results.events import (
     replay,
     to_line,
 )
+from noctile.workflows.results.retry import retried
 
 MAX_LEDGER_BYTES, MAX_LINE_BYTES = 2**32, 2**26
 """Largest ledger and longest line of it that are read (B). A run of 100,000 slides writes a line of
@@ -127,7 +129,7 @@ class Ledger:
         text = to_line(event).encode("utf-8", "backslashreplace")
         try:
             while text:
-                text = text[os.write(self._file, text) :]
+                text = text[retried(partial(os.write, self._file, text)) :]
             if time.monotonic() - self._synced >= SYNC_S:
                 self._sync()
         except OSError as error:
