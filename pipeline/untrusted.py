@@ -142,7 +142,7 @@ def _too_large(path: Path, most_bytes: int) -> OSError:
     return OSError(errno.EFBIG, f"It has more than {most_bytes} bytes", str(path))
 
 
-def open_private(path: Path) -> BinaryIO:
+def open_private(path: Path) -> io.BufferedReader:
     """Open a file that no other user can have written, in a folder to which others can write.
 
     Links are not followed, and pipes are not waited for.
