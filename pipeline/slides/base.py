@@ -62,6 +62,11 @@ class SlideReader(Protocol):
         """True if the file stores its channels in BGR order. ``read`` returns RGB in both cases."""
         ...
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Quality flags of the file's channel order; empty if it is RGB without a doubt."""
+        ...
+
     def read(self, box: Box, mpp: float) -> UInt8:
         """Read the pixels of a box at any pixel size.
 

@@ -7,6 +7,7 @@ normalizer and a reader of previews would then see another tissue.
 """
 
 from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +19,12 @@ DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 BGR_FLAG = "red_blue_exchanged"
 """Flag in results of a slide whose file is in BGR order."""
 
+DOUBT_FLAG = "channel_order_doubtful"
+"""Flag in results of a slide whose file may be in BGR order, and is read as RGB."""
+
+ChannelOrder = Literal["rgb", "bgr", "doubtful"]
+"""Order of the channels in a file. Pixels of doubtful order are not changed."""
+
 UNSURE_VENDORS = frozenset({"generic-tiff", "jpeg", "png"})
 """Formats that any program writes. Scanner formats are RGB."""
 
@@ -25,7 +32,11 @@ _TISSUE = 0.45
 """Least sum of the three densities of a tissue pixel; less is glass."""
 
 _LEAST_TISSUE_PX = 2000
-"""Least number of tissue pixels on which the order is judged."""
+"""Least number of measured tissue pixels that raise a doubt."""
+
+_CERTAIN_TISSUE_PX = 8000
+"""Least number of measured tissue pixels that make BGR order certain, 180 x 180 px of tissue. The
+colours of smaller images depend on a few cells."""
 
 _NUCLEI = 0.03
 """Share of the tissue that is taken for nuclei: the pixels that let the least red and the least
@@ -39,34 +50,70 @@ _LEAST_GREEN = 1.2
 immunohistochemistry, which is densest in blue. (Ruifrok & Johnston 2001, table 1)"""
 
 _BALANCE = (0.4, 0.85)
-"""Lowest and highest density of nuclei in red, relative to blue, that mean BGR order."""
+"""Lowest and highest density of nuclei in the first channel, relative to the third, that raise a
+doubt."""
 
 _MOST_IN_ORDER = 0.1
 """Highest share of nuclei in BGR order that are denser in red than in blue."""
 
 
-def is_bgr(pixels: Iterable[UInt8]) -> bool:
-    """Decide from the nuclei if the first channel is blue and the third is red; False in doubt.
+_MOST_SPREAD = 0.67
+"""Highest ratio, of the first channel to the third, of the standard deviations of densities that
+makes BGR order certain. Nuclei and eosin differ more in red than in blue."""
 
-    Haematoxylin is 2.3 times as dense in red as in blue. (Ruifrok & Johnston 2001, table 1)
-    Measured in 34 regions and tiles of BCSS and CAMELYON in BGR order: nuclei have 0.52 to 0.76
-    times as much density in the first channel as in the third, and in at most 2.8 % of them the
-    first is the higher one. The same tissue in RGB order, CMU-1-Small-Region, an overview of
-    CAMELYON and the samples have 1.1 to 1.9 times as much, and 82 % or more.
+_MOST_RISE = 0.9
+"""Highest ratio of the balance of nuclei to the balance of pale tissue that makes BGR order
+certain. In RGB order, dense tissue lets less red through, relative to blue, than pale tissue."""
+
+_LEAST_PINK = 1.6
+"""Least density of pale tissue in green, relative to the denser of the two other channels, that
+makes BGR order certain. Eosin is densest in green. It is 1.0 for haematoxylin, which is pale tissue
+beside a red stain of immunohistochemistry. (Ruifrok & Johnston 2001, table 1)"""
+
+
+def channel_order(pixels: Iterable[UInt8]) -> ChannelOrder:
+    """Decide from the colours of nuclei and pale tissue if the first channel is blue.
+
+    Haematoxylin is 2.3 times as dense in red as in blue. (Ruifrok & Johnston 2001, table 1) If
+    nuclei are denser in the third channel, the order is in doubt: dense eosin and some scanners
+    have such nuclei in RGB order, too. It is certain if the contrast between nuclei and pale tissue
+    is exchanged as well. (docs/decisions/0025; benchmarks/channel_order.py)
 
     Args:
         pixels: parts of a slide, uint8 ``[h, w, 3]``.
     """
     parts = [part for part in (_tissue(rgb) for rgb in pixels) if len(part)]
     density = np.concatenate(parts) if parts else np.empty((0, 3), np.float32)
-    if len(density) < _LEAST_TISSUE_PX:
-        return False
+    if len(density) < _LEAST_TISSUE_PX or not _suspicious(density):
+        return "rgb"
+    certain = len(density) >= _CERTAIN_TISSUE_PX and _exchanged_contrast(density)
+    return "bgr" if certain else "doubtful"
+
+
+def _suspicious(density: Float32) -> bool:
+    """Test if nuclei are denser in the third channel than in the first."""
+    nuclei, dense = _nuclei(density)
+    first, green, third = nuclei.T
+    balance, in_order = first.sum() / third.sum(), np.mean(first > third)
+    judged = dense >= _DENSE and green.sum() >= _LEAST_GREEN * third.sum()
+    return bool(judged and _BALANCE[0] <= balance <= _BALANCE[1] and in_order <= _MOST_IN_ORDER)
+
+
+def _exchanged_contrast(density: Float32) -> bool:
+    """Test if nuclei differ from pale tissue as in BGR order."""
+    least = np.minimum(density[:, 0], density[:, 2])
+    first, green, third = density[least <= np.median(least)].sum(axis=0, dtype=np.float64)
+    nuclei = _nuclei(density)[0].sum(axis=0, dtype=np.float64)
+    rise = nuclei[0] * third <= _MOST_RISE * nuclei[2] * first
+    spread = density[:, 0].std() <= _MOST_SPREAD * density[:, 2].std()
+    return bool(rise and spread and green >= _LEAST_PINK * max(first, third))
+
+
+def _nuclei(density: Float32) -> tuple[Float32, float]:
+    """Densities of nuclei, float32 ``[n, 3]``, and the least of their red and blue ones."""
     least = np.minimum(density[:, 0], density[:, 2])
     dense = float(np.quantile(least, 1 - _NUCLEI))
-    first, green, third = density[least >= dense].T
-    balance, in_order = first.sum() / third.sum(), np.mean(first > third)
-    nuclei = dense >= _DENSE and green.sum() >= _LEAST_GREEN * third.sum()
-    return bool(nuclei and _BALANCE[0] <= balance <= _BALANCE[1] and in_order <= _MOST_IN_ORDER)
+    return density[least >= dense], dense
 
 
 def _tissue(rgb: UInt8) -> Float32:

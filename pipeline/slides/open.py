@@ -29,6 +29,10 @@ from noctile.pipeline.slides.tiffslide import TiffSlideSource
 _OPENSLIDE_LACKS = ("jpeg2000", "webp")
 """Codecs of generic TIFF that tiffslide decodes and the OpenSlide of openslide-bin does not."""
 
+_OPENSLIDE_BITS = (8, 16)
+"""Bits of a sample that OpenSlide decodes, whole or its upper 8, in generic TIFF. It opens files
+with 1 to 12 bits too, and fails at each read of most. tiffslide refuses them with their number."""
+
 MAX_AREA_MM2 = 4_000.0
 """Largest area of a slide (mm2): all of a large glass, 51 x 76 mm. The search for tissue takes 30
 bytes for each pixel of 8 um, so 1.9 GB for this area. A standard glass has half of it."""
@@ -155,9 +159,7 @@ def _library(path: Path, slide_id: str) -> PixelSource:
         OSError: if it cannot be read.
     """
     tiff, vendor = is_tiff(path), OpenSlide.detect_format(path)
-    if vendor and not (
-        vendor == "generic-tiff" and read_tags(path).compression in _OPENSLIDE_LACKS
-    ):
+    if vendor and not (vendor == "generic-tiff" and _openslide_lacks(read_tags(path))):
         return OpenSlideSource(path, slide_id)
     if tiff:
         return TiffSlideSource(path, slide_id)
@@ -168,6 +170,11 @@ def _library(path: Path, slide_id: str) -> PixelSource:
         "not TIFF, PNG or JPEG. If it is a slide, copy it again (an MRXS file needs the folder of "
         "the same name beside it) or convert it to a tiled TIFF"
     )
+
+
+def _openslide_lacks(tags: TiffTags) -> bool:
+    """Test for generic TIFF that OpenSlide opens, and that it cannot decode."""
+    return tags.compression in _OPENSLIDE_LACKS or tags.bits not in _OPENSLIDE_BITS
 
 
 def _describe(

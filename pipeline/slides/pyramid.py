@@ -17,7 +17,13 @@ from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import SlideError, SlideReadError
 from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.slides.base import SlideInfo
-from noctile.pipeline.slides.channel_order import UNSURE_VENDORS, is_bgr
+from noctile.pipeline.slides.channel_order import (
+    BGR_FLAG,
+    DOUBT_FLAG,
+    UNSURE_VENDORS,
+    ChannelOrder,
+    channel_order,
+)
 from noctile.pipeline.slides.resample import average, make_taps
 from noctile.pipeline.slides.source import WHITE, PixelSource, SourceInfo
 from noctile.pipeline.slides.storage import Storage
@@ -111,16 +117,25 @@ class PyramidReader:
         """Description of the slide."""
         return self._info
 
-    @cached_property
+    @property
     def bgr(self) -> bool:
         """True if the file stores its channels in BGR order. ``read`` returns RGB in both cases."""
+        return self._channel_order == "bgr"
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Quality flags of the file's channel order, see `SlideReader.flags`."""
+        return {"rgb": (), "bgr": (BGR_FLAG,), "doubtful": (DOUBT_FLAG,)}[self._channel_order]
+
+    @cached_property
+    def _channel_order(self) -> ChannelOrder:
         if self._known_bgr is not None:
-            return self._known_bgr
+            return "bgr" if self._known_bgr else "rgb"
         if self._info.vendor not in UNSURE_VENDORS:
-            return False
-        bgr = is_bgr(self._samples())
+            return "rgb"
+        order = channel_order(self._samples())
         self._source.forget()
-        return bgr
+        return order
 
     def read(self, box: Box, mpp: float) -> UInt8:
         """Read the pixels of a box at any pixel size, see `SlideReader.read`.

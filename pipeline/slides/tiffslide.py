@@ -15,6 +15,7 @@ from noctile.pipeline.errors import SlideOpenError
 from noctile.pipeline.geometry import Box, Extent
 from noctile.pipeline.slides.image import MAX_PIXELS, claimed_pixels
 from noctile.pipeline.slides.source import (
+    WHITE,
     SourceInfo,
     bounds_from,
     decode_error,
@@ -106,7 +107,7 @@ def _source_info(slide: TiffSlide) -> SourceInfo:
 
 
 def _check_pixels(slide: TiffSlide) -> None:
-    """Check that the pixels of every level are 8-bit grey, RGB or RGBA.
+    """Check that the pixels of every level are 8-bit grey, RGB or RGBA; make missing tiles white.
 
     Raises:
         ValueError: if they are not.
@@ -115,11 +116,17 @@ def _check_pixels(slide: TiffSlide) -> None:
     for level in series.levels:
         sizes = dict(zip(level.axes, level.shape, strict=True))
         samples, colour = sizes.get("S", sizes.get("C", 1)), level.keyframe.photometric
-        if level.dtype != np.uint8 or samples not in {1, 3, 4} or colour not in _COLOURS:
+        bits = level.keyframe.bitspersample
+        if (
+            (level.dtype, bits) != (np.uint8, 8)
+            or samples not in {1, 3, 4}
+            or colour not in _COLOURS
+        ):
             raise ValueError(
-                f"its pixels are {samples} x {level.dtype}, {colour!r}, but only 8-bit grey or RGB "
-                "is read"
+                f"its pixels are {samples} x {level.dtype} of {bits} bits, {colour!r}, but only "
+                "8-bit grey or RGB is read"
             )
+        level.keyframe.nodata = WHITE  # tifffile fills tiles without bytes with it
         _limit_page(level.keyframe, slide.ts_tifffile.filehandle.size)
 
 
@@ -158,7 +165,7 @@ def _limit_page(page: TiffPage, file_bytes: int) -> None:
 
 def _unopenable(path: Path, slide_id: str, error: Exception) -> SlideOpenError:
     return SlideOpenError(
-        f"slide {slide_id}: OpenSlide does not know {path}, and tiffslide cannot open it: "
+        f"slide {slide_id}: OpenSlide does not read {path}, and tiffslide cannot open it: "
         f"{str(error) or type(error).__name__}. Convert it to a tiled 8-bit RGB TIFF with JPEG "
         "compression"
     )

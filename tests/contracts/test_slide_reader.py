@@ -25,6 +25,7 @@ from noctile.pipeline.slides.image import ImageSource
 from noctile.pipeline.slides.open import open_slide, read_with
 from noctile.pipeline.slides.openslide import OpenSlideSource
 from noctile.pipeline.slides.pyramid import PyramidReader
+from noctile.pipeline.slides.tiff.reader import TiledTiffSource
 from noctile.pipeline.slides.tiffslide import TiffSlideSource
 from noctile.testing.slide_reader import SlideReaderContract, boxes, law, margins
 
@@ -47,10 +48,18 @@ def square_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+def forget_tile(path: Path, number: int) -> None:
+    """Change a TIFF file so that a tile of its first image was never written."""
+    with TiffFile(path, mode="r+") as tiff:
+        for name in ("TileOffsets", "TileByteCounts"):
+            tag = tiff.pages[0].tags[name]
+            tag.overwrite([0 if k == number else value for k, value in enumerate(tag.value)])
+
+
 class ReaderTests(SlideReaderContract):
     """Contract of a reader library; each library has a subclass."""
 
-    source: type[OpenSlideSource | TiffSlideSource | ImageSource]
+    source: type[OpenSlideSource | TiffSlideSource | TiledTiffSource | ImageSource]
     suffix = ".tif"
     pixels = picture(HEIGHT, WIDTH)
 
@@ -131,6 +140,25 @@ class TiffReaderContract(ReaderTests):
             with pytest.raises(SlideReadError, match="damaged: level 0"):
                 reader.read(Box(0, 0, 64, 64), 0.25)
             assert np.array_equal(reader.read(Box(64, 0, 64, 128), 0.25), before)
+
+    @pytest.mark.parametrize("compression", [None, "zlib", "lzw", "jpeg", "jpeg2000", "webp"])
+    @pytest.mark.parametrize("grey", [False, True])
+    def test_a_missing_tile_is_white(
+        self, compression: str | None, grey: bool, tmp_path: Path
+    ) -> None:
+        if self.source is OpenSlideSource and compression in {"jpeg2000", "webp"}:
+            pytest.skip("OpenSlide does not open such files")
+        if grey and compression in {"jpeg2000", "webp"}:
+            pytest.skip("no such slides")
+        pixels = picture(128, 128)[..., 0] if grey else picture(128, 128)
+        path = write_tiff(tmp_path / "sparse.tif", [pixels], 0.25, 0.25, compression)
+        with closing(self.open(path)) as reader:
+            before = reader.read(reader.info.frame.box, 0.25)
+        forget_tile(path, 0)
+        with closing(self.open(path)) as reader:
+            read = reader.read(reader.info.frame.box, 0.25)
+        assert (read[:64, :64] == 255).all()
+        assert np.array_equal(read[64:], before[64:])
 
     def test_an_aperio_slide_is_described_and_read(self, shared_data: Path) -> None:
         with closing(self.open(shared_data / "slides" / "CMU-1-Small-Region.svs")) as reader:
@@ -237,6 +265,8 @@ class TestTiffSlide(TiffReaderContract):
 
 class TestTiled(TiffReaderContract):
     """Reader of tiles; OpenSlide reads the real slides that the rule leaves to it."""
+
+    source = TiledTiffSource
 
     def open(self, path: Path, mpp: float | tuple[float, float] | None = None) -> PyramidReader:
         return open_slide(path, mpp=mpp)

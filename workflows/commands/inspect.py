@@ -11,7 +11,6 @@ from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.models.folder import find_model, read_card
 from noctile.pipeline.plan import TilePlan, plan_tiles
 from noctile.pipeline.slides.base import SlideInfo
-from noctile.pipeline.slides.channel_order import BGR_FLAG
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.slides.thumbnail import read_thumbnail
 from noctile.pipeline.tissue import TissueMask, find_tissue
@@ -42,7 +41,7 @@ def inspect_slide(
     try:
         info = reader.info
         pixels, frame = read_thumbnail(reader, settings.tissue.mpp)
-        channel_flags = [BGR_FLAG] if reader.bgr else []
+        channel_flags = list(reader.flags)
     finally:
         reader.close()
     tissue = find_tissue(pixels, frame, settings.tissue)

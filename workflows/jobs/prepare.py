@@ -11,7 +11,6 @@ from noctile.pipeline.normalize import Amounts, stain_amounts
 from noctile.pipeline.plan import TilePlan, plan_tiles
 from noctile.pipeline.segment import read_tiles
 from noctile.pipeline.slides.base import SlideInfo, SlideReader
-from noctile.pipeline.slides.channel_order import BGR_FLAG
 from noctile.pipeline.slides.fingerprint import mtime_fingerprint
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.slides.thumbnail import read_thumbnail
@@ -98,7 +97,7 @@ def _plan_slide(reader: SlideReader, key: str, written: str, run: RunContext) ->
     MaskStore.create(folder.mask, layout, thumbnail, thumbnail_frame, about)
     picture = Image.fromarray(tissue.mask).convert("L")
     write_atomic(folder.tissue, lambda p: picture.save(p, optimize=False))
-    flags = [*tissue.flags, *([BGR_FLAG] if reader.bgr else [])]
+    flags = [*tissue.flags, *reader.flags]
     described = {
         "key": key,
         "slide": describe(info) | {"modified": written},

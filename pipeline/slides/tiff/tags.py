@@ -74,11 +74,13 @@ class TiffTags:
         compression: name of the image's codec.
         mpp: pixel size in the resolution tags (um; y, x), or None.
         resolution_text: resolution tags in words, for messages.
+        bits: number of bits of a sample; 8 if it is unknown.
     """
 
     compression: str
     mpp: tuple[float, float] | None
     resolution_text: str
+    bits: int = 8
 
 
 def is_tiff(path: Path) -> bool:
@@ -105,21 +107,20 @@ def read_tags(path: Path) -> TiffTags:
             )
             x, y = page.tags.valueof("XResolution"), page.tags.valueof("YResolution")
             unit = int(page.tags.valueof("ResolutionUnit", _INCH))
-            code = int(page.compression)
+            code, bits = int(page.compression), int(page.bitspersample)
     except TIFF_ERRORS as error:
         return TiffTags("unknown", None, f"TIFF tags that cannot be read ({error})")
     codec = _CODECS.get(code, f"TIFF compression {code}")
     if x is None or y is None:
-        return TiffTags(codec, None, NO_RESOLUTION)
+        return TiffTags(codec, None, NO_RESOLUTION, bits)
     if not all(
         isinstance(side, tuple) and [type(part) for part in side] == [int, int] for side in (y, x)
     ):
-        return TiffTags(
-            codec, None, f"TIFF resolution tags that are no rational numbers ({y!r:.40}, {x!r:.40})"
-        )
+        text = f"TIFF resolution tags that are no rational numbers ({y!r:.40}, {x!r:.40})"
+        return TiffTags(codec, None, text, bits)
     name = _UM_PER_UNIT.get(unit, ("none", 0.0))[0]
     text = f"TIFF tags XResolution {x[0]}/{x[1]}, YResolution {y[0]}/{y[1]}, ResolutionUnit {name}"
-    return TiffTags(codec, mpp_from_resolution(y, x, unit), text)
+    return TiffTags(codec, mpp_from_resolution(y, x, unit), text, bits)
 
 
 def mpp_from_resolution(y: Rational, x: Rational, unit: int) -> tuple[float, float] | None:

@@ -23,7 +23,7 @@ def members(protocol: type) -> set[str]:
 
 
 def test_the_protocol_has_four_members():
-    assert members(SlideReader) == {"info", "bgr", "read", "close"}
+    assert members(SlideReader) == {"info", "bgr", "flags", "read", "close"}
 
 
 def test_a_reader_has_the_methods_with_their_parameters(readers):

@@ -1,5 +1,7 @@
 """Plain images as slides: supported and unsupported images, and the source of the pixel size."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,31 @@ def test_an_image_is_a_slide_of_one_level(tmp_path: Path) -> None:
 def test_greys_and_palettes_show_as_colours(tmp_path: Path, mode: str) -> None:
     image = save(tmp_path / "a.png", mode)
     assert np.array_equal(shown(tmp_path / "a.png"), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_greys_of_few_bits_are_scaled_to_255(bits: int, tmp_path: Path) -> None:
+    grey = picture(40, 60)[..., 0] >> (8 - bits)
+    grey[0, :2] = 0, 2**bits - 1
+    path = tmp_path / "a.png"
+    write_grey_png(path, grey, bits)
+    assert np.array_equal(shown(path)[..., 0], grey * (255 // (2**bits - 1)))
+
+
+def write_grey_png(path: Path, grey: np.ndarray, bits: int) -> None:
+    """Write a PNG with samples of 1, 2 or 4 bits. (PNG specification, section 11)"""
+    planes = np.unpackbits(grey[..., None], axis=2)[..., 8 - bits :]
+    rows = np.packbits(planes.reshape(len(grey), -1), axis=1)
+    header = struct.pack(">2I5B", grey.shape[1], grey.shape[0], bits, 0, 0, 0, 0)
+    data = zlib.compress(np.insert(rows, 0, 0, axis=1).tobytes())
+    chunks = [(b"IHDR", header), (b"IDAT", data), (b"IEND", b"")]
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+            for name, body in chunks
+        )
+    )
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])

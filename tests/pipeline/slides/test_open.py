@@ -1,9 +1,12 @@
 """Opening of slides: files that cannot be opened, and the name and pixel size of the call."""
 
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from tifffile import imwrite
 from tiny_slides import picture, pyramid, write_tiff
 
 from noctile.pipeline.errors import MppMissingError, SlideMissingError, SlideOpenError
@@ -56,6 +59,30 @@ def test_a_truncated_tiff_is_unopenable(tmp_path: Path) -> None:
 def test_a_file_with_a_codec_unknown_to_openslide_is_unopenable(shared_data: Path) -> None:
     with pytest.raises(SlideOpenError, match=r"OpenSlide knows the format .* but cannot open it"):
         open_slide(shared_data / "slides" / "unopenable.tiff")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 12])
+@pytest.mark.parametrize("tile", [(64, 64), None])
+@pytest.mark.parametrize("photometric", ["rgb", "minisblack"])
+def test_tiff_samples_of_few_bits_are_refused(
+    bits: int, tile: tuple[int, int] | None, photometric: str, tmp_path: Path
+) -> None:
+    pixels = (picture(64, 64) >> 4 if bits < 8 else picture(64, 64).astype(np.uint16)) % 2**bits
+    pixels = pixels if photometric == "rgb" else pixels[..., 0]
+    path = tmp_path / "a.tif"
+    imwrite(path, pixels, bitspersample=bits, tile=tile, photometric=photometric)
+    with pytest.raises(SlideOpenError, match=rf"{bits} bits.* only 8-bit grey or RGB is read"):
+        open_slide(path, mpp=0.25)
+
+
+@pytest.mark.parametrize("photometric", ["rgb", "minisblack"])
+def test_tiles_of_16_bits_keep_their_upper_8_bits(photometric: str, tmp_path: Path) -> None:
+    pixels = picture(64, 64) if photometric == "rgb" else picture(64, 64)[..., 0]
+    path = tmp_path / "a.tif"
+    imwrite(path, pixels.astype(np.uint16) * 257, tile=(64, 64), photometric=photometric)
+    with closing(open_slide(path, mpp=0.25)) as reader:
+        read = reader.read(reader.info.frame.box, 0.25)
+    assert np.array_equal(read, pixels if photometric == "rgb" else np.dstack([pixels] * 3))
 
 
 def test_the_name_and_pixel_size_of_the_call_are_used(tmp_path: Path) -> None:

@@ -32,6 +32,12 @@ def test_pixels_of_16_bits_are_refused(tmp_path: Path) -> None:
         TiffSlideSource(path, "a")
 
 
+def test_pixels_of_4_bits_are_refused(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "a.tif", [picture(64, 64) >> 4], 0.25, 0.25, None, bitspersample=4)
+    with pytest.raises(SlideOpenError, match=r"slide a: .*3 x uint8 of 4 bits.* only 8-bit"):
+        TiffSlideSource(path, "a")
+
+
 def test_tiles_larger_than_the_file_are_refused(tmp_path: Path) -> None:
     image = tiffs.tiled(300, 300, t325=(tiffs.LONG, (2**30,) * 4))
     with pytest.raises(SlideOpenError, match="1073741824 bytes is larger than the file"):
