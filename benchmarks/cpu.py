@@ -312,7 +312,7 @@ def tissue_tiles(
     tiling = Tiling(card.mpp, card.tile_px, 0, "crop", 4096, len(card.classes))
     tiles = []
     slides, images = (slides, True) if slides or manifest else ([Path("sample_slides")], False)
-    for entry in find_slides(slides, manifest, mpp, images=images):
+    for entry in find_slides(slides, manifest, mpp, images=images).slides:
         with closing(open_slide(entry.path, slide_id=entry.slide_id, mpp=entry.mpp)) as reader:
             spec = TissueSpec()
             tissue = find_tissue(*read_thumbnail(reader, spec.mpp), spec)

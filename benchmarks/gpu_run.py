@@ -136,7 +136,9 @@ def _run(path: Path, settings: RunSettings) -> WholeRun:
             link.hardlink_to(path)
         start, out = time.perf_counter(), Path(scratch) / "results"
         with PeakMemory() as memory:
-            result = run_slides(find_slides(slides, None, None), settings, out, lambda *_: None)
+            result = run_slides(
+                find_slides(slides, None, None).slides, settings, out, lambda *_: None
+            )
         seconds = time.perf_counter() - start
         lines = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
         failures = [line for line in lines if line["event"] == "failed"]

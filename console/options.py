@@ -245,7 +245,7 @@ def read_call(
     with mistakes.collected():
         read_card(find_model(options["model"] or settings.model))
     with mistakes.collected():
-        entries = find_slides(slides, manifest, settings.mpp, warn=printer.warn)
+        entries = find_slides(slides, manifest, settings.mpp, warn=printer.warn).slides
     with mistakes.collected():
         check_out(out)
     with mistakes.collected():

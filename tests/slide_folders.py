@@ -32,7 +32,7 @@ def ids(entries: list[SlideEntry]) -> list[str]:
 def found(*arguments: str | Path) -> tuple[list[SlideEntry], list[str]]:
     """Slides of a call, and its lines about paths that are left out."""
     lines: list[str] = []
-    return find_slides(arguments, None, None, warn=lines.append), lines
+    return find_slides(arguments, None, None, warn=lines.append).slides, lines
 
 
 def write_manifest(

@@ -1,20 +1,21 @@
 """Search for the slides of a run, in files, folders, globs and a manifest."""
 
-import hashlib
-import os
-import re
+import glob
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.dicom import DicomHeader, read_header
 from noctile.pipeline.slides.image import IMAGE_SUFFIXES
+from noctile.pipeline.slides.links import data_path, is_link, real_path, series_sizes
 from noctile.pipeline.slides.manifest import ManifestRow, read_manifest
-from noctile.pipeline.slides.names import MAX_ID_BYTES, fold_name, path_problem, slide_id_problem
-from noctile.pipeline.slides.search import FileSearch, real_path
+from noctile.pipeline.slides.names import path_problem, shown_path, unique_ids
+from noctile.pipeline.slides.pairing import Pair, listed_slides, pair_rows
+from noctile.pipeline.slides.search import FileSearch, Problem
 
 _DICOM_SUFFIX = ".dcm"
 
@@ -27,11 +28,6 @@ SLIDE_SUFFIXES = (
 
 Plain images (.png, .jpg) are not among them: beside slides they are previews, thumbnails and masks.
 """
-
-_HASH_CHARS = 8
-
-_MRXS_INDEX = "Slidedat.ini"
-"""File in the data folder of an .mrxs file that is needed to open the slide."""
 
 _SHOWN_PROBLEMS = 5
 """Largest number of reasons in an error message when no slide was found."""
@@ -61,6 +57,34 @@ class SlideEntry:
     named: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """One path that a folder or a glob holds and that is not taken as a slide.
+
+    Attributes:
+        slide_id: name that is unique in the call, as of a slide.
+        path: absolute path; characters that cannot stand in a table are escaped.
+        reason: reason code, a colon and a message.
+    """
+
+    slide_id: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Slides of a call, and the paths that were found but not taken.
+
+    Attributes:
+        slides: slides, sorted by slide_id. Their files may be missing if the call names them.
+        left_out: paths that are not taken, sorted by path.
+    """
+
+    slides: list[SlideEntry]
+    left_out: list[LeftOut]
+
+
 def find_slides(
     arguments: Sequence[str | Path],
     manifest: Path | None,
@@ -68,8 +92,8 @@ def find_slides(
     *,
     images: bool = False,
     warn: Callable[[str], None] = warnings.warn,
-) -> list[SlideEntry]:
-    """Find the slides of a call, each once, sorted by slide_id.
+) -> Found:
+    """Find the slides of a call, each once.
 
     Without a manifest, the arguments name the slides. Without arguments, the rows of the manifest
     name them, also if the files do not exist. With both, the manifest adds to the slides among the
@@ -77,111 +101,204 @@ def find_slides(
 
     Links to files and folders are followed. A slide at the end of a link is named after the link.
     Several paths to one file are one slide, named after the first path in sorted order. A broken
-    link, a link in a circle or an unreadable folder is left out with a warning, also as an
-    argument.
+    link, a link in a circle, a file or folder that cannot be read, and a name that cannot stand in
+    a table are left out. A file that an argument names and that does not exist is a slide: it fails
+    when it is opened.
+
+    The slide_id is the manifest's, or else the file's name without its ending. Equal names get the
+    names of their folders in front, see `unique_ids`.
 
     Args:
         arguments: files with any name, folders, which are searched with their subfolders except
             hidden ones, and globs (``**`` for any depth); ``~`` is the home folder. Plain images in
             a folder are left out. A glob that ends in .png, .jpg or .jpeg matches them.
-        manifest: a CSV file, see `read_manifest`.
+        manifest: a CSV file or an Excel workbook, see `read_manifest`.
         mpp: size of a level-0 pixel (um) for slides without one in the manifest; None for the
             file's.
         images: find the plain images in folders too.
-        warn: called with a line for each path that is left out, or is another name of a slide.
+        warn: called with a line for each path that is left out or is another name of a slide, each
+            argument without a slide, and rows of the manifest without a slide.
 
     Raises:
-        UsageError: if there is nothing to read, an argument matches no slide, or the manifest
-            cannot be used.
+        UsageError: if there is nothing to read, no argument matches a slide, or the manifest cannot
+            be used.
     """
     rows = read_manifest(manifest) if manifest else []
     if not arguments and not rows:
         raise UsageError("no slides: name files, folders or globs, or a manifest")
-    pairs = _annotated(_found(arguments, images, warn), rows) if arguments else _listed(rows)
-    given = None if mpp is None else (mpp, mpp)
+    search = _Search(images)
+    if arguments:
+        paths = search.slides(arguments)
+        pairs = pair_rows(paths, rows, search.problems, warn)
+    else:
+        pairs = listed_slides(rows)
+    given, sizes = None if mpp is None else (mpp, mpp), cache(series_sizes)
     entries = [
-        _entry(slide_id, path, row, given)
-        for slide_id, (path, row) in zip(_unique_ids(pairs), pairs, strict=True)
+        _entry(slide_id, _opens_at(path, sizes), row, given)
+        for slide_id, (path, row) in zip(_slide_ids(pairs), pairs, strict=True)
     ]
-    return sorted(entries, key=lambda entry: entry.slide_id)
-
-
-_Pair = tuple[Path, ManifestRow | None]
-"""Path of a slide, and its row of the manifest, if it has one."""
+    for line in search.lines():
+        warn(line)
+    return Found(
+        sorted(entries, key=lambda entry: entry.slide_id),
+        _left_out(search.problems, [entry.slide_id for entry in entries]),
+    )
 
 
 def _entry(
     slide_id: str, path: Path, row: ManifestRow | None, mpp: tuple[float, float] | None
 ) -> SlideEntry:
     """Entry of a slide; ``mpp`` (um; y, x) is used if the manifest has none."""
-    path = _with_data(path)
     if row is None:
         return SlideEntry(slide_id, path, mpp, None, None, ())
     named = row.slide_id is not None
     return SlideEntry(slide_id, path, row.mpp or mpp, row.patient_id, row.group, row.extra, named)
 
 
-def _found(
-    arguments: Sequence[str | Path], images: bool, warn: Callable[[str], None]
-) -> list[Path]:
-    """Slide files of the arguments: absolute, sorted, each file and DICOM series once."""
-    matches: list[Path] = []
-    problems: dict[Path, str] = {}
-    for argument in arguments:
-        search = FileSearch((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES) if images else SLIDE_SUFFIXES)
-        matches += (path.absolute() for path in _match(str(argument), images, search))
-        problems |= search.problems
-    files, renamed = _once(sorted(matches))
-    if not files:
-        raise UsageError("no slides: " + "; ".join([*problems.values()][:_SHOWN_PROBLEMS]))
-    for line in (*problems.values(), *renamed):
-        warn(line)
-    return _one_per_series(files)
+def _opens_at(path: Path, sizes: Callable[[Path], Counter[str]]) -> Path:
+    """Path at which all files of a slide are found; see `data_path`."""
+    parts = is_link(path) and (path.suffix.lower() == ".mrxs" or _header(path))
+    return data_path(path, sizes) if parts else path
 
 
-def _once(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
-    """First path to each file, and a line for each path that has another name than the first.
+def _left_out(problems: dict[Path, Problem], taken: Iterable[str]) -> list[LeftOut]:
+    """Paths with problems, under ids that no slide has."""
+    return [
+        LeftOut(slide_id, shown_path(path), f"{problems[path].code}: {problems[path].message}")
+        for path, slide_id in unique_ids(problems, taken).items()
+    ]
+
+
+def _slide_ids(pairs: Sequence[Pair]) -> list[str]:
+    """Slide ids: the manifest's, else made from the paths."""
+    named = [row.slide_id for _, row in pairs if row and row.slide_id]
+    made = unique_ids([path for path, _ in pairs], named)
+    return [(row and row.slide_id) or made[path] for path, row in pairs]
+
+
+@dataclass
+class _Search:
+    """Search for the slides of the arguments of a call.
+
+    Attributes:
+        images: find the plain images in folders too.
+        problems: cause for each path that is left out.
+        renamed: a line for each path that has another name than an earlier path to the same file.
+        unmatched: a line for each argument that matches no slide.
+    """
+
+    images: bool
+    problems: dict[Path, Problem] = field(default_factory=dict)
+    renamed: list[str] = field(default_factory=list)
+    unmatched: list[str] = field(default_factory=list)
+
+    def slides(self, arguments: Sequence[str | Path]) -> list[Path]:
+        """Paths of the slides: absolute, sorted, each file and DICOM series once.
+
+        Files that do not exist are among them, if an argument names them and there are others.
+
+        Raises:
+            UsageError: if no argument matches a slide.
+        """
+        files, missing = list[Path](), list[Path]()
+        for argument in arguments:
+            found, absent = self._match(str(argument))
+            files += found
+            missing += absent
+        files = self._once(sorted(files))
+        self._join_problems()
+        if not files:
+            absent_lines = [
+                f"{shown_path(path)!r} matches no slide: it does not exist" for path in missing
+            ]
+            reasons = [*self.unmatched, *absent_lines, *self._problem_lines()]
+            raise UsageError("no slides: " + "; ".join(reasons[:_SHOWN_PROBLEMS]))
+        return sorted({*_one_per_series(files), *self._once(sorted(missing))})
+
+    def lines(self) -> list[str]:
+        """Lines for the user about paths and arguments that are not taken as they were found."""
+        return [*self._problem_lines(), *self.renamed, *self.unmatched]
+
+    def _problem_lines(self) -> list[str]:
+        return [
+            f"{shown_path(path)} is left out: {problem.message}"
+            for path, problem in self.problems.items()
+        ]
+
+    def _join_problems(self) -> None:
+        """Keep one problem of paths that lead to the same place through several links."""
+        first: dict[Path, Path] = {}
+        for path in sorted(self.problems):
+            first.setdefault(real_path(path.parent) / path.name, path)
+        kept = set(first.values())
+        self.problems = {path: why for path, why in self.problems.items() if path in kept}
+
+    def _once(self, paths: Iterable[Path]) -> list[Path]:
+        """First path to each file; names that cannot stand in a table are left out."""
+        files: dict[Path, Path] = {}
+        for path in paths:
+            if reason := path_problem(str(path)):
+                cure = "Rename the file or its folder"
+                self.problems[path] = Problem("bad_name", f"its path {reason}. {cure}")
+                continue
+            first = files.setdefault(real_path(path), path)
+            if first.stem != path.stem:
+                self.renamed.append(
+                    f"{path} is the same file as {first}. They are one slide, named after "
+                    f"{first.name}"
+                )
+        return list(files.values())
+
+    def _match(self, argument: str) -> tuple[list[Path], list[Path]]:
+        """Files that an argument matches, and the path that it names if that does not exist.
+
+        Both are empty if the search has found problems instead, or nothing.
+        """
+        if not argument:
+            raise UsageError(
+                "one of the slides is an empty name, perhaps a shell variable without a value. "
+                "Name a file, folder or glob"
+            )
+        search = FileSearch((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES) if self.images else SLIDE_SUFFIXES)
+        try:
+            path = _absolute(argument)
+            if search.is_broken_link(path):
+                self.problems |= search.problems
+                return [], []
+            if path.is_file():
+                return [path], []
+            searched = path.is_dir() or glob.has_magic(argument)
+        except RuntimeError as error:  # ~ of an unknown user
+            self.unmatched.append(f"{argument!r:.200} matches no slide: {error}")
+            return [], []
+        except OSError:  # a name that is too long, or a folder that must not be read
+            return [], [path]
+        if not searched:
+            return [], [path]
+        return self._matched(argument, path, search), []
+
+    def _matched(self, argument: str, path: Path, search: FileSearch) -> list[Path]:
+        """Files of a folder or a glob."""
+        own = (path.suffix.lower(),) if path.suffix.lower() in IMAGE_SUFFIXES else ()
+        paths = search.files(path, own)
+        self.problems |= search.problems
+        if not paths and not search.problems:
+            ignored = [] if self.images else FileSearch(IMAGE_SUFFIXES).files(path)
+            self.unmatched.append(f"{argument!r} matches no slide: {_why_none(ignored)}")
+        return paths
+
+
+def _absolute(argument: str) -> Path:
+    """Absolute path of an argument without ``..``, so that its folders can name slides.
 
     Raises:
-        UsageError: if a path cannot stand in a table.
+        RuntimeError: if it begins with ``~`` of an unknown user.
     """
-    files: dict[Path, Path] = {}
-    lines = []
-    for path in paths:
-        if reason := path_problem(str(path)):
-            raise UsageError(
-                f"slide {str(path)!a}: its name {reason}; rename the file or its folder, or leave "
-                "it out"
-            )
-        first = files.setdefault(real_path(path), path)
-        if first.stem != path.stem:
-            lines.append(
-                f"{path} is the same file as {first}. They are one slide, named after {first.name}"
-            )
-    return list(files.values()), lines
-
-
-def _match(argument: str, images: bool, search: FileSearch) -> list[Path]:
-    """Files of one argument; none if the search has found a problem instead."""
-    if not argument:
-        raise UsageError(
-            "one of the slides is an empty name, perhaps a shell variable without a value. Name a "
-            "file, folder or glob"
-        )
-    try:
-        path = Path(argument).expanduser()
-        if search.is_broken_link(path):
-            return []
-        if path.is_file():
-            return [path]
-    except (OSError, RuntimeError) as error:  # a name that is too long; ~ of an unknown user
-        raise UsageError(f"{argument!r:.200} cannot be searched for: {error}"[:400]) from error
-    own = (path.suffix.lower(),) if path.suffix.lower() in IMAGE_SUFFIXES else ()
-    paths = search.files(path, own)
-    if not paths and not search.problems:
-        ignored = [] if images else FileSearch(IMAGE_SUFFIXES).files(path)
-        raise UsageError(f"{argument!r} matches no slide: {_why_none(ignored)}")
-    return paths
+    path = Path(argument).expanduser().absolute()
+    if ".." not in path.parts:
+        return path
+    end = len(path.parts) - path.parts[::-1].index("..")
+    return real_path(Path(*path.parts[:end])).joinpath(*path.parts[end:])
 
 
 def _why_none(images: list[Path]) -> str:
@@ -195,16 +312,18 @@ def _why_none(images: list[Path]) -> str:
     return f"nothing there, or nothing that ends in {' '.join(SLIDE_SUFFIXES)}"
 
 
-def _one_per_series(files: Iterable[Path]) -> list[Path]:
-    """Replace the DICOM files of one series in one folder by the one with the most pixels."""
-    slides, series = [], defaultdict(list)
+def _one_per_series(files: Iterable[Path]) -> Iterator[Path]:
+    """The files, but of the DICOM files of one series in one folder that with the most pixels."""
+    series = defaultdict(list)
+    sizes = cache(series_sizes)
     for file in files:
         header = _header(file)
         if header:
-            series[file.parent, header.series].append((-header.pixel_count, file))
+            home = real_path(data_path(file, sizes).parent)
+            series[home, header.series].append((-header.pixel_count, file))
         else:
-            slides.append(file)
-    return sorted([*slides, *(min(members)[1] for members in series.values())])
+            yield file
+    yield from (min(members)[1] for members in series.values())
 
 
 def _header(file: Path) -> DicomHeader | None:
@@ -219,104 +338,3 @@ def _header(file: Path) -> DicomHeader | None:
         return read_header(file)
     except OSError:
         return None
-
-
-def _listed(rows: list[ManifestRow]) -> list[_Pair]:
-    pairs: list[_Pair] = []
-    seen: dict[Path, ManifestRow] = {}
-    for row in rows:
-        if row.path is None:
-            raise UsageError(
-                f"{row.location}: no path; without slides in the call, the manifest needs a "
-                "column path"
-            )
-        other = seen.setdefault(real_path(row.path), row)
-        if other is not row:
-            raise UsageError(
-                f"{row.location}: {row.path} was named before ({other.location}); keep one of "
-                "the rows"
-            )
-        pairs.append((row.path, row))
-    return pairs
-
-
-def _annotated(paths: list[Path], rows: list[ManifestRow]) -> list[_Pair]:
-    """Pair each path with its row of the manifest, if it has one. Each row must have a path."""
-    row_of: dict[Path, ManifestRow] = {}
-    for row in rows:
-        matches = _matches(row, paths)
-        if len(matches) != 1:
-            which = (
-                f"fits {len(matches)} slides ({', '.join(map(str, matches))})"
-                if matches
-                else "is not there"
-            )
-            raise UsageError(f"{row.location}: among the slides of the call, {row.name} {which}")
-        other = row_of.setdefault(matches[0], row)
-        if other is not row:
-            raise UsageError(
-                f"{row.location}: {matches[0]} has a row already ({other.location}); keep one of "
-                "the rows"
-            )
-    return [(path, row_of.get(path)) for path in paths]
-
-
-def _matches(row: ManifestRow, paths: list[Path]) -> list[Path]:
-    """Slides that fit a row: its file, or without such a file those with its name or slide_id."""
-    wanted = row.path
-    if wanted and wanted.is_file():
-        return [path for path in paths if real_path(path) == real_path(wanted)]
-    if wanted and (same_name := [path for path in paths if path.name == wanted.name]):
-        return same_name
-    names = {row.slide_id, *((wanted.name, wanted.stem) if wanted else ())}
-    return [path for path in paths if path.stem in names or path.name in names]
-
-
-def _unique_ids(pairs: list[_Pair]) -> list[str]:
-    """Slide ids: the manifest's, else the file's stem, with a hash of the path if not unique."""
-    wanted = [row.slide_id if row and row.slide_id else _safe(path) for path, row in pairs]
-    count = Counter(map(fold_name, wanted))
-    chosen = [
-        slide_id
-        if (row and row.slide_id) or count[fold_name(slide_id)] == 1
-        else f"{slide_id}-{_path_hash(path)}"
-        for slide_id, (path, row) in zip(wanted, pairs, strict=True)
-    ]
-    seen: dict[str, Path] = {}
-    for slide_id, (path, _) in zip(chosen, pairs, strict=True):
-        if (other := seen.setdefault(fold_name(slide_id), path)) is not path:
-            raise UsageError(
-                f"{other} and {path} would both be called {slide_id}; rename one of them"
-            )
-    return chosen
-
-
-def _safe(path: Path) -> str:
-    """Stem of the file if it can name a folder, else its safe characters and a hash of the path."""
-    if not slide_id_problem(path.stem):
-        return path.stem
-    kept = re.sub(r"[^\w+=@ -]", "_", path.stem)  # no dots: nul.a.svs is a device on Windows
-    most_bytes = MAX_ID_BYTES - 2 * (_HASH_CHARS + 1)
-    kept = kept.strip("_ ").encode()[:most_bytes].decode(errors="ignore")
-    return f"{kept or 'slide'}-{_path_hash(path)}"
-
-
-def _path_hash(path: Path) -> str:
-    return hashlib.sha1(os.fsencode(real_path(path)), usedforsecurity=False).hexdigest()[
-        :_HASH_CHARS
-    ]
-
-
-def _with_data(path: Path) -> Path:
-    """Path at which a slide opens.
-
-    It is the target of a link to an .mrxs file if the slide's data are not beside the link, else
-    the path itself.
-    """
-    if path.suffix.lower() != ".mrxs" or not path.is_symlink():
-        return path
-    index = path.with_suffix("") / _MRXS_INDEX
-    if os.path.isfile(index):  # noqa: PTH113 - false where access is denied
-        return path
-    target = real_path(path)
-    return path if path_problem(str(target)) else target

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from noctile.pipeline.slides.discover import SlideEntry
+from noctile.pipeline.slides.links import real_path
 from noctile.pipeline.slides.names import fold_name, longer_ids
-from noctile.pipeline.slides.search import real_path
 
 ID_TAKEN = "id_taken"
 """Reason code of a slide whose slide_id belongs to another slide."""

@@ -3,8 +3,9 @@
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterator
-from pathlib import PurePath
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
 
 MAX_ID_BYTES = 128
 """Longest slide_id (UTF-8): file systems allow 255 bytes, and results append to it."""
@@ -58,13 +59,11 @@ def shown_path(path: object) -> str:
     Characters that break lines, control a terminal or are not UTF-8 are escaped.
     """
     text = str(path)
-    return (
-        "".join(
-            char.encode("unicode_escape").decode("ascii") if path_problem(char) else char
-            for char in text
-        )
-        if path_problem(text)
-        else text
+    if not path_problem(text):
+        return text
+    return "".join(
+        char.encode("unicode_escape").decode("ascii") if path_problem(char) else char
+        for char in text
     )
 
 
@@ -89,20 +88,64 @@ def longer_ids(slide_id: str, path: PurePath) -> Iterator[str]:
         slide_id: id that is taken. If it begins with names of the slide's folders, so do all ids.
         path: absolute path of the slide.
     """
-    folders = [safe_id(name) for name in reversed(path.parent.parts) if name != path.anchor]
-    prefixed = [*itertools.accumulate([safe_id(path.stem), *folders], _in_front)]
+    prefixed = _with_folders(safe_id(path.stem), path)
     if slide_id not in prefixed:
-        prefixed = [*itertools.accumulate([slide_id, *folders], _in_front)]
-    for longer in prefixed[prefixed.index(slide_id) + 1 :]:
-        if not slide_id_problem(longer):
-            yield longer
+        prefixed = _with_folders(slide_id, path)
+    yield from prefixed[prefixed.index(slide_id) + 1 :]
+    yield from _numbered(slide_id)
+
+
+def unique_ids(paths: Iterable[Path], taken: Iterable[str]) -> dict[Path, str]:
+    """Ids of slides from their file names, unique ignoring case.
+
+    Equal file names in several folders get the names of their folders in front, as many as make
+    them unique: ``P1_HE`` and ``P2_HE``. Equal names in one folder get numbers: ``HE``, ``HE_2``.
+    The order of the paths changes nothing.
+
+    Args:
+        paths: absolute paths of the slides, each once.
+        taken: ids of other slides.
+    """
+    choices = {path: _with_folders(safe_id(path.stem), path) for path in sorted(paths)}
+    folders = {path: str(path.parent) for path in choices}
+    used = {fold_name(slide_id) for slide_id in taken}
+    while True:
+        users: defaultdict[str, set[str]] = defaultdict(set, {name: {"", " "} for name in used})
+        for path, ids in choices.items():
+            users[fold_name(ids[0])].add(folders[path])
+        clash = [
+            ids for ids in choices.values() if len(users[fold_name(ids[0])]) > 1 and len(ids) > 1
+        ]
+        if not clash:
+            break
+        for ids in clash:
+            ids.pop(0)
+    return _number({path: ids[0] for path, ids in choices.items()}, used)
+
+
+def _number(ids: dict[Path, str], used: set[str]) -> dict[Path, str]:
+    """Add numbers to equal ids, in the order of the paths, but not to the first of them."""
+    reserved, unique = {fold_name(slide_id) for slide_id in ids.values()}, {}
+    for path, slide_id in ids.items():
+        free = slide_id
+        if fold_name(slide_id) in used:
+            free = next(n for n in _numbered(slide_id) if fold_name(n) not in used | reserved)
+        used.add(fold_name(free))
+        unique[path] = free
+    return unique
+
+
+def _numbered(slide_id: str) -> Iterator[str]:
+    """The id with a number behind it, without an end."""
     for number in itertools.count(2):
         yield f"{_shortened(slide_id, MAX_ID_BYTES - len(f'_{number}'))}_{number}"
 
 
-def _in_front(slide_id: str, folder: str) -> str:
-    """Put the name of a folder in front of an id."""
-    return f"{folder}_{slide_id}"
+def _with_folders(slide_id: str, path: PurePath) -> list[str]:
+    """The id, and the id behind the names of one, two and more of the folders of a slide."""
+    folders = [safe_id(name) for name in reversed(path.parent.parts) if name != path.anchor]
+    longer = itertools.accumulate([slide_id, *folders], lambda name, folder: f"{folder}_{name}")
+    return [name for name in longer if name == slide_id or not slide_id_problem(name)]
 
 
 def _shortened(name: str, most_bytes: int) -> str:

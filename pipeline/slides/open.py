@@ -15,6 +15,7 @@ from noctile.pipeline.geometry import Extent, Frame
 from noctile.pipeline.slides.base import SlideInfo, SlideReader
 from noctile.pipeline.slides.fingerprint import fingerprint
 from noctile.pipeline.slides.image import ImageSource, is_image, mpp_from_name
+from noctile.pipeline.slides.links import data_path
 from noctile.pipeline.slides.openslide import OpenSlideSource
 from noctile.pipeline.slides.pixel_size import MppCandidates, resolve_mpp
 from noctile.pipeline.slides.pyramid import PyramidReader, level_frames
@@ -52,7 +53,7 @@ def open_slide(
     describes the slide, and `TiledTiffSource` reads the pixels.
 
     Args:
-        path: the file; the .mrxs file of an MRXS slide, any file of a DICOM series.
+        path: the file or a link to it; the .mrxs file of an MRXS slide, any file of a DICOM series.
         slide_id: name of the slide; None for the file's stem.
         mpp: size of a level-0 pixel (um), or of its two sides (y, x). It overrides the file's.
         bgr: `SlideReader.bgr`, if an earlier reader of the slide found it; None to detect it from
@@ -69,6 +70,7 @@ def open_slide(
     slide_id = slide_id or path.stem
     try:
         _check_kind(path, slide_id)
+        path = data_path(path)
         return read_with(_source(path, slide_id), path, slide_id, mpp, bgr)
     except SlideError as error:
         if storage_error := Storage(slide_id, path).error_behind(error):

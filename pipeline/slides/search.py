@@ -6,29 +6,44 @@ import glob
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from noctile.pipeline.errors import UsageError
-from noctile.pipeline.slides.names import path_problem
+from noctile.pipeline.slides.links import real_path
+from noctile.pipeline.slides.names import shown_path
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Cause for which a path is left out.
+
+    Attributes:
+        code: reason code of the path in the tables.
+        message: cause and cure, for the user.
+    """
+
+    code: str
+    message: str
 
 
 class FileSearch:
     """Search for files whose names have one of some endings.
 
     The name of a link counts, not the name of its target. A real folder is searched once, and a
-    link to a folder above it is not followed, so that circles end. A broken link or an unreadable
-    folder does not end the search.
+    link to a folder above it is not followed, so that circles end. A broken link, and a file or
+    folder that cannot be read, do not end the search.
 
     Args:
         suffixes: endings of file names, in lower case.
 
     Attributes:
-        problems: a line for each path that was not followed or read, in the order of the search.
+        problems: cause for each path that was not followed or taken, in the order of the search.
     """
 
     def __init__(self, suffixes: tuple[str, ...]) -> None:
-        self.problems: dict[Path, str] = {}
+        self.problems: dict[Path, Problem] = {}
         self._suffixes = suffixes
 
     def files(self, path: Path, glob_suffixes: tuple[str, ...] = ()) -> list[Path]:
@@ -55,9 +70,14 @@ class FileSearch:
             for hit in dict.fromkeys(self._glob(path))
             if not any(map(is_companion, [hit, *hit.parents]))
         }
-        regular = [hit for hit, mode in modes.items() if stat.S_ISREG(mode)]
-        files = [hit for hit in regular if self._ends(hit) or hit.suffix.lower() in glob_suffixes]
-        folders = [hit for hit, mode in modes.items() if stat.S_ISDIR(mode)]
+        files = [
+            hit
+            for hit, mode in modes.items()
+            if (self._ends(hit) or hit.suffix.lower() in glob_suffixes) and self._usable(hit, mode)
+        ]
+        folders = [
+            hit for hit, mode in modes.items() if stat.S_ISDIR(mode) and not self._is_circle(hit)
+        ]
         return files + [file for folder in folders for file in self._below(folder)]
 
     def is_broken_link(self, path: Path) -> bool:
@@ -73,7 +93,7 @@ class FileSearch:
         for folder, entries in self._folders(top, hidden=False):
             for entry in entries:
                 path = folder / entry.name
-                if self._ends(path) and stat.S_ISREG(self._mode(path)):
+                if self._ends(path) and self._usable(path, self._mode(path)):
                     yield path
 
     def _folders(self, top: Path, hidden: bool) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
@@ -94,18 +114,23 @@ class FileSearch:
         """Paths and targets of the subfolders to search next."""
         for entry in entries:
             path = folder / entry.name
-            broken = entry.is_symlink() and self.is_broken_link(path)
-            if broken or not entry.is_dir() or _is_companion(path):
+            if not self._is_folder(entry, path) or _is_companion(path):
                 continue
             end = real_path(path) if entry.is_symlink() else target / entry.name
-            if target.is_relative_to(end):
-                self.problems[path] = (
-                    f"{_shown(path)} is not followed: the link leads back to {_shown(end)}, a "
-                    "folder above it. Name that folder to read all its slides"
-                )
-            elif end not in seen:
+            if not self._is_circle(path) and end not in seen:
                 seen.add(end)
                 yield path, end
+
+    def _is_circle(self, path: Path) -> bool:
+        """Test for a link to a folder that holds it, and note it as a problem."""
+        if not path.is_symlink() or not real_path(path.parent).is_relative_to(real_path(path)):
+            return False
+        self.problems[path] = Problem(
+            "circular_link",
+            f"the link leads back to {shown_path(real_path(path))}, a folder above it. Name that "
+            "folder to read all its slides",
+        )
+        return True
 
     def _entries(self, folder: Path, hidden: bool) -> list[os.DirEntry[str]]:
         """Entries of a folder by name, links last; none if there is no such folder."""
@@ -116,9 +141,10 @@ class FileSearch:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
-            self.problems[folder] = (
-                f"folder {_shown(folder)} is left out, it cannot be searched: {error.strerror}. "
-                "Fix its permissions and run again"
+            self.problems[folder] = Problem(
+                "no_access",
+                f"the folder cannot be searched: {error.strerror}. Fix its permissions and run "
+                "again, or ignore this if it holds no slides",
             )
         return []
 
@@ -163,33 +189,48 @@ class FileSearch:
     def _ends(self, path: Path) -> bool:
         return path.suffix.lower() in self._suffixes
 
+    def _is_folder(self, entry: os.DirEntry[str], path: Path) -> bool:
+        """Test for a folder or a link to one; a link that is broken is noted as a problem."""
+        if entry.is_symlink():
+            return stat.S_ISDIR(self._mode(path))
+        try:
+            return entry.is_dir()
+        except OSError as error:
+            self.problems[path] = _why_lost(path, error)
+            return False
+
+    def _usable(self, path: Path, mode: int) -> bool:
+        """Test for a file that can be read; other things but folders are noted as problems."""
+        if stat.S_ISREG(mode) and os.access(path, os.R_OK):
+            return True
+        if stat.S_ISREG(mode):
+            self.problems[path] = Problem(
+                "no_access", "the file cannot be read: Permission denied. Fix its permissions"
+            )
+        elif mode and not stat.S_ISDIR(mode):
+            self.problems[path] = Problem("no_file", "it is a pipe, a socket or a device")
+        return False
+
     def _mode(self, path: Path) -> int:
         """Mode bits of the file at the end of a path; 0, and a problem, if there is none."""
         try:
             return path.stat().st_mode
         except OSError as error:
-            self.problems[path] = f"{_shown(path)} is left out: {_why_broken(path, error)}"
+            self.problems[path] = _why_lost(path, error)
             return 0
 
 
-def real_path(path: Path) -> Path:
-    """File at the end of a path's links; the path itself if its links run in a circle."""
-    return Path(os.path.realpath(path))
-
-
-def _why_broken(path: Path, error: OSError) -> str:
-    """Reason for which a file cannot be reached, and the cure."""
+def _why_lost(path: Path, error: OSError) -> Problem:
+    """Cause for which a path that a folder holds cannot be reached."""
     if error.errno == errno.ELOOP:
-        return "the link leads back to itself. Correct or remove the link"
+        return Problem("circular_link", "the link leads back to itself. Correct or remove the link")
     if path.is_symlink() and error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        target = _shown(real_path(path))
-        return f"the link leads to {target}, which does not exist. Correct or remove the link"
-    return f"{error.strerror}. Make the file readable, or move it elsewhere"
-
-
-def _shown(path: Path) -> str:
-    """Path for a message, without characters that break lines or control a terminal."""
-    return ascii(str(path)) if path_problem(str(path)) else str(path)
+        return Problem(
+            "broken_link",
+            f"the link leads to {shown_path(real_path(path))}, which does not exist. Correct or "
+            "remove the link",
+        )
+    return Problem("no_access", f"{error.strerror}. Make it readable, or move it elsewhere")
 
 
 def _is_companion(folder: Path) -> bool:

@@ -19,12 +19,14 @@ FRAME = Frame(Extent(600, 700), 0.5, 0.5)
 
 def ids(*arguments: str | Path) -> list[str]:
     """Find the ids of the slides of a call."""
-    return [entry.slide_id for entry in find_slides(arguments, None, None, warn=lambda _: None)]
+    return [
+        entry.slide_id for entry in find_slides(arguments, None, None, warn=lambda _: None).slides
+    ]
 
 
 def slides_of(manifest: Path) -> list[str]:
     """Find the ids of the slides of a manifest."""
-    return [entry.slide_id for entry in find_slides((), manifest, None)]
+    return [entry.slide_id for entry in find_slides((), manifest, None).slides]
 
 
 def open_and_read(path: Path) -> str:

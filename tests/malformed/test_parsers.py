@@ -82,7 +82,7 @@ class TestManifests:
 
     @staticmethod
     def check(file: Path) -> None:
-        for entry in either(lambda: find_slides((), file, None), UsageError) or ():
+        for entry in either(lambda: find_slides((), file, None).slides, UsageError) or ():
             assert slide_id_problem(entry.slide_id) is None
             assert entry.path.is_absolute()
             assert entry.mpp is None or min(entry.mpp) > 0

@@ -22,7 +22,7 @@ SLIDES = ("tumor-nests-20x", "scan-40x")
 def labels(samples: list[Path], out: Path, **settings) -> dict[str, np.ndarray]:
     """Label maps of the shipped model, by slide."""
     run = run_slides(
-        find_slides(samples, None, None),
+        find_slides(samples, None, None).slides,
         RunSettings(backend="torch", **settings),
         out,
         lambda *_: None,

@@ -49,7 +49,7 @@ def settings_for(model: Path, **more) -> RunSettings:
 def run_all(
     slides: Path, out: Path, settings: RunSettings, shuffle: int | None = None
 ) -> RunResult:
-    entries = find_slides([slides], None, None)
+    entries = find_slides([slides], None, None).slides
     if shuffle is not None:
         random.Random(shuffle).shuffle(entries)
     return run_slides(entries, settings, out, lambda progress, say: None)
@@ -109,7 +109,7 @@ class TestLaw6:
             if len(calls) == after:
                 raise KeyboardInterrupt
 
-        entries = find_slides([slides], None, None)
+        entries = find_slides([slides], None, None).slides
         first = run_slides(entries, settings_for(model), tmp_path, interrupt)
         assert first.stopped == "interrupted"
         assert first.exit_code == 3

@@ -105,7 +105,7 @@ def run_all(
     settings = RunSettings(
         **{"model": str(model), "engine": "serial", "block_px": 480, "device": "cpu", **more}
     )
-    return run_slides(find_slides([slide], None, None), settings, out, observe)
+    return run_slides(find_slides([slide], None, None).slides, settings, out, observe)
 
 
 def results(folder: SlideFolder) -> dict[str, bytes]:

@@ -150,7 +150,7 @@ def pair(tmp_path):
 def tumor_share(model, pair, out) -> dict[str, float]:
     entries = find_slides(
         [pair / "images" / f"{name}.png" for name in ("strong", "pale")], None, 0.5
-    )
+    ).slides
     rows = run_slides(
         entries, RunSettings(model=str(model), engine="serial"), out, lambda *_: None
     ).rows

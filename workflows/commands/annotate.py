@@ -108,7 +108,7 @@ def annotate(
         UsageError: if there is nothing to read, or ``out`` cannot be written, or a mask would
             overwrite an image.
     """
-    entries = find_slides(slides, None, mpp, images=True, warn=say)
+    entries = find_slides(slides, None, mpp, images=True, warn=say).slides
     _check_out(out, entries)
     rows = []
     for entry in entries:

@@ -248,7 +248,7 @@ print(sys.modules["openvino_telemetry"], parts)
 def test_a_run_names_its_backend_and_repeats_the_work_of_another_backend(tmp_path):
     small_slide(tmp_path / "a.tif", seed=1, height=700, width=900)
     save_model(tmp_path / "model", network(), fields(mpp=1.0))
-    entries, out = find_slides([tmp_path / "a.tif"], None, None), tmp_path / "results"
+    entries, out = find_slides([tmp_path / "a.tif"], None, None).slides, tmp_path / "results"
     slide, keys, labels = out / "slides" / "a", set(), []
     for backend in ("torch", "openvino"):
         settings = RunSettings(

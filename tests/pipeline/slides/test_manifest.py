@@ -15,12 +15,22 @@ class TestManifestAlone:
             archive,
             "slide_id,path,patient_id,mpp,group,stain\nS2,sub/c.ndpi,P1,0.25,train,HE\nS1,b.svs,,,,\n\nS3,gone.svs,P2,,,IHC\n",
         )
-        assert find_slides([], file, 0.5) == [
-            SlideEntry("S1", archive / "b.svs", (0.5, 0.5), None, None, (("stain", ""),)),
+        assert find_slides([], file, 0.5).slides == [
             SlideEntry(
-                "S2", archive / "sub/c.ndpi", (0.25, 0.25), "P1", "train", (("stain", "HE"),)
+                "S1", archive / "b.svs", (0.5, 0.5), None, None, (("stain", ""),), named=True
             ),
-            SlideEntry("S3", archive / "gone.svs", (0.5, 0.5), "P2", None, (("stain", "IHC"),)),
+            SlideEntry(
+                "S2",
+                archive / "sub/c.ndpi",
+                (0.25, 0.25),
+                "P1",
+                "train",
+                (("stain", "HE"),),
+                named=True,
+            ),
+            SlideEntry(
+                "S3", archive / "gone.svs", (0.5, 0.5), "P2", None, (("stain", "IHC"),), named=True
+            ),
         ]
 
     @pytest.mark.parametrize(
@@ -37,19 +47,19 @@ class TestManifestAlone:
         self, archive: Path, header: str, row: str
     ) -> None:
         file = write_manifest(archive, f"{header}\r\n{row}\r\n", encoding="utf-8-sig")
-        assert find_slides([], file, None) == [
-            SlideEntry("S", archive / "b.svs", (0.25, 0.25), None, None, ())
+        assert find_slides([], file, None).slides == [
+            SlideEntry("S", archive / "b.svs", (0.25, 0.25), None, None, (), named=True)
         ]
 
     def test_both_sides_of_a_pixel_may_differ(self, archive: Path) -> None:
         file = write_manifest(archive, "path,mpp,mpp_y\nb.svs,0.25,0.3\n")
-        assert find_slides([], file, None)[0].mpp == (0.3, 0.25)
+        assert find_slides([], file, None).slides[0].mpp == (0.3, 0.25)
 
     def test_a_column_wins_over_its_alias_which_becomes_an_extra_column(
         self, archive: Path
     ) -> None:
         file = write_manifest(archive, "filename,path\nwas.svs,b.svs\n")
-        assert find_slides([], file, None) == [
+        assert find_slides([], file, None).slides == [
             SlideEntry("b", archive / "b.svs", None, None, None, (("filename", "was.svs"),))
         ]
 

@@ -1,5 +1,6 @@
 """Opening of slides: files that cannot be opened, and the name and pixel size of the call."""
 
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -106,3 +107,17 @@ def test_a_refused_slide_is_closed(shared_data: Path, monkeypatch: pytest.Monkey
     with pytest.raises(MppMissingError):
         open_slide(shared_data / "slides" / "bfconvert-jpeg.ome.tiff")
     assert len(closed) == 1
+
+
+def test_a_link_to_one_file_of_a_dicom_series_opens_beside_the_others(
+    tmp_path: Path, shared_data: Path
+) -> None:
+    (tmp_path / "series").mkdir()
+    for name in ("0.dcm", "1.dcm"):
+        shutil.copyfile(
+            shared_data / "slides" / "camelyon-overview.dcm", tmp_path / "series" / name
+        )
+    (tmp_path / "case 8.dcm").symlink_to("series/1.dcm")
+    with closing(open_slide(tmp_path / "case 8.dcm", mpp=1.0)) as reader:
+        assert reader.info.slide_id == "case 8"
+        assert reader.info.path == tmp_path / "series" / "1.dcm"

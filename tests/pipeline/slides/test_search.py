@@ -1,6 +1,7 @@
 """Search of folders and globs: links, broken links, circles and unreadable folders."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pydicom
@@ -9,6 +10,7 @@ from slide_folders import found, ids, write_manifest
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.discover import SlideEntry, find_slides
+from noctile.pipeline.slides.names import fold_name, slide_id_problem
 
 
 class TestLinks:
@@ -53,7 +55,10 @@ class TestLinks:
         assert ids(entries) == ["a", "b", "c", "d", "m"]
         assert entries[2].path == archive / "sub" / "c.ndpi"
         for name in ("sub/up", "sub/deep/top", "here"):
-            assert any(line.startswith(f"{archive / name} is not followed") for line in lines)
+            assert any(
+                line.startswith(f"{archive / name} is left out: the link leads back to")
+                for line in lines
+            )
 
     def test_a_link_to_a_folder_above_gives_a_warning(self, archive: Path) -> None:
         (archive / "sub" / "up").symlink_to("..")
@@ -86,7 +91,7 @@ class TestLinks:
         for site, target in (("x", "b.svs"), ("y", "sub/c.ndpi")):
             (cohort / site).mkdir()
             (cohort / site / "same.svs").symlink_to(archive / target)
-        assert [slide_id[:5] for slide_id in ids(found(cohort)[0])] == ["same-", "same-"]
+        assert ids(found(cohort)[0]) == ["x_same", "y_same"]
 
     @pytest.mark.parametrize("argument", ["", "*", "**", "*.svs"])
     def test_broken_links_give_warnings_and_the_search_goes_on(
@@ -138,15 +143,15 @@ class TestLinks:
         entries, lines = found(archive / argument)
         assert ids(entries) == (["c"] if argument == "*/*" else ["a", "b", "c", "m"])
         assert lines == [
-            f"folder {archive}/sub/deep is left out, it cannot be searched: Permission denied. Fix "
-            "its permissions and run again"
+            f"{archive}/sub/deep is left out: the folder cannot be searched: Permission denied. "
+            "Fix its permissions and run again, or ignore this if it holds no slides"
         ]
 
     def test_without_a_function_the_lines_are_python_warnings(self, cohort: Path) -> None:
         (cohort / "a.svs").touch()
         (cohort / "gone.svs").symlink_to("nothing")
         with pytest.warns(UserWarning, match=r"gone\.svs is left out"):
-            assert ids(find_slides([cohort], None, None)) == ["a"]
+            assert ids(find_slides([cohort], None, None).slides) == ["a"]
 
     def test_a_link_to_an_mrxs_file_opens_beside_its_data(
         self, archive: Path, cohort: Path
@@ -171,10 +176,79 @@ class TestLinks:
         (cohort / "whole.dcm").symlink_to(source)
         assert ids(found(cohort)[0]) == ["whole"]
 
+    def test_a_link_to_one_file_of_a_dicom_series_opens_beside_the_others(
+        self, archive: Path, cohort: Path, shared_data: Path
+    ) -> None:
+        whole = archive / "sub" / "0.dcm"
+        shutil.copyfile(shared_data / "slides" / "camelyon-overview.dcm", whole)
+        shutil.copyfile(whole, archive / "sub" / "1.dcm")
+        (cohort / "case 7.dcm").symlink_to("../sub/0.dcm")
+        (one,) = found(cohort)[0]
+        assert (one.slide_id, one.path) == ("case 7", whole)
+
     def test_a_row_of_the_manifest_fits_a_link(self, archive: Path, cohort: Path) -> None:
         (cohort / "case 7.svs").symlink_to("../b.svs")
         for row in ("cohort/case 7.svs", "case 7", "b.svs"):
             (entry,) = find_slides(
                 [cohort], write_manifest(archive, f"path,patient\n{row},P7\n"), None
-            )
+            ).slides
             assert (entry.slide_id, entry.patient_id) == ("case 7", "P7")
+
+
+class TestLeftOut:
+    """Paths that are not taken have an id, a reason code and a line, and the search goes on."""
+
+    @pytest.mark.parametrize("argument", ["", "*", "**"])
+    def test_each_thing_that_is_not_taken_is_one_entry_and_one_line(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str
+    ) -> None:
+        make_odd_things(tmp_path, monkeypatch)
+        lines: list[str] = []
+        call = find_slides([tmp_path / argument], None, None, warn=lines.append)
+        assert ids(call.slides) == ["HE", "a"]
+        reasons = {one.path: one.reason.partition(":")[0] for one in call.left_out}
+        assert reasons == {
+            f"{tmp_path}/P5/HE.svs": "broken_link",
+            f"{tmp_path}/back": "circular_link",
+            f"{tmp_path}/caf\\udce9.svs": "bad_name",
+            f"{tmp_path}/locked.svs": "no_access",
+            f"{tmp_path}/lost+found": "no_access",
+            f"{tmp_path}/self.svs": "circular_link",
+            f"{tmp_path}/two\\nlines.svs": "bad_name",
+            f"{tmp_path}/pipe.svs": "no_file",
+        }
+        assert len(lines) == len(reasons)
+        names = [*ids(call.slides), *(one.slide_id for one in call.left_out)]
+        assert len({fold_name(name) for name in names}) == len(names)
+        assert [name for name in names if slide_id_problem(name)] == []
+        assert "P5_HE" in names
+
+    def test_a_call_with_nothing_but_odd_things_is_an_error_with_their_reasons(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "two\nlines.svs").touch()
+        (tmp_path / "gone.svs").symlink_to("nowhere")
+        with pytest.raises(UsageError, match=r"does not exist.*control character or a line break"):
+            find_slides([tmp_path], None, None)
+
+
+def make_odd_things(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write two slides beside one of each kind of thing that is left out."""
+    for name in ("P4", "P5", "lost+found"):
+        (folder / name).mkdir()
+    for name in ("a.svs", "P4/HE.svs", "locked.svs", "two\nlines.svs", "caf\udce9.svs"):
+        (folder / name).touch()
+    for name, target in (("P5/HE.svs", "nowhere"), ("self.svs", "self.svs"), ("back", ".")):
+        (folder / name).symlink_to(target)
+    os.mkfifo(folder / "pipe.svs")
+    scandir, access = os.scandir, os.access
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root may read everything
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path).name != "locked.svs" and access(path, mode)
+    )

@@ -23,7 +23,7 @@ def results(tmp_path_factory) -> Path:
     (slides / "broken.tif").write_bytes(b"II*\0 this is no slide")
     model = threshold_model(folder / "model")
     settings = RunSettings(model=str(model), engine="serial", block_px=480, device="cpu")
-    entries = find_slides([slides], None, None)
+    entries = find_slides([slides], None, None).slides
     run_slides(entries, settings, folder / "results", lambda progress, say: None)
     return folder / "results"
 

@@ -58,7 +58,7 @@ def planned(
 
 
 def found(folder: Path, *names: str) -> list[SlideEntry]:
-    return find_slides([folder / name for name in names] or [folder], None, None)
+    return find_slides([folder / name for name in names] or [folder], None, None).slides
 
 
 def ledger(out: Path) -> list[dict]:

@@ -224,7 +224,7 @@ class TestRealRun:
         return RunSettings(model=str(folder / "model"), engine="serial", block_px=480, device="cpu")
 
     def test_a_run_at_work_is_alive_and_every_slide_is_counted(self, folder, tmp_path):
-        entries = find_slides([folder / "slides"], None, None)
+        entries = find_slides([folder / "slides"], None, None).slides
         seen: list[Status] = []
         run_slides(
             entries,
@@ -246,12 +246,12 @@ class TestRealRun:
         assert "Traceback" in (tmp_path / after.failed[0].report).read_text()
 
     def test_after_the_preflight_the_slides_wait(self, folder, tmp_path):
-        entries = find_slides([folder / "slides"], None, None)
+        entries = find_slides([folder / "slides"], None, None).slides
         plan_slides(entries, self.settings(folder), tmp_path, lambda progress, say: None)
         assert counts(read_status(tmp_path)) == (3, 0, 1, 0, 2)
 
     def test_nothing_is_written(self, folder, tmp_path):
-        entries = find_slides([folder / "slides"], None, None)
+        entries = find_slides([folder / "slides"], None, None).slides
         run_slides(entries, self.settings(folder), tmp_path, lambda progress, say: None)
         before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
         read_status(tmp_path)

@@ -113,7 +113,7 @@ def test_the_remedies_repair_the_results(results, damaged):
     run = json.loads((results / "run.json").read_text())
     settings = RunSettings.model_validate(run["settings"])
     run_slides(
-        find_slides([results.parent / "slides"], None, None),
+        find_slides([results.parent / "slides"], None, None).slides,
         settings,
         damaged,
         lambda progress, say: None,

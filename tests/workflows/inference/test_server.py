@@ -77,7 +77,7 @@ def served_run(run, stack):
 def masks(repo, model, out) -> dict[str, np.ndarray]:
     slides = [repo / "sample_slides" / f"{name}.svs" for name in ("tumor-nests-20x", "scan-40x")]
     run = run_slides(
-        find_slides(slides, None, None),
+        find_slides(slides, None, None).slides,
         RunSettings(model=str(model), device="cpu"),
         out,
         lambda *_: None,

@@ -25,7 +25,7 @@ def run(model, tmp_path) -> RunContext:
 @pytest.fixture
 def entry(tmp_path) -> SlideEntry:
     small_slide(tmp_path / "a.tif", seed=0, height=900, width=1100)
-    return find_slides([tmp_path / "a.tif"], None, None)[0]
+    return find_slides([tmp_path / "a.tif"], None, None).slides[0]
 
 
 @pytest.fixture

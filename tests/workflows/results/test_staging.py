@@ -123,11 +123,13 @@ def settings(model: Path, **more) -> RunSettings:
 def run(
     slides: Path, out: Path, model: Path, observe=lambda progress, say: None, **more
 ) -> RunResult:
-    return run_slides(find_slides([slides], None, None), settings(model, **more), out, observe)
+    return run_slides(
+        find_slides([slides], None, None).slides, settings(model, **more), out, observe
+    )
 
 
 def plan(slides: Path, out: Path, model: Path, **more) -> PlanResult:
-    entries = find_slides([slides], None, None)
+    entries = find_slides([slides], None, None).slides
     return plan_slides(entries, settings(model, **more), out, lambda progress, say: None)
 
 

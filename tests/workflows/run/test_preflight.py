@@ -38,7 +38,7 @@ def run_all(slides: Path, out: Path, model: Path, **more) -> tuple[RunResult, li
     settings = RunSettings(model=str(model), **{"engine": "serial", "device": "cpu", **more})
     messages: list[str] = []
     result = run_slides(
-        find_slides([slides], None, None),
+        find_slides([slides], None, None).slides,
         settings,
         out,
         lambda progress, message: messages.append(message),
@@ -94,7 +94,7 @@ def test_a_slide_that_was_planned_once_is_in_no_further_preflight(slides, model,
 def test_a_run_after_noctile_plan_has_no_preflight(slides, model, tmp_path):
     settings = RunSettings(model=str(model), engine="serial", device="cpu")
     plan_slides(
-        find_slides([slides], None, None), settings, tmp_path, lambda progress, message: None
+        find_slides([slides], None, None).slides, settings, tmp_path, lambda progress, message: None
     )
     _, messages = run_all(slides, tmp_path, model)
     assert not any(message.startswith("preflight") for message in messages)
