@@ -14,6 +14,7 @@ from run_programs import World, contents, ledger, outcomes, same
 
 from noctile.cli import main
 from noctile.workflows.jobs.messages import StepJob
+from noctile.workflows.jobs.worker import OPEN_SLIDES
 from noctile.workflows.run import loop, retries
 
 SETTINGS = """
@@ -93,7 +94,8 @@ def image(world, tmp_path) -> Iterator[tuple[Path, Path]]:
     os.system(f"umount {folder}")
     assert os.system(f"mount -o loop,ro {image} {folder}") == 0
     yield image, folder
-    os.system(f"umount {folder}")
+    OPEN_SLIDES.close()
+    assert os.system(f"umount {folder}") == 0
 
 
 def test_a_disk_that_answers_with_errors_fails_no_slide_and_the_same_command_goes_on(
