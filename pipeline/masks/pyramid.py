@@ -5,6 +5,7 @@ The task of each block writes the finer levels: `noctile.pipeline.masks.store.Ma
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from noctile.pipeline.masks.layout import BLOCK_LEVELS
 from noctile.pipeline.masks.store import MaskStore
 
 
-def build_pyramid(store: MaskStore, threads: int = 1) -> None:
+def build_pyramid(store: MaskStore, threads: int = 1) -> list[Path]:
     """Write the levels from `BLOCK_LEVELS` on, shard by shard, where there are labels.
 
     Each thread holds a few shards in memory, for a slide of any size. All blocks must have been
@@ -23,6 +24,9 @@ def build_pyramid(store: MaskStore, threads: int = 1) -> None:
     Args:
         store: masks of the slide.
         threads: number of shards that are made at the same time.
+
+    Returns:
+        the files of the shards, whose content is on the disk, and whose names may not be.
 
     Raises:
         StoreError: if the masks cannot be read or written, or a shard is damaged.
@@ -34,6 +38,8 @@ def build_pyramid(store: MaskStore, threads: int = 1) -> None:
             for key in store.stored_shards(level - 1):
                 children.setdefault(store.layout.parent_key(*key, level - 1), []).append(key)
             list(pool.map(partial(_write_shard, store, level), children, children.values()))
+    levels = range(BLOCK_LEVELS, store.layout.levels)
+    return [store.shard_path(key, n) for n in levels for key in store.stored_shards(n)]
 
 
 def _write_shard(

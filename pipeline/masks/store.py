@@ -262,14 +262,44 @@ class MaskStore:
             files = folder.glob("*/*") if folder.exists() else ()
             return sorted((int(f.parent.name), int(f.name)) for f in files if f.name.isdigit())
 
+    def shard_path(self, key: tuple[int, int], level: int) -> Path:
+        """Return the file of a label shard, which need not exist."""
+        return self._mask.shard_path(_label_array(level), key)
+
+    def block_seals(self, key: tuple[int, int]) -> dict[str, tuple[int, int]]:
+        """Read size and checksum of the index of every shard that `write` made for a block.
+
+        No chunk is decoded.
+
+        Args:
+            key: (row, col) of the block.
+
+        Returns:
+            seals (`noctile.pipeline.masks.shard.read_seal`) by the path of the shard, relative to
+            the folder that holds both stores. Shards that do not exist are left out.
+
+        Raises:
+            StoreError: if a shard is empty, torn or cannot be read.
+        """
+        levels = map(_label_array, range(min(BLOCK_LEVELS, self.layout.levels)))
+        shards = [
+            (self._heat, _HEAT_MAPS, (0, *key)),
+            *((self._mask, name, key) for name in levels),
+        ]
+        seals = {}
+        for folder, name, shard in shards:
+            if seal := folder.read_seal(name, shard):
+                path = folder.shard_path(name, shard).relative_to(self.path.parent)
+                seals[path.as_posix()] = seal
+        return seals
+
     def clean_up(self) -> None:
-        """Delete the temporary files of killed writers, and refuse shards without bytes.
+        """Delete files of killed writers and coarse shards; refuse shards of blocks without bytes.
 
-        Call it only while no block is being written.
+        Call it only while no block is being written. `build_pyramid` makes the coarse shards again.
 
-        After a power cut a renamed file can be empty. Zarr takes an empty shard for one that was
-        never written (3.1.6, ``ShardingCodec._load_full_shard_maybe``), so its tumor would be lost
-        without a message.
+        Zarr takes an empty shard for one that was never written (3.1.6,
+        ``ShardingCodec._load_full_shard_maybe``), so its tumor would be lost without a message.
 
         Raises:
             StoreError: if a shard is empty, or the file system refuses.
@@ -280,7 +310,10 @@ class MaskStore:
             ):
                 for leftover in folder.glob(f"*/c/**/*{PARTIAL}"):
                     leftover.unlink(missing_ok=True)
-                shards = [file for file in folder.glob("*/c/**/*") if file.is_file()]
+                for level in range(BLOCK_LEVELS, self.layout.levels):
+                    for coarse in folder.glob(f"{level}/c/*/*"):
+                        coarse.unlink()
+                shards = [file for file in folder.glob("*/c/**/*") if file.name.isdigit()]
                 empty = [file for file in shards if file.stat().st_size == 0]
             if empty:
                 raise StoreError(

@@ -17,7 +17,7 @@ from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.geometry import Box
 from noctile.pipeline.masks.layout import ArrayShape
-from noctile.pipeline.masks.shard import ZSTD_LEVEL, read_shard, write_shard
+from noctile.pipeline.masks.shard import ZSTD_LEVEL, read_seal, read_shard, write_shard
 
 _ZSTD = ZstdCodec(level=ZSTD_LEVEL)
 
@@ -71,8 +71,9 @@ class ZarrFolder:
         """
         todo = "free space or fix the permissions of its folder"
         with store_errors(self.path / name, "written", todo):
-            path, shape = _shard_path(self.open_array(name, "r+"), key), self.arrays[name]
-            write_shard(path, values, shape.shard, shape.chunk)
+            self.open_array(name, "r+")
+            shape = self.arrays[name]
+            write_shard(self.shard_path(name, key), values, shape.shard, shape.chunk)
 
     def read_shard(self, name: str, key: tuple[int, ...], box: Box) -> UInt8:
         """Read one whole shard of an array with the axes y, x.
@@ -88,10 +89,27 @@ class ZarrFolder:
         Raises:
             StoreError: if the shard cannot be decoded.
         """
-        with self._reading(name) as array:
+        with self._reading(name):
             shape = self.arrays[name]
             extent = (box.height, box.width)
-            return read_shard(_shard_path(array, key), extent, shape.shard, shape.chunk)
+            return read_shard(self.shard_path(name, key), extent, shape.shard, shape.chunk)
+
+    def read_seal(self, name: str, key: tuple[int, ...]) -> tuple[int, int] | None:
+        """Read size and checksum of a shard's index; None if there is no such shard.
+
+        Raises:
+            StoreError: if the shard is empty, torn or cannot be read.
+        """
+        path, shape = self.shard_path(name, key), self.arrays[name]
+        with store_errors(path, "read", "it must be written again"):
+            try:
+                return read_seal(path, shape.shard, shape.chunk)
+            except FileNotFoundError:
+                return None
+
+    def shard_path(self, name: str, key: tuple[int, ...]) -> Path:
+        """Return the file of a shard, which need not exist."""
+        return self.path.joinpath(name, "c", *map(str, key))
 
     def read(self, name: str, region: tuple[slice, ...] = (slice(None),)) -> UInt8:
         """Read a region of an array, by default all of it; 0 where nothing was written.
@@ -174,8 +192,3 @@ def store_errors(path: Path, done: str, todo: str) -> Iterator[None]:
         MemoryError,
     ) as error:
         raise StoreError(f"{path} cannot be {done}: {error!r}; {todo}") from error
-
-
-def _shard_path(array: Any, key: tuple[int, ...]) -> Path:
-    file: Path = array.store.root / array.path / array.metadata.encode_chunk_key(key)
-    return file

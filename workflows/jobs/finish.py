@@ -1,6 +1,5 @@
 """The last step of a slide: build the pyramid, measure, and move the result to its place."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -19,13 +18,12 @@ from noctile.pipeline.quality import MAX_UNREADABLE, BlockStats, SlideQuality
 from noctile.workflows.jobs.messages import RunContext, StepJob
 from noctile.workflows.jobs.provenance import planned_flags, versions
 from noctile.workflows.jobs.unchanged import check_unchanged
-from noctile.workflows.results.checksums import write_with_checksums
+from noctile.workflows.results.blocks import collect_block_stats
+from noctile.workflows.results.checksums import slide_fault, write_with_checksums
+from noctile.workflows.results.durable import sync_names
 from noctile.workflows.results.files import (
-    is_temporary,
-    read_json,
     read_required_json,
     write_atomic,
-    write_json,
 )
 from noctile.workflows.results.layout import SlideFolder
 from noctile.workflows.results.staging import promote
@@ -49,7 +47,7 @@ def finish_slide(job: StepJob) -> None:
     """
     results, slide_id = job.run.results, job.step.slide_id
     final, folder = results.slide(slide_id), results.under_way(slide_id)
-    if not folder.complete:
+    if slide_fault(folder):
         _complete(job, folder)
     if folder != final:
         promote(folder, final)
@@ -68,7 +66,7 @@ def _complete(job: StepJob, folder: SlideFolder) -> None:
         raise _unreadable(described["slide"], plan, stats, quality)
     store = MaskStore.open(folder.mask)
     classes = run.card.classes
-    build_pyramid(store, run.resources.threads)
+    coarse = build_pyramid(store, run.resources.threads)
     _check_shards(store, stats, folder)
     summary, tiles = measure(
         store, plan, classes, (core for s in stats.values() for core in s.cores)
@@ -77,6 +75,7 @@ def _complete(job: StepJob, folder: SlideFolder) -> None:
     write_atomic(folder.tiles, lambda p: pq.write_table(table, p, compression="zstd"))
     preview = preview_of(store, plan.slide_id, summary.class_area_mm2)
     write_atomic(folder.preview, lambda p: preview.save(p, format="JPEG", quality=90))
+    sync_names([*coarse, folder.preview], folder.path)
     write_with_checksums(folder, _summary(described, plan, summary, quality, run))
 
 
@@ -116,34 +115,6 @@ def _summary(
         "backend": run.resources.backend,
         "versions": versions(),
     }
-
-
-def collect_block_stats(folder: SlideFolder, plan: TilePlan) -> dict[tuple[int, int], BlockStats]:
-    """Gather the statistics of all blocks of a plan into one file, and remove the single files.
-
-    Returns:
-        the statistics of each block, by its (row, col).
-
-    Raises:
-        StoreError: if those of a block are missing, or if a file cannot be read or written.
-    """
-    before = read_json(folder.block_stats_file) or {}
-    written = (path for path in folder.blocks.glob("*.json") if not is_temporary(path))
-    found = {path.stem: read_json(path) for path in sorted(written)}
-    names = {f"{row}.{col}": (row, col) for row, col in (block.key for block in plan.blocks)}
-    known = {name: found.get(name) or before.get(name) for name in names}
-    stats = {
-        key: BlockStats.from_json(values) for name, key in names.items() if (values := known[name])
-    }
-    if len(stats) < len(names):
-        missing = sorted(set(names.values()) - stats.keys())
-        raise StoreError(
-            f"{folder.blocks}: the files of blocks {missing} have gone; delete {folder.path} and "
-            "run again"
-        )
-    write_json(folder.block_stats_file, known, compact=True)
-    shutil.rmtree(folder.blocks, ignore_errors=True)
-    return stats
 
 
 def _unreadable(

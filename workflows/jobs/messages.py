@@ -58,6 +58,10 @@ class Prepared:
         blocks: (row, col) of each block with tissue.
         tiles_of: number of predictions of each block.
         fingerprint: hash of samples of the slide's file.
+        block_faults: what is wrong with the files of each block that an earlier run has not
+            written, or not whole, by (row, col); empty if ``fresh``.
+        damaged: what is wrong with the files of an earlier result or plan, which are made again;
+            "" if nothing is.
     """
 
     key: str
@@ -66,6 +70,8 @@ class Prepared:
     blocks: tuple[tuple[int, int], ...]
     tiles_of: tuple[int, ...]
     fingerprint: str
+    block_faults: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    damaged: str = ""
 
 
 @dataclass(frozen=True, slots=True)

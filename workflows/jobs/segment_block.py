@@ -7,11 +7,11 @@ from noctile.pipeline.slides.channel_order import BGR_FLAG
 from noctile.workflows.jobs.messages import StepJob
 from noctile.workflows.jobs.unchanged import check_unchanged
 from noctile.workflows.jobs.worker import OPEN_SLIDES, open_results, predictor
-from noctile.workflows.results.files import write_json
+from noctile.workflows.results.blocks import write_block
 
 
 def segment_step(job: StepJob) -> int:
-    """Segment one block. Write its statistics first, then its shard.
+    """Segment one block. Its files are on the disk when the step ends.
 
     Returns:
         the number of tiles of the block.
@@ -24,7 +24,7 @@ def segment_step(job: StepJob) -> int:
     folder = run.results.staged(step.slide_id)
     assert step.block is not None  # noqa: S101 - the schedule gives every 'segment' its block
     planned_ns = folder.plan.stat().st_mtime_ns
-    plan, tissue, stain, store = open_results(folder, planned_ns)
+    plan, tissue, stain, store, slide_key = open_results(folder, planned_ns)
     block = plan.block(step.block)
     predict = predictor_for_slide(predictor(run), stain)
     batch_size = run.resources.batch_size or predict.batch_size
@@ -37,6 +37,5 @@ def segment_step(job: StepJob) -> int:
     except SlideError:
         check_unchanged(job, folder)
         raise
-    write_json(folder.block_stats(block.key), mask.stats.to_json(), compact=True)
-    store.write(mask.box, mask.labels, mask.heat, mask.confidence)
+    write_block(folder, slide_key, block.key, mask, store)
     return len(block.tiles)

@@ -203,14 +203,15 @@ atexit.register(OPEN_SLIDES.close)
 @lru_cache(maxsize=_MAX_OPEN)
 def open_results(
     folder: SlideFolder, _planned_ns: int
-) -> tuple[TilePlan, TissueMask, Amounts | None, MaskStore]:
-    """Read a slide's plan and open its masks; see `read_plan`. The last few are cached.
+) -> tuple[TilePlan, TissueMask, Amounts | None, MaskStore, str]:
+    """Read a slide's plan (`read_plan`), its masks and its content key. The last few are cached.
 
     Args:
         folder: staging folder of the slide.
         _planned_ns: time when the plan was written (ns); another time makes another cache entry.
     """
-    return *read_plan(folder), MaskStore.open(folder.mask)
+    key: str = read_required_json(folder.plan)["key"]
+    return *read_plan(folder), MaskStore.open(folder.mask), key
 
 
 def load_picture(path: Path, kind: str, most_px: int) -> Image.Image:

@@ -156,3 +156,17 @@ def _read_limited(path: Path) -> bytes:
     if sum(map(content.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
         raise ValueError(f"it holds more than {MAX_JSON_VALUES} values")
     return content
+
+
+def read_whole_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; None if there is no such file, or it is empty, torn or no JSON object.
+
+    Raises:
+        StoreError: if the disk cannot read the file.
+    """
+    try:
+        return read_json(path)
+    except StoreError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        return None

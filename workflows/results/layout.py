@@ -168,8 +168,3 @@ class SlideFolder:
             self.tiles,
             self.preview,
         )
-
-    @property
-    def complete(self) -> bool:
-        """True if everything is there that a finished slide has."""
-        return all(path.exists() for path in self.required)

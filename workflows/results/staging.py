@@ -4,6 +4,8 @@ import shutil
 from contextlib import suppress
 
 from noctile.pipeline.errors import StoreError
+from noctile.workflows.results.checksums import slide_fault
+from noctile.workflows.results.durable import sync_folder
 from noctile.workflows.results.files import is_temporary, sweep
 from noctile.workflows.results.layout import ResultsFolder, SlideFolder
 
@@ -53,7 +55,8 @@ def promote(staged: SlideFolder, final: SlideFolder) -> None:
     """Move a complete result to its final folder; the result that was there is removed last.
 
     The old result moves into the new one, the new one moves to the final folder, and the old one is
-    removed. A kill between two of these steps loses neither: `heal` or `settle` does the rest.
+    removed. A kill or a power cut between two of these steps loses neither: `heal` or `settle` does
+    the rest. The new result is on the disk, under its final name, before the old one is removed.
 
     Args:
         staged: folder of the new result.
@@ -63,11 +66,14 @@ def promote(staged: SlideFolder, final: SlideFolder) -> None:
         StoreError: if the file system refuses.
     """
     try:
+        sync_folder(staged.path)
         if final.path.exists():
             settle(final)
             final.path.replace(staged.replaced)
         final.path.parent.mkdir(exist_ok=True)
         staged.path.replace(final.path)
+        for folder in (final.path, final.path.parent, staged.path.parent):
+            sync_folder(folder)
         settle(final)
     except OSError as error:
         raise StoreError(
@@ -77,7 +83,9 @@ def promote(staged: SlideFolder, final: SlideFolder) -> None:
 
 
 def heal(results: ResultsFolder) -> None:
-    """Finish every promotion that a kill interrupted. No process may be writing to the folder.
+    """Finish every promotion that a kill or a power cut interrupted.
+
+    No process may be writing to the folder.
 
     Raises:
         StoreError: if the file system refuses a promotion.
@@ -85,7 +93,7 @@ def heal(results: ResultsFolder) -> None:
     """
     for path in sorted(results.staging.glob("*")):
         staged, final = SlideFolder(path), results.slide(path.name)
-        if staged.complete:
+        if slide_fault(staged) is None:
             promote(staged, final)
         elif staged.replaced.is_dir() and not final.path.exists():
             staged.replaced.replace(final.path)

@@ -167,6 +167,7 @@ class RunLoop:
         return self._begin_blocks(slide_id, prepared)
 
     def _begin_blocks(self, slide_id: str, prepared: Prepared) -> str:
+        self._name_damaged(slide_id, prepared)
         written = self._written(slide_id, prepared)
         tiles_of = dict(zip(prepared.blocks, prepared.tiles_of, strict=True))
         to_do = {block: n for block, n in tiles_of.items() if block not in written}
@@ -190,11 +191,22 @@ class RunLoop:
 
     def _written(self, slide_id: str, prepared: Prepared) -> set[tuple[int, int]]:
         """Return the blocks that an earlier run has written."""
-        folder = self._results.under_way(slide_id)
-        if folder.block_stats_file.exists():  # written after the last block
-            return set(prepared.blocks)
-        noted = self._ledger.state.blocks_done(slide_id, prepared.key)
-        return {block for block in noted if folder.block_stats(block).exists()}
+        return self._noted(slide_id, prepared) - prepared.block_faults.keys()
+
+    def _noted(self, slide_id: str, prepared: Prepared) -> set[tuple[int, int]]:
+        """Return the blocks that should be written, whether or not their files are whole."""
+        if self._results.under_way(slide_id).block_stats_file.exists():
+            return set(prepared.blocks)  # the file is written after the last block
+        return self._ledger.state.blocks_done(slide_id, prepared.key)
+
+    def _name_damaged(self, slide_id: str, prepared: Prepared) -> None:
+        """Print a line for each thing that an earlier run wrote and that is made again."""
+        if prepared.damaged:
+            self._observe(self._progress, f"{slide_id}: made again: {prepared.damaged}")
+        noted = self._noted(slide_id, prepared)
+        for block in sorted(noted & prepared.block_faults.keys()):
+            what = f"block {block[0]}, {block[1]} is segmented again"
+            self._observe(self._progress, f"{slide_id}: {what}: {prepared.block_faults[block]}")
 
     def _done(self, slide_id: str, how: str = "") -> str:
         path = self._results.slide(slide_id).summary

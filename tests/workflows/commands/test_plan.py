@@ -15,6 +15,7 @@ from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.discover import SlideEntry, find_slides
 from noctile.workflows.commands import plan as plan_module
 from noctile.workflows.commands.plan import PlanResult, plan_slides
+from noctile.workflows.results.checksums import slide_fault
 from noctile.workflows.results.layout import SlideFolder
 from noctile.workflows.results.lease import Lease
 from noctile.workflows.results.ledger import Ledger
@@ -206,7 +207,7 @@ class TestRunUsesThePlan:
             0,
         )
         assert result.left == by_id["b"].predictions == by_id["b"].predictions_left
-        assert SlideFolder(tmp_path / "slides" / "a").complete
+        assert slide_fault(SlideFolder(tmp_path / "slides" / "a")) is None
 
     def test_a_slide_whose_folder_was_deleted_is_planned_from_nothing(
         self, slides, model, tmp_path

@@ -1,19 +1,19 @@
 """The last step of a slide."""
 
+import os
+from pathlib import Path
+
 import pytest
 from standins import small_slide
 
 from noctile.pipeline.errors import ChangedWhileReadError, StoreError, UnreadableTissueError
-from noctile.pipeline.geometry import Box, Extent, Frame
-from noctile.pipeline.plan import Block, TileGrid, TilePlan
-from noctile.pipeline.quality import BlockStats
 from noctile.pipeline.slides.fingerprint import fingerprint
 from noctile.workflows.jobs import finish, unchanged
-from noctile.workflows.jobs.finish import collect_block_stats, finish_slide
+from noctile.workflows.jobs.finish import finish_slide
 from noctile.workflows.jobs.prepare import prepare_slide
 from noctile.workflows.jobs.segment_block import segment_step
-from noctile.workflows.results.files import read_json, write_json
-from noctile.workflows.results.layout import SlideFolder
+from noctile.workflows.results.checksums import slide_fault
+from noctile.workflows.results.files import read_json
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ class TestFinishSlide:
     def test_the_result_is_complete_and_in_its_place(self, job, run, staged):
         finish_slide(job("finish"))
         folder = run.results.slide("a")
-        assert folder.complete
+        assert slide_fault(folder) is None
         assert not staged.path.exists()
         summary = read_json(folder.summary)
         assert summary["slide_id"] == "a"
@@ -70,18 +70,35 @@ class TestFinishSlide:
         with pytest.raises(StoreError, match="have gone; delete"):
             finish_slide(job("finish"))
 
+    @pytest.mark.parametrize("name", ["tiles.parquet", "preview.jpg", "checksums.json"])
+    def test_a_measured_file_that_is_torn_is_written_again(self, job, run, name):
+        finish_slide(job("finish"))
+        path = run.results.slide("a").path / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[:7])
+        finish_slide(job("finish"))
+        assert path.read_bytes() == whole
 
-def test_a_temporary_file_of_a_killed_writer_is_not_read_as_the_result_of_a_block(tmp_path):
-    folder = SlideFolder(tmp_path)
-    extent = Extent(64, 128)
-    blocks = tuple(Block(0, col, Box(0, 64 * col, 64, 64), ((0, col),)) for col in (0, 1))
-    plan = TilePlan(
-        "s", 1.0, Frame(extent, 1.0, 1.0), TileGrid(64, 0, extent), "crop", 64, 1, blocks
-    )
-    stats = {
-        (0, col): BlockStats(analysed_px=col, seam_px=0, seam_differing_px=0) for col in (0, 1)
-    }
-    for key, values in stats.items():
-        write_json(folder.block_stats(key), values.to_json(), compact=True)
-    (folder.blocks / ".0.1.4711.tmp.json").touch()
-    assert collect_block_stats(folder, plan) == stats
+    def test_everything_is_on_the_disk_before_the_summary_and_the_summary_before_the_move(
+        self, job, run, staged, monkeypatch
+    ):
+        """Only the summary and the record of checksums are written after the other folders."""
+        synced, sync = [], os.fsync
+
+        def record(number: int) -> None:
+            synced.append(Path(f"/proc/self/fd/{number}").readlink())
+            sync(number)
+
+        monkeypatch.setattr(os, "fsync", record)
+        finish_slide(job("finish"))
+        final = run.results.slide("a").path
+        names = [path.name for path in synced]
+        at = {name: k for k, name in enumerate(names) if name.startswith(".")}
+        record_at, summary_at = (
+            next(k for n, k in at.items() if n.startswith(f".{stem}."))
+            for stem in ("checksums", "summary")
+        )
+        assert record_at < summary_at
+        assert staged.path in synced[record_at:summary_at]
+        assert staged.path in synced[summary_at:]
+        assert [*synced[-3:]] == [final, final.parent, staged.path.parent]

@@ -15,7 +15,7 @@ def test_a_block_leaves_its_statistics_and_its_shard_and_no_other(job, staged):
     prepared = prepare_slide(job("prepare"))
     block, n_tiles = prepared.blocks[0], prepared.tiles_of[0]
     assert segment_step(job("segment", block)) == n_tiles
-    stats = BlockStats.from_json(read_json(staged.block_stats(block)))
+    stats = BlockStats.from_json(read_json(staged.block_stats(block))["stats"])
     assert stats.analysed_px > 0
     assert [path.name for path in staged.blocks.iterdir()] == [f"{block[0]}.{block[1]}.json"]
     assert list(MaskStore.open(staged.mask).stored_shards()) == [block]

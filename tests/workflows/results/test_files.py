@@ -8,6 +8,7 @@ import pytest
 from noctile.pipeline.errors import StoreError
 from noctile.workflows.results.files import (
     read_json,
+    read_whole_json,
     sweep,
     write_atomic,
     write_json,
@@ -119,3 +120,16 @@ def test_every_file_is_on_the_disk_before_any_gets_its_name(tmp_path, monkeypatc
         ("name", "a"),
         ("name", "b"),
     ]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\0\0"])
+def test_a_json_file_that_is_not_whole_reads_as_none(tmp_path, text):
+    assert read_whole_json(tmp_path / "a.json") is None
+    (tmp_path / "a.json").write_text(text)
+    assert read_whole_json(tmp_path / "a.json") is None
+
+
+def test_a_json_file_that_the_disk_cannot_read_is_an_error(tmp_path):
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(StoreError, match=r"a\.json"):
+        read_whole_json(tmp_path / "a.json")

@@ -11,15 +11,6 @@ def test_a_slide_is_under_way_in_staging_once_its_plan_is_there(tmp_path):
     assert results.under_way("a") == results.staged("a")
 
 
-def test_a_result_is_complete_when_every_required_file_is_there(tmp_path):
-    folder = ResultsFolder(tmp_path).slide("a")
-    folder.path.mkdir(parents=True)
-    for path in folder.required:
-        assert not folder.complete
-        path.touch()
-    assert folder.complete
-
-
 def test_names_on_disk(tmp_path):
     results = ResultsFolder(tmp_path)
     folder = results.slide("a")

@@ -17,6 +17,8 @@ from noctile.workflows.commands.verify_slide import verify_slide
 from noctile.workflows.engines.base import attempt
 from noctile.workflows.engines.serial import SerialEngine
 from noctile.workflows.results import staging
+from noctile.workflows.results.checksums import slide_fault, write_with_checksums
+from noctile.workflows.results.files import read_json
 from noctile.workflows.results.layout import ResultsFolder, SlideFolder
 from noctile.workflows.results.staging import clear, heal, promote
 from noctile.workflows.run.progress import RunResult
@@ -38,12 +40,11 @@ def test_clearing_a_slides_folder_keeps_files_of_the_user(tmp_path):
 def complete_result(path, text):
     """A complete result of one slide, with this text in each file."""
     folder = SlideFolder(path)
-    for file in (*folder.required, folder.checksums):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
     for image in (folder.mask, folder.heat):
-        image.unlink()
-        image.mkdir()
+        image.mkdir(parents=True)
+    for file in set(folder.required) - {folder.mask, folder.heat}:
+        file.write_text(text)
+    write_with_checksums(folder, {"text": text})
     return folder
 
 
@@ -58,8 +59,8 @@ def test_a_new_result_replaces_the_old_one_and_takes_over_files_of_the_user(tmp_
     (new.path / "preview.txt").write_text("and newer")
     promote(new, old)
     assert not new.path.exists()
-    assert old.complete
-    assert {old.summary.read_text(), old.checksums.read_text()} == {"new"}
+    assert slide_fault(old) is None
+    assert read_json(old.summary) == {"text": "new"}
     assert (old.path / "my notes.txt").read_text() == "mine"
     assert (old.path / "preview.txt").read_text() == "and newer"
     assert [p.read_text() for p in old.replaced.iterdir()] == [
@@ -84,9 +85,28 @@ def test_healing_promotes_complete_results_and_restores_old_ones_of_incomplete_r
     (tmp_path / ".staging" / "c").mkdir()
     (tmp_path / "slides").mkdir()
     heal(ResultsFolder(tmp_path))
-    found = {p.parent.name: p.read_text() for p in tmp_path.glob("slides/*/summary.json")}
+    found = {p.parent.name: read_json(p)["text"] for p in tmp_path.glob("slides/*/summary.json")}
     assert found == {"a": "new", "b": "old"}
     assert sorted(p.name for p in (tmp_path / ".staging").iterdir()) == ["b", "c"]
+
+
+@pytest.mark.parametrize("name", ["summary.json", "preview.jpg"])
+def test_healing_promotes_no_result_whose_files_are_empty(tmp_path, name):
+    new = complete_result(tmp_path / ".staging" / "a", "new")
+    old = complete_result(tmp_path / "slides" / "a", "old")
+    (new.path / name).write_bytes(b"")
+    heal(ResultsFolder(tmp_path))
+    assert read_json(old.summary) == {"text": "old"}
+
+
+def test_a_promotion_is_on_the_disk_before_the_old_result_is_removed(tmp_path, monkeypatch):
+    new = complete_result(tmp_path / ".staging" / "a", "new")
+    old = complete_result(tmp_path / "slides" / "a", "old")
+    steps = []
+    monkeypatch.setattr(staging, "sync_folder", lambda path: steps.append(path.name))
+    monkeypatch.setattr(staging, "clear", lambda folder: steps.append(f"clear {folder.path.name}"))
+    promote(new, old)
+    assert steps[:5] == ["a", "a", "slides", ".staging", "clear .replaced"]
 
 
 OTHER = {"overlap_px": 0}
