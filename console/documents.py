@@ -29,7 +29,7 @@ def run_document(result: "RunResult", out: Path) -> Document:
         {"slide_id": row.slide_id, "status": row.status, "reason": row.reason}
         | {"message": row.message}
         | {name: row.summary.get(name) for name in ("tumor_area_mm2", "tissue_area_mm2")}
-        | {"flags": list(row.summary.get("flags", ()))}
+        | {"qc_flags": row.qc_flags or []}
         for row in result.rows
     ]
     return _document(

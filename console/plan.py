@@ -53,7 +53,7 @@ def _print_result(printer: Printer, result: "PlanResult", out: Path) -> None:
         notes = ((note, s.slide_id) for s in result.slides for note in _kinds(s))
         printer.result(group_lines("note", grouped(notes), printer.width))
     failed = [slide for slide in result.slides if slide.state == "failed"]
-    reasons = grouped((slide.reason.partition(":")[0], slide.slide_id) for slide in failed)
+    reasons = grouped((slide.reason, slide.slide_id) for slide in failed)
     printer.result(group_lines("will fail", reasons, printer.width), important=True)
     if result.stopped:
         printer.result(f"stopped: {result.stopped}; the same command continues", important=True)
@@ -80,7 +80,7 @@ def _table(slides: "Iterable[PlannedSlide]") -> "Table":
 
 def _notes(slide: "PlannedSlide") -> list[str]:
     """Return failure code, flags, an equal slide, and "done already" for a finished result."""
-    notes = [slide.reason.partition(":")[0], *slide.flags]
+    notes = [slide.reason, *slide.qc_flags]
     if slide.same_file:
         notes.append(f"same file as {slide.same_file}")
     elif slide.same_content:
@@ -94,4 +94,4 @@ def _kinds(slide: "PlannedSlide") -> list[str]:
     """Return the notes on a slide that are not its failure, without names of other slides."""
     equal = "same file" if slide.same_file else "same content" if slide.same_content else ""
     done = "done already" if slide.state == "done" else ""
-    return [note for note in (*slide.flags, equal, done) if note]
+    return [note for note in (*slide.qc_flags, equal, done) if note]

@@ -53,7 +53,7 @@ def _print_result(printer: Printer, result: "RunResult", out: Path) -> None:
     if printer.verbose or len(result.rows) <= MAX_ROWS:
         printer.result(_table(result.rows))
     else:
-        flagged = ((flag, r.slide_id) for r in result.rows for flag in r.summary.get("flags", ()))
+        flagged = ((flag, r.slide_id) for r in result.rows for flag in r.qc_flags or ())
         printer.result(group_lines("flag", grouped(flagged), printer.width))
     failed = [row for row in result.rows if row.status == "failed"]
     important = bool(failed or result.stopped)
@@ -87,6 +87,6 @@ def _table(rows: "list[SlideRow]") -> "Table":
     for row in sorted(rows, key=lambda row: (order.index(row.status), row.slide_id)):
         areas = (row.summary.get(name) for name in ("tumor_area_mm2", "tissue_area_mm2"))
         cells = [f"{area:.3f}" if area is not None else "" for area in areas]
-        why = row.reason or ", ".join(row.summary.get("flags", ()))
+        why = row.reason or ", ".join(row.qc_flags or ())
         table.add_row(escape(row.slide_id), row.status, *cells, escape(why))
     return table

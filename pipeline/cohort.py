@@ -1,7 +1,6 @@
 """Table of a cohort: one row for every slide that was submitted, done or not."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,32 +8,21 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.csv as pc
 
+from noctile.pipeline.columns import (
+    CATEGORY,
+    FIGURES,
+    FLAGS,
+    IDENTITY,
+    ORIGIN,
+    TEXT,
+    Column,
+    class_columns,
+)
 from noctile.pipeline.csv_cells import escape_cell
+from noctile.pipeline.errors import StoreError
+from noctile.pipeline.manifest_types import column_type, parse_cell
 
 Status = Literal["done", "failed", "skipped"]
-
-FIGURES: dict[str, pa.DataType] = {
-    "tissue_area_mm2": pa.float64(),
-    "tumor_area_mm2": pa.float64(),
-    "tumor_fraction_of_tissue": pa.float64(),
-    "tumor_foci": pa.int64(),
-    "largest_focus_mm2": pa.float64(),
-    "mean_confidence": pa.float64(),
-    "unreadable_fraction": pa.float64(),
-    "blurred_fraction": pa.float64(),
-    "seam_disagreement": pa.float64(),
-    "tiles": pa.int64(),
-}
-"""Columns with figures from a slide's summary, and their types. (docs/results.md)"""
-
-DESCRIPTION: dict[str, pa.DataType] = {
-    "mpp_source": pa.string(),
-    "reader": pa.string(),
-    "vendor": pa.string(),
-    "model": pa.string(),
-    "model_sha256": pa.string(),
-}
-"""Columns with text from a slide's summary, and their types. (docs/results.md)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,42 +55,38 @@ class SlideRow:
     seconds: float | None = None
     extra: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def qc_flags(self) -> list[str] | None:
+        """Quality flags of the slide; None if it is not done."""
+        flags: list[str] | None = self.summary.get("qc_flags", self.summary.get("flags"))
+        return flags  # summaries of earlier versions call them flags
 
-def cohort_table(rows: Iterable[SlideRow], class_names: Sequence[str]) -> pa.Table:
+
+def cohort_table(
+    rows: Iterable[SlideRow], class_names: Sequence[str], *, typed: bool = True
+) -> pa.Table:
     """Make the table, with one row a slide, sorted by ``slide_id``.
 
-    Figures of slides that are not done are null, never 0.
+    Figures of slides that are not done are null, never 0. Each field has its unit and description
+    in its metadata.
 
     Args:
         rows: results of the slides, in any order.
         class_names: names of the classes; each has two columns.
+        typed: True to give the manifest's columns the types of their cells, False to keep the
+            text of each cell.
+
+    Raises:
+        StoreError: if a summary holds a value of a wrong type.
     """
     rows = sorted(rows, key=lambda row: row.slide_id)
-    columns: dict[str, pa.Array] = {
-        "slide_id": pa.array([row.slide_id for row in rows], pa.string()),
-        "path": pa.array([str(row.path) for row in rows], pa.string()),
-        "patient_id": pa.array([row.patient_id for row in rows], pa.string()),
-        "group": pa.array([row.group for row in rows], pa.string()),
-        "status": pa.array([row.status for row in rows], pa.string()),
-        "reason": pa.array([row.reason or None for row in rows], pa.string()),
-        "message": pa.array([row.message or None for row in rows], pa.string()),
-        "run": pa.array([row.run or None for row in rows], pa.string()),
-    }
-    columns |= _summary_columns(rows, FIGURES)
+    filled = [_filled(rows, column) for column in (*IDENTITY, *FIGURES)]
     for name in class_names:
-        columns |= _class_columns(rows, name)
-    mpps = [row.summary.get("mpp", (None, None)) for row in rows]
-    columns["mpp_y"] = pa.array([y for y, _ in mpps], pa.float64())
-    columns["mpp_x"] = pa.array([x for _, x in mpps], pa.float64())
-    flags = [";".join(row.summary.get("flags", ())) for row in rows]
-    columns["flags"] = pa.array(flags, pa.string())
-    columns |= _summary_columns(rows, DESCRIPTION)
-    columns["seconds"] = pa.array([row.seconds for row in rows], pa.float64())
-    columns["versions"] = pa.array([_versions(row.summary) for row in rows], pa.string())
-    for name in sorted({name for row in rows for name, _ in row.extra}):
-        free = name if name not in columns else f"manifest_{name}"
-        columns[free] = pa.array([dict(row.extra).get(name) for row in rows], pa.string())
-    return pa.table(columns)
+        filled += _filled_class(rows, name)
+    filled += [_filled(rows, column) for column in ORIGIN]
+    filled += _filled_manifest(rows, {column.name for column, _ in filled}, typed=typed)
+    schema = pa.schema([column.field for column, _ in filled])
+    return pa.table([_array(rows, *pair) for pair in filled], schema)
 
 
 def write_csv(table: pa.Table, path: Path) -> None:
@@ -110,42 +94,86 @@ def write_csv(table: pa.Table, path: Path) -> None:
 
     Ids, paths, messages and the manifest's columns are untrusted input. Text that a spreadsheet
     would run as a formula gets an apostrophe in front. Numbers stay as they are, also those of the
-    manifest.
+    manifest. Lists are joined with semicolons.
 
     Raises:
         OSError: if the file system refuses.
     """
     names = [escape_cell(name) for name in table.column_names]
-    columns = [
-        pa.array([text and escape_cell(text) for text in column.to_pylist()], pa.string())
-        if pa.types.is_string(column.type)
-        else column
-        for column in table.columns
-    ]
+    columns = [_csv_column(column) for column in table.columns]
     pc.write_csv(pa.table(columns, names), path, pc.WriteOptions(quoting_style="needed"))
 
 
-def _summary_columns(
-    rows: Sequence[SlideRow], types: Mapping[str, pa.DataType]
-) -> dict[str, pa.Array]:
-    return {
-        name: pa.array([row.summary.get(name) for row in rows], kind)
-        for name, kind in types.items()
-    }
+def _csv_column(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    if column.type not in (TEXT, CATEGORY, FLAGS):
+        return column
+    cells = column.to_pylist()
+    if column.type == FLAGS:
+        cells = [";".join(flags or ()) for flags in cells]
+    return pa.array([cell and escape_cell(cell) for cell in cells], TEXT)
 
 
-def _class_columns(rows: Sequence[SlideRow], name: str) -> dict[str, pa.Array]:
-    """Make the columns of one class: its area (mm2) and its share of the tissue (0..1)."""
+_Filled = tuple[Column, list[Any]]
+"""A column and the value of each row."""
+
+
+def _filled(rows: Sequence[SlideRow], column: Column) -> _Filled:
+    """Fill a column of the table from rows and their summaries."""
+    return column, [_value(row, column.name) for row in rows]
+
+
+def _value(row: SlideRow, name: str) -> Any:
+    if name == "path":  # a name that is not UTF-8 has surrogates, which no table can hold
+        return str(row.path).encode("utf-8", "backslashreplace").decode()
+    if name in ("mpp_y", "mpp_x"):
+        return row.summary.get("mpp", (None, None))[name == "mpp_x"]
+    if name in SlideRow.__slots__ or name == "qc_flags":
+        value = getattr(row, name)
+        return None if value == "" else value
+    return row.summary.get(name)
+
+
+def _filled_class(rows: Sequence[SlideRow], name: str) -> Iterator[_Filled]:
+    """Fill the columns of one class: its area (mm2) and its share of the tissue (0..1)."""
     areas = [row.summary.get("class_area_mm2", {}).get(name) for row in rows]
     tissue = [row.summary.get("tissue_area_mm2") for row in rows]
     shares = [
         round(a / t, 6) if a is not None and t else None for a, t in zip(areas, tissue, strict=True)
     ]
-    return {
-        f"class_{name}_area_mm2": pa.array(areas, pa.float64()),
-        f"class_{name}_fraction_of_tissue": pa.array(shares, pa.float64()),
-    }
+    yield from zip(class_columns(name), (areas, shares), strict=True)
 
 
-def _versions(summary: Mapping[str, Any]) -> str | None:
-    return json.dumps(summary["versions"], sort_keys=True) if "versions" in summary else None
+def _filled_manifest(
+    rows: Sequence[SlideRow], taken: set[str], *, typed: bool
+) -> Iterator[_Filled]:
+    """Fill the other columns of the manifest, each under a name that is free."""
+    extras = [dict(row.extra) for row in rows]
+    for header in sorted({name for extra in extras for name in extra}):
+        name = header
+        while name in taken:
+            name = f"manifest_{name}"
+        taken.add(name)
+        cells = [extra.get(header, "") for extra in extras]
+        kind = column_type(header, cells) if typed else CATEGORY
+        column = Column(name, kind, f"column {header} of the manifest")
+        yield column, [parse_cell(cell, kind) for cell in cells]
+
+
+def _array(rows: Sequence[SlideRow], column: Column, values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values, column.type)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        wrong = next(i for i, value in enumerate(values) if not _fits(value, column.type))
+        raise StoreError(
+            f"slide {rows[wrong].slide_id}: its summary.json holds {column.name} = "
+            f"{values[wrong]!r:.80}, which is no {column.type_name}; run the same command with "
+            "--redo"
+        ) from error
+
+
+def _fits(value: Any, kind: pa.DataType) -> bool:
+    try:
+        pa.scalar(value, kind)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return False
+    return True

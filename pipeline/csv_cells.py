@@ -6,7 +6,7 @@ _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\0]")
 """Start of a cell that a spreadsheet may take for a formula: an operator, also in full width, or a
 control character that some programs skip. (OWASP, CSV Injection)"""
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
 
 
 def escape_cell(text: str) -> str:

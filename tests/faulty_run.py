@@ -50,7 +50,7 @@ def simulate(job: StepJob) -> Any:
     figures = {
         "tumor_area_mm2": 0.25,
         "tissue_area_mm2": 1.0,
-        "flags": [],
+        "qc_flags": [],
         "versions": {"numpy": "2"},
     }
     write_json(

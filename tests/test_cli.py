@@ -78,6 +78,7 @@ class TestRun:
         assert text.splitlines()[-1].startswith("1 done; tumor ")
         assert "│ a " in text
         assert {p.name for p in tmp_path.iterdir()} == {
+            "columns.json",
             "run.json",
             "run.log",
             "ledger.jsonl",
@@ -165,7 +166,8 @@ class TestRun:
         assert list(tmp_path.iterdir()) == [manifest]
 
     @pytest.mark.parametrize(
-        "name", ["slides.csv", "slides.parquet", "run.json", "plan.csv", "ledger.jsonl"]
+        "name",
+        ["slides.csv", "slides.parquet", "columns.json", "run.json", "plan.csv", "ledger.jsonl"],
     )
     def test_a_folder_with_other_files_of_the_same_names_is_refused(
         self, slides, model, tmp_path, name

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from noctile.cli import main
 from noctile.pipeline import errors
+from noctile.pipeline.columns import FIGURES, IDENTITY, ORIGIN, class_columns, tile_columns
 from noctile.pipeline.models.card import ClassInfo, ModelCard
 from noctile.pipeline.training.augment import Variation
 from noctile.pipeline.training.settings import TrainSettings
@@ -47,6 +48,25 @@ def test_every_column_of_the_tables_is_described(finished_run):
         re.sub(r"^class_(tumor|other)_", "class_<name>_", name) for name in table.column_names
     }
     assert general <= first_cells("results.md").keys()
+
+
+def plain(cell: str) -> str:
+    """Text of a table's cell, without links and code."""
+    return re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", cell).replace("`", "").strip()
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        [*IDENTITY, *FIGURES, *class_columns("<name>"), *ORIGIN],
+        tile_columns(["<class>"]),
+    ],
+)
+def test_columns_are_described_as_in_their_files(columns):
+    lines = re.findall(r"^\|(.+)\|$", text_of("results.md"), re.MULTILINE)
+    described = [[plain(cell) for cell in line.split("|")] for line in lines]
+    expected = [[c.name, c.type_name, c.unit, c.description] for c in columns]
+    assert not [row for row in expected if row not in described]
 
 
 def test_every_column_of_the_tiles_is_described(finished_run):
@@ -93,7 +113,7 @@ def test_every_flag_of_the_page_is_raised_by_the_code():
 
 def test_every_flag_of_the_sample_slides_is_described(finished_run):
     table = pq.read_table(finished_run / "results" / "slides.parquet")
-    raised = {flag for cell in table["flags"].to_pylist() for flag in cell.split(";") if flag}
+    raised = {flag for flags in table["qc_flags"].to_pylist() for flag in flags}
     assert {"no_tissue", "pen_marks"} <= raised <= names_in("flags.md")
 
 

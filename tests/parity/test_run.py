@@ -26,7 +26,7 @@ from noctile.workflows.run.progress import RunResult
 from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings
 
-VOLATILE = {"run.json", "ledger.jsonl"}  # times, host and pid stand in them
+VOLATILE = {"run.json", "run.log", "ledger.jsonl"}  # times, host and pid stand in them
 
 
 @pytest.fixture(scope="module")
@@ -289,9 +289,9 @@ class TestResults:
             for r in pq.read_table(tmp_path / "slides.parquet").to_pylist()
             if r["slide_id"] == "glass"
         )
-        assert (row["status"], row["flags"], row["tissue_area_mm2"], row["tumor_area_mm2"]) == (
+        assert (row["status"], row["qc_flags"], row["tissue_area_mm2"], row["tumor_area_mm2"]) == (
             "done",
-            "no_tissue",
+            ["no_tissue"],
             0,
             0,
         )
@@ -369,7 +369,7 @@ class TestPixelSize:
         )
         (row,) = run_all(tmp_path / "slides.svs", tmp_path / "out", settings_for(model)).rows
         assert (row.summary["mpp"], row.summary["mpp_source"]) == ([0.5, 0.5], "objective power")
-        assert row.summary["flags"] == ["mpp_estimated"]
+        assert row.summary["qc_flags"] == ["mpp_estimated"]
 
     def test_tissue_wider_than_a_slide_is_refused(self, slides, model, tmp_path, monkeypatch):
         monkeypatch.setattr("noctile.workflows.jobs.prepare.MAX_TISSUE_MM", 0.3)

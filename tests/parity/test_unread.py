@@ -129,7 +129,7 @@ class TestWholeRun:
         folder = SlideFolder(tmp_path / "out" / "slides" / "a")
         tissue, lost = lost_px(folder, [edge])
         assert row.status == "done"
-        assert row.summary["flags"] == ["unreadable_tissue"]
+        assert row.summary["qc_flags"] == ["unreadable_tissue"]
         assert row.summary["unreadable_fraction"] == lost.sum() / tissue.sum()
         labels = _labels(folder)
         np.testing.assert_array_equal(labels > 0, tissue & ~lost)
@@ -138,8 +138,8 @@ class TestWholeRun:
         ):  # the threshold model sees pixels alone: what is read has the labels of the sound slide
             np.testing.assert_array_equal(labels, np.where(lost, 0, _labels(sound[1])))
         (table,) = pq.read_table(tmp_path / "out" / "slides.parquet").to_pylist()
-        assert (table["flags"], table["unreadable_fraction"]) == (
-            "unreadable_tissue",
+        assert (table["qc_flags"], table["unreadable_fraction"]) == (
+            ["unreadable_tissue"],
             lost.sum() / tissue.sum(),
         )
         assert table["tissue_area_mm2"] == pytest.approx((tissue & ~lost).sum() * 0.25e-6, abs=1e-6)
@@ -149,7 +149,7 @@ class TestWholeRun:
 
     def test_a_sound_slide_has_the_fraction_0_and_no_flag(self, sound):
         summary = _summary(sound[1])
-        assert (summary["unreadable_fraction"], summary["flags"]) == (0.0, [])
+        assert (summary["unreadable_fraction"], summary["qc_flags"]) == (0.0, [])
         assert (summary["seam_disagreement"], summary["blurred_fraction"]) == (
             0.0,
             None,
@@ -177,7 +177,7 @@ class TestWholeRun:
         assert run_all(slide, tmp_path / "out", model).rows[0].status == "failed"
         (row,) = run_all(slide, tmp_path / "out", model, retry_failed=True).rows
         whole.close()
-        assert (row.status, row.summary["flags"]) == ("done", [])
+        assert (row.status, row.summary["qc_flags"]) == ("done", [])
 
     def test_a_block_without_any_readable_tile_is_not_a_missing_block(
         self, sound, damaged, model, tmp_path, monkeypatch

@@ -40,7 +40,15 @@ min_free_disk_bytes = 0
 """
 
 WORKERS = 2
-RESULTS = ["ledger.jsonl", "run.json", "slides", "slides.csv", "slides.parquet"]
+RESULTS = [
+    "columns.json",
+    "ledger.jsonl",
+    "run.json",
+    "run.log",
+    "slides",
+    "slides.csv",
+    "slides.parquet",
+]
 
 
 @pytest.fixture(scope="module")

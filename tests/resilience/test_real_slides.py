@@ -80,7 +80,7 @@ class TestSamples:
 
     def test_pen_is_flagged_and_the_nearly_blank_slide_has_no_tissue(self, samples):
         flags = {
-            row["slide_id"]: row["flags"]
+            row["slide_id"]: row["qc_flags"]
             for row in pq.read_table(samples / "slides.parquet").to_pylist()
         }
         assert "pen_marks" in flags["pen-marks"]
@@ -130,7 +130,7 @@ class TestRealSlides:
 
     def test_the_fluorescence_slide_is_flagged_and_has_no_tumor(self, real):
         rows = {r["slide_id"]: r for r in pq.read_table(real[1] / "slides.parquet").to_pylist()}
-        assert "not_h_and_e" in rows["fluorescence"]["flags"]
+        assert "not_h_and_e" in rows["fluorescence"]["qc_flags"]
         assert rows["fluorescence"]["tumor_area_mm2"] == 0
 
     def test_the_right_pixel_size_gives_the_areas_of_the_original(

@@ -91,7 +91,7 @@ class PlanResult:
         states = [
             f"{n[s]} {s}" for s in ("ready", "done", "failed", "skipped") if n[s] or s == "ready"
         ]
-        blank = sum("no_tissue" in slide.flags for slide in self.slides)
+        blank = sum("no_tissue" in slide.qc_flags for slide in self.slides)
         twice = sum(bool(slide.same_file or slide.same_content) for slide in self.slides)
         tissue_mm2 = sum(slide.tissue_area_mm2 or 0.0 for slide in self.slides)
         disk = sum(slide.disk_bytes for slide in self.slides)
@@ -209,6 +209,7 @@ def _table(slides: Sequence[PlannedSlide]) -> pa.Table:
         "path": pa.array([str(s.path) for s in slides], pa.string()),
         "state": pa.array([s.state for s in slides], pa.string()),
         "reason": pa.array([s.reason for s in slides], pa.string()),
+        "message": pa.array([s.message for s in slides], pa.string()),
         "mpp_y": pa.array([s.mpp[0] if s.mpp else None for s in slides], pa.float64()),
         "mpp_x": pa.array([s.mpp[1] if s.mpp else None for s in slides], pa.float64()),
         "mpp_source": pa.array([s.mpp_source for s in slides], pa.string()),
@@ -217,7 +218,7 @@ def _table(slides: Sequence[PlannedSlide]) -> pa.Table:
         "predictions_left": pa.array([s.predictions_left for s in slides], pa.int64()),
         "disk_bytes_at_most": pa.array([s.disk_bytes for s in slides], pa.int64()),
         "task_bytes_at_most": pa.array([s.task_bytes for s in slides], pa.int64()),
-        "flags": pa.array([";".join(s.flags) for s in slides], pa.string()),
+        "qc_flags": pa.array([";".join(s.qc_flags) for s in slides], pa.string()),
         "same_file_as": pa.array([s.same_file for s in slides], pa.string()),
         "same_content_as": pa.array([s.same_content for s in slides], pa.string()),
     }

@@ -4,6 +4,7 @@ import csv
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 
 from noctile.pipeline.cohort import SlideRow, cohort_table, write_csv
 from noctile.pipeline.errors import StoreError
+from noctile.pipeline.manifest_types import parse_cell
 from noctile.pipeline.models.card import ClassInfo
 from noctile.workflows.commands.verify_faults import DELETE, WRITE_TABLES_AGAIN, Fault
 from noctile.workflows.results.files import is_temporary, read_json
@@ -76,6 +78,8 @@ def check_row(
     """
     source = SlideRow(slide_id, Path(row["path"]), "done", summary=summary)
     expected = cohort_table([source], [info.name for info in classes]).to_pylist()[0]
+    if "flags" in row and "qc_flags" not in row:  # the name and form in earlier versions
+        row = {**row, "qc_flags": [flag for flag in row["flags"].split(";") if flag]}
     for name in expected.keys() - _NOT_FROM_SUMMARY:
         if name not in row or row[name] != expected[name]:
             what = f"has {name} = {row.get(name)} for {slide_id}, but its folder {expected[name]}"
@@ -108,7 +112,8 @@ def _csv_faults(table: pa.Table, text: Path) -> Iterator[Fault]:
     """Rows of ``slides.csv`` that are missing, or differ from ``slides.parquet``."""
     with tempfile.TemporaryDirectory() as folder:
         write_csv(table, Path(folder) / text.name)
-        expected, found = _csv_rows(Path(folder) / text.name), _csv_rows(text)
+        kinds = table.schema.types
+        expected, found = _csv_rows(Path(folder) / text.name, kinds), _csv_rows(text, kinds)
     if missing := sorted(expected.keys() - found.keys()):
         what = f"has no row for {_names(missing)}, in contrast to slides.parquet"
         yield _table_fault(text.name, what)
@@ -117,10 +122,24 @@ def _csv_faults(table: pa.Table, text: Path) -> Iterator[Fault]:
         yield _table_fault(text.name, what)
 
 
-def _csv_rows(text: Path) -> dict[str, list[str]]:
-    """The header and the rows of a CSV file, by their first cell."""
+def _csv_rows(text: Path, kinds: Sequence[pa.DataType]) -> dict[str, list[Any]]:
+    """The header and the rows of a CSV file, by their first cell.
+
+    Numbers, truth values and dates are compared by their value: the manifest may write 0.50.
+    """
     with text.open(encoding="utf-8", newline="") as lines:
-        return {row[0]: row for row in csv.reader(lines) if row}
+        return {
+            row[0]: [_cell_value(cell, kind) for cell, kind in zip_longest(row, kinds)]
+            for row in csv.reader(lines)
+            if row
+        }
+
+
+def _cell_value(cell: str | None, kind: pa.DataType | None) -> Any:
+    try:
+        return parse_cell(cell or "", kind)
+    except ValueError:  # the header, or damage
+        return cell
 
 
 def _names(names: Sequence[str]) -> str:

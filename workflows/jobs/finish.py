@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from noctile.pipeline.columns import TILE_POSITION, tile_columns
 from noctile.pipeline.errors import StoreError, UnreadableTissueError
 from noctile.pipeline.geometry import Extent, Frame
 from noctile.pipeline.masks.pyramid import build_pyramid
@@ -109,7 +110,7 @@ def _summary(
         **asdict(quality),
         "label_map_mpp": [plan.frame.mpp_y, plan.frame.mpp_x],
         "tissue_rule": described["tissue"]["rule"],
-        "flags": sorted([*planned_flags(described), *found]),
+        "qc_flags": sorted([*planned_flags(described), *found]),
         "model": run.card.name,
         "model_sha256": run.card.sha256,
         "backend": run.resources.backend,
@@ -139,12 +140,10 @@ def _unreadable(
 
 def tile_table(tiles: list[TileRow], class_names: list[str]) -> pa.Table:
     """Rows of ``tiles.parquet``, with one column ``fraction_<class>`` for each class."""
-    names = ("row", "col", "y_um", "x_um", "height_um", "width_um", "tissue_fraction")
-    columns: dict[str, Any] = {}
-    for name in names:
-        kind = pa.int32() if name in ("row", "col") else pa.float64()
-        columns[name] = pa.array([getattr(t, name) for t in tiles], kind)
-    for k, name in enumerate(class_names):
-        columns[f"fraction_{name}"] = pa.array([t.class_fractions[k] for t in tiles], pa.float64())
-    columns["mean_confidence"] = pa.array([t.mean_confidence for t in tiles], pa.float64())
-    return pa.table(columns)
+    schema = pa.schema([column.field for column in tile_columns(class_names)])
+    values = [
+        *([getattr(tile, column.name) for tile in tiles] for column in TILE_POSITION),
+        *([tile.class_fractions[k] for tile in tiles] for k in range(len(class_names))),
+        [tile.mean_confidence for tile in tiles],
+    ]
+    return pa.table([pa.array(v, f.type) for v, f in zip(values, schema, strict=True)], schema)

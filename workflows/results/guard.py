@@ -49,6 +49,7 @@ def _tables(results: ResultsFolder) -> tuple[Path, ...]:
         results.run_json,
         results.cohort_csv,
         results.cohort_parquet,
+        results.columns_json,
     )
 
 

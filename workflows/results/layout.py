@@ -50,6 +50,11 @@ class ResultsFolder:
         return self.path / "slides.parquet"
 
     @property
+    def columns_json(self) -> Path:
+        """Type, unit and description of each column of the tables of slides."""
+        return self.path / "columns.json"
+
+    @property
     def run_json(self) -> Path:
         """Settings, versions, model, machine and counts of the last run."""
         return self.path / "run.json"

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from noctile.pipeline.cohort import SlideRow, cohort_table, write_csv
+from noctile.pipeline.columns import describe_columns
 from noctile.workflows.results.files import json_text, write_together
 from noctile.workflows.results.layout import ResultsFolder
 
@@ -28,10 +29,13 @@ def write_tables(
         StoreError: if the file system refuses.
     """
     table, text = cohort_table(rows, class_names), json_text(record)
+    columns = json_text(describe_columns(table))
+    cells = cohort_table(rows, class_names, typed=False)
     write_together(
         {
             results.cohort_parquet: lambda p: pq.write_table(table, p, compression="zstd"),
-            results.cohort_csv: lambda p: write_csv(table, p),
+            results.cohort_csv: lambda p: write_csv(cells, p),
+            results.columns_json: lambda p: p.write_text(columns, encoding="utf-8"),
             results.run_json: lambda p: p.write_text(text, encoding="utf-8"),
         }
     )

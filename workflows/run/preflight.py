@@ -99,7 +99,8 @@ class PlannedSlide:
         path: path of its file.
         state: ``ready``; ``done`` by an earlier run; ``failed``: a run would fail it; ``skipped``:
             the preflight was stopped before.
-        reason: reason code and message if it failed or was skipped; else "".
+        reason: code of the reason why it failed or was skipped; else "".
+        message: text that explains the reason; else "".
         mpp: pixel size of level 0 (um; y, x); None if it is unknown.
         mpp_source: source of the pixel size; None if it is unknown.
         tissue_area_mm2: area of the tissue (mm2); None if it is unknown.
@@ -107,7 +108,7 @@ class PlannedSlide:
         predictions_left: number of tiles that no earlier run has predicted.
         disk_bytes: upper bound of the size of its masks (B).
         task_bytes: upper bound of the memory that a task holds beside the model (B).
-        flags: quality flags.
+        qc_flags: quality flags.
         fingerprint: hash of samples of its file.
         same_file: id of an earlier slide that is the same file under another name; "" if none.
         same_content: id of an earlier slide with the same fingerprint; "" if none.
@@ -117,6 +118,7 @@ class PlannedSlide:
     path: Path
     state: State
     reason: str = ""
+    message: str = ""
     mpp: tuple[float, float] | None = None
     mpp_source: str | None = None
     tissue_area_mm2: float | None = None
@@ -124,7 +126,7 @@ class PlannedSlide:
     predictions_left: int = 0
     disk_bytes: int = 0
     task_bytes: int = 0
-    flags: tuple[str, ...] = ()
+    qc_flags: tuple[str, ...] = ()
     fingerprint: str = ""
     same_file: str = ""
     same_content: str = ""
@@ -173,7 +175,7 @@ class PlanOnly:
             predictions_left=0 if prepared.finished else sum(len(block.tiles) for block in left),
             disk_bytes=0 if prepared.finished else plan.disk_bytes,
             task_bytes=plan.peak_bytes(self._context.resources.batch_size or 1),
-            flags=tuple(sorted(planned_flags(described))),
+            qc_flags=tuple(sorted(planned_flags(described))),
             fingerprint=about["fingerprint"],
         )
 
@@ -198,8 +200,8 @@ class PlanOnly:
     ) -> PlannedSlide:
         path, failure = self._entries[slide_id].path, failures.get(slide_id)
         if failure:
-            return PlannedSlide(slide_id, path, "failed", f"{failure.reason}: {failure.message}")
-        return PlannedSlide(slide_id, path, "skipped", f"stopped: {stopped}")
+            return PlannedSlide(slide_id, path, "failed", failure.reason, failure.message)
+        return PlannedSlide(slide_id, path, "skipped", "stopped", stopped or "")
 
 
 def _with_duplicates(slide: PlannedSlide, first_with: dict[Any, str]) -> PlannedSlide:

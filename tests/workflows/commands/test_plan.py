@@ -72,9 +72,7 @@ class TestFindings:
         return planned(found(slides), tmp_path, model)
 
     def test_every_slide_is_listed_with_its_state_reason_and_flags(self, result):
-        states = {
-            name: (s.state, s.reason.partition(":")[0], *s.flags) for name, s in result[1].items()
-        }
+        states = {name: (s.state, s.reason, *s.qc_flags) for name, s in result[1].items()}
         assert states == {
             "a": ("ready", ""),
             "b": ("ready", ""),
@@ -155,7 +153,7 @@ class TestExitCode:
         )
         assert result.exit_code == 3
         assert {slide.state for slide in by_id.values()} == {"skipped"}
-        assert "disk low" in by_id["a"].reason
+        assert "disk low" in by_id["a"].message
         assert "time: unknown, the speed was not measured" in result.totals()
 
 

@@ -1,10 +1,14 @@
 """Faults of the cohort's tables."""
 
 import csv
+import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
-from damaged_results import check, faulty_files, found
+from damaged_results import check, delete_checksums, faulty_files, found, found_without_checksums
+
+from noctile.pipeline.cohort import write_csv
 
 
 def rewrite(path: Path, slide_id: str, column: str, cell: str) -> None:
@@ -65,3 +69,31 @@ def test_tables_are_not_missed_before_the_end_of_a_run(damaged):
     for name in ("slides.csv", "slides.parquet", "run.json"):
         (damaged / name).unlink()
     assert found(damaged) == []
+
+
+def test_tables_and_summaries_of_earlier_versions_are_read(damaged):
+    """They have the flags as a text with semicolons, in a column of that name."""
+    summary_file = damaged / "slides" / "a" / "summary.json"
+    summary = json.loads(summary_file.read_text())
+    summary["flags"] = summary.pop("qc_flags")
+    summary_file.write_text(json.dumps(summary))
+    delete_checksums(damaged)
+    table = pq.read_table(damaged / "slides.parquet")
+    index = table.column_names.index("qc_flags")
+    flags = [";".join(flags or ()) for flags in table["qc_flags"].to_pylist()]
+    table = table.set_column(index, "flags", pa.array(flags)).drop_columns(["message", "run"])
+    pq.write_table(table, damaged / "slides.parquet")
+    write_csv(table, damaged / "slides.csv")
+    assert found_without_checksums(damaged) == []
+
+
+def test_numbers_of_the_manifest_are_compared_by_their_value(damaged):
+    table = pq.read_table(damaged / "slides.parquet")
+    cells = ["0,50", "2", "3,0", "+4"]
+    values = pa.array([0.5, 2.0, 3.0, 4.0])
+    pq.write_table(table.append_column("dose", values), damaged / "slides.parquet")
+    write_csv(table.append_column("dose", pa.array(cells)), damaged / "slides.csv")
+    assert found(damaged) == []
+    cells[1] = "2,5"
+    write_csv(table.append_column("dose", pa.array(cells)), damaged / "slides.csv")
+    assert found(damaged) == [("slides.csv", "differs from slides.parquet in the row for b")]

@@ -13,7 +13,9 @@ def results(tmp_path) -> ResultsFolder:
     return ResultsFolder(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["plan.csv", "run.json", "slides.csv", "slides.parquet"])
+@pytest.mark.parametrize(
+    "name", ["columns.json", "plan.csv", "run.json", "slides.csv", "slides.parquet"]
+)
 def test_a_table_of_the_user_is_not_replaced(results, name):
     (results.path / name).write_text("mine")
     with pytest.raises(UsageError, match=f"holds {name}, and no run of noctile"):
