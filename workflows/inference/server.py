@@ -4,7 +4,7 @@ Processes that share a GPU take turns on it, and each of them loads the model. S
 and stitch answers, and another process computes. Tiles and answers lie in shared buffers; a few
 bytes for each batch pass through a socket in a private folder. Batches are not merged: the answer
 does not depend on the other workers. On Linux only, where memory without a name can be shared.
-(docs/decisions/0018)
+(docs/decisions/0018) A server that hangs is replaced like one that died. (docs/decisions/0025)
 """
 
 import os
@@ -27,6 +27,7 @@ from noctile.pipeline.errors import NoctileError
 from noctile.pipeline.models.pinned_memory import copy_to_host, gpu_is_broken
 from noctile.pipeline.models.predictor import Predictor, predict_labels
 from noctile.workflows.inference.buffers import BorrowedBuffer, Request
+from noctile.workflows.inference.watch import PING, Unfinished, Watch
 from noctile.workflows.processes import control
 from noctile.workflows.processes.scratch import scratch_folder
 from noctile.workflows.processes.signals import (
@@ -89,7 +90,13 @@ class InferenceServers:
 
     def _keep_alive(self, gpu: str) -> None:
         while not self._closed.is_set():
-            self._processes[gpu].join()
+            server = self._processes[gpu]
+            with closing(Watch(self.addresses[gpu])) as watch:
+                while server.is_alive() and not self._closed.is_set():
+                    server.join(watch.interval_s)
+                    if watch.hangs() and server.is_alive():
+                        control.kill(server.pid or 0)
+            server.join()
             if not self._closed.wait(_RESTART_S):
                 self._start(gpu)
 
@@ -131,6 +138,7 @@ class _Server:
 
     def __init__(self, predict: Predictor) -> None:
         self.predict = predict
+        self._unfinished = Unfinished()
         self._pool = ThreadPoolExecutor(CONCURRENT_BATCHES, "batches")
 
     def attend(self, connection: Connection) -> None:
@@ -138,13 +146,16 @@ class _Server:
         with connection, ExitStack() as buffers, suppress(EOFError, OSError):
             while True:
                 message = connection.recv()
-                if isinstance(message, int):  # the size of a buffer, whose handle follows
+                if message == PING:
+                    connection.send(self._unfinished.oldest())
+                elif isinstance(message, int):  # the size of a buffer, whose handle follows
                     buffers.close()
                     borrowed = BorrowedBuffer(recv_handle(connection), message)
                     buffer = buffers.enter_context(closing(borrowed))
                 else:
-                    answer = self._pool.submit(self._compute, message, buffer.bytes)
-                    connection.send(answer.result())
+                    with self._unfinished.one_more():
+                        answer = self._pool.submit(self._compute, message, buffer.bytes).result()
+                    connection.send(answer)
 
     def _compute(self, request: Request, buffer: UInt8) -> Exception | None:
         """Write the answer to a request into its buffer; return the error if it fails."""

@@ -14,7 +14,7 @@ from server_processes import server_pids
 from noctile.pipeline.errors import ModelError
 from noctile.pipeline.models.load import load_predictor
 from noctile.workflows.engines.base import ENGINE_LOST, EngineLostError, attempt
-from noctile.workflows.inference import client
+from noctile.workflows.inference import client, watch
 from noctile.workflows.inference.client import ServedPredictor
 from noctile.workflows.inference.server import InferenceServers
 
@@ -58,6 +58,53 @@ def test_the_death_of_a_server_is_noticed_while_a_batch_waits(servers):
     os.kill(pid, signal.SIGSTOP)
     threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
     assert np.array_equal(predict(tile(predict)), expected)
+
+
+@pytest.fixture
+def short_watch(monkeypatch):
+    """Servers whose hanging is found within a second or two."""
+    monkeypatch.setattr(watch, "_INTERVAL_S", 0.2)
+    monkeypatch.setattr(watch, "_SILENT_S", 2.0)
+    monkeypatch.setattr(watch, "_BATCH_S", 2.0)
+
+
+@pytest.mark.timeout(120)
+def test_a_server_that_is_stopped_and_stays_so_is_replaced(short_watch, servers):
+    predict = ServedPredictor(servers.addresses["0"])
+    expected = predict(tile(predict))
+    (pid,) = server_pids()
+    os.kill(pid, signal.SIGSTOP)
+    assert np.array_equal(predict(tile(predict)), expected)
+    assert server_pids() != {pid}
+
+
+def load_with_a_trap(folder, trap):
+    """A model that computes without end where a file stands, once."""
+    predict = load_predictor(folder, "cpu")
+
+    class Trapped:
+        card, batch_size = predict.card, predict.batch_size
+
+        def __call__(self, tiles):
+            if trap.exists():
+                trap.unlink()
+                threading.Event().wait()
+            return predict(tiles)
+
+    return Trapped()
+
+
+@pytest.mark.timeout(120)
+def test_a_server_with_a_batch_that_does_not_end_is_replaced(short_watch, model, tmp_path):
+    """Its other threads still answer, pings too."""
+    trap = tmp_path / "trap"
+    with closing(InferenceServers(["0"], partial(load_with_a_trap, model, trap))) as servers:
+        predict = ServedPredictor(servers.addresses["0"])
+        expected = predict(tile(predict))
+        (pid,) = server_pids()
+        trap.touch()
+        assert np.array_equal(predict(tile(predict)), expected)
+        assert server_pids() != {pid}
 
 
 def test_an_engine_without_a_server_is_lost(servers, monkeypatch):
