@@ -4,7 +4,7 @@ Processes that share a GPU take turns on it, and each of them loads the model. S
 and stitch answers, and another process computes. Tiles and answers lie in shared buffers; a few
 bytes for each batch pass through a socket in a private folder. Batches are not merged: the answer
 does not depend on the other workers. On Linux only, where memory without a name can be shared.
-(docs/decisions/0018) A server that hangs is replaced like one that died. (docs/decisions/0025)
+(docs/decisions/0018) A server that hangs is replaced like one that died. (docs/decisions/0026)
 """
 
 import os

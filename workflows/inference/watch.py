@@ -5,7 +5,7 @@ its threads can also wait for ever for a GPU while others answer. So the answer 
 number of the oldest batch that has not ended, and a batch that stays the oldest for too long hangs.
 
 Time is counted in pings, not by the clock: a run that was stopped as a whole (Ctrl-Z) and goes on
-later has lost no time. (docs/decisions/0025)
+later has lost no time. (docs/decisions/0026)
 """
 
 import threading

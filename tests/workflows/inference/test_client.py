@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import closing
 from functools import partial
 
@@ -72,6 +73,7 @@ def short_watch(monkeypatch):
 def test_a_server_that_is_stopped_and_stays_so_is_replaced(short_watch, servers):
     predict = ServedPredictor(servers.addresses["0"])
     expected = predict(tile(predict))
+    time.sleep(10 * watch._INTERVAL_S)  # the watch has seen that the model is loaded
     (pid,) = server_pids()
     os.kill(pid, signal.SIGSTOP)
     assert np.array_equal(predict(tile(predict)), expected)

@@ -1,5 +1,6 @@
 """Inference servers: private, ended with their run, and the same masks as without them."""
 
+import os
 import subprocess
 import sys
 import time
@@ -29,6 +30,43 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory without 
 def test_another_user_cannot_enter_the_folder_of_the_sockets(servers):
     (address,) = servers.addresses.values()
     assert Path(address).parent.stat().st_mode & 0o777 == 0o700
+
+
+INTRUDER = """
+import os, socket, sys
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+entered = []
+for address in sys.argv[2:]:
+    try:
+        socket.socket(socket.AF_UNIX).connect(address)
+        entered.append(address)
+    except OSError:
+        pass
+for folder in (os.path.dirname(sys.argv[2]), f"/proc/{sys.argv[1]}/fd"):
+    try:
+        entered += os.listdir(folder)
+    except OSError:
+        pass
+try:
+    open(f"/proc/{sys.argv[1]}/mem", "rb")
+    entered.append("memory")
+except OSError:
+    pass
+print(entered)
+"""
+
+
+def test_another_user_reaches_neither_socket_nor_memory_of_a_server(servers):
+    """Shared buffers have no name: they are reached through the process alone."""
+    if os.getuid():
+        pytest.skip("only root can start a program as another user")
+    ServedPredictor(servers.addresses["0"])
+    (pid,) = server_pids()
+    words = [sys.executable, "-c", INTRUDER, str(pid), *servers.addresses.values()]
+    found = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
 
 
 def test_servers_end_with_the_run(servers):
