@@ -70,7 +70,9 @@ RUN: tuple[Decorator, ...] = (
         shell_complete=complete_model,
         help="Installed model or model folder (default: tumor).",
     ),
-    click.option("--manifest", type=FILE, help="CSV with slide_id, path, patient_id, mpp, ..."),
+    click.option(
+        "--manifest", type=FILE, help="CSV or .xlsx with slide_id, path, patient_id, mpp."
+    ),
     click.option(
         "--mpp",
         metavar="UM",

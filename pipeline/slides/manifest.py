@@ -1,4 +1,4 @@
-"""Manifest: a CSV file that names slides and states their patients, groups and pixel sizes."""
+"""Manifest: a table that names slides and states their patients, groups and pixel sizes."""
 
 import csv
 import io
@@ -11,7 +11,8 @@ from typing import Never
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.names import fold_name, path_problem, slide_id_problem
-from noctile.pipeline.untrusted import read_text
+from noctile.pipeline.slides.workbook import MAGIC, read_first_sheet
+from noctile.pipeline.untrusted import read_bytes
 
 _ALIASES = {
     "slide_id": ("slide_id", "sample_id", "slide"),
@@ -76,33 +77,44 @@ class _Column:
 def read_manifest(file: Path) -> list[ManifestRow]:
     """Read the rows of a manifest.
 
-    A manifest is UTF-8 text with a header. Commas, semicolons or tabs separate its columns. Each
-    row has a slide_id or a path. Paths are relative to the manifest's folder.
+    A manifest is UTF-8 text with a header, or the first sheet of an Excel workbook. Commas,
+    semicolons or tabs separate the columns of a text. Each row has a slide_id or a path. Paths are
+    relative to the manifest's folder.
 
     Raises:
         UsageError: if the file cannot be read, a row cannot be used or two rows have the same
             slide_id.
     """
     try:
-        text = read_text(file, MAX_BYTES, "utf-8-sig")
+        content = read_bytes(file, MAX_BYTES)
     except OSError as error:
         raise UsageError(f"manifest {file} cannot be read: {error.strerror or error}") from error
+    if content.startswith(MAGIC):
+        table = read_first_sheet(f"manifest {file}", content, MAX_COLUMNS)
+    else:
+        table = _read_csv(file, content)
+    rows = list(_rows(file, table))
+    _check_unique(file, rows)
+    return rows
+
+
+def _read_csv(file: Path, content: bytes) -> list[list[str]]:
+    """Cells of each row of a CSV file."""
+    try:
+        text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"manifest {file} is not UTF-8 text ({error}); save it as 'CSV UTF-8'"
+            f"manifest {file} is not UTF-8 text ({error}); save it as 'CSV UTF-8' or as .xlsx"
         ) from error
     header = next(iter(text.splitlines()), "")
     delimiter = max(_DELIMITERS, key=header.count)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        table = [_trimmed(line) for line in lines]
+        return [_trimmed(line) for line in lines]
     except csv.Error as error:
         raise UsageError(
             f"manifest {file}, line {lines.line_num}: {error}. Correct the quotes of that line"
         ) from error
-    rows = list(_rows(file, table))
-    _check_unique(file, rows)
-    return rows
 
 
 def _rows(file: Path, table: list[list[str]]) -> Iterator[ManifestRow]:
