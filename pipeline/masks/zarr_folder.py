@@ -3,8 +3,10 @@
 No other module imports the package zarr.
 """
 
+import errno
+import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +21,28 @@ from noctile.pipeline.geometry import Box
 from noctile.pipeline.masks.layout import ArrayShape
 from noctile.pipeline.masks.shard import ZSTD_LEVEL, read_seal, read_shard, write_shard
 
+_METADATA_BYTES = 2**24
+"""Largest file of metadata that is read (B)."""
+
 _ZSTD = ZstdCodec(level=ZSTD_LEVEL)
+
+
+class _RegularFiles(LocalStore):
+    """Store on a disk that reads regular files only: a pipe never ends, and a device has no end."""
+
+    async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
+        """Read a file, or a part of it; None if there is no such file.
+
+        Raises:
+            OSError: if it is no regular file, or one of metadata is too large.
+        """
+        with suppress(FileNotFoundError, NotADirectoryError):
+            about = (self.root / key).stat()
+            if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
+                raise OSError(errno.EINVAL, "It is a pipe or a device, not a file", key)
+            if key.endswith(".json") and about.st_size > _METADATA_BYTES:
+                raise OSError(errno.EFBIG, f"It has more than {_METADATA_BYTES} bytes", key)
+        return await super().get(key, prototype, byte_range)
 
 
 class ZarrFolder:
@@ -133,7 +156,8 @@ class ZarrFolder:
         """
         if array := self._opened.get((name, mode)):
             return array
-        array = zarr.open_array(LocalStore(self.path, read_only=mode == "r"), path=name, mode=mode)
+        store = _RegularFiles(self.path, read_only=mode == "r")
+        array = zarr.open_array(store, path=name, mode=mode, zarr_format=3)
         shape = self.arrays[name]
         expected = (shape.whole, np.dtype(np.uint8), shape.shard, shape.chunk)
         found = (array.shape, array.dtype, array.shards, array.chunks)
@@ -162,7 +186,8 @@ def read_attributes(folder: Path, name: str) -> dict[str, Any]:
     Raises:
         OSError: if there is no such group (ValueError: if it is damaged).
     """
-    group = zarr.open_group(LocalStore(folder, read_only=True), path=name, mode="r")
+    store = _RegularFiles(folder, read_only=True)
+    group = zarr.open_group(store, path=name, mode="r", zarr_format=3)
     return group.attrs.asdict()
 
 

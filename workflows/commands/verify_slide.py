@@ -64,12 +64,12 @@ def verify_slide(folder: SlideFolder, row: Row | None) -> SlideCheck:
     slide_id = folder.path.name
     if not folder.path.is_dir():
         return SlideCheck(slide_id, (Fault(f"slides/{slide_id}", "is missing", RUN_AGAIN),))
+    if strange := list(_strange_files(folder)):
+        return SlideCheck(slide_id, tuple(strange))
     missing = [path for path in folder.required if not path.exists()]
     if missing:
         faults = [file_fault(folder, path, "is missing") for path in missing]
         return SlideCheck(slide_id, tuple(faults))
-    if strange := list(_strange_files(folder)):
-        return SlideCheck(slide_id, tuple(strange))
     faults = list(_check_files(folder))
     if segment_again(slide_id) not in {fault.remedy for fault in faults}:
         try:

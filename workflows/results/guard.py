@@ -1,5 +1,6 @@
 """Checks that a run replaces no file that no run has written."""
 
+import os
 from pathlib import Path
 
 from noctile.pipeline.errors import StoreError, UsageError
@@ -14,6 +15,7 @@ def check_free(results: ResultsFolder) -> None:
         UsageError: if it would replace one.
         OSError: if the folder cannot be read.
     """
+    _check_links(results)
     if _is_ledger(results.ledger) or _is_run_json(results.run_json):
         return
     foreign = [path.name for path in _tables(results) if path.exists()]
@@ -68,3 +70,23 @@ def _is_run_json(path: Path) -> bool:
         return {"settings", "model", "versions"} <= (read_json(path) or {}).keys()
     except StoreError:
         return False
+
+
+def _check_links(results: ResultsFolder) -> None:
+    """Check that no folder that a run writes to is a link, which may lead out of the results.
+
+    Raises:
+        UsageError: if one is.
+        OSError: if a folder cannot be read.
+    """
+    folders = (results.slides, results.staging, results.path / "runs", results.path / "failures")
+    links = [folder for folder in folders if folder.is_symlink()]
+    for folder in folders[:2]:
+        if not links and folder.is_dir():
+            with os.scandir(folder) as entries:
+                links += [Path(entry.path) for entry in entries if entry.is_symlink()]
+    if links:
+        raise UsageError(
+            f"{links[0]} is a link, which no run makes; a run would write where it leads. Delete "
+            "it, or replace it by the folder itself"
+        )

@@ -42,7 +42,7 @@ def settle(folder: SlideFolder) -> None:
     Raises:
         OSError: if the file system refuses.
     """
-    if not folder.replaced.is_dir():
+    if folder.replaced.is_symlink() or not folder.replaced.is_dir():
         return
     clear(SlideFolder(folder.replaced))
     for path in sorted(folder.replaced.iterdir()):
