@@ -5,9 +5,10 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
-from noctile.pipeline.slides.discover import SlideEntry
+from noctile.pipeline.slides.discover import LeftOut, SlideEntry
 from noctile.pipeline.slides.links import real_path
 from noctile.pipeline.slides.names import fold_name, longer_ids
 
@@ -101,6 +102,28 @@ def settle_ids(
         lambda slide_id, slide: None if slide.fingerprint else fold_name(slide_id),
     )
     return _settled(matching, known, contents)
+
+
+def settle_left_out(
+    left_out: Iterable[LeftOut], known: Mapping[str, KnownSlide], taken: Iterable[str]
+) -> list[LeftOut]:
+    """Give each path that a call does not take its id in a results folder.
+
+    A path of a known slide has that slide's id. Other paths have an id that no slide has, with the
+    names of their folders in front where that is needed.
+
+    Args:
+        left_out: paths that the call does not take.
+        known: slides of the results folder by slide_id.
+        taken: settled ids of the slides of the call.
+    """
+    id_of = {str(slide.path): slide_id for slide_id, slide in sorted(known.items())}
+    used = {fold_name(slide_id) for slide_id in (*known, *taken)}
+    settled = []
+    for one in sorted(left_out, key=lambda one: one.path):
+        slide_id = id_of.get(one.path) or _free_id(one.slide_id, Path(one.path), used)
+        settled.append(replace(one, slide_id=slide_id))
+    return settled
 
 
 class _Matching:
@@ -201,7 +224,9 @@ def _settled(
     taken = {*standing, *(fold_name(entry.slide_id) for entry in matching.entries)}
     for entry in matching.entries:
         wanted, stands = entry.slide_id, standing.get(fold_name(entry.slide_id))
-        final = matching.given.get(entry) or (_free_id(entry, taken) if stands else wanted)
+        final = matching.given.get(entry) or (
+            _free_id(wanted, entry.path, taken) if stands else wanted
+        )
         moved = replace(entry, slide_id=final)
         if entry in matching.given or not stands or not entry.named or _unread(entry, contents):
             settled.entries.append(moved)
@@ -221,9 +246,9 @@ def _unread(entry: SlideEntry, contents: Mapping[SlideEntry, str | None]) -> boo
     return contents.get(entry, "") is None
 
 
-def _free_id(entry: SlideEntry, taken: set[str]) -> str:
-    """First longer id of a slide that is not taken; it is taken from then on."""
-    ids = longer_ids(entry.slide_id, entry.path)
+def _free_id(wanted: str, path: Path, taken: set[str]) -> str:
+    """First id of a path that is not taken; it is taken from then on."""
+    ids = chain([wanted], longer_ids(wanted, path))
     free = next(slide_id for slide_id in ids if fold_name(slide_id) not in taken)
     taken.add(fold_name(free))
     return free

@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noctile.pipeline.slides.discover import SlideEntry
-from noctile.pipeline.slides.identity import ID_TAKEN, KnownSlide, Settled, settle_ids
+from noctile.pipeline.slides.discover import LeftOut, SlideEntry
+from noctile.pipeline.slides.identity import (
+    ID_TAKEN,
+    KnownSlide,
+    Settled,
+    settle_ids,
+    settle_left_out,
+)
 from noctile.pipeline.slides.names import fold_name, slide_id_problem
 
 CONTENTS = {
@@ -120,6 +126,22 @@ class TestRefused:
         assert (refused.entry.slide_id, refused.reason) == ("P2_S1", ID_TAKEN)
         assert "S1 belongs to /old/P1/HE.svs" in refused.message
         assert "another slide_id in the manifest" in refused.message
+
+
+class TestLeftOut:
+    def test_a_path_that_is_left_out_takes_the_id_of_no_other_slide(self) -> None:
+        slides = known(HE=("/old/P1/HE.svs", "one"), gone=("/old/gone.svs", ""))
+        left_out = [
+            LeftOut("HE", "/new/P5/HE.svs", "broken_link: x"),
+            LeftOut("gone", "/old/gone.svs", "broken_link: x"),
+            LeftOut("CD", "/new/P5/CD.svs", "broken_link: x"),
+            LeftOut("a", "/new/P5/a.svs", "broken_link: x"),
+        ]
+        expected = {"P5_HE": "HE.svs", "gone": "gone.svs", "CD": "CD.svs", "P5_a": "a.svs"}
+        for order in (left_out, left_out[::-1]):
+            settled = settle_left_out(order, slides, ["A", "other"])
+            assert {one.slide_id: Path(one.path).name for one in settled} == expected
+        assert settle_left_out(settled, slides, ["A", "other"]) == settled
 
 
 PATHS = [f"/{folder}/{name}.svs" for folder in ("a", "b", "c/a") for name in ("HE", "he", "x")]
