@@ -22,5 +22,5 @@ def command(slides: tuple[str, ...], out: Path, mpp: float | None, printer: Prin
     """
     from noctile.workflows.commands.annotate import annotate
 
-    rows = annotate(slides, out, mpp, printer.progress)
+    rows = annotate(slides, out, mpp, printer.result)
     sys.exit(SOME_FAILED if any(row.status == "failed" for row in rows) else 0)
