@@ -2,7 +2,7 @@
 
 Noctile writes every file under a temporary name, syncs it, and renames it: a name never stands for
 an incomplete file. The name itself is on the disk only when its folder is synced, and so on up to a
-folder that is on the disk already. (docs/decisions/0024)
+folder that is on the disk already. (docs/decisions/0027)
 """
 
 import errno

@@ -48,7 +48,7 @@ class Ledger:
     two slides with equal content have equal keys.
 
     Files are on the disk before their line is written. The lines themselves are synced together,
-    because nothing relies on a line before the next run. (docs/decisions/0024)
+    because nothing relies on a line before the next run. (docs/decisions/0027)
 
     Args:
         path: path of the file; it is created if it does not exist.
