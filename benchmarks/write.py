@@ -10,6 +10,7 @@ of level 0 through ``numpy.save``.
 """
 
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -87,7 +88,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             store = create(Path(scratch) / "mask.ome.zarr")
             whole = np.tile(labels, (BLOCKS, BLOCKS))
-            work = {
+            work: dict[str, Callable[[], object]] = {
                 "zstd": partial(floor, labels),
                 "shards": partial(write, store, labels),
                 "above": partial(build_pyramid, store),

@@ -332,6 +332,96 @@ class TestRun:
         same_results(out, tmp_path / "fresh")
 
 
+class TestDamage:
+    """Files that a power cut left empty or torn are named and made again, and no others."""
+
+    @pytest.fixture
+    def said(self, slides, model, tmp_path):
+        """Function that runs the same command again and returns its lines about damage."""
+
+        def again() -> list[str]:
+            lines = []
+            result = run(slides, tmp_path / "out", model, lambda progress, say: lines.append(say))
+            assert result.exit_code == 0
+            return [line for line in lines if "again:" in line]
+
+        return again
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "summary.json",
+            "plan.json",
+            "tissue.png",
+            "blocks.json",
+            "checksums.json",
+            "preview.jpg",
+            "mask.ome.zarr/zarr.json",
+            "mask.ome.zarr/labels/classes/0/c/0/0",
+        ],
+    )
+    def test_a_finished_slide_with_an_empty_file_is_made_again_and_named(self, out, said, name):
+        before = contents(out)
+        (out / "slides" / "b" / name).write_bytes(b"")
+        (line,) = said()
+        assert line.startswith("b: made again: ")
+        assert name in line
+        after = contents(out)
+        assert [
+            n
+            for n in before
+            if n.startswith("slides/b/") and "json" not in n and before[n] != after[n]
+        ] == []
+        assert before.keys() == after.keys()
+        assert verify_slide(SlideFolder(out / "slides" / "b"), None).faults == ()
+
+    def test_files_of_the_user_do_not_cause_work(self, out, said, monkeypatch):
+        for name in ("my notes.txt", "mask.ome.zarr/.DS_Store", "blocks.json.bak"):
+            (out / "slides" / "a" / name).touch()
+        monkeypatch.setattr("noctile.workflows.jobs.segment_block.segment_block", None)
+        assert said() == []
+
+    def stop_before_the_end(self, slides, out, model) -> None:
+        """Segment every block of slide a and stop."""
+
+        def interrupt(progress, say):
+            if events(out, "segment"):
+                raise KeyboardInterrupt
+
+        assert run(slides, out, model, interrupt).exit_code == 3
+
+    @pytest.mark.parametrize("kept", [0, 30])
+    @pytest.mark.parametrize("kind", ["shard", "statistics"])
+    def test_a_block_with_a_torn_file_is_segmented_again_and_named(
+        self, slides, model, tmp_path, said, kind, kept
+    ):
+        out = tmp_path / "out"
+        self.stop_before_the_end(slides, out, model)
+        row, col = events(out, "segment")[0]["block"]
+        names = {
+            "shard": f"heat.ome.zarr/0/c/0/{row}/{col}",
+            "statistics": f"blocks/{row}.{col}.json",
+        }
+        path = out / ".staging" / "a" / names[kind]
+        path.write_bytes(path.read_bytes()[:kept])
+        (line,) = said()
+        assert line.startswith(f"a: block {row}, {col} is segmented again: ")
+        run(slides, tmp_path / "fresh", model)
+        same_results(out, tmp_path / "fresh")
+
+    @pytest.mark.parametrize("name", ["plan.json", "tissue.png", "mask.ome.zarr/zarr.json"])
+    def test_a_torn_file_of_a_plan_has_the_slide_planned_again(
+        self, slides, model, tmp_path, said, name
+    ):
+        out = tmp_path / "out"
+        self.stop_before_the_end(slides, out, model)
+        (out / ".staging" / "a" / name).write_bytes(b"")
+        (line,) = said()
+        assert line.startswith("a: made again: ")
+        run(slides, tmp_path / "fresh", model)
+        same_results(out, tmp_path / "fresh")
+
+
 class KilledError(BaseException):
     """Stands for a kill: no further file is written."""
 
