@@ -15,6 +15,7 @@ COMMANDS = (
     "plan",
     "status",
     "verify",
+    "table",
     "inspect",
     "models",
     "train",

@@ -77,7 +77,6 @@ def verify_document(result: "Verification", out: Path) -> Document:
             "checked": len(result.slides),
             "wrong": [asdict(check) for check in result.wrong],
             "tables": [asdict(fault) for fault in result.tables],
-            "unlisted": result.unlisted,
         },
     )
 

@@ -57,11 +57,6 @@ def _print_check(printer: Printer, check: "SlideCheck") -> None:
 def _print_result(printer: Printer, result: "Verification") -> None:
     for fault in result.tables:
         printer.result(f"{fault.file} {fault.what}; {fault.remedy}", important=True)
-    if result.unlisted:
-        printer.result(
-            f"{len(result.unlisted)} slides are done and not in the tables: an earlier call on "
-            "this folder made them"
-        )
     tables = f", {len(result.tables)} faults in the tables" if result.tables else ""
     total = f"{len(result.slides)} slides read again: {len(result.wrong)} wrong{tables}"
     printer.result(total, important=result.exit_code != 0)

@@ -79,7 +79,7 @@ class TestRun:
         assert "│ a " in text
         assert {p.name for p in tmp_path.iterdir()} == {
             "columns.json",
-            "run.json",
+            "runs",
             "run.log",
             "ledger.jsonl",
             "slides.csv",
@@ -166,8 +166,7 @@ class TestRun:
         assert list(tmp_path.iterdir()) == [manifest]
 
     @pytest.mark.parametrize(
-        "name",
-        ["slides.csv", "slides.parquet", "columns.json", "run.json", "plan.csv", "ledger.jsonl"],
+        "name", ["slides.csv", "slides.parquet", "columns.json", "plan.csv", "ledger.jsonl"]
     )
     def test_a_folder_with_other_files_of_the_same_names_is_refused(
         self, slides, model, tmp_path, name
@@ -187,12 +186,12 @@ class TestRun:
         assert "a folder slides that is not empty" in text
         assert list((tmp_path / "slides" / "a").iterdir()) == []
 
-    @pytest.mark.parametrize("lost", ["ledger.jsonl", "run.json"])
+    @pytest.mark.parametrize("lost", ["ledger.jsonl", "runs"])
     def test_results_are_accepted_if_their_ledger_or_report_is_lost(
         self, slides, model, tmp_path, lost
     ):
         assert serial(slides, tmp_path, model)[0] == 0
-        (tmp_path / lost).unlink()
+        (tmp_path / lost).rename(tmp_path / "lost")
         code, text = serial(slides, tmp_path, model)
         assert code == 0
         assert "done (already)" in text

@@ -34,8 +34,7 @@ def fingerprint(path: Path) -> str:
 def mtime_fingerprint(path: Path) -> str:
     """Hash the modification times of all files of a slide, to 16 hexadecimal digits.
 
-    It shows a change that the sample of `fingerprint` misses, for instance a damaged file that was
-    copied again.
+    A copy or a move of a file may change it, too.
 
     Raises:
         OSError: if the status of a file cannot be read.
@@ -51,6 +50,21 @@ def slide_files(path: Path) -> list[Path]:
         OSError: if a folder or a file of a DICOM series cannot be read.
     """
     return [path, *_companions(path)]
+
+
+def content_sha256(path: Path) -> str:
+    """Hash all bytes of all files of a slide, to 64 hexadecimal digits.
+
+    Raises:
+        OSError: if a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for file in (path, *_companions(path)):
+        name = file.relative_to(path.parent).as_posix() if file != path else ""
+        digest.update(name.encode("utf-8", "surrogateescape"))
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _companions(path: Path) -> list[Path]:

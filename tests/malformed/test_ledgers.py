@@ -9,9 +9,10 @@ import pytest
 
 from noctile.pipeline.errors import UsageError
 from noctile.workflows.commands.status import read_status
-from noctile.workflows.results.events import LedgerState, parse_events
+from noctile.workflows.results.events import parse_events
 from noctile.workflows.results.lease import Lease, read_lease
 from noctile.workflows.results.ledger import Ledger, read_ledger
+from noctile.workflows.results.ledger_state import LedgerState
 
 TIME = "2026-11-29T01:00:00.000+00:00"
 START = {

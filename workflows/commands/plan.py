@@ -8,7 +8,7 @@ predicted, to estimate the duration of the run.
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -24,12 +24,14 @@ from noctile.workflows.engines.base import USAGE, Engine
 from noctile.workflows.jobs.entry import measure_speed
 from noctile.workflows.jobs.messages import RunContext, SpeedJob
 from noctile.workflows.results.files import write_atomic
+from noctile.workflows.results.standing import Standing
 from noctile.workflows.run.fault_origin import FaultOrigin
 from noctile.workflows.run.loop import RunLoop
 from noctile.workflows.run.preflight import PlannedSlide, PlanOnly
 from noctile.workflows.run.progress import Observer, Progress
 from noctile.workflows.run.run import held, open_context, start_engine
 from noctile.workflows.run.stop import Stop
+from noctile.workflows.run.submission import settle
 from noctile.workflows.settings import RunSettings
 
 CALIBRATION_S = 3.0
@@ -138,8 +140,8 @@ def plan_slides(
 ) -> PlanResult:
     """Plan all slides and estimate the duration of the run.
 
-    Writes ``plan.csv`` to ``out``, and a plan of each slide that is to be done to staging. Results
-    that are done stay as they are, under these settings or others.
+    Writes ``plan.csv``, and a plan of each slide that is to be done to ``.plan/``, where a run
+    finds it. Nothing else in ``out`` changes.
 
     Args:
         entries: slides to plan.
@@ -150,20 +152,24 @@ def plan_slides(
     Raises:
         UsageError: if no slide can be done, as in `noctile.workflows.run.run.run_slides`.
     """
-    context = open_context(settings, out)
-    progress, by_id = Progress(len(entries)), {entry.slide_id: entry for entry in entries}
+    context = open_context(settings, out, planning=True)
+    progress = Progress(len(entries))
     stop = Stop(
         out, settings.min_free_disk_bytes, None, lambda why: observe(progress, f"stopping: {why}")
     )
-    plan_only, calibration = PlanOnly(context, by_id), None
-    with held(out, stop) as (lease, ledger):
-        fault_origin = FaultOrigin(entries, out, lease)
-        loop = RunLoop(entries, context, ledger, stop, fault_origin, progress, observe)
+    calibration = None
+    with held(out, stop, planning=True) as (lease, ledger):
+        standing = Standing(context.results, ledger.state)
+        submission = settle(entries, (), standing, ledger.state)
+        plan_only = PlanOnly(context, {entry.slide_id: entry for entry in submission.entries})
+        fault_origin = FaultOrigin(submission.entries, out, lease)
+        loop = RunLoop(submission, context, ledger, standing, stop, fault_origin, progress, observe)
         with closing(start_engine(context)) as engine:
             loop.run(engine, plan_only.add)
             slides = plan_only.slides(progress.failures, stop.reason)
             if stop.reason is None:
-                calibration = _calibrate(engine, stop, context, by_id, slides)
+                jobs = _speed_jobs(engine, context, plan_only, slides)
+                calibration = _calibrate(engine, stop, jobs)
         if fault_origin.folder_lost() is None:
             write_atomic(context.results.plan_table, lambda p: write_csv(_table(slides), p))
     resources, free_bytes = context.resources, shutil.disk_usage(out).free
@@ -172,26 +178,33 @@ def plan_slides(
     )
 
 
-def _calibrate(
-    engine: Engine,
-    stop: Stop,
-    context: RunContext,
-    entries: Mapping[str, SlideEntry],
-    slides: Sequence[PlannedSlide],
-) -> Calibration | None:
-    """Let all workers predict tiles of the first slides at the same time, as in a run.
+def _speed_jobs(
+    engine: Engine, context: RunContext, plan_only: PlanOnly, slides: Sequence[PlannedSlide]
+) -> list[SpeedJob]:
+    """Measurements of all workers at the same time, on tiles of the first slides."""
+    chosen = [slide.slide_id for slide in slides if slide.predictions_left][: engine.slots]
+    return [
+        SpeedJob(
+            f"{n}/{slide_id}",
+            plan_only.entries[slide_id],
+            context,
+            plan_only.folders[slide_id],
+            CALIBRATION_S,
+        )
+        for n, slide_id in enumerate(islice(cycle(chosen), engine.slots))
+    ]
+
+
+def _calibrate(engine: Engine, stop: Stop, jobs: Sequence[SpeedJob]) -> Calibration | None:
+    """Let all workers predict tiles at the same time, as in a run.
 
     Raises:
         UsageError: if the model is broken.
     """
-    chosen = [slide.slide_id for slide in slides if slide.predictions_left][: engine.slots]
-    if not chosen:
+    if not jobs:
         return None
-    jobs = (
-        SpeedJob(f"{n}/{slide_id}", entries[slide_id], context, CALIBRATION_S)
-        for n, slide_id in enumerate(islice(cycle(chosen), engine.slots))
-    )
-    outcomes = list(engine.run(measure_speed, lambda: next(jobs, None), stop))
+    queue = iter(jobs)
+    outcomes = list(engine.run(measure_speed, lambda: next(queue, None), stop))
     for outcome in outcomes:
         if outcome.failure and outcome.failure.reason == USAGE:
             raise UsageError(outcome.failure.message)
@@ -199,6 +212,7 @@ def _calibrate(
     if not measured:
         return None
     speed = sum(tiles / seconds for tiles, seconds in measured)
+    chosen = dict.fromkeys(job.entry.slide_id for job in jobs)
     return Calibration(sum(n for n, _ in measured), speed, len(measured), tuple(chosen))
 
 

@@ -17,17 +17,12 @@ from typing import Any
 from noctile.pipeline.csv_cells import unescape_cell
 from noctile.pipeline.errors import StoreError, UsageError
 from noctile.pipeline.untrusted import read_text
-from noctile.workflows.results.events import (
-    Block,
-    LedgerState,
-    Segmented,
-    SlideState,
-    Stage,
-)
+from noctile.workflows.results.events import Block, Segmented
 from noctile.workflows.results.files import read_json
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.lease import STALE_S, Holder, read_lease
 from noctile.workflows.results.ledger import read_events
+from noctile.workflows.results.ledger_state import LedgerState, SlideState, Stage
 
 WINDOW_S = 300.0
 """Period over which the speed is measured (s)."""

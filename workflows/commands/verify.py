@@ -6,7 +6,7 @@ Everything is read again, and nothing is written. For each slide:
 - masks: every level decodes and follows from the finer one; labels are known classes, in tissue;
 - figures: summary, tile table and the cohort's table agree with a new count of the masks.
 
-For the cohort: both tables agree, and have as many slides as the run did.
+For the cohort: both tables agree with each other and with what stands in the folder.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,13 +32,10 @@ class Verification:
     Attributes:
         slides: check of each slide that is done, by id.
         tables: faults of the cohort's tables.
-        unlisted: ids of slides that are done and not in the tables; an earlier call on the same
-            folder made them.
     """
 
     slides: tuple[SlideCheck, ...]
     tables: tuple[Fault, ...]
-    unlisted: tuple[str, ...]
 
     @property
     def wrong(self) -> list[SlideCheck]:
@@ -71,8 +68,7 @@ def verify(
     _check_request(out, set(slide_ids) - done)
     jobs = [_Job(str(out), name, rows.get(name)) for name in sorted(set(slide_ids) or done)]
     checks = _run(jobs, workers, observe)
-    unlisted = sorted(done - listed) if rows else []
-    return Verification(checks, () if slide_ids else tuple(table_faults), tuple(unlisted))
+    return Verification(checks, () if slide_ids else tuple(table_faults))
 
 
 def _check_request(out: Path, not_done: set[str]) -> None:

@@ -14,7 +14,7 @@ DELETE = "delete it"
 RUN_AGAIN = "run the same command again"
 """Remedy for a slide whose folder is missing."""
 
-WRITE_TABLES_AGAIN = "run the same command again, which writes the tables anew"
+WRITE_TABLES_AGAIN = "`noctile table` writes the tables anew"
 """Remedy for a table of the cohort."""
 
 _SEGMENT_AGAIN = "delete {folder} and run the same command again"

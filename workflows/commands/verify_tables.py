@@ -2,7 +2,6 @@
 
 import csv
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -15,8 +14,12 @@ from noctile.pipeline.cohort import SlideRow, cohort_table, write_csv
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.manifest_types import parse_cell
 from noctile.pipeline.models.card import ClassInfo
+from noctile.workflows.commands.status import current_run
 from noctile.workflows.commands.verify_faults import DELETE, WRITE_TABLES_AGAIN, Fault
-from noctile.workflows.results.files import is_temporary, read_json
+from noctile.workflows.results.files import is_temporary
+from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.ledger import read_ledger
+from noctile.workflows.results.standing import Standing
 
 Row = dict[str, Any]
 
@@ -40,18 +43,19 @@ _NAMED_SLIDES = 5
 def read_tables(out: Path) -> tuple[dict[str, Row], list[Fault]]:
     """Read the rows of ``slides.parquet`` by slide_id, and check both tables.
 
-    Both results are empty for a run that has not ended: it has no tables yet.
+    The tables must equal what stands in the folder. Both results are empty while a run is at work,
+    because its tables lag behind.
     """
-    parquet, text, run = out / "slides.parquet", out / "slides.csv", out / "run.json"
-    if not any(path.exists() for path in (parquet, text, run)):
+    parquet, text = out / "slides.parquet", out / "slides.csv"
+    run = current_run(out)
+    if run and run.alive:
         return {}, []
-    faults = list(_files_missing_or_left(out, (parquet, text, run)))
+    faults = list(_files_missing_or_left(out, (parquet, text)))
     if not parquet.exists():
         return {}, faults
     try:
         table = pq.read_table(parquet)
         rows = {str(row["slide_id"]): row for row in table.to_pylist()}
-        counts = Counter(row["status"] for row in rows.values())
     except (OSError, ValueError, KeyError) as error:
         return {}, [*faults, _table_fault(parquet.name, f"cannot be read: {error}")]
     if len(rows) < len(table):
@@ -59,9 +63,9 @@ def read_tables(out: Path) -> tuple[dict[str, Row], list[Fault]]:
     try:
         if text.exists():
             faults += _csv_faults(table, text)
-        faults += _count_faults(counts, read_json(run) or {})
+        faults += _standing_faults(out, rows)
     except (OSError, ValueError, StoreError) as error:
-        faults.append(_table_fault(f"{text.name}, {run.name}", f"cannot be read: {error}"))
+        faults.append(_table_fault(f"{text.name}, {parquet.name}", f"cannot be read: {error}"))
     return rows, faults
 
 
@@ -100,12 +104,24 @@ def _files_missing_or_left(out: Path, expected: Sequence[Path]) -> Iterator[Faul
             yield Fault(path.name, "was left by a writer that was killed", DELETE)
 
 
-def _count_faults(counts: Mapping[str, int], run: Mapping[str, Any]) -> Iterator[Fault]:
-    """Counts of slides by status that differ from those that the run recorded."""
-    recorded = {status: n for status, n in (run.get("slides") or counts).items() if n}
-    if recorded != dict(counts):
-        what = f"has {_count_text(counts)}, but the run recorded {_count_text(recorded)}"
-        yield _table_fault("slides.parquet", what)
+def _standing_faults(out: Path, rows: Mapping[str, Row]) -> Iterator[Fault]:
+    """Rows of ``slides.parquet`` that are missing, or differ from what stands in the folder."""
+    results = ResultsFolder(out)
+    standing = Standing(results, read_ledger(results.ledger))
+    table = cohort_table(standing.rows(), standing.class_names())
+    expected = {str(row["slide_id"]): row for row in table.to_pylist()}
+    if missing := sorted(expected.keys() - rows.keys()):
+        yield _table_fault("slides.parquet", f"has no row for {_names(missing)}")
+    if surplus := sorted(rows.keys() - expected.keys()):
+        yield _table_fault("slides.parquet", f"has a row for {_names(surplus)}, not in this folder")
+    shared = sorted(expected.keys() & rows.keys())
+    from_summary = set(cohort_table([], standing.class_names()).column_names) - _NOT_FROM_SUMMARY
+    for name in table.column_names:
+        if name in from_summary:  # `check_row` compares these with the masks
+            continue
+        if wrong := [i for i in shared if rows[i].get(name) != expected[i][name]]:
+            what = f"has another {name} than the folder for {_names(wrong)}"
+            yield _table_fault("slides.parquet", what)
 
 
 def _csv_faults(table: pa.Table, text: Path) -> Iterator[Fault]:
@@ -145,7 +161,3 @@ def _cell_value(cell: str | None, kind: pa.DataType | None) -> Any:
 def _names(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED_SLIDES} more" if len(names) > _NAMED_SLIDES else ""
     return ", ".join(names[:_NAMED_SLIDES]) + more
-
-
-def _count_text(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{n} {status}" for status, n in sorted(counts.items())) or "nothing"

@@ -16,7 +16,7 @@ from noctile.pipeline.measure import SlideSummary, TileRow, measure
 from noctile.pipeline.plan import TilePlan
 from noctile.pipeline.preview import preview_of
 from noctile.pipeline.quality import MAX_UNREADABLE, BlockStats, SlideQuality
-from noctile.workflows.jobs.messages import RunContext, StepJob
+from noctile.workflows.jobs.messages import StepJob
 from noctile.workflows.jobs.provenance import planned_flags, versions
 from noctile.workflows.jobs.unchanged import check_unchanged
 from noctile.workflows.results.blocks import collect_block_stats
@@ -77,7 +77,7 @@ def _complete(job: StepJob, folder: SlideFolder) -> None:
     preview = preview_of(store, plan.slide_id, summary.class_area_mm2)
     write_atomic(folder.preview, lambda p: preview.save(p, format="JPEG", quality=90))
     sync_names([*coarse, folder.preview], folder.path)
-    write_with_checksums(folder, _summary(described, plan, summary, quality, run))
+    write_with_checksums(folder, _summary(described, plan, summary, quality, job))
 
 
 def _check_shards(store: MaskStore, stats: _Stats, folder: SlideFolder) -> None:
@@ -99,12 +99,15 @@ def _summary(
     plan: TilePlan,
     summary: SlideSummary,
     quality: SlideQuality,
-    run: RunContext,
+    job: StepJob,
 ) -> dict[str, Any]:
     """Contents of ``summary.json``."""
+    run = job.run
     found = quality.flags(summary.mean_confidence, len(run.card.classes))
     return {
         "key": described["key"],
+        "pixels_key": run.pixels_key,
+        "mpp_given": list(job.entry.mpp) if job.entry.mpp else None,
         **described["slide"],
         **asdict(summary),
         **asdict(quality),

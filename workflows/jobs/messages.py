@@ -8,7 +8,7 @@ from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.slides.discover import SlideEntry
 from noctile.workflows.jobs.steps import Step
 from noctile.workflows.resources import Resources
-from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.layout import ResultsFolder, SlideFolder
 from noctile.workflows.settings import RunSettings, short_hash
 
 
@@ -23,6 +23,8 @@ class RunContext:
         settings: settings of the run.
         resources: device, workers, threads and memory.
         pixels_key: hash of everything that a mask depends on beside its slide.
+        run: run id, the name of the run's record.
+        planning: True for ``noctile plan``, which predicts nothing and keeps its plans apart.
         servers: address of each GPU's inference server, by the name of the GPU; empty if each
             worker computes itself.
     """
@@ -33,18 +35,18 @@ class RunContext:
     settings: RunSettings
     resources: Resources
     pixels_key: str
+    run: str = ""
+    planning: bool = False
     servers: Mapping[str, str] = field(default_factory=dict)
 
-    def slide_key(self, fingerprint: str, modified: str, mpp: tuple[float, float] | None) -> str:
+    def slide_key(self, fingerprint: str, mpp: tuple[float, float] | None) -> str:
         """Return the content key of a slide in this run.
 
         Args:
             fingerprint: hash of samples of the slide's file.
-            modified: hash of the times of its files
-                (`noctile.pipeline.slides.fingerprint.mtime_fingerprint`).
             mpp: pixel size that overrides the one in the file (um; y, x), or None.
         """
-        return short_hash([fingerprint, modified, mpp, self.pixels_key])
+        return short_hash([fingerprint, mpp, self.pixels_key])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Prepared:
         blocks: (row, col) of each block with tissue.
         tiles_of: number of predictions of each block.
         fingerprint: hash of samples of the slide's file.
+        folder: folder that holds the slide's plan.
         block_faults: what is wrong with the files of each block that an earlier run has not
             written, or not whole, by (row, col); empty if ``fresh``.
         damaged: what is wrong with the files of an earlier result or plan, which are made again;
@@ -70,6 +73,7 @@ class Prepared:
     blocks: tuple[tuple[int, int], ...]
     tiles_of: tuple[int, ...]
     fingerprint: str
+    folder: SlideFolder
     block_faults: Mapping[tuple[int, int], str] = field(default_factory=dict)
     damaged: str = ""
 
@@ -109,12 +113,14 @@ class SpeedJob:
         key: name of the job, unique among the measurements of a preflight.
         entry: slide whose tiles are predicted.
         run: run for which the speed is measured.
+        folder: folder that holds the slide's plan.
         seconds: duration of the measurement (s), after the model is loaded and warm.
     """
 
     key: str
     entry: SlideEntry
     run: RunContext
+    folder: SlideFolder
     seconds: float
 
     @property

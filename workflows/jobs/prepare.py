@@ -1,7 +1,8 @@
 """The first step of a slide: open it, find its tissue, plan its tiles and lay out its stores."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from PIL import Image
 
@@ -12,7 +13,7 @@ from noctile.pipeline.normalize import Amounts, stain_amounts
 from noctile.pipeline.plan import TilePlan, plan_tiles
 from noctile.pipeline.segment import read_tiles
 from noctile.pipeline.slides.base import SlideInfo, SlideReader
-from noctile.pipeline.slides.fingerprint import mtime_fingerprint
+from noctile.pipeline.slides.fingerprint import content_sha256, mtime_fingerprint
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.slides.thumbnail import read_thumbnail
 from noctile.pipeline.tissue import TissueMask, find_tissue
@@ -29,15 +30,58 @@ MAX_TISSUE_MM = 100.0
 """Largest width of the tissue on a slide (mm; a usual slide is 75 mm long). A larger value means
 that the pixel size is wrong."""
 
-_Earlier = tuple[TilePlan, Mapping[tuple[int, int], str]] | None
-"""Plan of an earlier run, and what is wrong with each block that is not written whole."""
-
 _STAIN_TILES = 48
 """Smallest number of tiles on which the stain of a slide is measured; at most twice as many are
 read. The cost does not grow with the slide."""
 
 _STAIN_STEP = 4
 """Step between the pixels that are measured in such a tile (px, in both directions)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """Version of a slide's content under the model and the settings.
+
+    Attributes:
+        key: content key of the slide.
+        modified: hash of the times of its files.
+        sha256: hash of all its bytes if ``--check-content full`` asks for it, else None.
+    """
+
+    key: str
+    modified: str
+    sha256: str | None
+
+    def made(self, key: Any, slide: Mapping[str, Any]) -> bool:
+        """Tell if a plan or a result was made of this version.
+
+        A hash of all bytes decides if both have one. If only this version has one, the times of
+        the files must not have changed.
+
+        Args:
+            key: recorded content key.
+            slide: recorded properties of the slide.
+        """
+        if key != self.key or self.sha256 is None:
+            return bool(key == self.key)
+        if recorded := slide.get("content_sha256"):
+            return bool(recorded == self.sha256)
+        return bool(slide.get("modified") == self.modified)
+
+
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    """Plan of an earlier call.
+
+    Attributes:
+        folder: folder that holds it.
+        plan: the plan.
+        faults: what is wrong with each block that is not written whole, by (row, col).
+    """
+
+    folder: SlideFolder
+    plan: TilePlan
+    faults: Mapping[tuple[int, int], str]
 
 
 def prepare_slide(job: StepJob) -> Prepared:
@@ -50,68 +94,96 @@ def prepare_slide(job: StepJob) -> Prepared:
         StoreError: if a file of the slide's result cannot be read or written.
     """
     run, slide_id = job.run, job.step.slide_id
-    folder = run.results.slide(slide_id)
+    final = run.results.slide(slide_id)
     reader = open_slide(job.entry.path, slide_id=slide_id, mpp=job.entry.mpp)
     try:
-        written = mtime_fingerprint(reader.info.path)
-        content = reader.info.fingerprint
-        key = run.slide_key(content, written, job.entry.mpp)
-        summary, fault = read_whole_json(folder.summary), slide_fault(folder)
-        if fault is None and summary and summary.get("key") == key:
-            return Prepared(key, False, True, (), (), content)
-        before, damaged = _earlier_plan(key, run.results.staged(slide_id), folder)
-        plan, faults = before or (_plan_slide(reader, key, written, run), {})
-        if fault and folder.plan.exists() and (not summary or summary.get("key") == key):
-            damaged = damaged or f"{folder.path}: {fault}"
-        keys, tiles_of = tuple(b.key for b in plan.blocks), tuple(len(b.tiles) for b in plan.blocks)
-        return Prepared(key, before is None, False, keys, tiles_of, content, faults, damaged)
+        version, content = _version(reader.info, job), reader.info.fingerprint
+        summary, fault = read_whole_json(final.summary), slide_fault(final)
+        made = summary is not None and version.made(summary.get("key"), summary)
+        if fault is None and made:
+            return Prepared(version.key, False, True, (), (), content, final)
+        before, damaged = _earlier_plan(version, run, slide_id)
+        if fault and final.plan.exists() and (made or not summary):
+            damaged = damaged or f"{final.path}: {fault}"
+        found = before or _plan_slide(reader, version, run)
+        blocks = found.plan.blocks
+        keys, tiles_of = tuple(b.key for b in blocks), tuple(len(b.tiles) for b in blocks)
+        about = keys, tiles_of, content, found.folder, found.faults, damaged
+        return Prepared(version.key, before is None, False, *about)
     finally:
         reader.close()
 
 
-def _earlier_plan(key: str, staged: SlideFolder, folder: SlideFolder) -> tuple[_Earlier, str]:
-    """Find the plan that an earlier run made under the same key, with its masks laid out.
+def _version(info: SlideInfo, job: StepJob) -> _Version:
+    full = job.run.settings.check_content == "full"
+    return _Version(
+        job.run.slide_key(info.fingerprint, job.entry.mpp),
+        mtime_fingerprint(info.path),
+        content_sha256(info.path) if full else None,
+    )
 
-    The slide continues in staging. It continues in its result's own folder if all blocks are whole
-    there and only a measured file is missing or damaged.
+
+def _earlier_plan(version: _Version, run: RunContext, slide_id: str) -> tuple[_Earlier | None, str]:
+    """Find the plan that an earlier call made under the same key, with its masks laid out.
+
+    The slide continues in staging, or a plan of ``noctile plan`` moves there. It continues in its
+    result's own folder if all blocks are whole there and only a measured file is missing or
+    damaged.
 
     Returns:
-        the plan, with the fault of each block that is not written whole, or None; and what is
-        wrong with files in staging that cannot be used ("" if nothing is).
+        the plan, or None; and what is wrong with files in staging that cannot be used ("" if
+        nothing is).
     """
-    earlier, damaged = _read_plan(key, staged)
+    results = run.results
+    staged, final = results.staged(slide_id), results.slide(slide_id)
+    earlier, damaged = _read_plan(version, staged)
     if earlier:
-        sweep(staged.path)
-        sync_folder(staged.path)  # the run that wrote the plan may have been killed before its sync
+        if not run.planning:
+            sweep(staged.path)
+            sync_folder(staged.path)  # the run that wrote it may have been killed before its sync
         return earlier, ""
-    if folder.block_stats_file.exists():
-        done, _ = _read_plan(key, folder)
-        if done and not done[1]:
+    done = _read_plan(version, final)[0] if final.block_stats_file.exists() else None
+    if done and not done.faults:
+        if not run.planning:
             remove(staged)
-            return done, ""
-    return None, damaged
+        return done, ""
+    planned = _read_plan(version, SlideFolder(results.planned / slide_id))[0]
+    if planned and not run.planning:
+        planned = replace(planned, folder=_adopt(planned.folder, staged))
+    return planned, damaged
 
 
-def _read_plan(key: str, folder: SlideFolder) -> tuple[_Earlier, str]:
+def _adopt(planned: SlideFolder, staged: SlideFolder) -> SlideFolder:
+    """Move a plan of ``noctile plan`` to staging."""
+    remove(staged)
+    staged.path.parent.mkdir(exist_ok=True)
+    planned.path.replace(staged.path)
+    sync_folder(staged.path.parent)
+    return staged
+
+
+def _read_plan(version: _Version, folder: SlideFolder) -> tuple[_Earlier | None, str]:
     """Read a plan and check the files that were laid out with it, and those of its blocks."""
     described = read_whole_json(folder.plan)
     if described is None:
         damaged = f"{folder.plan} is empty or torn" if folder.plan.exists() else ""
         return None, damaged
-    if described.get("key") != key:
+    if not version.made(described.get("key"), described.get("slide", {})):
         return None, ""
     if fault := wrong_size(folder, described.get("files") or {}):
         return None, f"{folder.path}: {fault}"
     plan = TilePlan.from_json(described["plan"])
     try:
-        return (plan, block_faults(folder, key, plan)), ""
+        return _Earlier(folder, plan, block_faults(folder, version.key, plan)), ""
     except StoreError as error:
         return None, str(error)
 
 
-def _plan_slide(reader: SlideReader, key: str, written: str, run: RunContext) -> TilePlan:
-    info = reader.info
-    folder = run.results.staged(info.slide_id)
+def _plan_slide(reader: SlideReader, version: _Version, run: RunContext) -> _Earlier:
+    info, results = reader.info, run.results
+    folder = results.staged(info.slide_id)
+    if run.planning:
+        folder = SlideFolder(results.planned / info.slide_id)
     # never finer than the label map, so that every planned block has a label
     mpp = max(run.settings.tissue.mpp, run.card.mpp)
     thumbnail, thumbnail_frame = read_thumbnail(reader, mpp)
@@ -128,9 +200,10 @@ def _plan_slide(reader: SlideReader, key: str, written: str, run: RunContext) ->
     picture = Image.fromarray(tissue.mask).convert("L")
     write_atomic(folder.tissue, lambda p: picture.save(p, optimize=False))
     flags = [*tissue.flags, *reader.flags]
+    content = {"modified": version.modified, "content_sha256": version.sha256}
     described = {
-        "key": key,
-        "slide": describe(info) | {"modified": written},
+        "key": version.key,
+        "slide": describe(info) | content,
         "tissue": {
             "frame": asdict(tissue.frame),
             "rule": tissue.rule,
@@ -143,7 +216,7 @@ def _plan_slide(reader: SlideReader, key: str, written: str, run: RunContext) ->
     }
     write_json(folder.plan, described)
     sync_names([folder.plan], run.results.path)
-    return plan
+    return _Earlier(folder, plan, {})
 
 
 def _laid_out(folder: SlideFolder) -> dict[str, int]:

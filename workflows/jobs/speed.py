@@ -19,7 +19,7 @@ def measure_speed(job: SpeedJob) -> tuple[int, float]:
         the number of tiles, and the time that they took (s).
     """
     run, entry = job.run, job.entry
-    plan, _, stain = read_plan(run.results.under_way(entry.slide_id))
+    plan, _, stain = read_plan(job.folder)
     predict = predictor_for_slide(predictor(run), stain)
     batch_size = run.resources.batch_size or predict.batch_size
     middle = plan.blocks[len(plan.blocks) // 2].tiles

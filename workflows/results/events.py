@@ -1,13 +1,8 @@
-"""Events of a ledger, and the state that they add up to.
-
-One line of ``ledger.jsonl`` is one event. `replay` reads the file; the run and ``noctile status``
-both use its result.
-"""
+"""Events of a ledger: one line of ``ledger.jsonl`` is one event."""
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal
@@ -16,7 +11,6 @@ from noctile.pipeline.slides.names import slide_id_problem
 from noctile.pipeline.untrusted import parse_json, printable
 
 Command = Literal["run", "plan"]
-Stage = Literal["waiting", "begun", "done", "failed"]
 Block = tuple[int, int]
 
 
@@ -29,12 +23,56 @@ class Started:
         command: the command that started, ``run`` or ``plan``.
         slides: ids of the slides that were submitted.
         pixels_key: hash of everything that masks depend on beside their slides.
+        run: run id of the call; "" in ledgers of earlier versions.
     """
 
     time: str
     command: Command
     slides: tuple[str, ...]
     pixels_key: str
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A call names a slide, and says something new about it.
+
+    Attributes:
+        time: time of the event, ISO 8601 in UTC.
+        slide_id: id of the slide.
+        path: path of the slide in this call.
+        size: size of its file (B); -1 if there is no such file.
+        mtime_ns: time of the file's modification (ns); -1 if there is no such file.
+        cells: cells of the manifest that are not empty, by the name of their column.
+        run: run id of the call; "" for a command that is no run.
+    """
+
+    time: str
+    slide_id: str
+    path: str
+    size: int
+    mtime_ns: int
+    cells: Mapping[str, str]
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A call found a path that it does not take as a slide.
+
+    Attributes:
+        time: time of the event, ISO 8601 in UTC.
+        slide_id: name of the path in the tables.
+        path: path as printable text.
+        reason: one line for a reader.
+        run: run id of the call.
+    """
+
+    time: str
+    slide_id: str
+    path: str
+    reason: str
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +99,12 @@ class Planned(StepEvent):
     Attributes:
         fresh: True if the slide was planned from nothing; no earlier block of it is valid then.
         early: True if the run planned it before its turn, in the preflight of its first minutes.
+        fingerprint: hash of samples of the slide's file; "" in ledgers of earlier versions.
     """
 
     fresh: bool
     early: bool
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +120,13 @@ class Segmented(StepEvent):
 
 @dataclass(frozen=True, slots=True)
 class Finished(StepEvent):
-    """A slide is done."""
+    """A slide is done.
+
+    Attributes:
+        run: run id of the call that has done it; "" in ledgers of earlier versions.
+    """
+
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +156,7 @@ class Failed:
     traceback: str = ""
 
 
-Event = Started | Planned | Segmented | Finished | Failed
+Event = Started | Submitted | LeftOut | Planned | Segmented | Finished | Failed
 
 
 def to_line(event: Event) -> str:
@@ -121,28 +167,54 @@ def to_line(event: Event) -> str:
     return json.dumps(values, ensure_ascii=False) + "\n"
 
 
+_NAMES: dict[type, str] = {
+    Started: "start",
+    Submitted: "slide",
+    LeftOut: "left_out",
+    Planned: "prepare",
+    Segmented: "segment",
+    Finished: "finish",
+    Failed: "failed",
+}
+"""Name of each event in the file."""
+
+
 def _name(event: Event) -> str:
-    match event:
-        case Started():
-            return "start"
-        case Planned(early=early):
-            return "look" if early else "prepare"
-        case Segmented():
-            return "segment"
-        case Finished():
-            return "finish"
-        case Failed():
-            return "failed"
+    return "look" if isinstance(event, Planned) and event.early else _NAMES[type(event)]
 
 
 def _started(line: dict[str, Any]) -> Started:
     if datetime.fromisoformat(line["time"]).tzinfo is None:
         raise ValueError("a time without its zone")
-    return Started(line["time"], line["command"], tuple(line["slides"]), line["pixels_key"])
+    about = tuple(line["slides"]), line["pixels_key"], _run(line)
+    return Started(line["time"], line["command"], *about)
+
+
+def _submitted(line: dict[str, Any]) -> Submitted:
+    cells = {str(name): str(cell) for name, cell in line["cells"].items()}
+    about = str(line["time"]), line["slide_id"], str(line["path"])
+    return Submitted(*about, int(line["size"]), int(line["mtime_ns"]), cells, _run(line))
+
+
+def _left_out(line: dict[str, Any]) -> LeftOut:
+    path, reason = printable(str(line["path"])), printable(str(line["reason"]))
+    return LeftOut(str(line["time"]), line["slide_id"], path, reason, _run(line))
+
+
+def _run(line: dict[str, Any]) -> str:
+    """Return the run id of an event, which names a file; "" in ledgers of earlier versions.
+
+    Raises:
+        ValueError: if it cannot be one.
+    """
+    run = str(line.get("run", ""))
+    if run and not _is_plain(run):
+        raise ValueError(f"{run!r:.100} cannot name a file")
+    return run
 
 
 def _planned(line: dict[str, Any], *, early: bool) -> Planned:
-    return Planned(*_step(line), bool(line["fresh"]), early)
+    return Planned(*_step(line), bool(line["fresh"]), early, str(line.get("fingerprint", "")))
 
 
 def _failed(line: dict[str, Any]) -> Failed:
@@ -158,10 +230,12 @@ def _step(line: dict[str, Any]) -> tuple[str, str, str, float]:
 
 _PARSERS: dict[str, Callable[[dict[str, Any]], Event]] = {
     "start": _started,
+    "slide": _submitted,
+    "left_out": _left_out,
     "look": lambda line: _planned(line, early=True),
     "prepare": lambda line: _planned(line, early=False),
     "segment": lambda line: Segmented(*_step(line), (int(line["block"][0]), int(line["block"][1]))),
-    "finish": lambda line: Finished(*_step(line)),
+    "finish": lambda line: Finished(*_step(line), _run(line)),
     "failed": _failed,
 }
 """Function that makes an event of a line, by the name of the event."""
@@ -200,122 +274,3 @@ def _is_plain(slide_id: Any) -> bool:
 
 
 _problem = lru_cache(maxsize=2**16)(slide_id_problem)
-
-
-@dataclass(slots=True)
-class SlideState:
-    """Last known state of a slide.
-
-    Attributes:
-        stage: stage that the slide has reached.
-        key: content key under which it was last planned, segmented or finished; "" if it was not.
-        pixels_key: `Started.pixels_key` of the run that noted the last event.
-        failure: failure with which it failed, without its traceback; None if it has not failed.
-        attempts: number of runs in which it has failed.
-        planned: True if any run has planned it.
-    """
-
-    stage: Stage = "waiting"
-    key: str = ""
-    pixels_key: str = ""
-    failure: Failed | None = None
-    attempts: int = 0
-    planned: bool = False
-
-
-@dataclass(slots=True)
-class LedgerState:
-    """State that the events of a ledger add up to.
-
-    Its size grows with the number of slides. Blocks are remembered only for slides that are not
-    done.
-
-    Attributes:
-        start: last start of a run; None if there is none.
-        finished: number of slides that were finished since then.
-        slides: state of each slide that an event names, by id.
-    """
-
-    start: Started | None = None
-    finished: int = 0
-    slides: dict[str, SlideState] = field(default_factory=lambda: defaultdict(SlideState))
-    _blocks: dict[tuple[str, str], set[Block]] = field(default_factory=dict)
-    _seconds: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
-
-    def take(self, event: Event) -> None:
-        """Add the next event."""
-        if isinstance(event, Started):
-            self._take_start(event)
-            return
-        slide = self.slides[event.slide_id]
-        slide.pixels_key = self.start.pixels_key if self.start else ""
-        if isinstance(event, Failed):
-            self._take_failure(slide, event)
-            return
-        slide.key = event.key
-        content = event.slide_id, event.key
-        if isinstance(event, Segmented):
-            self._blocks.setdefault(content, set()).add(event.block)
-            slide.stage = "failed" if slide.stage == "failed" else "begun"
-        else:
-            slide.planned, slide.failure = True, None
-            if isinstance(event, Planned):
-                self._take_plan(slide, event)
-            else:
-                self._blocks.pop(content, None)
-                slide.stage, self.finished = "done", self.finished + 1
-        self._seconds[content] += event.seconds
-
-    def _take_start(self, event: Started) -> None:
-        self.start, self.finished = event, 0
-        for slide_id, slide in self.slides.items():
-            if slide.stage == "begun" and not self.blocks_done(slide_id, slide.key):
-                slide.stage = "waiting"
-
-    def _take_plan(self, slide: SlideState, event: Planned) -> None:
-        content = event.slide_id, event.key
-        if event.fresh:
-            self._blocks.pop(content, None)
-            self._seconds.pop(content, None)
-        runs = self.start is None or self.start.command == "run"
-        begun = self._blocks.get(content) or (runs and not event.early)
-        slide.stage = "begun" if begun else "waiting"
-
-    def _take_failure(self, slide: SlideState, event: Failed) -> None:
-        """A slide keeps its first failure: later steps of the same run fail after it."""
-        slide.attempts = event.attempt
-        first = slide.failure or event
-        slide.stage, slide.failure = "failed", replace(first, attempt=event.attempt, traceback="")
-
-    def blocks_done(self, slide_id: str, key: str) -> set[Block]:
-        """Return the (row, col) of the written blocks of an unfinished slide, under its key."""
-        return set(self._blocks.get((slide_id, key), ()))
-
-    def seconds(self, slide_id: str, key: str) -> float:
-        """Return the time that all steps of a slide have taken in all runs, under its key (s)."""
-        return self._seconds.get((slide_id, key), 0.0)
-
-    def failure(self, slide_id: str) -> Failed | None:
-        """Return the failure of a slide that failed when it was last tried, else None."""
-        return self.slides[slide_id].failure if slide_id in self.slides else None
-
-    def is_done(self, slide_id: str, key: str) -> bool:
-        """Tell if the last event of a slide is its end under this key."""
-        slide = self.slides.get(slide_id)
-        return slide is not None and slide.stage == "done" and slide.key == key
-
-    def is_planned(self, slide_id: str) -> bool:
-        """Tell if any run has planned a slide."""
-        return slide_id in self.slides and self.slides[slide_id].planned
-
-    def attempts(self, slide_id: str) -> int:
-        """Return the number of runs in which a slide has failed."""
-        return self.slides[slide_id].attempts if slide_id in self.slides else 0
-
-
-def replay(events: Iterable[Event]) -> LedgerState:
-    """Return the state after all events."""
-    state = LedgerState()
-    for event in events:
-        state.take(event)
-    return state

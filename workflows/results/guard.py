@@ -16,10 +16,11 @@ def check_free(results: ResultsFolder) -> None:
         OSError: if the folder cannot be read.
     """
     _check_links(results)
-    if _is_ledger(results.ledger) or _is_run_json(results.run_json):
+    if _is_ledger(results.ledger) or results.planned.is_dir() or _has_record(results.runs):
         return
     foreign = [path.name for path in _tables(results) if path.exists()]
-    folders = (f for f in (results.slides, results.staging) if f.is_dir() and any(f.iterdir()))
+    own = (results.slides, results.staging, results.runs)
+    folders = (folder for folder in own if folder.is_dir() and any(folder.iterdir()))
     foreign += [f"a folder {folder.name} that is not empty" for folder in folders]
     if foreign:
         raise UsageError(
@@ -48,7 +49,6 @@ def _tables(results: ResultsFolder) -> tuple[Path, ...]:
     return (
         results.ledger,
         results.plan_table,
-        results.run_json,
         results.cohort_csv,
         results.cohort_parquet,
         results.columns_json,
@@ -64,10 +64,11 @@ def _is_ledger(path: Path) -> bool:
     return head.startswith((b'{"time":', b"\0")) or not head
 
 
-def _is_run_json(path: Path) -> bool:
-    """Tell if a file is the ``run.json`` of a run, whose ledger may be lost."""
+def _has_record(runs: Path) -> bool:
+    """Tell if a folder holds the record of a run, whose ledger may be lost."""
     try:
-        return {"settings", "model", "versions"} <= (read_json(path) or {}).keys()
+        records = (read_json(path) or {} for path in runs.glob("*.json"))
+        return any({"settings", "model", "versions"} <= record.keys() for record in records)
     except StoreError:
         return False
 
@@ -79,9 +80,10 @@ def _check_links(results: ResultsFolder) -> None:
         UsageError: if one is.
         OSError: if a folder cannot be read.
     """
-    folders = (results.slides, results.staging, results.path / "runs", results.path / "failures")
+    made = (results.slides, results.staging, results.planned)
+    folders = (*made, results.runs, results.path / "failures")
     links = [folder for folder in folders if folder.is_symlink()]
-    for folder in folders[:2]:
+    for folder in made:
         if not links and folder.is_dir():
             with os.scandir(folder) as entries:
                 links += [Path(entry.path) for entry in entries if entry.is_symlink()]

@@ -25,6 +25,11 @@ class ResultsFolder:
         return self.path / ".staging"
 
     @property
+    def planned(self) -> Path:
+        """Folder with the slides that ``noctile plan`` has planned, for a run to continue."""
+        return self.path / ".plan"
+
+    @property
     def ledger(self) -> Path:
         """Events of all runs."""
         return self.path / "ledger.jsonl"
@@ -41,12 +46,12 @@ class ResultsFolder:
 
     @property
     def cohort_csv(self) -> Path:
-        """One row for each slide of the last run, as CSV."""
+        """One row for each slide of the folder, as CSV."""
         return self.path / "slides.csv"
 
     @property
     def cohort_parquet(self) -> Path:
-        """One row for each slide of the last run, as Parquet."""
+        """One row for each slide of the folder, as Parquet."""
         return self.path / "slides.parquet"
 
     @property
@@ -55,9 +60,13 @@ class ResultsFolder:
         return self.path / "columns.json"
 
     @property
-    def run_json(self) -> Path:
-        """Settings, versions, model, machine and counts of the last run."""
-        return self.path / "run.json"
+    def runs(self) -> Path:
+        """Folder with the record of each run: settings, versions, model, machine and counts."""
+        return self.path / "runs"
+
+    def run_record(self, run: str) -> Path:
+        """Return the record of the run with this id."""
+        return self.runs / f"{run}.json"
 
     @property
     def run_log(self) -> Path:

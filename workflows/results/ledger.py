@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -18,14 +18,15 @@ from noctile.workflows.results.events import (
     Event,
     Failed,
     Finished,
-    LedgerState,
+    LeftOut,
     Planned,
     Segmented,
     Started,
+    Submitted,
     parse_events,
-    replay,
     to_line,
 )
+from noctile.workflows.results.ledger_state import LedgerState, replay
 from noctile.workflows.results.retry import retried
 
 MAX_LEDGER_BYTES, MAX_LINE_BYTES = 2**32, 2**26
@@ -52,6 +53,7 @@ class Ledger:
 
     Args:
         path: path of the file; it is created if it does not exist.
+        read_only: True for a command that changes no result: its events update ``state`` alone.
 
     Attributes:
         state: state that the events of all runs add up to, kept up to date.
@@ -60,34 +62,77 @@ class Ledger:
         UsageError: if it cannot be read or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
+        self._file: int | None = None
+        self._synced = 0.0
         try:
             self.state = read_ledger(path) if path.exists() else LedgerState()
+            if read_only:
+                return
             self._file = os.open(path, _FLAGS, 0o666)
-            self._end_torn_line()
+            _end_torn_line(self._file)
             self._sync()
             sync_folder(path.parent)
         except OSError as error:
             raise UsageError(f"ledger {path} cannot be used: {error.strerror or error}") from error
 
-    def started(self, command: Command, slide_ids: Iterable[str], pixels_key: str) -> None:
+    def started(
+        self, command: Command, slide_ids: Iterable[str], pixels_key: str, run: str = ""
+    ) -> None:
         """Record the start of ``noctile run`` or ``noctile plan``."""
-        self._append(Started(_now(), command, tuple(slide_ids), pixels_key))
+        self._append(Started(_now(), command, tuple(slide_ids), pixels_key, run))
+
+    def submitted(
+        self,
+        slide_id: str,
+        path: str,
+        file_state: tuple[int, int],
+        cells: Mapping[str, str],
+        run: str = "",
+    ) -> None:
+        """Record that a call names a slide, unless the ledger has all of it already.
+
+        Args:
+            slide_id: id of the slide.
+            path: path of the slide.
+            file_state: size (B) and time of modification (ns) of its file; -1, -1 without a file.
+            cells: cells of the manifest that are not empty, by the name of their column.
+            run: run id of the call.
+        """
+        event = Submitted(_now(), slide_id, path, *file_state, dict(cells), run)
+        slide = self.state.slides.get(slide_id)
+        before = slide.submitted if slide and not slide.left_out else None
+        is_same = before and (before.path, before.size, before.mtime_ns) == (path, *file_state)
+        if not (before and is_same and cells.items() <= before.cells.items()):
+            self._append(event)
+
+    def left_out(self, slide_id: str, path: str, reason: str, run: str) -> None:
+        """Record that a call does not take a path that it found; see `LeftOut`."""
+        self._append(LeftOut(_now(), slide_id, path, reason, run))
 
     def planned(
-        self, slide_id: str, key: str, seconds: float, *, fresh: bool, early: bool = False
+        self,
+        slide_id: str,
+        key: str,
+        seconds: float,
+        *,
+        fresh: bool,
+        early: bool = False,
+        fingerprint: str = "",
     ) -> None:
         """Record that a slide was planned; see `Planned`."""
-        self._append(Planned(_now(), slide_id, key, round(seconds, 3), fresh, early))
+        event = Planned(_now(), slide_id, key, round(seconds, 3), fresh, early, fingerprint)
+        self._append(event)
 
     def segmented(self, slide_id: str, key: str, seconds: float, block: Block) -> None:
         """Record that a block was written."""
         self._append(Segmented(_now(), slide_id, key, round(seconds, 3), block))
 
     def finished(self, slide_id: str, key: str, seconds: float) -> None:
-        """Record that a slide is done."""
-        self._append(Finished(_now(), slide_id, key, round(seconds, 3)))
+        """Record that a slide is done, by the call that has started last."""
+        run = self.state.start.run if self.state.start else ""
+        self._append(Finished(_now(), slide_id, key, round(seconds, 3), run))
 
     def failed(
         self,
@@ -118,7 +163,8 @@ class Ledger:
         """Sync the file, if the disk is still there, and close it."""
         with suppress(OSError):
             self._sync()
-        os.close(self._file)
+        if self._file is not None:
+            os.close(self._file)
 
     def _append(self, event: Event) -> None:
         """Write an event at once, at the end of the file.
@@ -128,7 +174,7 @@ class Ledger:
         """
         text = to_line(event).encode("utf-8", "backslashreplace")
         try:
-            while text:
+            while text and self._file is not None:
                 text = text[retried(partial(os.write, self._file, text)) :]
             if time.monotonic() - self._synced >= SYNC_S:
                 self._sync()
@@ -139,14 +185,16 @@ class Ledger:
         self.state.take(event)
 
     def _sync(self) -> None:
-        os.fsync(self._file)
+        if self._file is not None:
+            os.fsync(self._file)
         self._synced = time.monotonic()
 
-    def _end_torn_line(self) -> None:
-        """Write a line break after a line that a killed run left unfinished."""
-        size = os.fstat(self._file).st_size
-        if size and os.pread(self._file, 1, size - 1) != b"\n":
-            os.write(self._file, b"\n")
+
+def _end_torn_line(file: int) -> None:
+    """Write a line break after a line that a killed run left unfinished."""
+    size = os.fstat(file).st_size
+    if size and os.pread(file, 1, size - 1) != b"\n":
+        os.write(file, b"\n")
 
 
 def read_ledger(path: Path) -> LedgerState:

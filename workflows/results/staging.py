@@ -114,3 +114,4 @@ def clean_up(results: ResultsFolder, slide_id: str) -> None:
     sweep(folder.path)
     settle(folder)
     remove(results.staged(slide_id))
+    remove(SlideFolder(results.planned / slide_id))

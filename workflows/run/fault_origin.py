@@ -144,18 +144,6 @@ def stays_failed(reason: str) -> bool:
     return reason in _OWN_REASONS
 
 
-def file_state(path: Path) -> list[int] | None:
-    """Size (B) and time of modification (ns) of a file; None if there is no such file.
-
-    The file is not opened, because that can hang.
-    """
-    try:
-        about = path.stat()
-    except OSError:
-        return None
-    return [about.st_size, about.st_mtime_ns]
-
-
 def _common_folder(paths: list[Path]) -> Path | None:
     """Folder that holds all slides; None if there is one slide, or no such folder."""
     try:

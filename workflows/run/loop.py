@@ -1,28 +1,28 @@
 """Loop of a run: outcomes go to the ledger, to the schedule and to the progress."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
-from typing import Any
 
 from noctile.pipeline.cohort import SlideRow, Status
 from noctile.pipeline.errors import ChangedWhileReadError, StoreError, UsageError
-from noctile.pipeline.slides.discover import SlideEntry
 from noctile.workflows.engines.base import TIMEOUT, USAGE, Engine, EngineLostError, Failure, Outcome
 from noctile.workflows.jobs.entry import do
 from noctile.workflows.jobs.messages import Prepared, RunContext, StepJob
 from noctile.workflows.jobs.steps import Step
-from noctile.workflows.results.events import Command
 from noctile.workflows.results.failures import write_failure_report
-from noctile.workflows.results.files import read_json, read_required_json
+from noctile.workflows.results.files import read_required_json
 from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.results.staging import clean_up
-from noctile.workflows.run.fault_origin import FaultOrigin, blamed, file_state, stays_failed
+from noctile.workflows.results.standing import Standing, manifest_fields
+from noctile.workflows.results.tables import Tables
+from noctile.workflows.run.fault_origin import FaultOrigin, blamed, stays_failed
 from noctile.workflows.run.preflight import Preflight
 from noctile.workflows.run.progress import Detail, Observer, Progress
 from noctile.workflows.run.retries import Retries
 from noctile.workflows.run.schedule import Schedule
 from noctile.workflows.run.stop import Stop
+from noctile.workflows.run.submission import Submission, cells, file_state, is_made_by, note
 from noctile.workflows.settings import short_hash
 
 AfterPlanning = Callable[[str, Prepared, set[tuple[int, int]]], str]
@@ -33,27 +33,34 @@ class RunLoop:
     """Loop that runs every slide to its end.
 
     Args:
-        entries: slides that were submitted.
+        submission: slides of the call.
         context: run that all jobs belong to.
         ledger: record of every outcome.
+        standing: slides that stand in the folder of results.
         stop: stop signal of the run.
         fault_origin: tells failures of a slide from failures of the machine.
         progress: progress to update.
         observe: called after each outcome.
+
+    Attributes:
+        tables: writer of the folder's tables.
     """
 
     def __init__(
         self,
-        entries: Sequence[SlideEntry],
+        submission: Submission,
         context: RunContext,
         ledger: Ledger,
+        standing: Standing,
         stop: Stop,
         fault_origin: FaultOrigin,
         progress: Progress,
         observe: Observer,
     ) -> None:
-        self._entries = {entry.slide_id: entry for entry in entries}
+        self._submission = submission
+        self._entries = {entry.slide_id: entry for entry in submission.entries}
         self._context, self._results, self._ledger = context, context.results, ledger
+        self._standing, self.tables = standing, Tables(context.results, standing)
         self._stop, self._fault_origin = stop, fault_origin
         self._progress, self._observe = progress, observe
         self._after_planning: AfterPlanning | None = None
@@ -72,20 +79,34 @@ class RunLoop:
                 policy of ``noctile plan``); None: every slide is predicted.
         """
         self._after_planning = after_planning
-        to_do = self._to_do()
-        new = [i for i in to_do if not (after_planning or self._ledger.state.is_planned(i))]
-        self._preflight = Preflight(new)
-        known = [slide_id for slide_id in to_do if slide_id not in set(new)]
-        self._schedule = Schedule(known, in_flight=max(8, 2 * engine.slots))
-        command: Command = "plan" if after_planning else "run"
         try:
-            self._ledger.started(command, self._entries, self._context.pixels_key)
-            for outcome in engine.run(do, self._next_job, self._stop):
-                self._take(self._steps.pop(outcome.key), outcome)
+            if not after_planning:
+                self._begin()
+            self._work(engine)
         except (StoreError, OSError, EngineLostError) as error:
             self._stop.ask(str(error), at_once=True)
         except KeyboardInterrupt:
             self._stop.ask("interrupted", at_once=True)
+
+    def _begin(self) -> None:
+        """Record the call and its slides, before any work on them."""
+        run, ledger = self._context.run, self._ledger
+        ledger.started("run", self._entries, self._context.pixels_key, run)
+        note(self._submission, ledger, run)
+        self.tables.write()
+
+    def _work(self, engine: Engine) -> None:
+        to_do = self._to_do()
+        new = [] if self._after_planning else [i for i in to_do if not self._is_planned(i)]
+        self._preflight = Preflight(new)
+        known = [slide_id for slide_id in to_do if slide_id not in set(new)]
+        self._schedule = Schedule(known, in_flight=max(8, 2 * engine.slots))
+        for outcome in engine.run(do, self._next_job, self._stop):
+            self._take(self._steps.pop(outcome.key), outcome)
+
+    def _is_planned(self, slide_id: str) -> bool:
+        planned = self._results.planned / slide_id
+        return self._ledger.state.is_planned(slide_id) or planned.exists()
 
     def _to_do(self) -> list[str]:
         """Return the slides to begin; one that failed before and has not changed keeps its row."""
@@ -95,6 +116,10 @@ class RunLoop:
                 continue
             if before.key == self._failure_key(slide_id):
                 self._end_failed(slide_id, Failure(before.reason, before.message))
+        for slide_id, failure in self._submission.refused.items():
+            key = self._failure_key(slide_id)
+            self._ledger.failed("prepare", slide_id, key, failure, 0.0)
+            self._observe(self._progress, self._end_failed(slide_id, failure))
         if failed := len(self._progress.failures):
             message = f"{failed} failed in an earlier run and stay so; --retry-failed tries again"
             self._observe(self._progress, message)
@@ -147,7 +172,7 @@ class RunLoop:
     def _planned_early(self, slide_id: str, prepared: Prepared, seconds: float) -> str:
         """A slide was planned in the preflight; it waits for its turn now."""
         if not prepared.finished:
-            self._ledger.planned(slide_id, prepared.key, seconds, fresh=prepared.fresh, early=True)
+            self._record_prepared(slide_id, prepared, seconds, early=True)
         self._schedule.add(slide_id)
         notes = self._preflight.ready(slide_id, prepared)
         return Detail(f"{slide_id}: {', '.join(notes)}") if notes else ""
@@ -178,14 +203,23 @@ class RunLoop:
         kept = f", {n_written} blocks stand from an earlier run" if n_written else ""
         return Detail(f"{slide_id}: {sum(to_do.values())} tiles in {len(to_do)} blocks{kept}")
 
-    def _record_prepared(self, slide_id: str, prepared: Prepared, seconds: float) -> None:
+    def _record_prepared(
+        self, slide_id: str, prepared: Prepared, seconds: float, *, early: bool = False
+    ) -> None:
         """Record that a slide is planned, or done, unless the ledger says so already.
 
         The ledger ends with another event if the run died too early, or if another setting was
         planned or begun since.
         """
         if not prepared.finished:
-            self._ledger.planned(slide_id, prepared.key, seconds, fresh=prepared.fresh)
+            self._ledger.planned(
+                slide_id,
+                prepared.key,
+                seconds,
+                fresh=prepared.fresh,
+                early=early,
+                fingerprint=prepared.fingerprint,
+            )
         elif not self._ledger.state.is_done(slide_id, prepared.key):
             self._ledger.finished(slide_id, prepared.key, seconds)
 
@@ -195,7 +229,7 @@ class RunLoop:
 
     def _noted(self, slide_id: str, prepared: Prepared) -> set[tuple[int, int]]:
         """Return the blocks that should be written, whether or not their files are whole."""
-        if self._results.under_way(slide_id).block_stats_file.exists():
+        if prepared.folder.block_stats_file.exists():
             return set(prepared.blocks)  # the file is written after the last block
         return self._ledger.state.blocks_done(slide_id, prepared.key)
 
@@ -217,7 +251,9 @@ class RunLoop:
             )
         clean_up(self._results, slide_id)
         self._spent_s.pop(slide_id, None)
-        self._progress.rows[slide_id] = self._done_row(slide_id, summary)
+        self._standing.done(slide_id, summary)
+        self._progress.rows[slide_id] = self._standing.row(slide_id)
+        self.tables.write_if_due()
         self._progress.done += 1
         tumor, tissue = summary["tumor_area_mm2"], summary["tissue_area_mm2"]
         return f"{slide_id}: done{how}, tumor {tumor:.3f} of {tissue:.3f} mm2"
@@ -250,7 +286,8 @@ class RunLoop:
             return message
         failure = blamed(failure)
         first = self._preflight.failed(slide_id) or self._schedule.failed(slide_id)
-        if first:  # report first: after a kill in between, the slide is tried again
+        if first and not self._context.planning:
+            # report first: after a kill in between, the slide is tried again
             block = f" of block {step.block[0]}, {step.block[1]}" if step.block else ""
             report = self._results.failure_report(slide_id)
             write_failure_report(report, slide_id, f"{step.kind}{block}", failure)
@@ -275,10 +312,9 @@ class RunLoop:
 
     def _end_failed(self, slide_id: str, failure: Failure) -> str:
         self._progress.failures[slide_id] = failure
-        self._progress.rows[slide_id] = self._row(
-            slide_id, "failed", reason=failure.reason, message=failure.message
-        )
-        return f"{slide_id}: failed, {failure.reason}: {failure.message}"
+        code, message = failure.reason, failure.message
+        self._progress.rows[slide_id] = self._row(slide_id, "failed", code, message)
+        return f"{slide_id}: failed, {code}: {message}"
 
     def _failure_key(self, slide_id: str) -> str:
         """Hash that changes when a failed slide is worth another try.
@@ -286,41 +322,32 @@ class RunLoop:
         It is made without reading the slide, because reading may be what failed.
         """
         entry = self._entries[slide_id]
-        files = [file_state(entry.path), file_state(entry.path.with_suffix(""))]
+        files = [*file_state(entry.path), *file_state(entry.path.with_suffix(""))]
         return short_hash([*files, entry.mpp, self._context.pixels_key])
 
     def rows(self) -> list[SlideRow]:
-        """Return one row for each slide that was submitted, sorted by id.
+        """Return one row for each slide of this call, sorted by id.
 
         Slides that have not ended are skipped, with the reason.
         """
-        reason, message = ("stopped", self._stop.reason) if self._stop.reason else ("lost", "")
+        code, message = ("stopped", self._stop.reason) if self._stop.reason else ("lost", "")
         rows = (
             self._progress.rows.get(slide_id)
             or self._done_before(slide_id)
-            or self._row(slide_id, "skipped", reason=reason, message=message)
+            or self._row(slide_id, "skipped", code, message)
             for slide_id in self._entries
         )
         return sorted(rows, key=lambda row: row.slide_id)
 
     def _done_before(self, slide_id: str) -> SlideRow | None:
         """Row of a slide that an earlier run has done, if this one was stopped before its turn."""
-        if self._stop.reason is None:
+        summary, mpp = self._standing.summaries.get(slide_id), self._entries[slide_id].mpp
+        if self._stop.reason is None or summary is None:
             return None
-        try:
-            summary = read_json(self._results.slide(slide_id).summary) or {}
-        except StoreError:  # the next run will report it
-            return None
-        then = summary.get("fingerprint", ""), summary.get("modified", "")
-        key = self._context.slide_key(*then, self._entries[slide_id].mpp)
-        return self._done_row(slide_id, summary) if summary.get("key") == key else None
+        made = is_made_by(summary, self._context.pixels_key, mpp)
+        return self._standing.row(slide_id) if made else None
 
-    def _done_row(self, slide_id: str, summary: dict[str, Any]) -> SlideRow:
-        seconds = self._ledger.state.seconds(slide_id, summary["key"])
-        return self._row(slide_id, "done", summary=summary, seconds=round(seconds, 1))
-
-    def _row(self, slide_id: str, status: Status, **values: Any) -> SlideRow:
-        """Row of a slide with its manifest's cells; ``values`` are further fields of `SlideRow`."""
-        e = self._entries[slide_id]
-        manifest: dict[str, Any] = {"patient_id": e.patient_id, "group": e.group, "extra": e.extra}
-        return SlideRow(slide_id, e.path, status, **manifest, **values)
+    def _row(self, slide_id: str, status: Status, reason: str, message: str) -> SlideRow:
+        entry = self._entries[slide_id]
+        about, run = manifest_fields(cells(entry)), self._context.run
+        return SlideRow(slide_id, entry.path, status, reason, message, run, **about)

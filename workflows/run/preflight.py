@@ -14,6 +14,7 @@ from noctile.workflows.jobs.messages import Prepared, RunContext
 from noctile.workflows.jobs.provenance import planned_flags
 from noctile.workflows.jobs.steps import Step
 from noctile.workflows.results.files import read_required_json
+from noctile.workflows.results.layout import SlideFolder
 
 PREFLIGHT_S = 300.0
 """Longest time that a run plans new slides before its first block (s). No work is lost: a slide
@@ -138,11 +139,16 @@ class PlanOnly:
     Args:
         context: run that is planned.
         entries: slides that were submitted, by id.
+
+    Attributes:
+        entries: slides that were submitted, by id.
+        folders: folder that holds the plan of each planned slide, by id.
     """
 
     def __init__(self, context: RunContext, entries: Mapping[str, SlideEntry]) -> None:
-        self._context, self._entries = context, entries
+        self._context, self.entries = context, entries
         self._planned: dict[str, PlannedSlide] = {}
+        self.folders: dict[str, SlideFolder] = {}
 
     def add(self, slide_id: str, prepared: Prepared, done: set[tuple[int, int]]) -> str:
         """Remember the plan of a slide, and return a message about it.
@@ -155,18 +161,17 @@ class PlanOnly:
         Raises:
             StoreError: if its plan cannot be read.
         """
+        self.folders[slide_id] = prepared.folder
         slide = self._planned[slide_id] = self._plan(slide_id, prepared, done)
         return f"{slide_id}: {slide.predictions} tiles, {slide.tissue_area_mm2:.2f} mm2 of tissue"
 
     def _plan(self, slide_id: str, prepared: Prepared, done: set[tuple[int, int]]) -> PlannedSlide:
-        results = self._context.results
-        folder = results.slide(slide_id) if prepared.finished else results.under_way(slide_id)
-        described = read_required_json(folder.plan)
+        described = read_required_json(prepared.folder.plan)
         about, plan = described["slide"], TilePlan.from_json(described["plan"])
         left = (block for block in plan.blocks if block.key not in done)
         return PlannedSlide(
             slide_id,
-            self._entries[slide_id].path,
+            self.entries[slide_id].path,
             "done" if prepared.finished else "ready",
             mpp=(about["mpp"][0], about["mpp"][1]),
             mpp_source=about["mpp_source"],
@@ -190,7 +195,7 @@ class PlanOnly:
         """
         slides = [
             self._planned.get(slide_id) or self._unplanned(slide_id, failures, stopped)
-            for slide_id in sorted(self._entries)
+            for slide_id in sorted(self.entries)
         ]
         first_with: dict[Any, str] = {}
         return tuple(_with_duplicates(slide, first_with) for slide in slides)
@@ -198,7 +203,7 @@ class PlanOnly:
     def _unplanned(
         self, slide_id: str, failures: Mapping[str, Failure], stopped: str | None
     ) -> PlannedSlide:
-        path, failure = self._entries[slide_id].path, failures.get(slide_id)
+        path, failure = self.entries[slide_id].path, failures.get(slide_id)
         if failure:
             return PlannedSlide(slide_id, path, "failed", failure.reason, failure.message)
         return PlannedSlide(slide_id, path, "skipped", "stopped", stopped or "")

@@ -9,8 +9,6 @@
 on the order of anything.
 """
 
-import os
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -18,9 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from noctile.pipeline.cohort import SlideRow
 from noctile.pipeline.errors import NoctileError, StoreError, UsageError
 from noctile.pipeline.models.folder import (
     CONFIG,
@@ -31,16 +27,15 @@ from noctile.pipeline.models.folder import (
     weights_path,
 )
 from noctile.pipeline.models.load import modules_to_import
-from noctile.pipeline.slides.discover import SlideEntry
+from noctile.pipeline.slides.discover import LeftOut, SlideEntry
 from noctile.workflows.engines.base import Engine
 from noctile.workflows.engines.serial import SerialEngine
 from noctile.workflows.jobs.entry import JOB_MODULES, load_ahead, ready_predictor
 from noctile.workflows.jobs.messages import RunContext
-from noctile.workflows.jobs.provenance import versions
 from noctile.workflows.processes.environment import worker_env
 from noctile.workflows.processes.gpu_usage import GpuUsage
 from noctile.workflows.quantities import next_moment
-from noctile.workflows.resources import cores, resolve_resources
+from noctile.workflows.resources import resolve_resources
 from noctile.workflows.results.files import sweep
 from noctile.workflows.results.guard import check_free
 from noctile.workflows.results.layout import ResultsFolder
@@ -48,16 +43,22 @@ from noctile.workflows.results.lease import Lease
 from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.results.run_log import RunLog
 from noctile.workflows.results.staging import heal
-from noctile.workflows.results.tables import write_tables
+from noctile.workflows.results.standing import Standing
 from noctile.workflows.run.fault_origin import FaultOrigin
 from noctile.workflows.run.loop import RunLoop
 from noctile.workflows.run.progress import Observer, Pace, Progress, RunResult, logged
+from noctile.workflows.run.record import run_id, write_record
 from noctile.workflows.run.stop import GRACE_S, Stop, stopped_by_signals
+from noctile.workflows.run.submission import check_replaced, settle
 from noctile.workflows.settings import RunSettings
 
 
 def run_slides(
-    entries: Sequence[SlideEntry], settings: RunSettings, out: Path, observe: Observer
+    entries: Sequence[SlideEntry],
+    settings: RunSettings,
+    out: Path,
+    observe: Observer,
+    left_out: Sequence[LeftOut] = (),
 ) -> RunResult:
     """Segment slides into ``out``, and continue what an earlier run of the same command left there.
 
@@ -66,14 +67,16 @@ def run_slides(
         settings: settings of the run.
         out: folder of results; it is created if it does not exist.
         observe: called after each outcome.
+        left_out: paths that were found and are no slides of the run; the tables name them.
 
     Raises:
         UsageError: if no slide can be done: there is no such model or device, or ``out`` cannot be
-            written or belongs to a run that is alive.
+            written or belongs to a run that is alive. Also if the run would replace results that
+            another model or other settings have made.
         NoctileError: if a slide has no outcome although the run ended: a defect of Noctile.
     """
     start = datetime.now(UTC)
-    context = open_context(settings, out)
+    context = open_context(settings, out, run_id(start))
     progress, log = Progress(len(entries)), RunLog(context.results.run_log)
     observe = logged(observe, log)
     until = next_moment(settings.until, start.astimezone()) if settings.until else None
@@ -83,16 +86,22 @@ def run_slides(
         log.write(f"run of {len(entries)} slides with model {context.card.name}")
         if lease.taken_from:
             observe(progress, f"continuing what {lease.taken_from} left when it died")
+        standing = Standing(context.results, ledger.state)
+        submission = settle(entries, left_out, standing, ledger.state)
+        check_replaced(submission, standing, context)
+        for line in submission.notes:
+            observe(progress, line)
+        write_record(context, start)
         context = with_servers(context, stack)
-        fault_origin = FaultOrigin(entries, out, lease)
-        loop = RunLoop(entries, context, ledger, stop, fault_origin, progress, observe)
+        fault_origin = FaultOrigin(submission.entries, out, lease)
+        loop = RunLoop(submission, context, ledger, standing, stop, fault_origin, progress, observe)
         with closing(start_engine(context)) as engine:
             begun = time.perf_counter()
             with usage:
                 loop.run(engine)
         pace = Pace(progress.predictions, time.perf_counter() - begun, usage.busy)
         rows = loop.rows()
-        if unsaved := fault_origin.folder_lost() or _save(rows, context, start):
+        if unsaved := fault_origin.folder_lost() or _save(loop, context, start, stop.reason):
             stop.ask(unsaved, at_once=True)
         with suppress(OSError):  # a slide that failed or was stopped is still in it
             context.results.staging.rmdir()
@@ -112,8 +121,16 @@ def _announce(observe: Observer, progress: Progress, reason: str) -> None:
     )
 
 
-def open_context(settings: RunSettings, out: Path) -> RunContext:
+def open_context(
+    settings: RunSettings, out: Path, run: str = "", *, planning: bool = False
+) -> RunContext:
     """Check the model, the machine and the folder of results, which exists afterwards.
+
+    Args:
+        settings: settings of the run.
+        out: folder of results.
+        run: run id.
+        planning: True for ``noctile plan``.
 
     Raises:
         UsageError: if there is no such model or device, if a block does not fit into memory, or if
@@ -127,20 +144,26 @@ def open_context(settings: RunSettings, out: Path) -> RunContext:
     results = ResultsFolder(out)
     try:
         check_free(results)
-        results.slides.mkdir(parents=True, exist_ok=True)
+        (results.planned if planning else results.slides).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error
     key = settings.pixels_key(card, config, resources.device, resources.backend)
     results = ResultsFolder(out.resolve())
-    return RunContext(results, str(model.resolve()), card, settings, resources, key)
+    folder = str(model.resolve())
+    return RunContext(results, folder, card, settings, resources, key, run, planning)
 
 
 @contextmanager
-def held(out: Path, stop: Stop) -> Iterator[tuple[Lease, Ledger]]:
+def held(out: Path, stop: Stop, *, planning: bool = False) -> Iterator[tuple[Lease, Ledger]]:
     """Hold a folder of results, with its ledger open, and let signals stop the run.
 
     First it removes files that killed processes left, and completes the moves out of
     ``.staging/`` that they had begun.
+
+    Args:
+        out: folder of results.
+        stop: stop signal of the run.
+        planning: True for ``noctile plan``, which records nothing in the ledger.
 
     Raises:
         UsageError: if another run holds the folder, or it cannot be written.
@@ -148,7 +171,7 @@ def held(out: Path, stop: Stop) -> Iterator[tuple[Lease, Ledger]]:
     with (
         stopped_by_signals(stop),
         closing(_take_lease(out, stop)) as lease,
-        closing(Ledger(ResultsFolder(out).ledger)) as ledger,
+        closing(Ledger(ResultsFolder(out).ledger, read_only=planning)) as ledger,
     ):
         yield lease, ledger
 
@@ -198,33 +221,11 @@ def start_engine(context: RunContext) -> Engine:
     )
 
 
-def _save(rows: list[SlideRow], context: RunContext, start: datetime) -> str | None:
-    """Write the tables. If that fails, keep the old tables and return the reason."""
+def _save(loop: RunLoop, context: RunContext, start: datetime, stopped: str | None) -> str | None:
+    """Write the record and the tables. If that fails, return the reason."""
     try:
-        class_names = [info.name for info in context.card.classes]
-        write_tables(context.results, rows, class_names, _record(rows, context, start))
+        write_record(context, start, loop.rows(), stopped)
+        loop.tables.write()
     except StoreError as error:
         return str(error)
     return None
-
-
-def _record(rows: list[SlideRow], context: RunContext, start: datetime) -> dict[str, Any]:
-    """Contents of ``run.json``."""
-    statuses = ("done", "failed", "skipped")
-    card = context.card
-    return {
-        "start": start.isoformat(timespec="seconds"),
-        "end": datetime.now(UTC).isoformat(timespec="seconds"),
-        "slides": {status: sum(r.status == status for r in rows) for status in statuses},
-        "settings": context.settings.model_dump(mode="json"),
-        "model": {"name": card.name, "sha256": card.sha256, "folder": context.model},
-        "machine": {
-            "host": platform.node(),
-            "system": platform.platform(),
-            "cores": cores(),
-            "pid": os.getpid(),
-        },
-        "device": context.resources.device,
-        "backend": context.resources.backend,
-        "versions": versions(),
-    }

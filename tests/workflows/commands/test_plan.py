@@ -121,11 +121,9 @@ class TestFindings:
         assert rows["nompp"]["predictions"] == ""
 
     def test_nothing_is_predicted_or_counted(self, result, tmp_path):
-        assert {line["event"] for line in ledger(tmp_path)} == {"start", "prepare", "failed"}
-        assert not (tmp_path / "slides.csv").exists()
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".plan", "plan.csv"]
         for name in ("a", "b"):
-            assert not (tmp_path / "slides" / name).exists()
-            folder = SlideFolder(tmp_path / ".staging" / name)
+            folder = SlideFolder(tmp_path / ".plan" / name)
             assert folder.mask.exists()
             assert not folder.summary.exists()
             assert not list(folder.mask.glob("labels/classes/*/c/**/*"))
@@ -163,16 +161,14 @@ class TestRunUsesThePlan:
     ):
         entries = found(slides, "a.tif", "glass.tif", "nompp.tif")
         planned(entries, tmp_path / "planned", model)
-        before = (tmp_path / "planned" / ".staging" / "a" / "plan.json").stat().st_mtime_ns
+        before = (tmp_path / "planned" / ".plan" / "a" / "plan.json").stat().st_mtime_ns
         for out in ("planned", "fresh"):
             run_slides(entries, settings(model), tmp_path / out, lambda progress, say: None)
         assert (tmp_path / "planned" / "slides" / "a" / "plan.json").stat().st_mtime_ns == before
         assert [
             line["fresh"] for line in ledger(tmp_path / "planned") if line["event"] == "prepare"
-        ] == [
-            *(True, True),
-            *(False, False),
-        ]
+        ] == [False, False]
+        assert not (tmp_path / "planned" / ".plan" / "a").exists()
         files = [
             p.relative_to(tmp_path / "fresh")
             for p in (tmp_path / "fresh" / "slides").rglob("*")
@@ -184,16 +180,14 @@ class TestRunUsesThePlan:
                 tmp_path / "fresh" / file
             ).read_bytes()
 
-    def test_a_slide_that_fails_in_the_preflight_has_failed_until_it_is_retried(
-        self, slides, model, tmp_path
-    ):
+    def test_a_slide_that_fails_in_a_plan_is_tried_by_the_run(self, slides, model, tmp_path):
         entries = found(slides, "a.tif", "nompp.tif")
         planned(entries, tmp_path, model)
         result = run_slides(entries, settings(model), tmp_path, lambda progress, say: None)
         assert [row.reason for row in result.rows] == ["", "mpp_missing"]
         assert Ledger(tmp_path / "ledger.jsonl").state.attempts("nompp") == 1
         planned(entries, tmp_path, model, retry_failed=True)
-        assert Ledger(tmp_path / "ledger.jsonl").state.attempts("nompp") == 2
+        assert Ledger(tmp_path / "ledger.jsonl").state.attempts("nompp") == 1
 
     def test_slides_that_an_earlier_run_has_done_are_not_to_do(self, slides, model, tmp_path):
         entries = found(slides, "a.tif", "b.tif")

@@ -16,7 +16,6 @@ from standins import small_slide, threshold_model
 from noctile.cli import main
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.discover import find_slides
-from noctile.workflows.commands.plan import plan_slides
 from noctile.workflows.commands.status import Status, read_status
 from noctile.workflows.engines.base import Failure
 from noctile.workflows.results.lease import Lease
@@ -244,11 +243,6 @@ class TestRealRun:
         assert after.run is None
         assert after.failed[0].report == "failures/broken.txt"
         assert "Traceback" in (tmp_path / after.failed[0].report).read_text()
-
-    def test_after_the_preflight_the_slides_wait(self, folder, tmp_path):
-        entries = find_slides([folder / "slides"], None, None).slides
-        plan_slides(entries, self.settings(folder), tmp_path, lambda progress, say: None)
-        assert counts(read_status(tmp_path)) == (3, 0, 1, 0, 2)
 
     def test_nothing_is_written(self, folder, tmp_path):
         entries = find_slides([folder / "slides"], None, None).slides

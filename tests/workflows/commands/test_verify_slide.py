@@ -92,7 +92,7 @@ def test_a_missing_file_is_found(damaged, name):
 
 def test_a_missing_folder_of_a_slide_is_found_by_its_row(damaged):
     shutil.rmtree(damaged / "slides" / "a")
-    assert found(damaged) == [("slides/a", "is missing")]
+    assert ("slides/a", "is missing") in found(damaged)
 
 
 def test_a_truncated_tile_table_is_found(damaged):
@@ -110,7 +110,7 @@ def test_the_remedies_repair_the_results(results, damaged):
     assert remedies["b"].startswith("delete slides/b/summary.json and run")
     shutil.rmtree(damaged / "slides" / "a")
     (damaged / "slides" / "b" / "summary.json").unlink()
-    run = json.loads((results / "run.json").read_text())
+    run = json.loads(next((results / "runs").iterdir()).read_text())
     settings = RunSettings.model_validate(run["settings"])
     run_slides(
         find_slides([results.parent / "slides"], None, None).slides,

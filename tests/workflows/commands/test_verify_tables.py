@@ -1,14 +1,16 @@
 """Faults of the cohort's tables."""
 
 import csv
-import json
+import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from damaged_results import check, delete_checksums, faulty_files, found, found_without_checksums
+from damaged_results import faulty_files, found
 
 from noctile.pipeline.cohort import write_csv
+from noctile.workflows.results.lease import Lease
 
 
 def rewrite(path: Path, slide_id: str, column: str, cell: str) -> None:
@@ -49,15 +51,26 @@ def test_a_figure_that_differs_from_the_summary_is_found(damaged):
 
 
 def test_rows_that_are_missing_in_both_tables_are_found(damaged):
-    """The run recorded the number of its slides, and the folder of each slide is there."""
+    """The folder of each slide is there."""
     table = pq.read_table(damaged / "slides.parquet")
     pq.write_table(table.slice(1), damaged / "slides.parquet")
     lines = (damaged / "slides.csv").read_text().splitlines(keepends=True)
     (damaged / "slides.csv").write_text("".join([lines[0], *lines[2:]]))
-    result = check(damaged)
-    assert [fault.file for fault in result.tables] == ["slides.parquet"]
-    assert "2 done, 1 failed, but the run recorded 3 done, 1 failed" in result.tables[0].what
-    assert result.unlisted == ("a",)
+    assert found(damaged) == [("slides.parquet", "has no row for a")]
+
+
+def test_a_cell_that_is_not_what_the_ledger_has_is_found(damaged):
+    table = pq.read_table(damaged / "slides.parquet")
+    runs = pa.array(["other", *table["run"].to_pylist()[1:]], table["run"].type)
+    changed = table.set_column(table.column_names.index("run"), "run", runs)
+    pq.write_table(changed, damaged / "slides.parquet")
+    write_csv(changed, damaged / "slides.csv")
+    assert found(damaged) == [("slides.parquet", "has another run than the folder for a")]
+
+
+def test_a_slide_that_was_deleted_is_done_in_the_tables_only(damaged):
+    shutil.rmtree(damaged / "slides" / "a")
+    assert ("slides.parquet", "has another status than the folder for a") in found(damaged)
 
 
 def test_a_missing_table_is_found(damaged):
@@ -65,35 +78,9 @@ def test_a_missing_table_is_found(damaged):
     assert found(damaged) == [("slides.csv", "is missing")]
 
 
-def test_tables_are_not_missed_before_the_end_of_a_run(damaged):
-    for name in ("slides.csv", "slides.parquet", "run.json"):
+def test_tables_are_not_compared_while_a_run_is_at_work(damaged):
+    for name in ("slides.csv", "slides.parquet"):
         (damaged / name).unlink()
-    assert found(damaged) == []
-
-
-def test_tables_and_summaries_of_earlier_versions_are_read(damaged):
-    """They have the flags as a text with semicolons, in a column of that name."""
-    summary_file = damaged / "slides" / "a" / "summary.json"
-    summary = json.loads(summary_file.read_text())
-    summary["flags"] = summary.pop("qc_flags")
-    summary_file.write_text(json.dumps(summary))
-    delete_checksums(damaged)
-    table = pq.read_table(damaged / "slides.parquet")
-    index = table.column_names.index("qc_flags")
-    flags = [";".join(flags or ()) for flags in table["qc_flags"].to_pylist()]
-    table = table.set_column(index, "flags", pa.array(flags)).drop_columns(["message", "run"])
-    pq.write_table(table, damaged / "slides.parquet")
-    write_csv(table, damaged / "slides.csv")
-    assert found_without_checksums(damaged) == []
-
-
-def test_numbers_of_the_manifest_are_compared_by_their_value(damaged):
-    table = pq.read_table(damaged / "slides.parquet")
-    cells = ["0,50", "2", "3,0", "+4"]
-    values = pa.array([0.5, 2.0, 3.0, 4.0])
-    pq.write_table(table.append_column("dose", values), damaged / "slides.parquet")
-    write_csv(table.append_column("dose", pa.array(cells)), damaged / "slides.csv")
-    assert found(damaged) == []
-    cells[1] = "2,5"
-    write_csv(table.append_column("dose", pa.array(cells)), damaged / "slides.csv")
-    assert found(damaged) == [("slides.csv", "differs from slides.parquet in the row for b")]
+    with closing(Lease(damaged, lambda reason: None)):
+        assert [file for file, _ in found(damaged) if not file.startswith("slides/")] == []
+    assert [file for file, _ in found(damaged)] == ["slides.parquet", "slides.csv"]

@@ -15,16 +15,15 @@ def test_a_job_travels_as_a_few_kilobytes_of_plain_data(job):
 
 
 def test_the_key_of_a_slide_depends_on_its_file_and_on_everything_that_pixels_depend_on(run):
-    key = run.slide_key("content", "time", None)
+    key = run.slide_key("content", None)
     others = [
-        run.slide_key("other", "time", None),
-        run.slide_key("content", "other", None),
-        run.slide_key("content", "time", (0.5, 0.5)),
-        replace(run, pixels_key="other").slide_key("content", "time", None),
+        run.slide_key("other", None),
+        run.slide_key("content", (0.5, 0.5)),
+        replace(run, pixels_key="other").slide_key("content", None),
     ]
     assert key not in others
-    assert run.slide_key("content", "time", None) == key
+    assert run.slide_key("content", None) == key
 
 
-def test_a_measurement_has_a_minute_more_than_it_predicts(run, entry):
-    assert SpeedJob("0/a", entry, run, 3.0).limit_s == 63.0
+def test_a_measurement_has_a_minute_more_than_it_predicts(run, entry, staged):
+    assert SpeedJob("0/a", entry, run, staged, 3.0).limit_s == 63.0

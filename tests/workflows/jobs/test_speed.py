@@ -7,7 +7,7 @@ from noctile.workflows.jobs.speed import measure_speed
 
 def test_tiles_of_a_planned_slide_are_predicted_until_the_time_is_over(job, run, entry, staged):
     prepare_slide(job("prepare"))
-    tiles, seconds = measure_speed(SpeedJob("0/a", entry, run, 0.1))
+    tiles, seconds = measure_speed(SpeedJob("0/a", entry, run, staged, 0.1))
     assert tiles > 0
     assert seconds > 0.1
     assert not staged.blocks.exists()

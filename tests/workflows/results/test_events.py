@@ -7,35 +7,59 @@ import pytest
 from noctile.workflows.results.events import (
     Failed,
     Finished,
+    LeftOut,
     Planned,
     Segmented,
     Started,
+    Submitted,
     parse_events,
-    replay,
     to_line,
 )
 
 T = "2026-11-28T22:00:00.000+00:00"
+C = {"fingerprint": "c"}
 EVENTS = [
     (
-        Started(T, "run", ("a", "b"), "k"),
-        {"event": "start", "command": "run", "slides": ["a", "b"], "pixels_key": "k"},
+        Started(T, "run", ("a", "b"), "k", "r"),
+        {"event": "start", "command": "run", "slides": ["a", "b"], "pixels_key": "k", "run": "r"},
     ),
     (
-        Planned(T, "a", "1", 0.5, True, True),
-        {"event": "look", "slide_id": "a", "key": "1", "seconds": 0.5, "fresh": True},
+        Submitted(T, "a", "/x/a.svs", 9, 1, {"patient_id": "P"}, "r"),
+        {
+            "event": "slide",
+            "slide_id": "a",
+            "path": "/x/a.svs",
+            "size": 9,
+            "mtime_ns": 1,
+            "cells": {"patient_id": "P"},
+            "run": "r",
+        },
     ),
     (
-        Planned(T, "a", "1", 0.5, False, False),
-        {"event": "prepare", "slide_id": "a", "key": "1", "seconds": 0.5, "fresh": False},
+        LeftOut(T, "lost", "/x/lost", "cannot be read", "r"),
+        {
+            "event": "left_out",
+            "slide_id": "lost",
+            "path": "/x/lost",
+            "reason": "cannot be read",
+            "run": "r",
+        },
+    ),
+    (
+        Planned(T, "a", "1", 0.5, True, True, "c"),
+        {"event": "look", "slide_id": "a", "key": "1", "seconds": 0.5, "fresh": True, **C},
+    ),
+    (
+        Planned(T, "a", "1", 0.5, False, False, "c"),
+        {"event": "prepare", "slide_id": "a", "key": "1", "seconds": 0.5, "fresh": False, **C},
     ),
     (
         Segmented(T, "a", "1", 2.0, (3, 4)),
         {"event": "segment", "slide_id": "a", "key": "1", "seconds": 2.0, "block": [3, 4]},
     ),
     (
-        Finished(T, "a", "1", 1.0),
-        {"event": "finish", "slide_id": "a", "key": "1", "seconds": 1.0},
+        Finished(T, "a", "1", 1.0, "r"),
+        {"event": "finish", "slide_id": "a", "key": "1", "seconds": 1.0, "run": "r"},
     ),
     (
         Failed(T, "segment", "b", "f", 1.0, 2, "unreadable", "no pixels", "Traceback ..."),
@@ -67,26 +91,3 @@ def test_an_event_has_its_line_on_disk_and_is_read_back(event, values):
 def test_a_line_that_is_no_event_is_skipped(text):
     good = to_line(Finished(T, "a", "1", 1.0))
     assert len(list(parse_events([text, good]))) == 1
-
-
-def test_a_slide_keeps_its_first_failure_without_the_traceback():
-    first = Failed(T, "segment", "a", "f", 1.0, 1, "timeout", "too long", "Traceback ...")
-    later = Failed(T, "segment", "a", "f", 1.0, 1, "store", "after that")
-    failure = replay([first, later]).failure("a")
-    assert failure is not None
-    assert (failure.reason, failure.traceback) == ("timeout", "")
-
-
-def test_a_slide_that_was_only_planned_waits_after_the_next_start():
-    start = Started(T, "run", ("a", "b"), "k")
-    planned = [Planned(T, i, i, 1.0, True, False) for i in "ab"]
-    state = replay([start, *planned, Segmented(T, "b", "b", 1.0, (0, 0))])
-    assert [state.slides[i].stage for i in "ab"] == ["begun", "begun"]
-    state.take(start)
-    assert [state.slides[i].stage for i in "ab"] == ["waiting", "begun"]
-
-
-def test_a_preflight_begins_no_slide():
-    state = replay([Started(T, "plan", ("a",), "k"), Planned(T, "a", "1", 1.0, True, False)])
-    assert state.slides["a"].stage == "waiting"
-    assert state.is_planned("a")

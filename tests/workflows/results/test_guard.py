@@ -3,6 +3,7 @@
 import pytest
 
 from noctile.pipeline.errors import UsageError
+from noctile.workflows.results.files import write_json
 from noctile.workflows.results.guard import check_free, check_manifest
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger import Ledger
@@ -13,9 +14,7 @@ def results(tmp_path) -> ResultsFolder:
     return ResultsFolder(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "name", ["columns.json", "plan.csv", "run.json", "slides.csv", "slides.parquet"]
-)
+@pytest.mark.parametrize("name", ["columns.json", "plan.csv", "slides.csv", "slides.parquet"])
 def test_a_table_of_the_user_is_not_replaced(results, name):
     (results.path / name).write_text("mine")
     with pytest.raises(UsageError, match=f"holds {name}, and no run of noctile"):
@@ -38,7 +37,7 @@ def test_the_results_of_a_run_are_replaced(results):
 
 
 def test_a_run_whose_ledger_is_lost_is_known_by_its_record(results):
-    results.run_json.write_text('{"settings": {}, "model": {}, "versions": {}}')
+    write_json(results.run_record("r"), {"settings": {}, "model": {}, "versions": {}})
     results.cohort_csv.write_text("of a run")
     check_free(results)
 

@@ -194,17 +194,17 @@ class TestPlan:
     def test_a_plan_changes_no_result_of_a_slide_that_was_touched(self, slides, out, model):
         before = contents(out)
         os.utime(slides / "a.tif", (1, 1))
-        assert [slide.state for slide in plan(slides, out, model).slides] == ["ready", "done"]
+        assert [slide.state for slide in plan(slides, out, model).slides] == ["done", "done"]
         assert contents(out) == before
 
     def test_a_run_continues_a_plan_with_another_setting_and_equals_a_fresh_run(
         self, slides, out, model, tmp_path
     ):
         plan(slides, out, model, **OTHER)
-        planned = (out / ".staging" / "a" / "plan.json").stat().st_mtime_ns
-        run(slides, out, model, **OTHER)
+        planned = (out / ".plan" / "a" / "plan.json").stat().st_mtime_ns
+        run(slides, out, model, **OTHER, redo=True)
         assert (out / "slides" / "a" / "plan.json").stat().st_mtime_ns == planned
-        run(slides, tmp_path / "fresh", model, **OTHER)
+        run(slides, tmp_path / "fresh", model, **OTHER, redo=True)
         same_results(out, tmp_path / "fresh")
 
     def test_after_a_plan_with_another_setting_the_first_run_is_still_done(
@@ -212,7 +212,7 @@ class TestPlan:
     ):
         before = contents(out)
         plan(slides, out, model, **OTHER)
-        assert read_status(out).done == 0
+        assert read_status(out).done == 2
         assert [slide.state for slide in plan(slides, out, model).slides] == ["done", "done"]
         assert read_status(out).done == 2
         plan(slides, out, model, **OTHER)
@@ -246,7 +246,7 @@ class TestRun:
             if len(calls) == after:
                 raise KeyboardInterrupt
 
-        stopped = run(slides, out, model, interrupt, **OTHER)
+        stopped = run(slides, out, model, interrupt, **OTHER, redo=True)
         assert stopped.exit_code == 3
         replaced = {row.slide_id for row in stopped.rows if row.status == "done"}
         assert {name for name, key in keys(out).items() if key != old[name]} == replaced
@@ -259,8 +259,8 @@ class TestRun:
             (),
         ]
 
-        assert run(slides, out, model, **OTHER).exit_code == 0
-        run(slides, tmp_path / "fresh", model, **OTHER)
+        assert run(slides, out, model, **OTHER, redo=True).exit_code == 0
+        run(slides, tmp_path / "fresh", model, **OTHER, redo=True)
         same_results(out, tmp_path / "fresh")
         assert (out / "slides" / "a" / "my notes.txt").read_text() == "keep me"
         assert not (out / ".staging").exists()
@@ -268,7 +268,7 @@ class TestRun:
     def test_a_new_result_of_a_run_keeps_files_of_the_user(self, slides, out, model, tmp_path):
         (out / "slides" / "a" / "mine").mkdir()
         (out / "slides" / "a" / "mine" / "outline.geojson").write_text("{}")
-        run(slides, out, model, **OTHER)
+        run(slides, out, model, **OTHER, redo=True)
         assert (out / "slides" / "a" / "mine" / "outline.geojson").read_text() == "{}"
         assert (out / "slides" / "a" / "my notes.txt").read_text() == "keep me"
         assert not (out / "slides" / "a" / ".replaced").exists()
@@ -284,11 +284,11 @@ class TestRun:
         before = results_of(out, "a")
         with monkeypatch.context() as patch:
             patch.setattr("noctile.workflows.jobs.segment_block.segment_block", broken)
-            assert run(slides, out, model, **OTHER).exit_code == 1
+            assert run(slides, out, model, **OTHER, redo=True).exit_code == 1
         assert results_of(out, "a") == before
         assert "planted fault" in (out / "failures" / "a.txt").read_text()
         assert read_status(out).failed[0].report == "failures/a.txt"
-        assert run(slides, out, model, **OTHER, retry_failed=True).exit_code == 0
+        assert run(slides, out, model, **OTHER, retry_failed=True, redo=True).exit_code == 0
         assert not (out / "failures" / "a.txt").exists()
 
     def test_an_unfinished_result_of_an_earlier_version_is_replaced_by_a_complete_one(
@@ -326,9 +326,9 @@ class TestRun:
                 return super().run(do, repeated, stop)
 
         monkeypatch.setattr("noctile.workflows.run.run.SerialEngine", Twice)
-        assert run(slides, out, model, **OTHER).exit_code == 0
+        assert run(slides, out, model, **OTHER, redo=True).exit_code == 0
         monkeypatch.undo()
-        run(slides, tmp_path / "fresh", model, **OTHER)
+        run(slides, tmp_path / "fresh", model, **OTHER, redo=True)
         same_results(out, tmp_path / "fresh")
 
 
@@ -450,13 +450,13 @@ class TestKilledPromotion:
             patch.setattr(Path, "replace", killed)
             patch.setattr(staging, "clear", killed_clear)
             with pytest.raises(KilledError):
-                run(slides, out, model, **OTHER)
+                run(slides, out, model, **OTHER, redo=True)
 
     def test_the_same_command_ends_with_a_complete_result_and_the_files_of_the_user(
         self, slides, out, model, tmp_path, step
     ):
-        assert run(slides, out, model, **OTHER).exit_code == 0
-        run(slides, tmp_path / "fresh", model, **OTHER)
+        assert run(slides, out, model, **OTHER, redo=True).exit_code == 0
+        run(slides, tmp_path / "fresh", model, **OTHER, redo=True)
         same_results(out, tmp_path / "fresh")
         assert (out / "slides" / "a" / "my notes.txt").read_text() == "keep me"
         assert (
@@ -475,7 +475,7 @@ class TestKilledPromotion:
         plan(slides, out, model, block_px=960)
         assert set(keys(out)) == {"a", "b"}
         assert verify_slide(SlideFolder(out / "slides" / "a"), None).faults == ()
-        assert run(slides, out, model).exit_code == 0
+        assert run(slides, out, model, redo=True).exit_code == 0
         run(slides, tmp_path / "fresh", model)
         same_results(out, tmp_path / "fresh")
         assert (out / "slides" / "a" / "my notes.txt").read_text() == "keep me"

@@ -1,7 +1,6 @@
 """Loop of a run, with an engine whose jobs do no work."""
 
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from noctile.pipeline.slides.discover import SlideEntry
 from noctile.workflows.engines.serial import SerialEngine
 from noctile.workflows.jobs.messages import Prepared, StepJob
 from noctile.workflows.results.files import write_json
-from noctile.workflows.results.ledger import Ledger
+from noctile.workflows.results.standing import Standing
 from noctile.workflows.run import loop as module
 from noctile.workflows.run import retries
 from noctile.workflows.run.fault_origin import FaultOrigin
@@ -19,6 +18,7 @@ from noctile.workflows.run.loop import RunLoop
 from noctile.workflows.run.progress import Progress
 from noctile.workflows.run.run import held, open_context
 from noctile.workflows.run.stop import Stop
+from noctile.workflows.run.submission import settle
 from noctile.workflows.settings import RunSettings
 
 BLOCKS = ((0, 0), (0, 1))
@@ -27,9 +27,9 @@ BLOCKS = ((0, 0), (0, 1))
 def simulate(job: StepJob) -> Any:
     """Write what a step leaves, without its work."""
     slide_id, results = job.step.slide_id, job.run.results
-    key = job.run.slide_key(slide_id, "", None)
+    key = job.run.slide_key(slide_id, None)
     if job.step.kind == "prepare":
-        return Prepared(key, True, False, BLOCKS, (3, 9), slide_id)
+        return Prepared(key, True, False, BLOCKS, (3, 9), slide_id, results.staged(slide_id))
     if job.step.kind == "segment":
         write_json(results.staged(slide_id).block_stats(job.step.block), {})
         return dict(zip(BLOCKS, (3, 9), strict=True))[job.step.block]
@@ -48,7 +48,8 @@ def play(model, tmp_path, monkeypatch) -> Callable[..., tuple[RunLoop, Progress,
     def run(do: Callable[[StepJob], Any] = simulate, after_planning=None, **changed):
         settings = RunSettings(model=str(model), engine="serial", device="cpu", **changed)
         out, done = tmp_path / "out", []
-        context, progress = open_context(settings, out), Progress(2)
+        planning = after_planning is not None
+        context, progress = open_context(settings, out, "r", planning=planning), Progress(2)
         stop = Stop(out, 0, None, lambda reason: None)
 
         def observed(job: StepJob) -> Any:
@@ -56,10 +57,12 @@ def play(model, tmp_path, monkeypatch) -> Callable[..., tuple[RunLoop, Progress,
             return do(job)
 
         monkeypatch.setattr(module, "do", observed)
-        with held(out, stop) as (lease, ledger):
+        with held(out, stop, planning=planning) as (lease, ledger):
             origin = FaultOrigin(entries, out, lease)
+            standing = Standing(context.results, ledger.state)
+            submission = settle(entries, (), standing, ledger.state)
             loop = RunLoop(
-                entries, context, ledger, stop, origin, progress, lambda progress, message: None
+                submission, context, ledger, standing, stop, origin, progress, lambda *_: None
             )
             loop.run(SerialEngine(), after_planning)
         return loop, progress, done
@@ -175,9 +178,7 @@ def test_with_a_policy_for_planned_slides_nothing_is_predicted(play, tmp_path):
     assert done == ["prepare/a", "prepare/b"]
     assert planned == [("a", BLOCKS, set()), ("b", BLOCKS, set())]
     assert (progress.done, progress.predictions) == (2, 0)
-    with closing(Ledger(tmp_path / "out" / "ledger.jsonl")) as ledger:
-        assert ledger.state.start is not None
-        assert ledger.state.start.command == "plan"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".plan"]
 
 
 def test_steps_that_take_too_long_together_fail_their_slide(play, monkeypatch):

@@ -91,13 +91,15 @@ def test_a_slide_that_was_planned_once_is_in_no_further_preflight(slides, model,
     assert len(events(tmp_path, "failed")) == 4
 
 
-def test_a_run_after_noctile_plan_has_no_preflight(slides, model, tmp_path):
+def test_a_run_after_noctile_plan_has_a_preflight_of_slides_that_failed_there_alone(
+    slides, model, tmp_path
+):
     settings = RunSettings(model=str(model), engine="serial", device="cpu")
     plan_slides(
         find_slides([slides], None, None).slides, settings, tmp_path, lambda progress, message: None
     )
     _, messages = run_all(slides, tmp_path, model)
-    assert not any(message.startswith("preflight") for message in messages)
+    assert any(message.startswith("preflight of 2 of 2 slides: 0 ready") for message in messages)
 
 
 def test_a_preflight_ends_when_its_time_is_over(slides, model, tmp_path, monkeypatch):

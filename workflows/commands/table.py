@@ -1,0 +1,139 @@
+"""Tables of a folder of results, written anew, with the cells of a manifest added."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from noctile.pipeline.cohort import SlideRow
+from noctile.pipeline.errors import StoreError, UsageError
+from noctile.pipeline.manifest_cells import manifest_cells
+from noctile.pipeline.slides.manifest import ManifestRow, read_manifest
+from noctile.pipeline.slides.names import fold_name
+from noctile.pipeline.slides.links import real_path
+from noctile.workflows.results.files import sweep
+from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.lease import Lease
+from noctile.workflows.results.ledger import Ledger
+from noctile.workflows.results.ledger_state import SlideState
+from noctile.workflows.results.staging import heal
+from noctile.workflows.results.standing import Standing
+from noctile.workflows.results.tables import Tables
+
+
+@dataclass(frozen=True, slots=True)
+class TableResult:
+    """Result of ``noctile table``.
+
+    Attributes:
+        counts: number of slides by status.
+        matched: number of rows of the manifest that speak of a slide in the folder.
+        unmatched: name of each other row, with the reason.
+    """
+
+    counts: Mapping[str, int]
+    matched: int
+    unmatched: tuple[str, ...]
+
+
+def write_tables_anew(out: Path, manifest: Path | None) -> TableResult:
+    """Write ``slides.csv`` and ``slides.parquet`` from what stands in a folder of results.
+
+    Args:
+        out: folder of results.
+        manifest: manifest whose cells are added to those of earlier ones; where both have a cell,
+            the new one counts. None for no new cells.
+
+    Raises:
+        UsageError: if the folder holds no results, another run holds it, or the manifest cannot be
+            read.
+        StoreError: if the file system refuses.
+    """
+    manifest_rows = read_manifest(manifest) if manifest else []
+    with held_for_tables(out) as (results, ledger):
+        standing = Standing(results, ledger.state)
+        _import_cells(results, ledger)
+        unmatched = list(_add_cells(manifest_rows, ledger, standing.rows()))
+        Tables(results, standing).write()
+        counts = Counter[str](row.status for row in standing.rows())
+    return TableResult(counts, len(manifest_rows) - len(unmatched), tuple(unmatched))
+
+
+@contextmanager
+def held_for_tables(out: Path) -> Iterator[tuple[ResultsFolder, Ledger]]:
+    """Hold a folder of results, healed, with its ledger open.
+
+    Raises:
+        UsageError: if the folder holds no results, cannot be written, or another run holds it.
+    """
+    results = ResultsFolder(out.resolve())
+    if not (results.ledger.is_file() or results.slides.is_dir()):
+        raise UsageError(f"{out} holds no results of noctile: no ledger.jsonl, no folder 'slides'")
+    try:
+        lease = Lease(results.path, lambda _: None)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror or error}") from error
+    with closing(lease):
+        try:
+            sweep(results.path)
+            heal(results)
+        except (OSError, StoreError) as error:
+            raise UsageError(f"{out} cannot be written: {error}") from error
+        with closing(Ledger(results.ledger)) as ledger:
+            yield results, ledger
+
+
+def _import_cells(results: ResultsFolder, ledger: Ledger) -> None:
+    """Record the cells of the tables of an earlier version, whose ledger does not have them."""
+    table = results.cohort_parquet
+    if not table.exists() or all(s.submitted or s.left_out for s in ledger.state.slides.values()):
+        return
+    cells = manifest_cells(table)
+    paths = pq.read_table(table, columns=["slide_id", "path"]).to_pylist()
+    for slide_id, path in ((str(row["slide_id"]), str(row["path"])) for row in paths):
+        slide = ledger.state.slides.get(slide_id) or SlideState()
+        if not (slide.submitted or slide.left_out):
+            ledger.submitted(slide_id, path, (-1, -1), cells[slide_id])
+
+
+def _add_cells(
+    manifest_rows: Iterable[ManifestRow], ledger: Ledger, rows: Iterable[SlideRow]
+) -> Iterator[str]:
+    """Record the cells of a manifest; yield a line for each row that fits no single slide."""
+    ids_of = _ids_by_name(rows)
+    for row in manifest_rows:
+        ids = sorted(_matches(row, ids_of))
+        if len(ids) == 1:
+            _record(ledger, ids[0], row)
+        else:
+            fits = f"fits {len(ids)} slides ({', '.join(ids)})" if ids else "is not there"
+            yield f"{row.location}: {row.name} {fits}"
+
+
+def _ids_by_name(rows: Iterable[SlideRow]) -> dict[str, set[str]]:
+    """Slide ids by their own name, by path, by file name and by stem."""
+    ids_of: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        names = (str(real_path(row.path)), row.path.name, row.path.stem)
+        for name in (f"id {fold_name(row.slide_id)}", *names):
+            ids_of[name].add(row.slide_id)
+    return ids_of
+
+
+def _matches(row: ManifestRow, ids_of: Mapping[str, set[str]]) -> set[str]:
+    """Slide ids that a row fits: by id, else by path, else by file name."""
+    path, wanted = row.path, row.slide_id
+    names = [f"id {fold_name(wanted)}"] if wanted else []
+    names += [str(real_path(path)), path.name] if path else []
+    names += [name for name in (wanted, path.stem if path else None) if name]
+    return next((ids_of[name] for name in names if name in ids_of), set())
+
+
+def _record(ledger: Ledger, slide_id: str, row: ManifestRow) -> None:
+    before = (ledger.state.slides.get(slide_id) or SlideState()).submitted
+    path, state = (before.path, (before.size, before.mtime_ns)) if before else ("", (-1, -1))
+    named = (("patient_id", row.patient_id), ("group", row.group), *row.extra)
+    ledger.submitted(slide_id, path, state, {name: cell for name, cell in named if cell})

@@ -1,0 +1,167 @@
+"""State that the events of a ledger add up to.
+
+`replay` reads events; the run and ``noctile status`` both use its result.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from noctile.workflows.results.events import (
+    Block,
+    Event,
+    Failed,
+    Finished,
+    LeftOut,
+    Planned,
+    Segmented,
+    Started,
+    Submitted,
+)
+
+Stage = Literal["waiting", "begun", "done", "failed"]
+
+
+@dataclass(slots=True)
+class SlideState:
+    """Last known state of a slide.
+
+    Attributes:
+        stage: stage that the slide has reached.
+        key: content key under which it was last planned, segmented or finished; "" if it was not.
+        pixels_key: `Started.pixels_key` of the run that noted the last event.
+        failure: failure with which it failed, without its traceback; None if it has not failed.
+        attempts: number of runs in which it has failed.
+        planned: True if any run has planned it.
+        submitted: last call that named it, with the cells of all manifests so far; None for slides
+            of earlier versions.
+        left_out: last call that found its path and did not take it; None if a call has taken it.
+        fingerprint: hash of samples of its file when it was last planned; "" if it was not.
+        done_by: run id of the call that has last done it.
+        failed_in: run id of the call in which it last failed.
+        named: run id of the last call that named it.
+    """
+
+    stage: Stage = "waiting"
+    key: str = ""
+    pixels_key: str = ""
+    failure: Failed | None = None
+    attempts: int = 0
+    planned: bool = False
+    submitted: Submitted | None = None
+    left_out: LeftOut | None = None
+    fingerprint: str = ""
+    done_by: str = ""
+    failed_in: str = ""
+    named: str = ""
+
+
+@dataclass(slots=True)
+class LedgerState:
+    """State that the events of a ledger add up to.
+
+    Its size grows with the number of slides. Blocks are remembered only for slides that are not
+    done.
+
+    Attributes:
+        start: last start of a run; None if there is none.
+        finished: number of slides that were finished since then.
+        slides: state of each slide that an event names, by id.
+    """
+
+    start: Started | None = None
+    finished: int = 0
+    slides: dict[str, SlideState] = field(default_factory=lambda: defaultdict(SlideState))
+    _blocks: dict[tuple[str, str], set[Block]] = field(default_factory=dict)
+    _seconds: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
+
+    def take(self, event: Event) -> None:
+        """Add the next event."""
+        if isinstance(event, Started):
+            self._take_start(event)
+            return
+        slide = self.slides[event.slide_id]
+        if isinstance(event, LeftOut):
+            slide.left_out = event
+            return
+        if isinstance(event, Submitted):
+            before = slide.submitted.cells if slide.submitted else {}
+            slide.submitted, slide.left_out = replace(event, cells={**before, **event.cells}), None
+            return
+        slide.pixels_key = self.start.pixels_key if self.start else ""
+        if isinstance(event, Failed):
+            self._take_failure(slide, event)
+            return
+        slide.key = event.key
+        content = event.slide_id, event.key
+        if isinstance(event, Segmented):
+            self._blocks.setdefault(content, set()).add(event.block)
+            slide.stage = "failed" if slide.stage == "failed" else "begun"
+        else:
+            slide.planned, slide.failure = True, None
+            if isinstance(event, Planned):
+                self._take_plan(slide, event)
+            elif isinstance(event, Finished):
+                self._blocks.pop(content, None)
+                slide.stage, self.finished = "done", self.finished + 1
+                slide.done_by = event.run
+        self._seconds[content] += event.seconds
+
+    def _take_start(self, event: Started) -> None:
+        self.start, self.finished = event, 0
+        for slide_id in event.slides:
+            self.slides[slide_id].named = event.run
+        for slide_id, slide in self.slides.items():
+            if slide.stage == "begun" and not self.blocks_done(slide_id, slide.key):
+                slide.stage = "waiting"
+
+    def _take_plan(self, slide: SlideState, event: Planned) -> None:
+        content = event.slide_id, event.key
+        if event.fresh:
+            self._blocks.pop(content, None)
+            self._seconds.pop(content, None)
+        slide.fingerprint = event.fingerprint or slide.fingerprint
+        runs = self.start is None or self.start.command == "run"
+        begun = self._blocks.get(content) or (runs and not event.early)
+        slide.stage = "begun" if begun else "waiting"
+
+    def _take_failure(self, slide: SlideState, event: Failed) -> None:
+        """A slide keeps its first failure: later steps of the same run fail after it."""
+        slide.attempts = event.attempt
+        first = slide.failure or event
+        slide.failed_in = self.start.run if self.start else ""
+        slide.stage, slide.failure = "failed", replace(first, attempt=event.attempt, traceback="")
+
+    def blocks_done(self, slide_id: str, key: str) -> set[Block]:
+        """Return the (row, col) of the written blocks of an unfinished slide, under its key."""
+        return set(self._blocks.get((slide_id, key), ()))
+
+    def seconds(self, slide_id: str, key: str) -> float:
+        """Return the time that all steps of a slide have taken in all runs, under its key (s)."""
+        return self._seconds.get((slide_id, key), 0.0)
+
+    def failure(self, slide_id: str) -> Failed | None:
+        """Return the failure of a slide that failed when it was last tried, else None."""
+        return self.slides[slide_id].failure if slide_id in self.slides else None
+
+    def is_done(self, slide_id: str, key: str) -> bool:
+        """Tell if the last event of a slide is its end under this key."""
+        slide = self.slides.get(slide_id)
+        return slide is not None and slide.stage == "done" and slide.key == key
+
+    def is_planned(self, slide_id: str) -> bool:
+        """Tell if any run has planned a slide."""
+        return slide_id in self.slides and self.slides[slide_id].planned
+
+    def attempts(self, slide_id: str) -> int:
+        """Return the number of runs in which a slide has failed."""
+        return self.slides[slide_id].attempts if slide_id in self.slides else 0
+
+
+def replay(events: Iterable[Event]) -> LedgerState:
+    """Return the state after all events."""
+    state = LedgerState()
+    for event in events:
+        state.take(event)
+    return state

@@ -1,0 +1,156 @@
+"""Slides that stand in a folder of results, as rows of its tables."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from noctile.pipeline.cohort import SlideRow
+from noctile.pipeline.columns import FIGURES
+from noctile.pipeline.errors import StoreError
+from noctile.workflows.results.files import read_json
+from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.ledger_state import LedgerState, SlideState
+
+_KEPT_CELLS = ("patient_id", "group")
+"""Columns of a manifest that have a column of their own in the tables."""
+
+
+class Standing:
+    """Every slide that a folder of results knows, whichever call named it.
+
+    A slide that has a summary is done, whatever a later call on it met. All others are as the
+    ledger says. The rows are thus a function of what is on the disk.
+
+    Args:
+        results: folder of results.
+        state: state that the ledger adds up to; it may change later.
+    """
+
+    def __init__(self, results: ResultsFolder, state: LedgerState) -> None:
+        self._results, self._state = results, state
+        self._damaged: dict[str, str] = {}
+        self._stop_reasons: dict[str, str] = {}
+        self.summaries: dict[str, Mapping[str, Any]] = dict(self._read(_folders(results.slides)))
+
+    def _read(self, folders: Iterable[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for folder in folders:
+            try:
+                summary = read_json(self._results.slide(folder.name).summary)
+            except StoreError as error:
+                self._damaged[folder.name] = str(error)
+                continue
+            if summary is None:
+                continue
+            if _is_sound(summary):
+                yield folder.name, summary
+            else:
+                what = "holds values of other types; it was not written by noctile"
+                path = self._results.slide(folder.name).summary
+                self._damaged[folder.name] = f"{path} {what}; delete it, and run again"
+
+    def done(self, slide_id: str, summary: Mapping[str, Any]) -> None:
+        """Note the new summary of a slide."""
+        self.summaries[slide_id] = summary
+        self._damaged.pop(slide_id, None)
+
+    def rows(self) -> list[SlideRow]:
+        """Return one row for each slide, sorted by id."""
+        self._stop_reasons.clear()
+        return [self.row(i) for i in sorted({*self._state.slides, *self.summaries, *self._damaged})]
+
+    def row(self, slide_id: str) -> SlideRow:
+        """Return the row of one slide."""
+        slide = self._state.slides.get(slide_id) or SlideState()
+        if summary := self.summaries.get(slide_id):
+            return self._done(slide_id, slide, summary)
+        submitted = slide.submitted
+        path = Path(submitted.path if submitted else "")
+        about = manifest_fields(submitted.cells if submitted else {})
+        if slide.left_out:
+            last = slide.left_out
+            code, _, why = last.reason.partition(": ")
+            return SlideRow(slide_id, Path(last.path), "skipped", code, why, last.run, **about)
+        if slide.failure:
+            code, why = slide.failure.reason, slide.failure.message
+            return SlideRow(slide_id, path, "failed", code, why, slide.failed_in, **about)
+        if why := self._damaged.get(slide_id, ""):
+            return SlideRow(slide_id, path, "failed", StoreError.reason, why, slide.named, **about)
+        why = self._stop_reason(slide.named)
+        code = "stopped" if why else "waiting"
+        return SlideRow(slide_id, path, "skipped", code, why, slide.named, **about)
+
+    def _done(self, slide_id: str, slide: SlideState, summary: Mapping[str, Any]) -> SlideRow:
+        failure, submitted = slide.failure, slide.submitted
+        later = f"a later call failed: {failure.reason}: {failure.message}" if failure else ""
+        seconds = self._state.seconds(slide_id, str(summary.get("key")))
+        return SlideRow(
+            slide_id,
+            Path(submitted.path if submitted else str(summary.get("path"))),
+            "done",
+            message=later,
+            run=slide.done_by,
+            summary=summary,
+            seconds=round(seconds, 1),
+            **manifest_fields(submitted.cells if submitted else {}),
+        )
+
+    def _stop_reason(self, run: str) -> str:
+        """Reason why a run was stopped; "" if it was not, or is at work, or was killed."""
+        if run not in self._stop_reasons:
+            record = _record(self._results.run_record(run)) if run else {}
+            self._stop_reasons[run] = str(record.get("stopped") or "")
+        return self._stop_reasons[run]
+
+    def class_names(self) -> list[str]:
+        """Return the names of all classes: of the last run's model, then of other summaries."""
+        runs = sorted(self._results.runs.glob("*.json"))
+        last = _record(runs[-1]).get("classes") if runs else None
+        names: dict[str, None] = dict.fromkeys(last if isinstance(last, list) else ())
+        for _, summary in sorted(self.summaries.items()):
+            names |= dict.fromkeys(summary.get("class_area_mm2", ()))
+        return list(names)
+
+
+def manifest_fields(cells: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of a `SlideRow` that hold the cells of a manifest.
+
+    Args:
+        cells: cells that are not empty, by the name of their column.
+    """
+    extra = tuple((name, cell) for name, cell in cells.items() if name not in _KEPT_CELLS)
+    return {name: cells.get(name) for name in _KEPT_CELLS} | {"extra": extra}
+
+
+def _is_sound(summary: Mapping[str, Any]) -> bool:
+    """Tell if the values of a summary have the types that the tables need."""
+    areas, mpp = summary.get("class_area_mm2", {}), summary.get("mpp", (0.0, 0.0))
+    flags = summary.get("qc_flags", summary.get("flags", ()))
+    if not isinstance(areas, dict) or not all(map(_is_number, areas.values())):
+        return False
+    if not isinstance(mpp, Sequence) or len(mpp) != 2 or not all(map(_is_number, mpp)):
+        return False
+    if not isinstance(flags, Sequence) or not all(isinstance(flag, str) for flag in flags):
+        return False
+    figures = (summary.get(column.name) for column in FIGURES)
+    return all(figure is None or _is_number(figure) for figure in figures)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _folders(slides: Path) -> list[Path]:
+    try:
+        return [path for path in slides.iterdir() if path.is_dir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"{slides} cannot be read: {error.strerror or error}") from error
+
+
+def _record(path: Path) -> Mapping[str, Any]:
+    """Read the record of a run; empty if it is missing or damaged."""
+    try:
+        return read_json(path) or {}
+    except StoreError:
+        return {}

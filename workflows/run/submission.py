@@ -1,0 +1,152 @@
+"""Slides of a call, under the ids that they have in the folder of results."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from noctile.pipeline.errors import UsageError
+from noctile.pipeline.slides.discover import LeftOut, SlideEntry
+from noctile.pipeline.slides.fingerprint import fingerprint
+from noctile.pipeline.slides.identity import ID_TAKEN, KnownSlide, settle_ids, settle_left_out
+from noctile.workflows.engines.base import Failure
+from noctile.workflows.jobs.messages import RunContext
+from noctile.workflows.results.ledger import Ledger
+from noctile.workflows.results.ledger_state import LedgerState
+from noctile.workflows.results.standing import Standing
+
+_NAMED = 3
+"""Number of slides that an error message names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Slides that a call works on.
+
+    Attributes:
+        entries: slides under their ids in the folder of results.
+        refused: failure of each entry whose id belongs to another slide, by its id.
+        left_out: paths that the call found and does not take.
+        notes: a line for each slide whose id is not the one that the manifest gives.
+    """
+
+    entries: Sequence[SlideEntry]
+    refused: dict[str, Failure]
+    left_out: Sequence[LeftOut]
+    notes: Sequence[str]
+
+
+def settle(
+    entries: Sequence[SlideEntry],
+    left_out: Sequence[LeftOut],
+    standing: Standing,
+    state: LedgerState,
+) -> Submission:
+    """Give each slide of a call its id in a folder of results.
+
+    A slide that the folder knows keeps its id, also if it was moved or renamed.
+
+    Args:
+        entries: slides of the call, with the ids that they want.
+        left_out: paths that the call found and does not take.
+        standing: slides that stand in the folder.
+        state: state that the folder's ledger adds up to.
+    """
+    known = _known(standing, state)
+    settled = settle_ids(entries, known, fingerprint)
+    refused = {r.entry.slide_id: Failure(r.reason, r.message) for r in settled.refused}
+    all_entries = [*settled.entries, *(r.entry for r in settled.refused)]
+    all_entries.sort(key=lambda entry: entry.slide_id)
+    not_taken = settle_left_out(left_out, known, [entry.slide_id for entry in all_entries])
+    return Submission(all_entries, refused, not_taken, settled.warnings)
+
+
+def check_replaced(submission: Submission, standing: Standing, context: RunContext) -> None:
+    """Check that a call replaces no result that another model or other settings have made.
+
+    Raises:
+        UsageError: if it would replace one and ``--redo`` is not given.
+    """
+    if context.settings.redo:
+        return
+    made_otherwise = [
+        entry.slide_id
+        for entry in submission.entries
+        if (summary := standing.summaries.get(entry.slide_id))
+        and not is_made_by(summary, context.pixels_key, entry.mpp)
+    ]
+    if made_otherwise:
+        n, names = len(made_otherwise), ", ".join(made_otherwise[:_NAMED])
+        more = f" and {n - _NAMED} more" if n > _NAMED else ""
+        raise UsageError(
+            f"{n} of {len(submission.entries)} slides are finished in {context.results.path}, made "
+            f"with another model, other settings or another version ({names}{more}). Choose "
+            "another --out to keep them. --redo makes them again; each one stands until its new "
+            "result is complete"
+        )
+
+
+def note(submission: Submission, ledger: Ledger, run: str) -> None:
+    """Record in the ledger which slides a call names, and which paths it does not take.
+
+    Args:
+        submission: slides of the call.
+        ledger: ledger of the folder of results.
+        run: run id of the call.
+
+    Raises:
+        StoreError: if the ledger cannot be written.
+    """
+    for entry in submission.entries:
+        ledger.submitted(entry.slide_id, str(entry.path), file_state(entry.path), cells(entry), run)
+    for path in submission.left_out:
+        ledger.left_out(path.slide_id, path.path, path.reason, run)
+
+
+def is_made_by(
+    summary: Mapping[str, Any], pixels_key: str, mpp: tuple[float, float] | None
+) -> bool:
+    """Tell if a result was made with some model and settings.
+
+    Args:
+        summary: summary of the result.
+        pixels_key: hash of everything that masks depend on beside their slides.
+        mpp: pixel size that overrides the one in the file (um; y, x), or None.
+    """
+    given = summary.get("mpp_given")
+    return summary.get("pixels_key") == pixels_key and given == (list(mpp) if mpp else None)
+
+
+def cells(entry: SlideEntry) -> dict[str, str]:
+    """Return the cells of a slide's manifest that are not empty, by the name of their column."""
+    named = (("patient_id", entry.patient_id), ("group", entry.group), *entry.extra)
+    return {name: cell for name, cell in named if cell}
+
+
+def file_state(path: Path) -> tuple[int, int]:
+    """Return size (B) and time of modification (ns) of a file; -1, -1 if there is no such file.
+
+    The file is not opened, because that can hang.
+    """
+    try:
+        about = path.stat()
+    except OSError:
+        return -1, -1
+    return about.st_size, about.st_mtime_ns
+
+
+def _known(standing: Standing, state: LedgerState) -> dict[str, KnownSlide]:
+    """Slides that have an id in the folder of results."""
+    known = {}
+    for slide_id in {*state.slides, *standing.summaries}:
+        slide, summary = state.slides.get(slide_id), standing.summaries.get(slide_id, {})
+        if slide and slide.failure and slide.failure.reason == ID_TAKEN and not summary:
+            continue
+        submitted = slide.submitted if slide else None
+        last = submitted or (slide.left_out if slide else None)
+        path = last.path if last else str(summary.get("path") or "")
+        content = str(summary.get("fingerprint") or (slide.fingerprint if slide else ""))
+        if path:
+            times = (submitted.size, submitted.mtime_ns) if submitted else (-1, -1)
+            known[slide_id] = KnownSlide(Path(path), content, *times)
+    return known
