@@ -14,7 +14,7 @@ from noctile.console.printer import Printer
 from noctile.pipeline.errors import UsageError
 
 if TYPE_CHECKING:
-    from noctile.pipeline.slides.discover import SlideEntry
+    from noctile.pipeline.slides.discover import Found
     from noctile.workflows.settings import RunSettings
 
 FILE = click.Path(path_type=Path)
@@ -229,7 +229,7 @@ def read_call(
     config: Path | None,
     options: Mapping[str, Any],
     printer: Printer,
-) -> "tuple[RunSettings, list[SlideEntry], Path]":
+) -> "tuple[RunSettings, Found, Path]":
     """Settings, slides and folder of results of a call with the options of `RUN`.
 
     Raises:
@@ -237,23 +237,23 @@ def read_call(
             or there are no slides; the message names all mistakes.
     """
     from noctile.pipeline.models.folder import find_model, read_card
-    from noctile.pipeline.slides.discover import find_slides
+    from noctile.pipeline.slides.discover import Found, find_slides
     from noctile.workflows.results.guard import check_manifest
     from noctile.workflows.settings import RunSettings, load_settings
 
-    mistakes, entries, settings = _Mistakes(), [], RunSettings()
+    mistakes, found, settings = _Mistakes(), Found([], []), RunSettings()
     with mistakes.collected():
         settings = load_settings(config, _names(options), **options)
     with mistakes.collected():
         read_card(find_model(options["model"] or settings.model))
     with mistakes.collected():
-        entries = find_slides(slides, manifest, settings.mpp, warn=printer.warn).slides
+        found = find_slides(slides, manifest, settings.mpp, warn=printer.warn)
     with mistakes.collected():
         check_out(out)
     with mistakes.collected():
         check_manifest(manifest, out or Path())
     mistakes.report()
-    return settings, entries, out or Path()
+    return settings, found, out or Path()
 
 
 def check_out(out: Path | None) -> None:

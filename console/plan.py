@@ -38,9 +38,9 @@ def command(
     from noctile.console.documents import plan_document
     from noctile.workflows.commands.plan import plan_slides
 
-    settings, entries, folder = read_call(slides, out, manifest, config, options, printer)
-    with Display(printer, len(entries)) as display:
-        result = plan_slides(entries, settings, folder, display)
+    settings, found, folder = read_call(slides, out, manifest, config, options, printer)
+    with Display(printer, len(found.slides)) as display:
+        result = plan_slides(found.slides, settings, folder, display)
     _print_result(printer, result, folder)
     printer.document(plan_document(result, folder))
     sys.exit(result.exit_code)

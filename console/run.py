@@ -39,10 +39,10 @@ def command(
     from noctile.workflows.results.run_log import RunLog
     from noctile.workflows.run.run import run_slides
 
-    settings, entries, folder = read_call(slides, out, manifest, config, options, printer)
+    settings, found, folder = read_call(slides, out, manifest, config, options, printer)
     log = RunLog(ResultsFolder(folder).run_log)
-    with Display(printer, len(entries), log) as display:
-        result = run_slides(entries, settings, folder, display)
+    with Display(printer, len(found.slides), log) as display:
+        result = run_slides(found.slides, settings, folder, display, found.left_out)
     _print_result(printer, result, folder)
     printer.document(run_document(result, folder))
     sys.exit(result.exit_code)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from noctile.console.options import FOLDER
+from noctile.console.options import FILE, FOLDER, printing
 from noctile.console.printer import Printer
 
 
@@ -12,10 +12,11 @@ from noctile.console.printer import Printer
 @click.argument("out", type=FOLDER)
 @click.option(
     "--manifest",
-    type=click.Path(path_type=Path),
+    type=FILE,
     help="Add the columns of this CSV or Excel file. Empty cells change nothing.",
 )
-def command(out: Path, manifest: Path | None) -> None:
+@printing()
+def command(out: Path, manifest: Path | None, printer: Printer) -> None:
     """Write slides.csv and slides.parquet anew.
 
     The tables have a row for each slide that stands in OUT, whichever call made it. Results stay
@@ -25,9 +26,8 @@ def command(out: Path, manifest: Path | None) -> None:
 
     result = write_tables_anew(out, manifest)
     counts = ", ".join(f"{n} {status}" for status, n in sorted(result.counts.items()))
-    with Printer() as printer:
-        for line in result.unmatched:
-            printer.warn(line)
-        printer.result(f"{out / 'slides.csv'}: {counts or 'no slides'}")
-        if manifest:
-            printer.result(f"{result.matched} rows of {manifest} are in the tables")
+    for line in result.unmatched:
+        printer.warn(line)
+    printer.result(f"{out / 'slides.csv'}: {counts or 'no slides'}")
+    if manifest:
+        printer.result(f"{result.matched} rows of {manifest} are in the tables")

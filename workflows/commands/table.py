@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from noctile.pipeline.cohort import SlideRow
 from noctile.pipeline.errors import StoreError, UsageError
 from noctile.pipeline.manifest_cells import manifest_cells
+from noctile.pipeline.slides.links import real_path
 from noctile.pipeline.slides.manifest import ManifestRow, read_manifest
 from noctile.pipeline.slides.names import fold_name
-from noctile.pipeline.slides.links import real_path
 from noctile.workflows.results.files import sweep
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.lease import Lease
