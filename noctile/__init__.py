@@ -9,37 +9,46 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from noctile.pipeline.masks.store import MaskStore
+    from noctile.pipeline.errors import NoctileError
     from noctile.pipeline.models.folder import find_model, installed_models, read_card
     from noctile.pipeline.models.load import load_predictor
     from noctile.pipeline.slides.discover import find_slides
     from noctile.pipeline.slides.open import open_slide
+    from noctile.workflows.commands.opened import Results
+    from noctile.workflows.commands.opened import open_results as open  # noqa: A004 - noctile.open
+    from noctile.workflows.commands.opened_slide import SlideResult
     from noctile.workflows.run.run import run_slides
     from noctile.workflows.settings import load_settings
 
 __version__ = version("noctile")
 
-_MODULES = {
-    "MaskStore": "pipeline.masks.store",
-    "find_model": "pipeline.models.folder",
-    "find_slides": "pipeline.slides.discover",
-    "installed_models": "pipeline.models.folder",
-    "load_predictor": "pipeline.models.load",
-    "load_settings": "workflows.settings",
-    "open_slide": "pipeline.slides.open",
-    "read_card": "pipeline.models.folder",
-    "run_slides": "workflows.run.run",
+_PUBLIC = {
+    "NoctileError": "pipeline.errors:NoctileError",
+    "Results": "workflows.commands.opened:Results",
+    "SlideResult": "workflows.commands.opened_slide:SlideResult",
+    "find_model": "pipeline.models.folder:find_model",
+    "find_slides": "pipeline.slides.discover:find_slides",
+    "installed_models": "pipeline.models.folder:installed_models",
+    "load_predictor": "pipeline.models.load:load_predictor",
+    "load_settings": "workflows.settings:load_settings",
+    "open": "workflows.commands.opened:open_results",
+    "open_slide": "pipeline.slides.open:open_slide",
+    "read_card": "pipeline.models.folder:read_card",
+    "run_slides": "workflows.run.run:run_slides",
 }
-"""Module of each public name."""
+"""Module and name there of each public name."""
 
 __all__ = [
-    "MaskStore",
+    "NoctileError",
+    "Results",
+    "SlideResult",
     "__version__",
     "find_model",
     "find_slides",
     "installed_models",
     "load_predictor",
     "load_settings",
+    "open",
     "open_slide",
     "read_card",
     "run_slides",
@@ -52,9 +61,10 @@ def __getattr__(name: str) -> Any:
     Raises:
         AttributeError: if there is no such name.
     """
-    if name not in _MODULES:
+    if name not in _PUBLIC:
         raise AttributeError(f"module 'noctile' has no attribute {name!r}")
-    return getattr(import_module(f"noctile.{_MODULES[name]}"), name)
+    module, _, own_name = _PUBLIC[name].partition(":")
+    return getattr(import_module(f"noctile.{module}"), own_name)
 
 
 def __dir__() -> list[str]:

@@ -5,6 +5,7 @@
     NoctileError
     |-- UsageError             wrong settings, manifest or paths                       (exit code 2)
     |   `-- ModelError         a model folder is missing, altered or contradicts itself
+    |-- SlideNotDoneError      results that were opened hold no result of a slide; a KeyError too
     `-- SlideError             one slide fails; the others go on                       (exit code 1)
         |-- SlideMissingError      reason "missing"             there is no such file
         |-- SlideOpenError         reason "unopenable"          no reader opens the file
@@ -33,6 +34,14 @@ class UsageError(NoctileError):
 
 class ModelError(UsageError):
     """A model folder is missing, incomplete or altered, or its card does not fit its weights."""
+
+
+class SlideNotDoneError(NoctileError, KeyError):
+    """A folder of results holds no result of a slide: it failed, is not done, or is unknown."""
+
+    def __str__(self) -> str:
+        """Return the message; a `KeyError` would put it into quotes."""
+        return str(self.args[0])
 
 
 class SlideError(NoctileError):

@@ -20,7 +20,7 @@ shards.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +38,9 @@ from noctile.pipeline.masks.layout import (
 )
 from noctile.pipeline.masks.shard import PARTIAL
 from noctile.pipeline.masks.zarr_folder import ZarrFolder, read_attributes, store_errors
+
+if TYPE_CHECKING:
+    import zarr
 
 HEAT_NAME = "heat.ome.zarr"
 """Name of the folder of the heat maps, beside that of the mask."""
@@ -219,6 +222,25 @@ class MaskStore:
             StoreError: if a shard cannot be decoded.
         """
         return self.read(self.layout.level_frames[level].box, level)
+
+    def label_array(self, level: int = 0) -> "zarr.Array[Any]":
+        """Open a level of the label map, uint8 ``[h, w]``; pixels are read when it is indexed.
+
+        Raises:
+            StoreError: if it cannot be opened, or is not as Noctile makes it.
+            ValueError: if there is no such level.
+        """
+        if not 0 <= level < self.layout.levels:
+            raise ValueError(f"{self.path} has levels 0 to {self.layout.levels - 1}, not {level}")
+        return self._mask.lazy_array(_label_array(level))
+
+    def heat_array(self) -> "zarr.Array[Any]":
+        """Open tumor probability and confidence, uint8 ``[2, h, w]``; read when it is indexed.
+
+        Raises:
+            StoreError: if it cannot be opened, or is not as Noctile makes it.
+        """
+        return self._heat.lazy_array(_HEAT_MAPS)
 
     def read_heat_maps(self, box: Box) -> tuple[UInt8, UInt8]:
         """Read tumor probability and confidence (both x 255) under a box of the label map.

@@ -144,6 +144,16 @@ class ZarrFolder:
             values: UInt8 = np.asarray(array[region], np.uint8)
             return values
 
+    def lazy_array(self, name: str) -> "zarr.Array[Any]":
+        """Open an array for reading; pixels are read when it is indexed.
+
+        Raises:
+            StoreError: if it cannot be opened, or is not one that Noctile made.
+        """
+        with self._reading(name) as array:
+            opened: zarr.Array[Any] = array
+            return opened
+
     def open_array(self, name: str, mode: Literal["r", "r+"]) -> Any:
         """Open an array, or return it if it is open already.
 
