@@ -116,13 +116,13 @@ class RunLoop:
                 continue
             if before.key == self._failure_key(slide_id):
                 self._end_failed(slide_id, Failure(before.reason, before.message))
+        if failed := len(self._progress.failures):
+            message = f"{failed} failed in an earlier run and stay so; --retry-failed tries again"
+            self._observe(self._progress, message)
         for slide_id, failure in self._submission.refused.items():
             key = self._failure_key(slide_id)
             self._ledger.failed("prepare", slide_id, key, failure, 0.0)
             self._observe(self._progress, self._end_failed(slide_id, failure))
-        if failed := len(self._progress.failures):
-            message = f"{failed} failed in an earlier run and stay so; --retry-failed tries again"
-            self._observe(self._progress, message)
         return [slide_id for slide_id in self._entries if slide_id not in self._progress.failures]
 
     def _next_job(self) -> StepJob | None:

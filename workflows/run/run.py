@@ -103,8 +103,9 @@ def run_slides(
         rows = loop.rows()
         if unsaved := fault_origin.folder_lost() or _save(loop, context, start, stop.reason):
             stop.ask(unsaved, at_once=True)
-        with suppress(OSError):  # a slide that failed or was stopped is still in it
-            context.results.staging.rmdir()
+        for folder in (context.results.staging, context.results.planned):
+            with suppress(OSError):  # a slide that failed or was stopped is still in it
+                folder.rmdir()
     if stop.reason is None and (lost := [row.slide_id for row in rows if row.status == "skipped"]):
         raise NoctileError(
             f"{len(lost)} slides have no outcome, {lost[0]} among them: a defect of Noctile, "
