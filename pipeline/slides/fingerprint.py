@@ -43,6 +43,18 @@ def mtime_fingerprint(path: Path) -> str:
     return hashlib.sha256(str(times).encode()).hexdigest()[:16]
 
 
+def file_state(path: Path) -> tuple[int, int]:
+    """Return size (B) and time of modification (ns) of a file; -1, -1 if there is no such file.
+
+    The file is not opened, because that can hang.
+    """
+    try:
+        about = path.stat()
+    except OSError:
+        return -1, -1
+    return about.st_size, about.st_mtime_ns
+
+
 def slide_files(path: Path) -> list[Path]:
     """List all files of a slide, its own first.
 

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from noctile.pipeline.slides.discover import LeftOut, SlideEntry
+from noctile.pipeline.slides.fingerprint import file_state
 from noctile.pipeline.slides.links import real_path
 from noctile.pipeline.slides.names import fold_name, longer_ids
 
@@ -26,8 +27,8 @@ class KnownSlide:
     Attributes:
         path: absolute path of the slide.
         fingerprint: hash of the size and sampled content; "" if the slide has never been read.
-        size: size of the file (B).
-        mtime_ns: modification time of the file (ns since 1970).
+        size: size of the file (B); -1 if it is not known.
+        mtime_ns: modification time of the file (ns since 1970); -1 if it is not known.
     """
 
     path: Path
@@ -75,9 +76,10 @@ def settle_ids(
 ) -> Settled:
     """Give each slide of a call its id in a results folder.
 
-    A slide at the real path of a known slide has that slide's id, also with another content. Else
-    a slide with the content of a known slide that is not in the call was moved or renamed, and has
-    that slide's id. Else it has the id that it wants, if that is free. A taken id that was made
+    A slide at the real path of a known slide has that slide's id if size and time of the file have
+    not changed. Else a slide with the content of a known slide was moved or renamed, and has that
+    slide's id. Else a slide at the path of a known slide has a new content, and has that slide's
+    id. Else it has the id that it wants, if that is free. A taken id that was made
     from the path gets the names of more folders in front. A taken id that the manifest gives is
     refused if the slide can be read. A slide of the manifest takes the id of a known slide that was
     never read and is not in the call: the manifest was corrected.
@@ -89,14 +91,18 @@ def settle_ids(
         known: slides of the results folder by slide_id, without those that were refused: they are
             to be refused again.
         fingerprint: reads the content of a slide; called in several threads, for slides at new
-            paths only, and only if a known slide has content and is not in the call.
+            paths and for changed files only, and only if a known slide that is not at its path has
+            content.
     """
     matching = _Matching(entries, known)
     real = cache(real_path)
-    _by_path(matching, real)
-    matching.drop_known({real(entry.path) for entry in matching.entries}, real)
+    changed = _changed(matching, real)
+    _by_path(matching, real, changed)
+    unchanged = (entry for entry in matching.entries if entry not in changed)
+    matching.drop_known({real(entry.path) for entry in unchanged}, real)
     contents = _contents(matching, fingerprint)
-    _by_content(matching, contents)
+    _by_content(matching, contents, real)
+    _by_path(matching, real)
     matching.match(
         lambda entry: fold_name(entry.slide_id) if entry.named else None,
         lambda slide_id, slide: None if slide.fingerprint else fold_name(slide_id),
@@ -169,26 +175,60 @@ class _Matching:
         self.known = {k: slide for k, slide in self.known.items() if real(slide.path) not in paths}
 
 
-def _by_path(matching: _Matching, real: Callable[[Path], Path]) -> None:
-    """Match slides at the same real path, those with the same id first."""
+def _changed(matching: _Matching, real: Callable[[Path], Path]) -> set[SlideEntry]:
+    """Slides at the path of a known slide whose file has another size or time than recorded."""
+    recorded: defaultdict[Path, set[tuple[int, int]]] = defaultdict(set)
+    for slide in matching.known.values():
+        recorded[real(slide.path)].add((slide.size, slide.mtime_ns))
+    states = {e: recorded.get(real(e.path)) for e in matching.entries}
+    unknown = (-1, -1)
+    return {
+        entry
+        for entry, known in states.items()
+        if known and unknown not in known and file_state(entry.path) not in {*known, unknown}
+    }
+
+
+def _by_path(
+    matching: _Matching,
+    real: Callable[[Path], Path],
+    without: Collection[SlideEntry] = frozenset(),
+) -> None:
+    """Match slides at the same real path, those with the same id first.
+
+    Args:
+        matching: slides to match.
+        real: real path of a path.
+        without: slides that are not matched.
+    """
+
+    def path_of(entry: SlideEntry) -> Path | None:
+        return None if entry in without else real(entry.path)
+
     matching.match(
-        lambda entry: (real(entry.path), fold_name(entry.slide_id)),
+        lambda entry: (path_of(entry), fold_name(entry.slide_id)),
         lambda slide_id, slide: (real(slide.path), fold_name(slide_id)),
     )
-    matching.match(lambda entry: real(entry.path), lambda _, slide: real(slide.path))
+    matching.match(path_of, lambda _, slide: real(slide.path))
 
 
-def _by_content(matching: _Matching, contents: Mapping[SlideEntry, str | None]) -> None:
-    """Match slides with the same content, those with the same id or file name first."""
+def _by_content(
+    matching: _Matching,
+    contents: Mapping[SlideEntry, str | None],
+    real: Callable[[Path], Path],
+) -> None:
+    """Match slides with the same content, those with the same path, id or file name first."""
 
     def match(
-        entry_part: Callable[[SlideEntry], str], known_part: Callable[[str, KnownSlide], str]
+        entry_part: Callable[[SlideEntry], Hashable],
+        known_part: Callable[[str, KnownSlide], Hashable],
     ) -> None:
         matching.match(
             lambda e: (contents[e], entry_part(e)) if contents.get(e) else None,
             lambda i, s: (s.fingerprint, known_part(i, s)) if s.fingerprint else None,
         )
 
+    match(lambda e: real(e.path), lambda _, slide: real(slide.path))
     match(lambda e: fold_name(e.slide_id), lambda slide_id, _: fold_name(slide_id))
     match(lambda e: e.path.name, lambda _, slide: slide.path.name)
     match(lambda _: "", lambda *_: "")

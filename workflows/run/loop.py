@@ -6,6 +6,7 @@ from math import inf
 
 from noctile.pipeline.cohort import SlideRow, Status
 from noctile.pipeline.errors import ChangedWhileReadError, StoreError, UsageError
+from noctile.pipeline.slides.fingerprint import file_state
 from noctile.workflows.engines.base import TIMEOUT, USAGE, Engine, EngineLostError, Failure, Outcome
 from noctile.workflows.jobs.entry import do
 from noctile.workflows.jobs.messages import Prepared, RunContext, StepJob
@@ -22,7 +23,7 @@ from noctile.workflows.run.progress import Detail, Observer, Progress
 from noctile.workflows.run.retries import Retries
 from noctile.workflows.run.schedule import Schedule
 from noctile.workflows.run.stop import Stop
-from noctile.workflows.run.submission import Submission, cells, file_state, is_made_by, note
+from noctile.workflows.run.submission import Submission, cells, is_made_by, note
 from noctile.workflows.settings import short_hash
 
 AfterPlanning = Callable[[str, Prepared, set[tuple[int, int]]], str]

@@ -7,7 +7,7 @@ from typing import Any
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.discover import LeftOut, SlideEntry
-from noctile.pipeline.slides.fingerprint import fingerprint
+from noctile.pipeline.slides.fingerprint import file_state, fingerprint
 from noctile.pipeline.slides.identity import ID_TAKEN, KnownSlide, settle_ids, settle_left_out
 from noctile.workflows.engines.base import Failure
 from noctile.workflows.jobs.messages import RunContext
@@ -121,18 +121,6 @@ def cells(entry: SlideEntry) -> dict[str, str]:
     """Return the cells of a slide's manifest that are not empty, by the name of their column."""
     named = (("patient_id", entry.patient_id), ("group", entry.group), *entry.extra)
     return {name: cell for name, cell in named if cell}
-
-
-def file_state(path: Path) -> tuple[int, int]:
-    """Return size (B) and time of modification (ns) of a file; -1, -1 if there is no such file.
-
-    The file is not opened, because that can hang.
-    """
-    try:
-        about = path.stat()
-    except OSError:
-        return -1, -1
-    return about.st_size, about.st_mtime_ns
 
 
 def _known(standing: Standing, state: LedgerState) -> dict[str, KnownSlide]:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noctile.pipeline.slides.discover import LeftOut, SlideEntry
+from noctile.pipeline.slides.fingerprint import file_state
 from noctile.pipeline.slides.identity import (
     ID_TAKEN,
     KnownSlide,
@@ -68,6 +69,38 @@ class TestEntries:
     def test_a_slide_keeps_its_id_at_its_path_with_another_content(self) -> None:
         settled = settle([entry("/new/P2/HE.svs")], known(S2=("/new/P2/HE.svs", "earlier")))
         assert ids(settled) == {"/new/P2/HE.svs": "S2"}
+
+    def test_ids_follow_their_slides_if_files_swap_names_or_another_file_takes_a_path(
+        self, tmp_path: Path
+    ) -> None:
+        a, b, c = (tmp_path / f"{name}.svs" for name in "abc")
+        for path, text in ((a, "one"), (b, "two"), (c, "three")):
+            path.write_text(text)
+        states = {p: file_state(p) for p in (a, b)}
+        slides = {p.stem: KnownSlide(p, p.read_text(), *states[p]) for p in (a, b)}
+        a.rename(tmp_path / "x.svs")
+        b.rename(a)
+        (tmp_path / "x.svs").rename(b)
+
+        def settled(*paths: Path) -> dict[str, str]:
+            return ids(settle_ids(map(entry, map(str, paths)), slides, Path.read_text))
+
+        assert settled(a, b) == {str(a): "b", str(b): "a"}
+        b.rename(tmp_path / "moved.svs")
+        c.rename(b)
+        found = settled(a, b, tmp_path / "moved.svs")
+        assert (found[str(a)], found[str(tmp_path / "moved.svs")]) == ("b", "a")
+        assert found[str(b)] not in ("a", "b")
+
+    def test_a_file_whose_time_changed_alone_keeps_its_id_beside_its_copy(
+        self, tmp_path: Path
+    ) -> None:
+        one, copy = tmp_path / "one.svs", tmp_path / "copy.svs"
+        for path in (one, copy):
+            path.write_text("same")
+        slides = {"S": KnownSlide(one, "same", 4, 1)}
+        settled = settle_ids([entry(str(copy)), entry(str(one))], slides, Path.read_text)
+        assert ids(settled) == {str(one): "S", str(copy): "copy"}
 
     def test_a_link_to_a_known_file_is_the_known_slide(self, tmp_path: Path) -> None:
         (tmp_path / "a.svs").touch()
