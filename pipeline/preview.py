@@ -151,8 +151,8 @@ def overlay_labels(pixels: UInt8, labels: UInt8, classes: Sequence[ClassInfo]) -
 
 def scale_bar_um(width_um: float) -> float:
     """Length of a scale bar (um): the largest of 1, 2, 5 x 10^k up to a quarter of a width (um)."""
-    power = 10.0 ** math.floor(math.log10(width_um / 4))
-    return max(step * power for step in (1, 2, 5) if step * power <= width_um / 4)
+    power = 10.0 ** math.floor(math.log10(width_um / 4))  # a logarithm is rounded, up or down
+    return max(step * power for step in (0.5, 1, 2, 5) if step * power <= width_um / 4)
 
 
 def _stacked(width_um: float, height_um: float) -> bool:

@@ -114,6 +114,12 @@ def test_a_scale_bar_has_a_round_length_of_a_tenth_to_a_quarter_of_the_width():
         assert width_um / 10 <= scale_bar_um(width_um) <= width_um / 4
 
 
+@pytest.mark.parametrize("power", range(-3, 7))
+def test_a_width_just_below_a_power_of_ten_has_a_scale_bar(power):
+    width_um = np.nextafter(4 * 10.0**power, 0)  # its logarithm is rounded up
+    assert width_um / 10 <= scale_bar_um(width_um) <= width_um / 4
+
+
 def test_a_long_title_and_many_classes_stay_on_the_page():
     classes = tuple(
         ClassInfo(

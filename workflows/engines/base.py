@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from noctile.pipeline.errors import NoctileError, SlideError, StorageError, StoreError, UsageError
 from noctile.pipeline.slides.storage import STORAGE_ERRORS
+from noctile.pipeline.untrusted import printable, printable_lines
 
 TIMEOUT = "timeout"
 """Reason code of a job that ran longer than its limit."""
@@ -100,7 +101,7 @@ class Failure:
 
     Attributes:
         reason: reason code.
-        message: one line for the user.
+        message: one printable line for the user.
         traceback: Python's traceback, or the stacks of a process that died.
         passing: True if the same job may succeed a little later, because a disk or a network
             answered with an error.
@@ -186,7 +187,8 @@ def _failure(error: Exception) -> Failure:
         reason = error.reason
     else:
         reason = OUT_OF_MEMORY if isinstance(error, MemoryError) else "internal_error"
-    return Failure(reason, message, traceback.format_exc(), passing)
+    trace = printable_lines(traceback.format_exc())
+    return Failure(reason, printable(message), trace, passing)
 
 
 def _file_error(error: Exception) -> int | None:

@@ -18,6 +18,7 @@ from distributed.security import Security
 
 from noctile.workflows.processes import control
 from noctile.workflows.processes.forkserver import start_forkserver
+from noctile.workflows.processes.output import escape_output
 from noctile.workflows.processes.scratch import scratch_folder
 from noctile.workflows.processes.signals import dump_crashes_to, ignore_stop_signals
 
@@ -147,7 +148,7 @@ class _Worker(_WithoutHttp, Worker):
 
 
 class _WorkerSetup(WorkerPlugin):
-    """Prepares each worker process: signals, end with the run, address file, crash dump."""
+    """Prepares each worker process: signals, output, end with the run, address, crash dump."""
 
     def __init__(self, folder: str, begin: Callable[[], object] | None) -> None:
         self._folder, self._begin = folder, begin
@@ -156,6 +157,7 @@ class _WorkerSetup(WorkerPlugin):
         """Prepare a worker; Dask calls this in its main thread, before it is given a job."""
         folder = Path(self._folder)
         ignore_stop_signals()
+        escape_output()
         dump_crashes_to(_crash_dump_file(folder, worker.address))
         control.end_with_parent()
         path = _address_file(folder, os.getpid())

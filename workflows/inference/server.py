@@ -29,6 +29,7 @@ from noctile.pipeline.models.predictor import Predictor, predict_labels
 from noctile.workflows.inference.buffers import BorrowedBuffer, Request
 from noctile.workflows.inference.watch import PING, Unfinished, Watch
 from noctile.workflows.processes import control
+from noctile.workflows.processes.output import escape_output
 from noctile.workflows.processes.scratch import scratch_folder
 from noctile.workflows.processes.signals import (
     children_ignoring_stop_signals,
@@ -116,6 +117,7 @@ def _serve(address: str, gpu: str, load: Callable[[], Predictor]) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     sys.setswitchinterval(_SWITCH_S)
     ignore_stop_signals()
+    escape_output()
     dump_crashes_to(Path(f"{address}-crash.txt"))
     control.end_with_parent()
     Path(address).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from noctile.pipeline.untrusted import printable, printable_lines
 from noctile.workflows.engines.base import Failure
 from noctile.workflows.results.files import write_atomic
 
@@ -18,8 +19,12 @@ def write_failure_report(path: Path, slide_id: str, step: str, failure: Failure)
     Raises:
         StoreError: if the file system refuses.
     """
-    text = (
-        f"slide: {slide_id}\nreason: {failure.reason}\nmessage: {failure.message}\n"
-        f"step: {step}\n\n{failure.traceback}"
-    )
-    write_atomic(path, lambda p: p.write_text(text, encoding="utf-8", errors="backslashreplace"))
+    about = {
+        "slide": slide_id,
+        "reason": failure.reason,
+        "message": failure.message,
+        "step": step,
+    }
+    head = "".join(f"{name}: {printable(value)}\n" for name, value in about.items())
+    text = f"{head}\n{printable_lines(failure.traceback)}"
+    write_atomic(path, lambda p: p.write_text(text, encoding="utf-8"))

@@ -41,6 +41,17 @@ def test_an_error_becomes_a_failure_with_its_reason(error, reason, message):
     assert "Traceback" in outcome.failure.traceback
 
 
+def test_a_failure_holds_no_escape_sequence_and_one_line_of_message():
+    def fail(_: Square) -> None:
+        raise SlideOpenError("a.svs\x1b[2J\nb: done " + "m" * 300_000)
+
+    failure = attempt(fail, Square(1)).failure
+    assert failure is not None
+    assert failure.message.startswith(r"a.svs\x1b[2J\nb: done")
+    assert len(failure.message) < 3000
+    assert failure.traceback.replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize(
     ("error", "passing"),
     [

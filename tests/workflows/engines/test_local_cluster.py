@@ -68,6 +68,21 @@ def test_the_intruder_enters_where_no_certificate_is_asked_for(cluster_of_its_ow
     assert intrude("", [port]) == [f"tcp at {port}", f"client at {port}"]
 
 
+def print_escape(_: Square) -> int:
+    sys.stdout.write("\x1b[2J\n")
+    sys.stdout.flush()
+    return 0
+
+
+def test_a_worker_prints_no_escape_sequence(capfd):
+    with closing(DaskEngine(1)) as engine:
+        (outcome,) = engine.run(print_escape, iter([Square(1), None, None]).__next__)
+    assert outcome.failure is None
+    printed = capfd.readouterr().out
+    assert r"\x1b[2J" in printed
+    assert "\x1b" not in printed
+
+
 def test_closing_leaves_no_process_and_no_folder():
     engine = DaskEngine(1)
     scratch = engine._local._scratch

@@ -15,6 +15,8 @@ import pytest
 from server_processes import server_pids
 
 from noctile.pipeline.masks.store import MaskStore
+from noctile.pipeline.models.load import load_predictor
+from noctile.pipeline.models.predictor import Predictor
 from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows import resources
 from noctile.workflows.inference.client import ServedPredictor
@@ -67,6 +69,20 @@ def test_another_user_reaches_neither_socket_nor_memory_of_a_server(servers):
     words = [sys.executable, "-c", INTRUDER, str(pid), *servers.addresses.values()]
     found = subprocess.run(words, capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+def print_and_load(folder: Path) -> Predictor:
+    sys.stdout.write("\x1b[2J\n")
+    sys.stdout.flush()
+    return load_predictor(folder, "cpu")
+
+
+def test_a_server_prints_no_escape_sequence(model, capfd):
+    with closing(InferenceServers(["0"], partial(print_and_load, model))) as servers:
+        ServedPredictor(servers.addresses["0"])
+    printed = capfd.readouterr().out
+    assert r"\x1b[2J" in printed
+    assert "\x1b" not in printed
 
 
 def test_servers_end_with_the_run(servers):
