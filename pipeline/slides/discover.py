@@ -46,6 +46,7 @@ class SlideEntry:
         group: group in the manifest, or None.
         extra: header and cell of each other column of the manifest.
         named: True if the manifest gives the slide_id, False if it is made from the path.
+        bgr: True if the manifest states BGR order, False if RGB order; None to detect the order.
     """
 
     slide_id: str
@@ -55,6 +56,7 @@ class SlideEntry:
     group: str | None
     extra: tuple[tuple[str, str], ...]
     named: bool = False
+    bgr: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +153,8 @@ def _entry(
     """Entry of a slide; ``mpp`` (um; y, x) is used if the manifest has none."""
     if row is None:
         return SlideEntry(slide_id, path, mpp, None, None, ())
-    named = row.slide_id is not None
-    return SlideEntry(slide_id, path, row.mpp or mpp, row.patient_id, row.group, row.extra, named)
+    about = row.mpp or mpp, row.patient_id, row.group, row.extra
+    return SlideEntry(slide_id, path, *about, named=row.slide_id is not None, bgr=row.bgr)
 
 
 def _opens_at(path: Path, sizes: Callable[[Path], Counter[str]]) -> Path:

@@ -1,4 +1,4 @@
-"""Manifest: a table that names slides and states their patients, groups and pixel sizes."""
+"""Manifest: a table that names slides and states facts, such as patients and pixel sizes."""
 
 import csv
 import io
@@ -22,6 +22,7 @@ _ALIASES = {
     "mpp_y": ("mpp_y",),
     "mpp_x": ("mpp_x",),
     "group": ("group",),
+    "channel_order": ("channel_order",),
 }
 """Accepted headers of each column, best first. (from hs2p, TRIDENT, AtlasPatch, CLAM, Slideflow,
 CellViT-Inference)"""
@@ -45,6 +46,7 @@ class ManifestRow:
         mpp: size of a level-0 pixel (um; y, x), or None.
         group: name of a group, freely chosen, or None.
         extra: header and cell of each other column.
+        bgr: True if the file stores its channels in BGR order, False if in RGB order, or None.
     """
 
     location: str
@@ -54,6 +56,7 @@ class ManifestRow:
     mpp: tuple[float, float] | None
     group: str | None
     extra: tuple[tuple[str, str], ...]
+    bgr: bool | None = None
 
     @property
     def name(self) -> str:
@@ -187,6 +190,7 @@ def _row(
         _mpp(location, known),
         known.get("group") or None,
         extra,
+        _bgr(location, known.get("channel_order", "")),
     )
 
 
@@ -217,6 +221,14 @@ def _positive(location: str, cell: str) -> float:
     if not 0 < number < math.inf:
         _refuse(location, f"mpp {cell!r:.80} is not a positive number (um per pixel)")
     return number
+
+
+def _bgr(location: str, cell: str) -> bool | None:
+    """Tell if a cell states BGR order; None if it is empty."""
+    order = cell.casefold()
+    if order not in ("", "rgb", "bgr"):
+        _refuse(location, f"channel_order {cell!r:.80} is neither rgb nor bgr")
+    return order == "bgr" if order else None
 
 
 def _check_unique(file: Path, rows: list[ManifestRow]) -> None:

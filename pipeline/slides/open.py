@@ -56,8 +56,8 @@ def open_slide(
         path: the file or a link to it; the .mrxs file of an MRXS slide, any file of a DICOM series.
         slide_id: name of the slide; None for the file's stem.
         mpp: size of a level-0 pixel (um), or of its two sides (y, x). It overrides the file's.
-        bgr: `SlideReader.bgr`, if an earlier reader of the slide found it; None to detect it from
-            the pixels.
+        bgr: True if the file stores its channels in BGR order, False if in RGB order, as the user
+            states or an earlier reader found; None to detect it from the pixels.
 
     Raises:
         SlideMissingError: if there is no such file.

@@ -102,8 +102,8 @@ class PyramidReader:
     Args:
         source: the open file; closed with the reader.
         info: description of the slide; its levels come from `level_frames`.
-        bgr: True if an earlier reader found the file in BGR order, False if in RGB order; None to
-            detect it from the pixels.
+        bgr: True if the file is known to be in BGR order, False if in RGB order; None to detect it
+            from the pixels.
     """
 
     def __init__(self, source: PixelSource, info: SlideInfo, bgr: bool | None = None) -> None:

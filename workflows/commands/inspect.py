@@ -10,7 +10,8 @@ from noctile.pipeline.geometry import Frame
 from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.models.folder import find_model, read_card
 from noctile.pipeline.plan import TilePlan, plan_tiles
-from noctile.pipeline.slides.base import SlideInfo
+from noctile.pipeline.slides.base import SlideInfo, SlideReader
+from noctile.pipeline.slides.channel_order import DOUBT_FLAG
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.slides.thumbnail import read_thumbnail
 from noctile.pipeline.tissue import TissueMask, find_tissue
@@ -41,7 +42,7 @@ def inspect_slide(
     try:
         info = reader.info
         pixels, frame = read_thumbnail(reader, settings.tissue.mpp)
-        channel_flags = list(reader.flags)
+        channel_flags, order = list(reader.flags), _channel_order(reader)
     finally:
         reader.close()
     tissue = find_tissue(pixels, frame, settings.tissue)
@@ -50,6 +51,7 @@ def inspect_slide(
         write_atomic(thumbnail, Image.fromarray(draw_outline(pixels, tissue)).save)
     return {
         **_describe_file(info),
+        "channels": order,
         **_describe_tissue(tissue, frame, channel_flags),
         **_describe_plan(plan, card, settings.batch_size or 1),
     }
@@ -76,6 +78,12 @@ def _describe_file(info: SlideInfo) -> dict[str, str]:
         "compression": info.compression,
         "bounds": f"x {info.bounds.x}, y {info.bounds.y} of the file's level 0",
     }
+
+
+def _channel_order(reader: SlideReader) -> str:
+    if reader.bgr:
+        return "BGR, read as RGB"
+    return "doubtful, read as it is" if DOUBT_FLAG in reader.flags else "RGB"
 
 
 def _describe_tissue(tissue: TissueMask, frame: Frame, channel_flags: list[str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from noctile.pipeline.plan import TilePlan
 from noctile.pipeline.preview import preview_of
 from noctile.pipeline.quality import MAX_UNREADABLE, BlockStats, SlideQuality
 from noctile.workflows.jobs.messages import StepJob
-from noctile.workflows.jobs.provenance import planned_flags, versions
+from noctile.workflows.jobs.provenance import given_values, planned_flags, versions
 from noctile.workflows.jobs.unchanged import check_unchanged
 from noctile.workflows.results.blocks import collect_block_stats
 from noctile.workflows.results.checksums import slide_fault, write_with_checksums
@@ -107,7 +107,7 @@ def _summary(
     return {
         "key": described["key"],
         "pixels_key": run.pixels_key,
-        "mpp_given": list(job.entry.mpp) if job.entry.mpp else None,
+        **given_values(job.entry),
         **described["slide"],
         **asdict(summary),
         **asdict(quality),

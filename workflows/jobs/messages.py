@@ -39,14 +39,18 @@ class RunContext:
     planning: bool = False
     servers: Mapping[str, str] = field(default_factory=dict)
 
-    def slide_key(self, fingerprint: str, mpp: tuple[float, float] | None) -> str:
+    def slide_key(
+        self, fingerprint: str, mpp: tuple[float, float] | None, bgr: bool | None = None
+    ) -> str:
         """Return the content key of a slide in this run.
 
         Args:
             fingerprint: hash of samples of the slide's file.
             mpp: pixel size that overrides the one in the file (um; y, x), or None.
+            bgr: channel order that the manifest states, see `SlideEntry`, or None.
         """
-        return short_hash([fingerprint, mpp, self.pixels_key])
+        order = [] if bgr is None else [bgr]
+        return short_hash([fingerprint, mpp, *order, self.pixels_key])
 
 
 @dataclass(frozen=True, slots=True)

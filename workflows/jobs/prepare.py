@@ -95,7 +95,7 @@ def prepare_slide(job: StepJob) -> Prepared:
     """
     run, slide_id = job.run, job.step.slide_id
     final = run.results.slide(slide_id)
-    reader = open_slide(job.entry.path, slide_id=slide_id, mpp=job.entry.mpp)
+    reader = open_slide(job.entry.path, slide_id=slide_id, mpp=job.entry.mpp, bgr=job.entry.bgr)
     try:
         version, content = _version(reader.info, job), reader.info.fingerprint
         summary, fault = read_whole_json(final.summary), slide_fault(final)
@@ -117,7 +117,7 @@ def prepare_slide(job: StepJob) -> Prepared:
 def _version(info: SlideInfo, job: StepJob) -> _Version:
     full = job.run.settings.check_content == "full"
     return _Version(
-        job.run.slide_key(info.fingerprint, job.entry.mpp),
+        job.run.slide_key(info.fingerprint, job.entry.mpp, job.entry.bgr),
         mtime_fingerprint(info.path),
         content_sha256(info.path) if full else None,
     )

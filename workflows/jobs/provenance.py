@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from noctile.pipeline.slides.base import SlideInfo
+from noctile.pipeline.slides.discover import SlideEntry
 from noctile.workflows.jobs.messages import RunContext
 from noctile.workflows.settings import PIXEL_SETTINGS
 
@@ -48,6 +49,18 @@ def describe(info: SlideInfo) -> dict[str, Any]:
         "extent_px": [info.frame.extent.height, info.frame.extent.width],
         "bounds_px": [info.bounds.y, info.bounds.x, info.bounds.height, info.bounds.width],
         "levels_mpp": [[level.mpp_y, level.mpp_x] for level in info.levels],
+    }
+
+
+def given_values(entry: SlideEntry) -> dict[str, Any]:
+    """Values that the user gave for a slide and that its mask depends on, as summaries hold them.
+
+    ``mpp_given`` is the size of a level-0 pixel (um; y, x), ``channel_order_given`` is "rgb" or
+    "bgr". Each is None if the user gave none.
+    """
+    return {
+        "mpp_given": list(entry.mpp) if entry.mpp else None,
+        "channel_order_given": {None: None, False: "rgb", True: "bgr"}[entry.bgr],
     }
 
 

@@ -23,7 +23,7 @@ def measure_speed(job: SpeedJob) -> tuple[int, float]:
     predict = predictor_for_slide(predictor(run), stain)
     batch_size = run.resources.batch_size or predict.batch_size
     middle = plan.blocks[len(plan.blocks) // 2].tiles
-    reader = open_slide(entry.path, slide_id=entry.slide_id, mpp=entry.mpp)
+    reader = open_slide(entry.path, slide_id=entry.slide_id, mpp=entry.mpp, bgr=entry.bgr)
     n, start = 0, 0.0
     try:
         tiles = read_tiles(reader, plan, cycle(middle))

@@ -342,10 +342,10 @@ class RunLoop:
 
     def _done_before(self, slide_id: str) -> SlideRow | None:
         """Row of a slide that an earlier run has done, if this one was stopped before its turn."""
-        summary, mpp = self._standing.summaries.get(slide_id), self._entries[slide_id].mpp
+        summary, entry = self._standing.summaries.get(slide_id), self._entries[slide_id]
         if self._stop.reason is None or summary is None:
             return None
-        made = is_made_by(summary, self._context.pixels_key, mpp)
+        made = is_made_by(summary, self._context.pixels_key, entry)
         return self._standing.row(slide_id) if made else None
 
     def _row(self, slide_id: str, status: Status, reason: str, message: str) -> SlideRow:

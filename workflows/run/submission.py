@@ -11,6 +11,7 @@ from noctile.pipeline.slides.fingerprint import file_state, fingerprint
 from noctile.pipeline.slides.identity import ID_TAKEN, KnownSlide, settle_ids, settle_left_out
 from noctile.workflows.engines.base import Failure
 from noctile.workflows.jobs.messages import RunContext
+from noctile.workflows.jobs.provenance import given_values
 from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.results.ledger_state import LedgerState
 from noctile.workflows.results.standing import Standing
@@ -73,7 +74,7 @@ def check_replaced(submission: Submission, standing: Standing, context: RunConte
         entry.slide_id
         for entry in submission.entries
         if (summary := standing.summaries.get(entry.slide_id))
-        and not is_made_by(summary, context.pixels_key, entry.mpp)
+        and not is_made_by(summary, context.pixels_key, entry)
     ]
     if made_otherwise:
         n, names = len(made_otherwise), ", ".join(made_otherwise[:_NAMED])
@@ -103,18 +104,16 @@ def note(submission: Submission, ledger: Ledger, run: str) -> None:
         ledger.left_out(path.slide_id, path.path, path.reason, run)
 
 
-def is_made_by(
-    summary: Mapping[str, Any], pixels_key: str, mpp: tuple[float, float] | None
-) -> bool:
-    """Tell if a result was made with some model and settings.
+def is_made_by(summary: Mapping[str, Any], pixels_key: str, entry: SlideEntry) -> bool:
+    """Tell if a result was made with some model, settings, pixel size and channel order.
 
     Args:
         summary: summary of the result.
         pixels_key: hash of everything that masks depend on beside their slides.
-        mpp: pixel size that overrides the one in the file (um; y, x), or None.
+        entry: slide with the pixel size and the channel order that the user gives, if any.
     """
-    given = summary.get("mpp_given")
-    return summary.get("pixels_key") == pixels_key and given == (list(mpp) if mpp else None)
+    made_with = {"pixels_key": pixels_key, **given_values(entry)}
+    return all(summary.get(name) == value for name, value in made_with.items())
 
 
 def cells(entry: SlideEntry) -> dict[str, str]:

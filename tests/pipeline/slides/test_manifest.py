@@ -55,6 +55,16 @@ class TestManifestAlone:
         file = write_manifest(archive, "path,mpp,mpp_y\nb.svs,0.25,0.3\n")
         assert find_slides([], file, None).slides[0].mpp == (0.3, 0.25)
 
+    @pytest.mark.parametrize(
+        ("cell", "bgr"), [("bgr", True), ("BGR", True), ("rgb", False), ("Rgb", False), ("", None)]
+    )
+    def test_the_channel_order_of_the_file_may_be_stated(
+        self, archive: Path, cell: str, bgr: bool | None
+    ) -> None:
+        file = write_manifest(archive, f"path,Channel Order,stain\nb.svs,{cell},HE\n")
+        slide = find_slides([], file, None).slides[0]
+        assert (slide.bgr, slide.extra) == (bgr, (("stain", "HE"),))
+
     def test_a_column_wins_over_its_alias_which_becomes_an_extra_column(
         self, archive: Path
     ) -> None:
@@ -75,6 +85,10 @@ class TestManifestAlone:
             ("slide_id,path\nS,\n", "row 2: the path is empty"),
             ("path,mpp\nb.svs,a quarter\n", "row 2: mpp 'a quarter' is not a positive number"),
             ("path,mpp\nb.svs,-1\n", "row 2: mpp '-1'"),
+            (
+                "path,channel_order\nb.svs,grb\n",
+                "row 2: channel_order 'grb' is neither rgb nor bgr",
+            ),
             ("path,mpp\nb.svs,nan\n", "row 2: mpp 'nan'"),
             ("path,mpp_y\nb.svs,0.25\n", "row 2: mpp_y and mpp_x must both"),
             ("slide_id,path\n../S,b.svs\n", "row 2: slide_id '../S' cannot name a folder"),

@@ -27,6 +27,16 @@ def test_size_pixel_size_and_levels_are_those_of_the_file(slide, model):
     assert found["compression"] == "jpeg"
 
 
+@pytest.mark.parametrize(
+    ("order", "shown"),
+    [("rgb", "RGB"), ("bgr", "BGR, read as RGB"), ("doubtful", "doubtful, read as it is")],
+)
+def test_the_channel_order_is_shown(slide, model, monkeypatch, order, shown):
+    monkeypatch.setattr("noctile.pipeline.slides.pyramid.channel_order", lambda _: order)
+    found = inspect_slide(slide, None, RunSettings(model=str(model)), None)
+    assert found["channels"] == shown
+
+
 def test_tiles_are_counted_with_the_settings(slide, model):
     whole = inspect_slide(slide, None, RunSettings(model=str(model), block_px=4096), None)
     small = inspect_slide(slide, None, RunSettings(model=str(model), block_px=480), None)

@@ -19,10 +19,12 @@ def test_the_key_of_a_slide_depends_on_its_file_and_on_everything_that_pixels_de
     others = [
         run.slide_key("other", None),
         run.slide_key("content", (0.5, 0.5)),
+        run.slide_key("content", None, bgr=True),
+        run.slide_key("content", None, bgr=False),
         replace(run, pixels_key="other").slide_key("content", None),
     ]
-    assert key not in others
-    assert run.slide_key("content", None) == key
+    assert len({key, *others}) == 6
+    assert run.slide_key("content", None, bgr=None) == key
 
 
 def test_a_measurement_has_a_minute_more_than_it_predicts(run, entry, staged):

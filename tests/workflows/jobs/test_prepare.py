@@ -7,10 +7,12 @@ import pytest
 
 from noctile.pipeline.errors import MppImplausibleError
 from noctile.pipeline.masks.store import MaskStore
+from noctile.pipeline.slides.channel_order import BGR_FLAG
 from noctile.workflows.jobs import prepare
 from noctile.workflows.jobs.messages import StepJob
 from noctile.workflows.jobs.prepare import prepare_slide
 from noctile.workflows.jobs.worker import read_plan
+from noctile.workflows.results.files import read_json
 
 
 def test_a_slide_is_planned_in_staging_and_its_stores_are_laid_out(job, staged, run):
@@ -46,6 +48,19 @@ def test_a_slide_whose_content_has_changed_is_planned_anew(job, entry):
     second = prepare_slide(job("prepare"))
     assert second.fresh
     assert second.key != first.key
+
+
+@pytest.mark.parametrize(
+    ("bgr", "flags"), [(None, ["channel_order_doubtful"]), (True, [BGR_FLAG]), (False, [])]
+)
+def test_the_channel_order_that_the_user_states_leaves_no_doubt(
+    job, entry, staged, monkeypatch, bgr, flags
+):
+    monkeypatch.setattr("noctile.pipeline.slides.pyramid.channel_order", lambda _: "doubtful")
+    planned = prepare_slide(job("prepare"))
+    stated = replace(job("prepare"), entry=replace(entry, bgr=bgr))
+    assert (prepare_slide(stated).key == planned.key) == (bgr is None)
+    assert read_json(staged.plan)["tissue"]["flags"] == flags
 
 
 class TestFullContent:

@@ -2,9 +2,10 @@
 
 import json
 import platform
+from dataclasses import replace
 
 from noctile.pipeline.slides.open import open_slide
-from noctile.workflows.jobs.provenance import describe, provenance, versions
+from noctile.workflows.jobs.provenance import describe, given_values, provenance, versions
 
 
 def test_versions_name_python_and_the_packages_that_pixels_depend_on():
@@ -24,3 +25,10 @@ def test_a_mask_names_its_slide_its_model_and_the_settings_of_its_pixels(run, en
     assert about["settings"]["block_px"] == 480
     assert "workers" not in about["settings"]
     assert (about["device"], about["backend"]) == ("cpu", run.resources.backend)
+
+
+def test_given_values_are_null_unless_the_user_gave_them(entry):
+    assert given_values(entry) == {"mpp_given": None, "channel_order_given": None}
+    stated = replace(entry, mpp=(0.5, 0.25), bgr=True)
+    assert given_values(stated) == {"mpp_given": [0.5, 0.25], "channel_order_given": "bgr"}
+    assert given_values(replace(entry, bgr=False))["channel_order_given"] == "rgb"

@@ -110,6 +110,28 @@ def test_other_settings_are_refused_with_the_number_of_results(archive, run, row
     assert rows()["HE"]["run"] > before["HE"]["run"]
 
 
+def test_another_channel_order_is_refused_unless_the_slide_is_made_again(
+    archive, run, rows, tmp_path
+):
+    summary = tmp_path / "out" / "slides" / "HE" / "summary.json"
+    preview, manifest = summary.with_name("preview.jpg"), tmp_path / "m.csv"
+    run(archive)
+    first, rgb_preview = json.loads(summary.read_text()), preview.read_bytes()
+    manifest.write_text("slide_id,channel_order\nHE,BGR\n")
+    with pytest.raises(UsageError, match="1 of 1 slides are finished"):
+        run(archive, manifest=manifest)
+    assert json.loads(summary.read_text()) == first
+    run(archive, manifest=manifest, redo=True)
+    second = json.loads(summary.read_text())
+    assert (first["channel_order_given"], second["channel_order_given"]) == (None, "bgr")
+    assert "red_blue_exchanged" not in first["qc_flags"]
+    assert "red_blue_exchanged" in rows()["HE"]["qc_flags"]
+    assert preview.read_bytes() != rgb_preview
+    assert run(archive, manifest=manifest).exit_code == 0
+    with pytest.raises(UsageError, match="--redo makes them again"):
+        run(archive)
+
+
 def test_a_slide_whose_content_has_changed_is_done_again(archive, run, rows):
     run(archive)
     before = rows()["HE"]
