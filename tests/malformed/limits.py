@@ -14,6 +14,7 @@ MEMORY_BYTES = 2**28
 LIBRARIES = (
     *(
         "noctile.pipeline.masks.store",
+        "noctile.pipeline.manifest_cells",
         "noctile.pipeline.models.load",
         "noctile.pipeline.slides.discover",
         "noctile.pipeline.slides.open",

@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from noctile.pipeline.cohort import cohort_table
 from noctile.pipeline.errors import SlideNotDoneError, StoreError, UsageError
+from noctile.pipeline.parquet import read_parquet
 from noctile.pipeline.slides.names import slide_id_problem
 from noctile.pipeline.untrusted import printable
-from noctile.workflows.commands.frames import read_table, to_frame
+from noctile.workflows.commands.frames import to_frame
 from noctile.workflows.commands.opened_slide import SlideResult
 from noctile.workflows.results.checksums import slide_fault
 from noctile.workflows.results.layout import ResultsFolder
@@ -104,10 +105,7 @@ class Results(Mapping[str, SlideResult]):
         found = f"{path} is missing or older than the results"
         if self._table_is_current():
             try:
-                table = read_table(path)
-                if "slide_id" in table.column_names:
-                    return table
-                found = f"{path} has no column slide_id"
+                return read_parquet(path, ["slide_id"])
             except StoreError as error:
                 found = str(error)
         warnings.warn(

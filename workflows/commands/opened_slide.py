@@ -14,7 +14,8 @@ from noctile.pipeline.geometry import Frame
 from noctile.pipeline.masks.ngff import level0_affine
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo
-from noctile.workflows.commands.frames import read_table, to_frame
+from noctile.pipeline.parquet import read_parquet
+from noctile.workflows.commands.frames import to_frame
 from noctile.workflows.jobs.worker import load_picture
 from noctile.workflows.results.files import read_required_json
 from noctile.workflows.results.layout import SlideFolder
@@ -169,7 +170,7 @@ class SlideResult:
         Raises:
             StoreError: if the table cannot be read.
         """
-        return to_frame(read_table(self._folder.tiles))
+        return to_frame(read_parquet(self._folder.tiles))
 
     @cached_property
     def summary(self) -> dict[str, Any]:

@@ -4,8 +4,6 @@ No slide is opened, nothing is locked or written. The ledger is read once, and t
 slides that are under way.
 """
 
-import csv
-import io
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -14,9 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from noctile.pipeline.csv_cells import unescape_cell
+from noctile.pipeline.csv_cells import read_csv, unescape_cell
 from noctile.pipeline.errors import StoreError, UsageError
-from noctile.pipeline.untrusted import read_text
 from noctile.workflows.results.events import Block, Segmented
 from noctile.workflows.results.files import read_json
 from noctile.workflows.results.layout import ResultsFolder
@@ -307,10 +304,10 @@ def _planned_tiles(table: Path, slide_ids: list[str]) -> int | None:
     if not slide_ids:
         return 0
     try:
-        lines = io.StringIO(read_text(table, _TABLE_BYTES))
-        known = {
-            unescape_cell(row["slide_id"]): row["predictions"] for row in csv.DictReader(lines)
-        }
+        lines = read_csv(table, _TABLE_BYTES)
+        header = next(lines, [])
+        name, figure = header.index("slide_id"), header.index("predictions")
+        known = {unescape_cell(line[name]): line[figure] for line in lines}
         return sum(min(int(known[slide_id]), _MOST_TILES) for slide_id in slide_ids)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, csv.Error):
+    except (OSError, ValueError, LookupError):
         return None

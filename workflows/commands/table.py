@@ -6,14 +6,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from noctile.pipeline.cohort import SlideRow
 from noctile.pipeline.errors import StoreError, UsageError
 from noctile.pipeline.manifest_cells import manifest_cells
+from noctile.pipeline.parquet import read_parquet
 from noctile.pipeline.slides.links import real_path
 from noctile.pipeline.slides.manifest import ManifestRow, read_manifest
-from noctile.pipeline.slides.names import fold_name
+from noctile.pipeline.slides.names import fold_name, slide_id_problem
 from noctile.workflows.results.files import sweep
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.lease import Lease
@@ -92,8 +91,10 @@ def _import_cells(results: ResultsFolder, ledger: Ledger) -> None:
     if not table.exists() or all(s.submitted or s.left_out for s in ledger.state.slides.values()):
         return
     cells = manifest_cells(table)
-    paths = pq.read_table(table, columns=["slide_id", "path"]).to_pylist()
-    for slide_id, path in ((str(row["slide_id"]), str(row["path"])) for row in paths):
+    rows = read_parquet(table, ["slide_id", "path"]).select(["slide_id", "path"]).to_pylist()
+    for slide_id, path in ((row["slide_id"], str(row["path"])) for row in rows):
+        if slide_id_problem(slide_id):
+            continue
         slide = ledger.state.slides.get(slide_id) or SlideState()
         if not (slide.submitted or slide.left_out):
             ledger.submitted(slide_id, path, (-1, -1), cells[slide_id])

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.masks.check import check_levels
 from noctile.pipeline.masks.shard import PARTIAL
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.folder import sha256_of
+from noctile.pipeline.parquet import read_parquet
 from noctile.pipeline.quality import BlockStats, SlideQuality
 from noctile.workflows.commands.verify_faults import (
     DELETE,
@@ -174,8 +174,5 @@ def _tile_table_faults(folder: SlideFolder, tiles: pa.Table) -> Iterator[Fault]:
         UnreadableFileError: if the table cannot be read.
     """
     with reading(folder, folder.tiles):
-        file = pq.ParquetFile(folder.tiles)  # a small file can hold a table that fills the memory
-        same_size = file.metadata.num_rows == tiles.num_rows
-        same = same_size and file.schema_arrow.equals(tiles.schema) and file.read().equals(tiles)
-        if not same:
+        if not read_parquet(folder.tiles).equals(tiles):
             yield file_fault(folder, folder.tiles, "differs from the tile table of the masks")

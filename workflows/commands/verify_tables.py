@@ -1,6 +1,5 @@
 """Checks of the cohort's tables: against each other, the run's counts, and each slide's summary."""
 
-import csv
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -8,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from noctile.pipeline.cohort import SlideRow, cohort_table, write_csv
+from noctile.pipeline.csv_cells import read_csv
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.manifest_types import parse_cell
 from noctile.pipeline.models.card import ClassInfo
+from noctile.pipeline.parquet import read_parquet
+from noctile.pipeline.slides.names import slide_id_problem
 from noctile.workflows.commands.status import current_run
 from noctile.workflows.commands.verify_faults import DELETE, WRITE_TABLES_AGAIN, Fault
 from noctile.workflows.results.files import is_temporary
@@ -54,11 +55,15 @@ def read_tables(out: Path) -> tuple[dict[str, Row], list[Fault]]:
     if not parquet.exists():
         return {}, faults
     try:
-        table = pq.read_table(parquet)
-        rows = {str(row["slide_id"]): row for row in table.to_pylist()}
-    except (OSError, ValueError, KeyError) as error:
-        return {}, [*faults, _table_fault(parquet.name, f"cannot be read: {error}")]
-    if len(rows) < len(table):
+        table = read_parquet(parquet, ("slide_id", "path", "status"))
+    except StoreError as error:
+        what = f"cannot be read: {error.__cause__ or error}"
+        return {}, [*faults, _table_fault(parquet.name, what)]
+    found = {row["slide_id"]: row for row in table.to_pylist()}
+    rows = {i: row for i, row in found.items() if isinstance(i, str) and not slide_id_problem(i)}
+    if len(rows) < len(found):
+        faults.append(_table_fault(parquet.name, "has a slide_id that cannot name a folder"))
+    if len(found) < len(table):
         faults.append(_table_fault(parquet.name, "names a slide twice"))
     try:
         if text.exists():
@@ -80,10 +85,10 @@ def check_row(
         summary: summary of the slide, as the masks require it.
         classes: classes of the label map.
     """
-    source = SlideRow(slide_id, Path(row["path"]), "done", summary=summary)
+    source = SlideRow(slide_id, Path(str(row["path"])), "done", summary=summary)
     expected = cohort_table([source], [info.name for info in classes]).to_pylist()[0]
     if "flags" in row and "qc_flags" not in row:  # the name and form in earlier versions
-        row = {**row, "qc_flags": [flag for flag in row["flags"].split(";") if flag]}
+        row = {**row, "qc_flags": [flag for flag in str(row["flags"]).split(";") if flag]}
     for name in expected.keys() - _NOT_FROM_SUMMARY:
         if name not in row or row[name] != expected[name]:
             what = f"has {name} = {row.get(name)} for {slide_id}, but its folder {expected[name]}"
@@ -125,11 +130,17 @@ def _standing_faults(out: Path, rows: Mapping[str, Row]) -> Iterator[Fault]:
 
 
 def _csv_faults(table: pa.Table, text: Path) -> Iterator[Fault]:
-    """Rows of ``slides.csv`` that are missing, or differ from ``slides.parquet``."""
+    """Rows of ``slides.csv`` that are missing, or differ from ``slides.parquet``.
+
+    Raises:
+        OSError: if the file cannot be read, or is far larger than the same table is here.
+        ValueError: if it is no CSV file.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        write_csv(table, Path(folder) / text.name)
-        kinds = table.schema.types
-        expected, found = _csv_rows(Path(folder) / text.name, kinds), _csv_rows(text, kinds)
+        again, kinds = Path(folder) / text.name, table.schema.types
+        write_csv(table, again)
+        most_bytes = 4 * again.stat().st_size + 2**20  # a manifest may write 0.50000 for 0.5
+        expected, found = (_csv_rows(path, kinds, most_bytes) for path in (again, text))
     if missing := sorted(expected.keys() - found.keys()):
         what = f"has no row for {_names(missing)}, in contrast to slides.parquet"
         yield _table_fault(text.name, what)
@@ -138,17 +149,16 @@ def _csv_faults(table: pa.Table, text: Path) -> Iterator[Fault]:
         yield _table_fault(text.name, what)
 
 
-def _csv_rows(text: Path, kinds: Sequence[pa.DataType]) -> dict[str, list[Any]]:
+def _csv_rows(text: Path, kinds: Sequence[pa.DataType], most_bytes: int) -> dict[str, list[Any]]:
     """The header and the rows of a CSV file, by their first cell.
 
     Numbers, truth values and dates are compared by their value: the manifest may write 0.50.
     """
-    with text.open(encoding="utf-8", newline="") as lines:
-        return {
-            row[0]: [_cell_value(cell, kind) for cell, kind in zip_longest(row, kinds)]
-            for row in csv.reader(lines)
-            if row
-        }
+    return {
+        row[0]: [_cell_value(cell, kind) for cell, kind in zip_longest(row, kinds)]
+        for row in read_csv(text, most_bytes)
+        if row
+    }
 
 
 def _cell_value(cell: str | None, kind: pa.DataType | None) -> Any:

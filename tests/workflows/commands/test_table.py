@@ -66,6 +66,18 @@ def test_a_folder_of_an_earlier_version_keeps_its_paths_and_cells(damaged):
     assert after["a"]["patient_id"] == "P0"
 
 
+def test_an_id_of_an_earlier_table_that_leads_out_of_the_folder_is_left_out(damaged):
+    lines = (damaged / "ledger.jsonl").read_text().splitlines(keepends=True)
+    old = [line for line in lines if json.loads(line)["event"] != "slide"]
+    (damaged / "ledger.jsonl").write_text("".join(old))
+    table = pq.read_table(damaged / "slides.parquet")
+    ids = pa.array(["../../x", *table["slide_id"].to_pylist()[1:]])
+    pq.write_table(table.set_column(0, "slide_id", ids), damaged / "slides.parquet")
+    write_tables_anew(damaged, None)
+    assert "../../x" not in rows(damaged)
+    assert "../../x" not in (damaged / "ledger.jsonl").read_text()
+
+
 def test_a_folder_that_a_run_holds_or_without_results_is_refused(damaged, tmp_path):
     with (
         closing(Lease(damaged, lambda reason: None)),

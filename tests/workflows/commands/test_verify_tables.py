@@ -1,6 +1,7 @@
 """Faults of the cohort's tables."""
 
 import csv
+import os
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -84,3 +85,43 @@ def test_tables_are_not_compared_while_a_run_is_at_work(damaged):
     with closing(Lease(damaged, lambda reason: None)):
         assert [file for file, _ in found(damaged) if not file.startswith("slides/")] == []
     assert [file for file, _ in found(damaged)] == ["slides.parquet", "slides.csv"]
+
+
+def test_a_slide_id_that_leads_out_of_the_folder_is_found_and_not_followed(damaged):
+    table = pq.read_table(damaged / "slides.parquet")
+    ids = pa.array(["../a", *table["slide_id"].to_pylist()[1:]])
+    changed = table.set_column(0, "slide_id", ids)
+    pq.write_table(changed, damaged / "slides.parquet")
+    write_csv(changed, damaged / "slides.csv")
+    assert found(damaged) == [
+        ("slides.parquet", "has a slide_id that cannot name a folder"),
+        ("slides.parquet", "has no row for a"),
+    ]
+
+
+def test_a_table_without_the_status_of_slides_is_found(damaged):
+    table = pq.read_table(damaged / "slides.parquet").drop_columns("status")
+    pq.write_table(table, damaged / "slides.parquet")
+    assert found(damaged) == [("slides.parquet", "cannot be read: it has no column status")]
+
+
+def test_a_csv_file_with_a_cell_of_300_kb_is_found(damaged):
+    with (damaged / "slides.csv").open("a") as file:
+        file.write("m" * 300_000)
+    ((name, what),) = found(damaged)
+    assert name == "slides.csv, slides.parquet"
+    assert "it is no CSV file: field larger than field limit" in what
+
+
+def test_a_csv_file_that_is_far_larger_than_its_table_is_found(damaged):
+    with (damaged / "slides.csv").open("r+b") as file:
+        file.truncate(2**42)
+    ((_, what),) = found(damaged)
+    assert "It has more than" in what
+
+
+def test_a_csv_file_that_is_a_pipe_is_found(damaged):
+    (damaged / "slides.csv").unlink()
+    os.mkfifo(damaged / "slides.csv")
+    ((_, what),) = found(damaged)
+    assert "It is a pipe or a device" in what
