@@ -115,7 +115,7 @@ RUN: tuple[Decorator, ...] = (
         "--redo",
         is_flag=True,
         default=None,
-        help="Make finished results again that another model or other settings made.",
+        help="Replace finished results that were made with another model or other settings.",
     ),
     click.option(
         "--check-content",

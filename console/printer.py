@@ -35,9 +35,9 @@ class Printer:
         log_file: file to which every line is appended with its time; None for no file.
 
     Attributes:
-        quiet: see above.
-        verbose: see above.
-        as_json: see above.
+        quiet: True if only warnings and failures are shown.
+        verbose: True if details are shown too.
+        as_json: True if the result is printed as a JSON document.
 
     Raises:
         UsageError: if the log file cannot be written.
@@ -132,7 +132,7 @@ class Printer:
         return ["".join(piece.text for piece in row).rstrip() for row in rows]
 
     def _print(self, text: str) -> None:
-        """Print lines without color, control characters as text.
+        """Print lines without color, with control characters as text.
 
         On a terminal, long lines are wrapped.
         """

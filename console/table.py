@@ -19,8 +19,7 @@ from noctile.console.printer import Printer
 def command(out: Path, manifest: Path | None, printer: Printer) -> None:
     """Write slides.csv and slides.parquet anew.
 
-    The tables have a row for each slide that stands in OUT, whichever call made it. Results stay
-    as they are.
+    The tables have a row for each slide that OUT knows, from all runs. Results stay as they are.
     """
     from noctile.workflows.commands.table import write_tables_anew
 

@@ -68,7 +68,7 @@ IDENTITY = (
     ),
     Column("reason", CATEGORY, "code of the reason why it is not done"),
     Column("message", CATEGORY, "text that says what happened and what to do"),
-    Column("run", CATEGORY, "id of the call that made the row"),
+    Column("run", CATEGORY, "id of the run that made the row"),
 )
 """Columns of the table of slides that are known without a result."""
 

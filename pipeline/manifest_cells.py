@@ -18,11 +18,11 @@ _TODO = "delete it, and name the manifest again"
 _MANIFEST = {"patient_id", "group"}
 _NOW = {column.name for column in (*IDENTITY, *FIGURES, *ORIGIN)} - _MANIFEST
 _BEFORE = _NOW - {"message", "run", "qc_flags"} | {"flags", "versions"}
-"""Columns that a run fills, in tables of today and in those of development versions before."""
+"""Columns that a run fills, in present tables and in those of earlier development versions."""
 
 _CLASS = re.compile(r"class_.*_(?:area_mm2|fraction_of_tissue)", re.DOTALL)
 _RENAMED = "manifest_"
-"""Start of the name of a column whose own name a run fills."""
+"""Prefix of a column of the manifest whose name is that of a column of the tables."""
 
 _Row = tuple[Any, dict[str, str]]
 """Id of a slide, and its other cells by column."""

@@ -1,4 +1,4 @@
-"""Types of the manifest's columns: numbers, truth values and dates, where all cells are such."""
+"""Types of the manifest's columns: numbers, truth values or dates, if all cells are that."""
 
 import math
 import re
@@ -55,7 +55,7 @@ def parse_cell(cell: str, kind: pa.DataType) -> Any:
     """Convert a cell to a value of the type of its column; an empty cell to None.
 
     Raises:
-        ValueError: if the cell is no such value.
+        ValueError: if the cell is not of that type.
     """
     if not cell:
         return None

@@ -126,7 +126,7 @@ def printable(text: str) -> str:
     shown = "".join(map(_escape, text[:_SHOWN_CHARS]))
     if max(len(text), len(shown)) <= _SHOWN_CHARS:
         return shown
-    return f"{shown[:_SHOWN_CHARS]}..."  # escaped and cut once more it stays the same
+    return f"{shown[:_SHOWN_CHARS]}..."  # escaping and cutting it again changes nothing
 
 
 def printable_lines(text: str) -> str:

@@ -37,7 +37,8 @@ by itself they take 0.0564 instead of 0.0555. (benchmarks/history/writing.md)
 _ZSTD = Zstd(ZSTD_LEVEL)
 
 _MARGIN_BYTES = 2**24
-"""Most that the index of a shard takes, and chunks that compression makes longer (B)."""
+"""Largest number of bytes of a shard beside its chunks: its index, and what compression adds to
+chunks that it cannot make smaller."""
 
 _ABSENT = 2**64 - 1
 """Offset and length of a chunk that is not in the file."""

@@ -316,7 +316,7 @@ class MaskStore:
         return seals
 
     def clean_up(self) -> None:
-        """Delete files of killed writers and coarse shards; refuse shards of blocks without bytes.
+        """Delete coarse shards and files of killed writers; refuse empty shards of blocks.
 
         Call it only while no block is being written. `build_pyramid` makes the coarse shards again.
 

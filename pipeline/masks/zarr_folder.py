@@ -28,7 +28,7 @@ _ZSTD = ZstdCodec(level=ZSTD_LEVEL)
 
 
 class _RegularFiles(LocalStore):
-    """Store on a disk that reads regular files only: a pipe never ends, and a device has no end."""
+    """Store on a disk that reads regular files only: pipes and devices may never end."""
 
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
         """Read a file, or a part of it; None if there is no such file.

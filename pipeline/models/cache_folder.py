@@ -1,4 +1,4 @@
-"""Folder of what Noctile computed once and keeps for later runs; it may be deleted at any time.
+"""Cache folder: computed once, used by later runs; it may be deleted at any time.
 
 It is ``$NOCTILE_CACHE``, else ``$XDG_CACHE_HOME/noctile``, else ``~/.cache/noctile``.
 """
@@ -26,7 +26,7 @@ def cache_folder() -> Path:
 
 
 def private_cache_folder(name: str) -> Path:
-    """A folder in the cache that this user owns and no other user can write to; it is made.
+    """Make a folder in the cache that this user owns and no other user can write to.
 
     Raises:
         OSError: if it cannot be made, or if another user owns it or can write to it.

@@ -64,7 +64,7 @@ class LeftOut:
     """One path that a folder or a glob holds and that is not taken as a slide.
 
     Attributes:
-        slide_id: name that is unique in the call, as of a slide.
+        slide_id: name of the path in the tables; unique among the slides and paths of the call.
         path: absolute path; characters that cannot stand in a table are escaped.
         reason: reason code, a colon and a message.
     """
@@ -184,7 +184,7 @@ class _Search:
 
     Attributes:
         images: find the plain images in folders too.
-        problems: cause for each path that is left out.
+        problems: reason why each path is left out.
         renamed: a line for each path that has another name than an earlier path to the same file.
         unmatched: a line for each argument that matches no slide.
     """
@@ -304,7 +304,7 @@ def _absolute(argument: str) -> Path:
 
 
 def _why_none(images: list[Path]) -> str:
-    """Reason for which an argument with these plain images, or with no file, has no slide."""
+    """Reason why an argument with these plain images, or with no file, has no slide."""
     if images:
         return (
             f"only {len(images)} plain images such as {images[0]}. In a folder those may be "
@@ -315,7 +315,7 @@ def _why_none(images: list[Path]) -> str:
 
 
 def _one_per_series(files: Iterable[Path]) -> Iterator[Path]:
-    """The files, but of the DICOM files of one series in one folder that with the most pixels."""
+    """Yield the files; of a DICOM series in a folder only the file with the most pixels."""
     series = defaultdict(list)
     sizes = cache(series_sizes)
     for file in files:

@@ -22,7 +22,7 @@ _READERS = 8
 
 @dataclass(frozen=True, slots=True)
 class KnownSlide:
-    """One slide of a results folder, as its last call left it.
+    """One slide of a results folder, as the last call that named it recorded it.
 
     Attributes:
         path: absolute path of the slide.
@@ -76,13 +76,16 @@ def settle_ids(
 ) -> Settled:
     """Give each slide of a call its id in a results folder.
 
-    A slide at the real path of a known slide has that slide's id if size and time of the file have
-    not changed. Else a slide with the content of a known slide was moved or renamed, and has that
-    slide's id. Else a slide at the path of a known slide has a new content, and has that slide's
-    id. Else it has the id that it wants, if that is free. A taken id that was made
-    from the path gets the names of more folders in front. A taken id that the manifest gives is
-    refused if the slide can be read. A slide of the manifest takes the id of a known slide that was
-    never read and is not in the call: the manifest was corrected.
+    The first of these rules that fits decides:
+
+    1. At the real path of a known slide, with unchanged size and time, it has that slide's id.
+    2. With the content of a known slide it was moved or renamed, and has that slide's id.
+    3. At the real path of a known slide it has a new content, and has that slide's id.
+    4. Under the id of a known slide that was never read and is not in the call, given by the
+       manifest, it has that id: the manifest was corrected.
+    5. It has the id that it wants, if that is free. A taken id that was made from the path gets the
+       names of more folders in front. A taken id that the manifest gives is refused if the slide
+       can be read.
 
     The order of the entries changes nothing, and no known id is given twice.
 
@@ -133,7 +136,7 @@ def settle_left_out(
 
 
 class _Matching:
-    """Slides of a call and known slides, of which each is matched with one at most.
+    """Matching of the slides of a call with known slides, one to one.
 
     Args:
         entries: slides of the call.
@@ -282,7 +285,7 @@ def _settled(
 
 
 def _unread(entry: SlideEntry, contents: Mapping[SlideEntry, str | None]) -> bool:
-    """Test for a slide that could not be read; it fails by itself, with its own reason."""
+    """Tell if a slide could not be read; it fails later, with its own reason."""
     return contents.get(entry, "") is None
 
 

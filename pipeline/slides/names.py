@@ -79,7 +79,7 @@ def safe_id(name: str) -> str:
 
 
 def longer_ids(slide_id: str, path: PurePath) -> Iterator[str]:
-    """Further ids for a slide whose id is taken, without an end and without the id itself.
+    """Yield further ids for a slide whose id is taken; there is no last one.
 
     The first ids have the names of the slide's folders in front: ``P1_HE``, then ``site_P1_HE``.
     Ids with a number follow: ``HE_2``.
@@ -136,13 +136,13 @@ def _number(ids: dict[Path, str], used: set[str]) -> dict[Path, str]:
 
 
 def _numbered(slide_id: str) -> Iterator[str]:
-    """The id with a number behind it, without an end."""
+    """Yield the id with the numbers from 2 behind it; there is no last one."""
     for number in itertools.count(2):
         yield f"{_shortened(slide_id, MAX_ID_BYTES - len(f'_{number}'))}_{number}"
 
 
 def _with_folders(slide_id: str, path: PurePath) -> list[str]:
-    """The id, and the id behind the names of one, two and more of the folders of a slide."""
+    """List the id, and the id with the names of one, two and more folders in front."""
     folders = [safe_id(name) for name in reversed(path.parent.parts) if name != path.anchor]
     longer = itertools.accumulate([slide_id, *folders], lambda name, folder: f"{folder}_{name}")
     return [name for name in longer if name == slide_id or not slide_id_problem(name)]

@@ -31,8 +31,9 @@ _OPENSLIDE_LACKS = ("jpeg2000", "webp")
 """Codecs of generic TIFF that tiffslide decodes and the OpenSlide of openslide-bin does not."""
 
 _OPENSLIDE_BITS = (8, 16)
-"""Bits of a sample that OpenSlide decodes, whole or its upper 8, in generic TIFF. It opens files
-with 1 to 12 bits too, and fails at each read of most. tiffslide refuses them with their number."""
+"""Bits of a sample that OpenSlide decodes in generic TIFF; of 16 it takes the upper 8. It opens
+files with 1 to 12 bits too, and most of these fail when they are read. tiffslide refuses them and
+names the number of bits."""
 
 MAX_AREA_MM2 = 4_000.0
 """Largest area of a slide (mm2): all of a large glass, 51 x 76 mm. The search for tissue takes 30
@@ -91,7 +92,7 @@ def _check_kind(path: Path, slide_id: str) -> None:
     Raises:
         SlideMissingError: if there is none.
         SlideOpenError: if it is a pipe or a device.
-        OSError: if that cannot be found out.
+        OSError: if its kind cannot be read.
     """
     if not path.exists():
         raise SlideMissingError(
@@ -175,7 +176,7 @@ def _library(path: Path, slide_id: str) -> PixelSource:
 
 
 def _openslide_lacks(tags: TiffTags) -> bool:
-    """Test for generic TIFF that OpenSlide opens, and that it cannot decode."""
+    """Tell if a file is generic TIFF that OpenSlide opens but cannot decode."""
     return tags.compression in _OPENSLIDE_LACKS or tags.bits not in _OPENSLIDE_BITS
 
 

@@ -17,7 +17,7 @@ from noctile.pipeline.slides.names import shown_path
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Cause for which a path is left out.
+    """Reason why a path is left out.
 
     Attributes:
         code: reason code of the path in the tables.
@@ -39,7 +39,7 @@ class FileSearch:
         suffixes: endings of file names, in lower case.
 
     Attributes:
-        problems: cause for each path that was not followed or taken, in the order of the search.
+        problems: reason why each path was not followed or taken, in the order of the search.
     """
 
     def __init__(self, suffixes: tuple[str, ...]) -> None:
@@ -200,7 +200,7 @@ class FileSearch:
             return False
 
     def _usable(self, path: Path, mode: int) -> bool:
-        """Test for a file that can be read; other things but folders are noted as problems."""
+        """Tell if a path is a readable file; all others but folders are noted as problems."""
         if stat.S_ISREG(mode) and os.access(path, os.R_OK):
             return True
         if stat.S_ISREG(mode):
@@ -221,7 +221,7 @@ class FileSearch:
 
 
 def _why_lost(path: Path, error: OSError) -> Problem:
-    """Cause for which a path that a folder holds cannot be reached."""
+    """Reason why a path in a folder cannot be reached."""
     if error.errno == errno.ELOOP:
         return Problem("circular_link", "the link leads back to itself. Correct or remove the link")
     if path.is_symlink() and error.errno in {errno.ENOENT, errno.ENOTDIR}:

@@ -1,4 +1,4 @@
-"""Reading errors of storage: they say nothing about the slide, and may be gone a little later."""
+"""Reading errors of storage: they are not the slide's fault, and may pass."""
 
 import errno
 import os
@@ -50,7 +50,7 @@ class Probe:
 def probe(path: Path) -> Probe:
     """Read a few bytes of all parts of a slide's files, from the disk and not from memory.
 
-    Errors that are none of storage, such as a missing file, do not count.
+    Other errors, such as a missing file, do not count.
     """
     results = list(_samples(path))
     errors = [error for error in results if error]
@@ -70,7 +70,7 @@ class Storage:
         self._good_until = 0.0
 
     def error_behind(self, error: Exception) -> StorageError | None:
-        """Make the error to raise instead of another one; None if storage did not cause that.
+        """Make the error to raise in place of another one; None if storage did not cause it.
 
         Libraries do not always hand over the error number. Then the file is probed.
 

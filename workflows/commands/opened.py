@@ -86,13 +86,13 @@ class Results(Mapping[str, SlideResult]):
 
     @property
     def slides(self) -> "pd.DataFrame":
-        """One row for each slide that any call on this folder named, done or not.
+        """One row for each slide that the folder knows, done or not.
 
         Its columns are those of ``slides.parquet``, with their types; its index has the slide_ids.
         Each use reads the table again, so keep it in a variable.
 
-        ``slides.parquet`` is read if nothing has changed since it was written. Otherwise, as after
-        a kill, the table is made from the ledger and the summaries with a warning.
+        ``slides.parquet`` is read if nothing has changed since it was written. Otherwise,
+        for instance after a kill, it is made from the ledger and the summaries, with a warning.
 
         Raises:
             StoreError: if a summary holds a value of a wrong type.

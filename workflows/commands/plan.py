@@ -1,9 +1,8 @@
 """Preflight of a run: every slide is opened, its tissue found and its tiles planned.
 
-No tile of a result is predicted. The preflight writes what the run would write first, in staging,
-under the same lease and in the same ledger. The run continues from there: a slide that is planned
-is not planned again, and one that failed here has failed. At the end a few real tiles are
-predicted, to estimate the duration of the run.
+No tile of a result is predicted, and no result, table or ledger changes. The plan of each slide is
+kept in ``.plan/``, and a run continues from there: it does not plan the slide again. At the end a
+few real tiles are predicted, to estimate the duration of the run.
 """
 
 import shutil

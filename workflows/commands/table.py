@@ -29,8 +29,8 @@ class TableResult:
 
     Attributes:
         counts: number of slides by status.
-        matched: number of rows of the manifest that speak of a slide in the folder.
-        unmatched: name of each other row, with the reason.
+        matched: number of rows of the manifest that fit one slide of the folder.
+        unmatched: one line for each other row, with the reason.
     """
 
     counts: Mapping[str, int]

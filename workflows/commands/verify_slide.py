@@ -91,7 +91,7 @@ def _strange_files(folder: SlideFolder) -> Iterator[Fault]:
         elif not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
             what = "is a pipe or a device, not a file"
         elif about.st_size > MAX_RESULT_BYTES and stat.S_ISREG(about.st_mode):
-            what = f"has more than {MAX_RESULT_BYTES} bytes, as no file of a result"
+            what = f"has more than {MAX_RESULT_BYTES} bytes, which no file of a result has"
         else:
             continue
         yield (

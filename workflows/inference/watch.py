@@ -2,7 +2,7 @@
 
 A process can be stopped, or hold the interpreter's lock for ever; then it answers no ping. One of
 its threads can also wait for ever for a GPU while others answer. So the answer to a ping is the
-number of the oldest batch that has not ended, and a batch that stays the oldest for too long hangs.
+number of the oldest batch that has not ended. A batch that stays the oldest for too long hangs.
 
 Time is counted in pings, not by the clock: a run that was stopped as a whole (Ctrl-Z) and goes on
 later has lost no time. (docs/decisions/0026)
@@ -25,12 +25,12 @@ _START_S = 1800.0
 and a model may come from a slow network."""
 
 _SILENT_S = 120.0
-"""Time after which a server hangs that answers no ping (s). The answer takes less than a
-millisecond; only code that holds the interpreter's lock delays it."""
+"""Time without an answer to a ping after which a server counts as hanging (s). The answer takes
+less than a millisecond; only code that holds the interpreter's lock delays it."""
 
 _BATCH_S = 600.0
-"""Time after which a batch hangs that has not ended although it is the oldest (s). A batch takes
-0.01 s on an H100; one that is compiled first takes a minute."""
+"""Time after which the oldest batch counts as hanging (s). A batch takes 0.01 s on an H100; one
+that is compiled first takes a minute."""
 
 
 class Unfinished:

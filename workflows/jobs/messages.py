@@ -65,10 +65,10 @@ class Prepared:
         tiles_of: number of predictions of each block.
         fingerprint: hash of samples of the slide's file.
         folder: folder that holds the slide's plan.
-        block_faults: what is wrong with the files of each block that an earlier run has not
-            written, or not whole, by (row, col); empty if ``fresh``.
-        damaged: what is wrong with the files of an earlier result or plan, which are made again;
-            "" if nothing is.
+        block_faults: fault in the files of each block that is not written whole, by (row, col);
+            empty if ``fresh``.
+        damaged: fault in the files of an earlier result or plan, which are made again; "" if there
+            is none.
     """
 
     key: str

@@ -76,7 +76,7 @@ class _Earlier:
     Attributes:
         folder: folder that holds it.
         plan: the plan.
-        faults: what is wrong with each block that is not written whole, by (row, col).
+        faults: fault in the files of each block that is not written whole, by (row, col).
     """
 
     folder: SlideFolder
@@ -131,8 +131,8 @@ def _earlier_plan(version: _Version, run: RunContext, slide_id: str) -> tuple[_E
     damaged.
 
     Returns:
-        the plan, or None; and what is wrong with files in staging that cannot be used ("" if
-        nothing is).
+        the plan, or None; and the fault in files in staging that cannot be used, "" if there is
+        none.
     """
     results = run.results
     staged, final = results.staged(slide_id), results.slide(slide_id)

@@ -46,7 +46,7 @@ class ForgivingOutput:
 
 
 class EscapedOutput(ForgivingOutput):
-    """Stream for text from untrusted files: what a terminal would act on is printed as text.
+    """Stream for text from untrusted files: escape sequences are printed as text.
 
     Attributes:
         unescaped: the same stream for a program that controls the terminal itself.
@@ -64,7 +64,7 @@ class EscapedOutput(ForgivingOutput):
 
 @contextmanager
 def escaped_output() -> Iterator[None]:
-    """Let standard output and error be `EscapedOutput` for a while."""
+    """Replace standard output and error by `EscapedOutput` while the context is open."""
     before = sys.stdout, sys.stderr
     escape_output()
     try:
@@ -77,7 +77,7 @@ def escaped_output() -> Iterator[None]:
 
 
 def escape_output() -> None:
-    """Let standard output and error be `EscapedOutput` from now on."""
+    """Replace standard output and error by `EscapedOutput`."""
     for name in ("stdout", "stderr"):
         if (stream := getattr(sys, name)) is not None:
             setattr(sys, name, cast("TextIO", EscapedOutput(stream)))

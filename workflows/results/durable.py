@@ -1,8 +1,8 @@
 """Durable names: folders are synced, so that new files survive a power cut.
 
 Noctile writes every file under a temporary name, syncs it, and renames it: a name never stands for
-an incomplete file. The name itself is on the disk only when its folder is synced, and so on up to a
-folder that is on the disk already. (docs/decisions/0027)
+an incomplete file. The name itself is on the disk only when its folder is synced. The same holds
+for the name of that folder, up to one that is on the disk already. (docs/decisions/0027)
 """
 
 import errno

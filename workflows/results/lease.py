@@ -202,8 +202,8 @@ class Lease:
 def _is_dead(holder: Holder | None, silent_s: float) -> bool:
     """Tell if the run that holds a lease has ended.
 
-    A run on this machine is asked for directly. A run of this machine before its last start is
-    dead; a heartbeat since then shows that another machine has the same name and id.
+    The system says if a run on this machine is alive. A run of this machine from before its last
+    start is dead. A heartbeat since then shows that another machine has the same name and id.
 
     Args:
         holder: run that holds the lease; None if the lease cannot be read.

@@ -16,10 +16,10 @@ _KEPT_CELLS = ("patient_id", "group")
 
 
 class Standing:
-    """Every slide that a folder of results knows, whichever call named it.
+    """Every slide that a folder of results knows, from all calls.
 
-    A slide that has a summary is done, whatever a later call on it met. All others are as the
-    ledger says. The rows are thus a function of what is on the disk.
+    A slide that has a summary is done, also if a later call on it failed. The ledger has the state
+    of all others. The rows are thus a function of what is on the disk.
 
     Args:
         results: folder of results.
@@ -81,7 +81,7 @@ class Standing:
 
     def _done(self, slide_id: str, slide: SlideState, summary: Mapping[str, Any]) -> SlideRow:
         failure, submitted = slide.failure, slide.submitted
-        later = f"a later call failed: {failure.reason}: {failure.message}" if failure else ""
+        later = f"a later run failed: {failure.reason}: {failure.message}" if failure else ""
         seconds = self._state.seconds(slide_id, str(summary.get("key")))
         return SlideRow(
             slide_id,

@@ -11,8 +11,8 @@ from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.standing import Standing
 
 _PAUSE = 50
-"""Pause between two writings of the tables while a run is at work, in durations of the last one.
-They take 2 % of the time of the run's own process at most."""
+"""Shortest pause between two writings of the tables while a run is at work, as a multiple of the
+duration of the last one. Writing takes at most 2 % of the time of the run's own process."""
 
 
 class Tables:

@@ -62,8 +62,8 @@ class FaultOrigin:
     ) -> str | None:
         """Return why a failure is not the slide's; None if it is.
 
-        It is not if no process can compute, if results cannot be written, or if the disk with the
-        slides has gone or answers with errors.
+        The machine is the cause if no process can compute, if results cannot be written, or if the
+        disk with the slides has gone or answers with errors.
 
         Args:
             failure: failure of one of the slide's steps, after its last attempt.
@@ -88,9 +88,9 @@ class FaultOrigin:
     ) -> str | None:
         """Return the message of an error of storage if storage as a whole fails; else None.
 
-        It fails if another slide cannot be read when it is tried, or if more slides met errors than
-        can be read. A slide that is alone is read in several parts; one that can be read shows that
-        storage works.
+        It fails if another slide cannot be read either, or if more slides met errors than can be
+        read. If there is no other slide, several parts of this one are read: one part that can be
+        read shows that storage works.
         """
         if failure.reason != StorageError.reason:
             return None

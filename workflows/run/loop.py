@@ -300,7 +300,7 @@ class RunLoop:
         """Begin a slide again, once, if its file was changed while it was read; else return ""."""
         if self._schedule.begins_again(slide_id):
             self._schedule.failed(slide_id)
-            return Detail(f"{slide_id}: a step of its old content ended")
+            return Detail(f"{slide_id}: a step on its old content ended")
         changed = failure.reason == ChangedWhileReadError.reason
         if not changed or slide_id in self._begun_again:
             return ""

@@ -80,10 +80,10 @@ def check_replaced(submission: Submission, standing: Standing, context: RunConte
         n, names = len(made_otherwise), ", ".join(made_otherwise[:_NAMED])
         more = f" and {n - _NAMED} more" if n > _NAMED else ""
         raise UsageError(
-            f"{n} of {len(submission.entries)} slides are finished in {context.results.path}, made "
-            f"with another model, other settings or another version ({names}{more}). Choose "
-            "another --out to keep them. --redo makes them again; each one stands until its new "
-            "result is complete"
+            f"{n} of {len(submission.entries)} slides have results in {context.results.path} that "
+            f"were made with another model, other settings or another version ({names}{more}). "
+            "Choose another --out to keep them, or --redo to make them again: each one stands "
+            "until its new result is complete"
         )
 
 

@@ -44,7 +44,7 @@ def test_a_result_stands_although_a_later_call_failed(results):
     done = Finished(T, "a", "k1", 2.0, "r1")
     row = standing(results, START, done, Started(T, "run", ("a",), "k", "r2"), FAILED).row("a")
     assert (row.status, row.reason, row.run) == ("done", "", "r1")
-    assert row.message == "a later call failed: unreadable: no pixels"
+    assert row.message == "a later run failed: unreadable: no pixels"
 
 
 def test_a_failed_slide_has_its_reason_and_the_call_that_failed_it(results):

@@ -100,7 +100,7 @@ def test_an_id_of_the_manifest_that_means_another_slide_is_refused(archive, run,
 def test_other_settings_are_refused_with_the_number_of_results(archive, run, rows, tmp_path):
     run(archive)
     before = rows()
-    with pytest.raises(UsageError, match=r"1 of 1 slides are finished .*--redo makes them again"):
+    with pytest.raises(UsageError, match=r"1 of 1 slides have results .*--redo to make them again"):
         run(archive, overlap_px=0)
     with pytest.raises(UsageError, match="another --out"):
         run(archive, mpp=0.3)
@@ -118,7 +118,7 @@ def test_another_channel_order_is_refused_unless_the_slide_is_made_again(
     run(archive)
     first, rgb_preview = json.loads(summary.read_text()), preview.read_bytes()
     manifest.write_text("slide_id,channel_order\nHE,BGR\n")
-    with pytest.raises(UsageError, match="1 of 1 slides are finished"):
+    with pytest.raises(UsageError, match="1 of 1 slides have results"):
         run(archive, manifest=manifest)
     assert json.loads(summary.read_text()) == first
     run(archive, manifest=manifest, redo=True)
