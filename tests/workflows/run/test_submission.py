@@ -128,7 +128,7 @@ def test_another_channel_order_is_refused_unless_the_slide_is_made_again(
     assert "red_blue_exchanged" in rows()["HE"]["qc_flags"]
     assert preview.read_bytes() != rgb_preview
     assert run(archive, manifest=manifest).exit_code == 0
-    with pytest.raises(UsageError, match="--redo makes them again"):
+    with pytest.raises(UsageError, match="--redo to make them again"):
         run(archive)
 
 
