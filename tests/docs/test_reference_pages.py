@@ -94,6 +94,25 @@ def test_every_event_of_the_ledger_is_described(finished_run):
     assert {"start", "finish"} <= events <= first_cells("results.md").keys()
 
 
+@pytest.mark.parametrize("command", ["status", "verify", "models"])
+def test_every_key_of_a_json_document_is_described_and_no_other(command, finished_run, shell):
+    out = "" if command == "models" else "results"
+    document = json.loads(shell(f"noctile {command} {out} --json 2>/dev/null", finished_run))
+    _, *sections = re.split(r"^## `(\w+)`$", text_of("json.md"), flags=re.MULTILINE)
+    section = dict(zip(sections[::2], sections[1::2], strict=True))[command]
+    rows = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
+    described = set(re.findall(r"`(\w+)`", " ".join(rows) or section.split(" has ")[0]))
+    general = {"noctile", "format", "command", "out", "exit_code"}
+    assert described == document.keys() - general
+
+
+def test_every_key_of_the_record_of_a_run_is_described_and_no_other(finished_run):
+    (path,) = (finished_run / "results" / "runs").iterdir()
+    section = text_of("results.md").split("### `runs/<run id>.json`")[1].split("###")[0]
+    rows = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == json.loads(path.read_text()).keys()
+
+
 def test_every_file_of_a_run_is_described(finished_run):
     page = text_of("results.md")
     out = finished_run / "results"
