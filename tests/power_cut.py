@@ -1,4 +1,4 @@
-"""Power cuts: the writes of a program are recorded, and states are made that a disk may be left in.
+"""Power cuts: states in which a disk may be left, made from the recorded writes of a program.
 
 `record` runs a program under ``strace``. `Recording.after_cut` replays its writes up to a moment
 and loses, tears or keeps what was not synced by then. Each name and the content of each file is

@@ -65,7 +65,7 @@ def test_ids_are_text(header):
 
 
 @pytest.mark.parametrize("header", ["fluid", "grid", "LIQUID", "idle"])
-def test_words_that_end_as_ids_do_are_none(header):
+def test_words_that_only_end_like_ids_are_no_ids(header):
     assert column_type(header, ["1", "2"]) == INTEGER
 
 

@@ -93,7 +93,7 @@ def wrong_size(folder: SlideFolder, sizes: Mapping[str, int]) -> str | None:
         sizes: size of each file (B), by its name in the folder.
 
     Raises:
-        StoreError: if the disk cannot be asked.
+        StoreError: if the disk does not answer.
     """
     for name, size in sizes.items():
         try:

@@ -39,7 +39,7 @@ class Hang(Square):
 
 @dataclass(frozen=True)
 class Unpicklable(Square):
-    """Can be pickled, and not be unpickled."""
+    """Object that can be pickled but not unpickled."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return int, ("no number",)

@@ -1,4 +1,4 @@
-"""Files of blocks: which are trusted by a later run."""
+"""Files of blocks that a later run trusts."""
 
 import json
 import shutil

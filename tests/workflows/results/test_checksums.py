@@ -81,7 +81,7 @@ class TestSlideFault:
         assert slide_fault(done) == "checksums.json is torn"
 
     @pytest.mark.parametrize("recorded", [True, False])
-    def test_of_an_early_version_every_file_must_have_content(self, done, recorded):
+    def test_every_file_of_an_early_version_must_have_content(self, done, recorded):
         """Early versions recorded no sizes, and the first ones no checksums."""
         record = json.loads(done.checksums.read_text())
         del record["bytes"]

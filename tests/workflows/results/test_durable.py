@@ -1,4 +1,4 @@
-"""Names that survive a power cut: which folders are synced."""
+"""Folders that are synced, so that names survive a power cut."""
 
 import errno
 import os

@@ -15,7 +15,7 @@ A, B = Step("prepare", "a"), Step("segment", "b", (0, 1))
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Clock that stands still, but for pauses."""
+    """Clock that moves during pauses only."""
     now = [0.0]
     sleep = lambda s: now.__setitem__(0, now[0] + s)  # noqa: E731
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
