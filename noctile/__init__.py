@@ -12,46 +12,49 @@ if TYPE_CHECKING:
     from noctile.pipeline.errors import NoctileError
     from noctile.pipeline.models.folder import find_model, installed_models, read_card
     from noctile.pipeline.models.load import load_predictor
-    from noctile.pipeline.slides.discover import find_slides
+    from noctile.pipeline.segment_slide import Segmentation
     from noctile.pipeline.slides.open import open_slide
     from noctile.workflows.commands.opened import Results
     from noctile.workflows.commands.opened import open_results as open  # noqa: A004 - noctile.open
     from noctile.workflows.commands.opened_slide import SlideResult
-    from noctile.workflows.run.run import run_slides
-    from noctile.workflows.settings import load_settings
+    from noctile.workflows.commands.run_slides import run
+    from noctile.workflows.commands.segment import segment
+    from noctile.workflows.run.progress import RunResult
 
 __version__ = version("noctile")
 
 _PUBLIC = {
     "NoctileError": "pipeline.errors:NoctileError",
     "Results": "workflows.commands.opened:Results",
+    "RunResult": "workflows.run.progress:RunResult",
+    "Segmentation": "pipeline.segment_slide:Segmentation",
     "SlideResult": "workflows.commands.opened_slide:SlideResult",
     "find_model": "pipeline.models.folder:find_model",
-    "find_slides": "pipeline.slides.discover:find_slides",
     "installed_models": "pipeline.models.folder:installed_models",
     "load_predictor": "pipeline.models.load:load_predictor",
-    "load_settings": "workflows.settings:load_settings",
     "open": "workflows.commands.opened:open_results",
     "open_slide": "pipeline.slides.open:open_slide",
     "read_card": "pipeline.models.folder:read_card",
-    "run_slides": "workflows.run.run:run_slides",
+    "run": "workflows.commands.run_slides:run",
+    "segment": "workflows.commands.segment:segment",
 }
 """Module and name there of each public name."""
 
 __all__ = [
     "NoctileError",
     "Results",
+    "RunResult",
+    "Segmentation",
     "SlideResult",
     "__version__",
     "find_model",
-    "find_slides",
     "installed_models",
     "load_predictor",
-    "load_settings",
     "open",
     "open_slide",
     "read_card",
-    "run_slides",
+    "run",
+    "segment",
 ]
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from scipy import ndimage
 
 from noctile.pipeline.arrays import UInt8
+from noctile.pipeline.geometry import Frame
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.plan import Block, TilePlan, heat_slice
@@ -135,8 +136,7 @@ def measure(
     with_tissue = sorted(
         (core for core in cores if any(core.pixels)), key=lambda core: (core.row, core.col)
     )
-    pixels = [sum(core.pixels[k] for core in with_tissue) for k in range(len(classes))]
-    confidence = sum(core.confidence for core in with_tissue)
+    pixels = class_pixels(classes, with_tissue)
     mm2 = plan.frame.pixel_area_mm2
     tissue_px = sum(pixels)
     tissue_mm2 = tissue_px * mm2
@@ -147,13 +147,41 @@ def measure(
         tissue_area_mm2=round(tissue_mm2, 6),
         tumor_area_mm2=round(tumor_mm2, 6),
         tumor_fraction_of_tissue=round(tumor_mm2 / tissue_mm2, 6) if tissue_px else None,
-        class_area_mm2={c.name: round(n * mm2, 6) for c, n in zip(classes, pixels, strict=True)},
+        class_area_mm2=class_areas_mm2(plan.frame, classes, pixels),
         tumor_foci=n_foci,
         largest_focus_mm2=round(largest_mm2, 6),
-        mean_confidence=round(confidence / tissue_px / 255, 4) if tissue_px else None,
+        mean_confidence=mean_confidence(with_tissue),
         tiles=len(plan.tiles),
     )
     return summary, [_tile_row(plan, core) for core in with_tissue]
+
+
+def class_pixels(classes: Sequence[ClassInfo], cores: Iterable[CoreCount]) -> list[int]:
+    """Sum the pixels of each class, in the order of the classes, over the cores of a slide."""
+    counts = [core.pixels for core in cores]
+    return [sum(pixels[k] for pixels in counts) for k in range(len(classes))]
+
+
+def class_areas_mm2(
+    frame: Frame, classes: Sequence[ClassInfo], pixels: Sequence[int]
+) -> dict[str, float]:
+    """Area of each class (mm2), by its name.
+
+    Args:
+        frame: frame of the label map.
+        classes: classes of the model.
+        pixels: number of pixels of each class, in the same order.
+    """
+    mm2 = frame.pixel_area_mm2
+    return {c.name: round(n * mm2, 6) for c, n in zip(classes, pixels, strict=True)}
+
+
+def mean_confidence(cores: Iterable[CoreCount]) -> float | None:
+    """Mean probability of the predicted class over the tissue, 0..1; None without tissue."""
+    counts = [(sum(core.pixels), core.confidence) for core in cores]
+    tissue_px = sum(px for px, _ in counts)
+    confidence = sum(total for _, total in counts)
+    return round(confidence / tissue_px / 255, 4) if tissue_px else None
 
 
 def _tile_row(plan: TilePlan, core: CoreCount) -> TileRow:

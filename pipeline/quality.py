@@ -191,6 +191,11 @@ class SlideQuality:
         return [name for name, is_raised in raised.items() if is_raised]
 
 
+def mpp_flags(mpp_source: str) -> list[str]:
+    """Return the flags that the source of a slide's pixel size raises."""
+    return ["mpp_estimated"] if mpp_source == "objective power" else []
+
+
 def sharpness(pixels: UInt8, tissue: Bool, mpp: float) -> float | None:
     """Measure focus: variance of the Laplacian / variance of the green channel, over the tissue.
 

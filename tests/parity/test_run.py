@@ -368,7 +368,7 @@ class TestPixelSize:
         assert row.summary["qc_flags"] == ["mpp_estimated"]
 
     def test_tissue_wider_than_a_slide_is_refused(self, slides, model, tmp_path, monkeypatch):
-        monkeypatch.setattr("noctile.workflows.jobs.prepare.MAX_TISSUE_MM", 0.3)
+        monkeypatch.setattr("noctile.pipeline.slide_plan.MAX_TISSUE_MM", 0.3)
         row = run_all(slides / "a.tif", tmp_path, settings_for(model)).rows[0]
         assert row.reason == "mpp_implausible"
         assert "--mpp" in row.message

@@ -182,7 +182,7 @@ class TestWholeRun:
     def test_a_block_without_any_readable_tile_is_not_a_missing_block(
         self, sound, damaged, model, tmp_path, monkeypatch
     ):
-        monkeypatch.setattr("noctile.workflows.jobs.finish.MAX_UNREADABLE", 1.0)
+        monkeypatch.setattr("noctile.pipeline.readable.MAX_UNREADABLE", 1.0)
         everywhere = [
             (r, c) for r in range(3, 9) for c in range(3, 9)
         ]  # the block at (1, 1) is 480 to 960 px

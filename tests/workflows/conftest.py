@@ -16,10 +16,10 @@ from noctile.workflows.settings import RunSettings
 
 @pytest.fixture
 def run(model, tmp_path) -> RunContext:
-    worker._loaded.cache_clear()
+    worker.cached_predictor.cache_clear()
     settings = RunSettings(model=str(model), device="cpu", engine="serial", block_px=480)
     yield open_context(settings, tmp_path / "out")
-    worker._loaded.cache_clear()
+    worker.cached_predictor.cache_clear()
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.measure import SlideSummary, TileRow, measure
 from noctile.pipeline.plan import TilePlan
 from noctile.pipeline.preview import preview_of
-from noctile.pipeline.quality import MAX_UNREADABLE, BlockStats, SlideQuality
+from noctile.pipeline.quality import BlockStats, SlideQuality
+from noctile.pipeline.readable import checked_quality
 from noctile.workflows.jobs.messages import StepJob
 from noctile.workflows.jobs.provenance import given_values, planned_flags, versions
 from noctile.workflows.jobs.unchanged import check_unchanged
@@ -28,9 +29,6 @@ from noctile.workflows.results.files import (
 )
 from noctile.workflows.results.layout import SlideFolder
 from noctile.workflows.results.staging import promote
-
-_MAX_NAMED_REGIONS = 3
-"""Largest number of regions that a message names; ``blocks.json`` lists all of them."""
 
 _Stats = Mapping[tuple[int, int], BlockStats]
 """Statistics of each block, by its (row, col)."""
@@ -61,10 +59,12 @@ def _complete(job: StepJob, folder: SlideFolder) -> None:
     described = read_required_json(folder.plan)
     plan = TilePlan.from_json(described["plan"])
     stats = collect_block_stats(folder, plan)
-    quality = SlideQuality.from_blocks(stats.values())
-    if quality.unreadable_fraction > MAX_UNREADABLE:
+    native = Frame(Extent(*described["slide"]["extent_px"]), *described["slide"]["mpp"])
+    try:
+        quality = checked_quality(plan.slide_id, native, plan, stats.values())
+    except UnreadableTissueError:
         folder.plan.unlink()  # so that a retry reads everything again
-        raise _unreadable(described["slide"], plan, stats, quality)
+        raise
     store = MaskStore.open(folder.mask)
     classes = run.card.classes
     coarse = build_pyramid(store, run.resources.threads)
@@ -119,26 +119,6 @@ def _summary(
         "backend": run.resources.backend,
         "versions": versions(),
     }
-
-
-def _unreadable(
-    slide: Mapping[str, Any], plan: TilePlan, stats: _Stats, quality: SlideQuality
-) -> UnreadableTissueError:
-    """Error that names the first unreadable regions, in pixels of level 0."""
-    native = Frame(Extent(*slide["extent_px"]), *slide["mpp"])
-    unread = sorted(position for s in stats.values() for position in s.unread)
-    boxes = [
-        plan.frame.project(plan.grid.core(*p).intersect(plan.frame.box), native)
-        for p in unread[:_MAX_NAMED_REGIONS]
-    ]
-    regions = "; ".join(f"rows {b.y} to {b.y_stop}, columns {b.x} to {b.x_stop}" for b in boxes)
-    more = f"; and {len(unread) - len(boxes)} more" if len(unread) > len(boxes) else ""
-    return UnreadableTissueError(
-        f"slide {slide['slide_id']}: {quality.unreadable_fraction:.1%} of its tissue cannot be "
-        f"decoded, more than {MAX_UNREADABLE:.0%}: level 0, {regions}{more}. The file is damaged "
-        "or cut short there: copy it again from where it was scanned or archived, then run with "
-        "--retry-failed"
-    )
 
 
 def tile_table(tiles: list[TileRow], class_names: list[str]) -> pa.Table:

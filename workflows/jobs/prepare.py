@@ -6,17 +6,14 @@ from typing import Any
 
 from PIL import Image
 
-from noctile.pipeline.errors import MppImplausibleError, StoreError
+from noctile.pipeline.errors import StoreError
 from noctile.pipeline.masks.layout import MaskLayout
 from noctile.pipeline.masks.store import MaskStore
-from noctile.pipeline.normalize import Amounts, stain_amounts
-from noctile.pipeline.plan import TilePlan, plan_tiles
-from noctile.pipeline.segment import read_tiles
+from noctile.pipeline.plan import TilePlan
+from noctile.pipeline.slide_plan import plan_slide
 from noctile.pipeline.slides.base import SlideInfo, SlideReader
 from noctile.pipeline.slides.fingerprint import content_sha256, mtime_fingerprint
 from noctile.pipeline.slides.open import open_slide
-from noctile.pipeline.slides.thumbnail import read_thumbnail
-from noctile.pipeline.tissue import TissueMask, find_tissue
 from noctile.workflows.jobs.messages import Prepared, RunContext, StepJob
 from noctile.workflows.jobs.provenance import describe, provenance
 from noctile.workflows.results.blocks import block_faults
@@ -25,17 +22,6 @@ from noctile.workflows.results.durable import sync_folder, sync_names, sync_tree
 from noctile.workflows.results.files import read_whole_json, sweep, write_atomic, write_json
 from noctile.workflows.results.layout import SlideFolder
 from noctile.workflows.results.staging import clear, remove
-
-MAX_TISSUE_MM = 100.0
-"""Largest width of the tissue on a slide (mm; a usual slide is 75 mm long). A larger value means
-that the pixel size is wrong."""
-
-_STAIN_TILES = 48
-"""Smallest number of tiles on which the stain of a slide is measured; at most twice as many are
-read. The cost does not grow with the slide."""
-
-_STAIN_STEP = 4
-"""Step between the pixels that are measured in such a tile (px, in both directions)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,19 +170,15 @@ def _plan_slide(reader: SlideReader, version: _Version, run: RunContext) -> _Ear
     folder = results.staged(info.slide_id)
     if run.planning:
         folder = SlideFolder(results.planned / info.slide_id)
-    # never finer than the label map, so that every planned block has a label
-    mpp = max(run.settings.tissue.mpp, run.card.mpp)
-    thumbnail, thumbnail_frame = read_thumbnail(reader, mpp)
-    tissue = find_tissue(thumbnail, thumbnail_frame, run.settings.tissue)
-    _check_width(tissue, info)
-    plan = plan_tiles(info.slide_id, info.frame, tissue, run.settings.tiling(run.card))
-    stain = _stain_amounts(reader, plan) if run.card.stain else None
+    tiling, uses_stain = run.settings.tiling(run.card), run.card.stain is not None
+    planned = plan_slide(reader, run.settings.tissue, tiling, measure_stain=uses_stain)
+    plan, tissue = planned.tiles, planned.tissue
     folder.path.mkdir(parents=True, exist_ok=True)
     clear(folder)
     sync_folder(folder.path)  # an old plan must not stand beside new files
     layout = MaskLayout(plan.frame, plan.block_px, plan.chunk_px, run.card.classes)
-    about = provenance(info, run) | {"stain": stain}
-    MaskStore.create(folder.mask, layout, thumbnail, thumbnail_frame, about)
+    about = provenance(info, run) | {"stain": planned.stain}
+    MaskStore.create(folder.mask, layout, planned.thumbnail, planned.thumbnail_frame, about)
     picture = Image.fromarray(tissue.mask).convert("L")
     write_atomic(folder.tissue, lambda p: picture.save(p, optimize=False))
     flags = [*tissue.flags, *reader.flags]
@@ -210,7 +192,7 @@ def _plan_slide(reader: SlideReader, version: _Version, run: RunContext) -> _Ear
             "flags": flags,
             "area_mm2": round(tissue.area_mm2, 6),
         },
-        "stain": stain,
+        "stain": planned.stain,
         "plan": plan.to_json(),
         "files": _laid_out(folder),
     }
@@ -225,24 +207,3 @@ def _laid_out(folder: SlideFolder) -> dict[str, int]:
         sync_tree(store)
     sync_folder(folder.path)
     return {name: path.stat().st_size for name, path in kept_files(folder).items()}
-
-
-def _check_width(tissue: TissueMask, info: SlideInfo) -> None:
-    """Check that the tissue fits on a slide at the slide's pixel size.
-
-    Raises:
-        MppImplausibleError: if it does not.
-    """
-    if tissue.width_mm > MAX_TISSUE_MM:
-        raise MppImplausibleError(
-            f"{info.path}: at {info.frame.mpp:.4g} um/px ({info.mpp_source}) its tissue would be "
-            f"{tissue.width_mm:.0f} mm wide, more than a slide holds ({MAX_TISSUE_MM:.0f} mm); "
-            "pass the true pixel size with --mpp or in the manifest"
-        )
-
-
-def _stain_amounts(reader: SlideReader, plan: TilePlan) -> Amounts | None:
-    """Measure the stain on tiles spread evenly over the tissue; None if no tile can be read."""
-    spread = plan.tiles[:: max(1, len(plan.tiles) // _STAIN_TILES)]
-    tiles = read_tiles(reader, plan, spread)
-    return stain_amounts(pixels[::_STAIN_STEP, ::_STAIN_STEP] for _, pixels in tiles)

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
+from noctile.pipeline.quality import mpp_flags
 from noctile.pipeline.slides.base import SlideInfo
 from noctile.pipeline.slides.discover import SlideEntry
 from noctile.workflows.jobs.messages import RunContext
@@ -70,8 +71,7 @@ def planned_flags(described: Mapping[str, Any]) -> list[str]:
     Args:
         described: contents of the slide's ``plan.json``.
     """
-    estimated = described["slide"]["mpp_source"] == "objective power"
-    return [*described["tissue"]["flags"], *(["mpp_estimated"] if estimated else [])]
+    return [*described["tissue"]["flags"], *mpp_flags(described["slide"]["mpp_source"])]
 
 
 def provenance(info: SlideInfo, run: RunContext) -> dict[str, Any]:

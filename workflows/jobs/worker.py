@@ -58,7 +58,9 @@ def predictor(run: RunContext) -> Predictor:
         if run.servers:
             predict: Predictor = _served(run.servers[os.environ["CUDA_VISIBLE_DEVICES"]])
         else:
-            predict = _loaded(run.pixels_key, run.model, run.resources, run.settings.compile)
+            predict = cached_predictor(
+                run.pixels_key, run.model, run.resources, run.settings.compile
+            )
     if predict.card != run.card:
         raise ModelError(
             f"the model in {run.model} is not the one that the run began with: the folder was "
@@ -74,12 +76,21 @@ def _served(address: str) -> ServedPredictor:
 
 
 @lru_cache(maxsize=1)
-def _loaded(
-    _pixels_key: str,  # a worker that outlives a run may find another model in the same folder
-    model: str,
-    resources: Resources,
-    compiled: bool,
+def cached_predictor(
+    _pixels_key: str, model: str, resources: Resources, compiled: bool
 ) -> Predictor:
+    """Load a model, or return the one that this process has loaded last if it is the same.
+
+    Args:
+        _pixels_key: hash of everything that a mask depends on beside its slide; a process that
+            outlives a run may find another model in the same folder.
+        model: path of the model's folder.
+        resources: device, backend and threads.
+        compiled: True to let ``torch.compile`` fuse the network's steps.
+
+    Raises:
+        ModelError: if it cannot be loaded.
+    """
     return load_predictor(
         Path(model),
         resources.device,

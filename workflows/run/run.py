@@ -18,14 +18,6 @@ from functools import partial
 from pathlib import Path
 
 from noctile.pipeline.errors import NoctileError, StoreError, UsageError
-from noctile.pipeline.models.folder import (
-    CONFIG,
-    find_model,
-    read_card,
-    read_config,
-    verify_weights,
-    weights_path,
-)
 from noctile.pipeline.models.load import modules_to_import
 from noctile.pipeline.slides.discover import LeftOut, SlideEntry
 from noctile.workflows.engines.base import Engine
@@ -35,7 +27,6 @@ from noctile.workflows.jobs.messages import RunContext
 from noctile.workflows.processes.environment import worker_env
 from noctile.workflows.processes.gpu_usage import GpuUsage
 from noctile.workflows.quantities import next_moment
-from noctile.workflows.resources import resolve_resources
 from noctile.workflows.results.files import sweep
 from noctile.workflows.results.guard import check_free
 from noctile.workflows.results.layout import ResultsFolder
@@ -46,6 +37,7 @@ from noctile.workflows.results.staging import heal
 from noctile.workflows.results.standing import Standing
 from noctile.workflows.run.fault_origin import FaultOrigin
 from noctile.workflows.run.loop import RunLoop
+from noctile.workflows.run.model import open_model
 from noctile.workflows.run.progress import Observer, Pace, Progress, RunResult, logged
 from noctile.workflows.run.record import run_id, write_record
 from noctile.workflows.run.stop import GRACE_S, Stop, stopped_by_signals
@@ -137,21 +129,16 @@ def open_context(
         UsageError: if there is no such model or device, if a block does not fit into memory, or if
             the folder cannot be written or holds files that no run has written.
     """
-    model = find_model(settings.model)
-    card = read_card(model)
-    verify_weights(model, card)
-    config, has_network = read_config(model), weights_path(model).name != CONFIG
-    resources = resolve_resources(settings, settings.tiling(card), has_network=has_network)
+    model = open_model(settings)
     results = ResultsFolder(out)
     try:
         check_free(results)
         (results.planned if planning else results.slides).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error
-    key = settings.pixels_key(card, config, resources.device, resources.backend)
     results = ResultsFolder(out.resolve())
-    folder = str(model.resolve())
-    return RunContext(results, folder, card, settings, resources, key, run, planning)
+    about = model.card, settings, model.resources, model.pixels_key
+    return RunContext(results, model.folder, *about, run, planning)
 
 
 @contextmanager

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from standins import small_slide
 
+from noctile.pipeline import readable
 from noctile.pipeline.errors import ChangedWhileReadError, StoreError, UnreadableTissueError
 from noctile.pipeline.slides.fingerprint import fingerprint
-from noctile.workflows.jobs import finish, unchanged
+from noctile.workflows.jobs import unchanged
 from noctile.workflows.jobs.finish import finish_slide
 from noctile.workflows.jobs.prepare import prepare_slide
 from noctile.workflows.jobs.segment_block import segment_step
@@ -43,7 +44,7 @@ class TestFinishSlide:
     def test_a_slide_that_cannot_be_read_fails_and_is_planned_again_by_a_retry(
         self, job, staged, monkeypatch
     ):
-        monkeypatch.setattr(finish, "MAX_UNREADABLE", -1.0)
+        monkeypatch.setattr(readable, "MAX_UNREADABLE", -1.0)
         with pytest.raises(UnreadableTissueError, match="copy it again"):
             finish_slide(job("finish"))
         assert not staged.plan.exists()

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from noctile.pipeline import slide_plan
 from noctile.pipeline.errors import MppImplausibleError
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.slides.channel_order import BGR_FLAG
-from noctile.workflows.jobs import prepare
 from noctile.workflows.jobs.messages import StepJob
 from noctile.workflows.jobs.prepare import prepare_slide
 from noctile.workflows.jobs.worker import read_plan
@@ -92,7 +92,7 @@ class TestFullContent:
 
 
 def test_tissue_wider_than_a_slide_is_refused(job, staged, monkeypatch):
-    monkeypatch.setattr(prepare, "MAX_TISSUE_MM", 0.1)
+    monkeypatch.setattr(slide_plan, "MAX_TISSUE_MM", 0.1)
     with pytest.raises(MppImplausibleError, match="--mpp"):
         prepare_slide(job("prepare"))
     assert not staged.plan.exists()

@@ -34,9 +34,9 @@ def test_a_model_that_is_loaded_ahead_has_predicted_once(run, window, monkeypatc
     load_ahead(run)
     side = run.card.tile_px
     assert predicted == [(1, side, side, 3)]
-    misses = jobs._loaded.cache_info().misses
+    misses = jobs.cached_predictor.cache_info().misses
     predictor(run)
-    assert jobs._loaded.cache_info().misses == misses == 1
+    assert jobs.cached_predictor.cache_info().misses == misses == 1
 
 
 def test_a_model_that_cannot_be_loaded_is_reported_by_the_first_job(run, tmp_path):
@@ -56,6 +56,6 @@ def test_workers_that_outlive_a_run_load_a_replaced_model_again(run, model, tmp_
     folders.write_card(folder, card.model_dump(exclude={"sha256"}) | {"name": "another"})
     second = open_context(settings, tmp_path / "out")
     assert predictor(second).card == second.card != first.card
-    jobs._loaded.cache_clear()
+    jobs.cached_predictor.cache_clear()
     with pytest.raises(ModelError, match="is not the one that the run began with"):
         predictor(first)
