@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,8 +36,9 @@ def test_importing_noctile_imports_nothing_heavy():
     assert done.stdout == "set()\n"
 
 
-def test_a_slide_is_opened_and_read_in_two_lines(repo):
-    reader = noctile.open_slide(repo / "sample_slides" / "scan-40x.svs")
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_slide_is_opened_and_read_in_two_lines(kind, repo):
+    reader = noctile.open_slide(kind(repo / "sample_slides" / "scan-40x.svs"))
     pixels = reader.read(reader.info.frame.at(8.0).box, 8.0)
     reader.close()
     assert pixels.shape[2] == 3

@@ -1,5 +1,6 @@
 """Choice of the reader for each slide file."""
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -41,7 +42,7 @@ bytes for each pixel of 8 um, so 1.9 GB for this area. A standard glass has half
 
 
 def open_slide(
-    path: Path,
+    path: str | os.PathLike[str],
     *,
     slide_id: str | None = None,
     mpp: float | tuple[float, float] | None = None,
@@ -68,6 +69,7 @@ def open_slide(
         MppMissingError: if the pixel size is unknown.
         MppImplausibleError: if the pixel size or the area of the slide is implausible.
     """
+    path = Path(path)
     slide_id = slide_id or path.stem
     try:
         _check_kind(path, slide_id)

@@ -1,7 +1,6 @@
 """Segmentation of one slide or image for a program, without a folder of results."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +62,7 @@ def _reader(
     slide: str | os.PathLike[str] | UInt8, mpp: float | tuple[float, float] | None
 ) -> SlideReader:
     if not isinstance(slide, np.ndarray):
-        return open_slide(Path(slide), mpp=mpp)
+        return open_slide(slide, mpp=mpp)
     if mpp is None:
         raise UsageError("an image in memory has no pixel size; pass mpp, in um")
     return array_reader(slide, mpp)
