@@ -1,7 +1,6 @@
 """Checks of one finished slide: its files, its masks, and the figures that follow from them."""
 
 import json
-import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -30,6 +29,7 @@ from noctile.workflows.jobs.worker import load_picture, read_plan
 from noctile.workflows.results.checksums import kept_files, read_checksums
 from noctile.workflows.results.files import is_temporary, read_json
 from noctile.workflows.results.layout import SlideFolder
+from noctile.workflows.results.strange import strange_kind
 
 MAX_RESULT_BYTES = 2**31
 """Largest file of a result that is read (B). The shards of real slides have up to 30 MB."""
@@ -85,14 +85,10 @@ def _strange_files(folder: SlideFolder) -> Iterator[Fault]:
     No run makes them. A link may lead out of the folder of results.
     """
     for path in (folder.path, *sorted(folder.path.rglob("*"))):
-        about = path.lstat()
-        if stat.S_ISLNK(about.st_mode):
-            what = "is a link, which no run makes; it is not followed"
-        elif not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
-            what = "is a pipe or a device, not a file"
-        elif about.st_size > MAX_RESULT_BYTES and stat.S_ISREG(about.st_mode):
+        what = strange_kind(path)
+        if what is None and path.is_file() and path.stat().st_size > MAX_RESULT_BYTES:
             what = f"has more than {MAX_RESULT_BYTES} bytes, which no file of a result has"
-        else:
+        if what is None:
             continue
         yield (
             file_fault(folder, path, what)

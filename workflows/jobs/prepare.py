@@ -22,6 +22,7 @@ from noctile.workflows.results.durable import sync_folder, sync_names, sync_tree
 from noctile.workflows.results.files import read_whole_json, sweep, write_atomic, write_json
 from noctile.workflows.results.layout import SlideFolder
 from noctile.workflows.results.staging import clear, remove
+from noctile.workflows.results.strange import strange_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,8 @@ def _adopt(planned: SlideFolder, staged: SlideFolder) -> SlideFolder:
 
 def _read_plan(version: _Version, folder: SlideFolder) -> tuple[_Earlier | None, str]:
     """Read a plan and check the files that were laid out with it, and those of its blocks."""
+    if strange := strange_file(folder):
+        return None, f"{folder.path}: {strange}"
     described = read_whole_json(folder.plan)
     if described is None:
         damaged = f"{folder.plan} is empty or torn" if folder.plan.exists() else ""

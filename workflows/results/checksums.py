@@ -14,6 +14,7 @@ from noctile.pipeline.models.folder import sha256_of
 from noctile.workflows.results.durable import sync_folder
 from noctile.workflows.results.files import json_text, read_json, read_whole_json, write_json
 from noctile.workflows.results.layout import SlideFolder
+from noctile.workflows.results.summaries import is_sound
 
 
 def write_with_checksums(folder: SlideFolder, summary: dict[str, Any]) -> None:
@@ -71,13 +72,17 @@ def slide_fault(folder: SlideFolder) -> str | None:
     Raises:
         StoreError: if the disk cannot read a file.
     """
-    if not read_whole_json(folder.summary):
-        return f"{folder.summary.name} is {_condition(folder.summary)}"
+    summary = read_whole_json(folder.summary)
+    if not summary or not is_sound(summary):
+        what = "not as noctile writes it" if summary else _condition(folder.summary)
+        return f"{folder.summary.name} is {what}"
     if missing := [path.name for path in folder.required if not path.exists()]:
         return f"{missing[0]} is missing"
     record = read_whole_json(folder.checksums)
     if record is None and folder.checksums.exists():
         return f"{folder.checksums.name} is {_condition(folder.checksums)}"
+    if record is not None and not isinstance(record.get("files"), dict):
+        return f"{folder.checksums.name} is not as noctile writes it"
     sizes = (record or {}).get("bytes")
     if isinstance(sizes, dict):
         return wrong_size(folder, sizes)

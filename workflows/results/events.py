@@ -13,6 +13,9 @@ from noctile.pipeline.untrusted import parse_json, printable
 Command = Literal["run", "plan"]
 Block = tuple[int, int]
 
+_MOST_CELLS = 2**12
+"""Most cells of a slide in a manifest: each name of them is a column of the tables."""
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -191,9 +194,16 @@ def _started(line: dict[str, Any]) -> Started:
 
 
 def _submitted(line: dict[str, Any]) -> Submitted:
-    cells = {str(name): str(cell) for name, cell in line["cells"].items()}
+    cells = {_encodable(name): _encodable(cell) for name, cell in line["cells"].items()}
+    if len(cells) > _MOST_CELLS:
+        raise ValueError(f"more than {_MOST_CELLS} cells of a manifest")
     about = str(line["time"]), line["slide_id"], str(line["path"])
     return Submitted(*about, int(line["size"]), int(line["mtime_ns"]), cells, _run(line))
+
+
+def _encodable(value: Any) -> str:
+    """Text that tables can hold: JSON can hold half a character."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _left_out(line: dict[str, Any]) -> LeftOut:

@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import suppress
+from pathlib import Path
 
 from noctile.pipeline.errors import StoreError
 from noctile.workflows.results.checksums import slide_fault
@@ -13,13 +14,19 @@ from noctile.workflows.results.layout import ResultsFolder, SlideFolder
 def clear(folder: SlideFolder) -> None:
     """Remove every file that Noctile wrote in a slide's folder, the summary first.
 
-    Files of the user stay.
+    Files of the user stay. Of a link, the link is removed, and nothing where it leads.
     """
     files = (folder.plan, folder.tissue, folder.block_stats_file, folder.preview, folder.tiles)
-    for path in (folder.summary, folder.checksums, *files, folder.failure):
-        path.unlink(missing_ok=True)
-    for path in (folder.mask, folder.heat, folder.blocks):
+    trees = (folder.mask, folder.heat, folder.blocks)
+    for path in (folder.summary, folder.checksums, *files, folder.failure, *trees):
+        _delete(path)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def remove(folder: SlideFolder) -> None:

@@ -1,15 +1,17 @@
 """Slides that stand in a folder of results, as rows of its tables."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from noctile.pipeline.cohort import SlideRow
-from noctile.pipeline.columns import FIGURES
 from noctile.pipeline.errors import StoreError
+from noctile.pipeline.slides.names import slide_id_problem
+from noctile.pipeline.untrusted import printable
 from noctile.workflows.results.files import read_json
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger_state import LedgerState, SlideState
+from noctile.workflows.results.summaries import is_sound
 
 _KEPT_CELLS = ("patient_id", "group")
 """Columns of a manifest that have a column of their own in the tables."""
@@ -41,7 +43,7 @@ class Standing:
                 continue
             if summary is None:
                 continue
-            if _is_sound(summary):
+            if is_sound(summary):
                 yield folder.name, summary
             else:
                 what = "holds values of other types; it was not written by noctile"
@@ -98,14 +100,15 @@ class Standing:
         """Reason why a run was stopped; "" if it was not, or is at work, or was killed."""
         if run not in self._stop_reasons:
             record = _record(self._results.run_record(run)) if run else {}
-            self._stop_reasons[run] = str(record.get("stopped") or "")
+            self._stop_reasons[run] = printable(str(record.get("stopped") or ""))
         return self._stop_reasons[run]
 
     def class_names(self) -> list[str]:
         """Return the names of all classes: of the last run's model, then of other summaries."""
         runs = sorted(self._results.runs.glob("*.json"))
         last = _record(runs[-1]).get("classes") if runs else None
-        names: dict[str, None] = dict.fromkeys(last if isinstance(last, list) else ())
+        listed = last if isinstance(last, list) else ()
+        names = dict.fromkeys(name for name in listed if isinstance(name, str))
         for _, summary in sorted(self.summaries.items()):
             names |= dict.fromkeys(summary.get("class_area_mm2", ()))
         return list(names)
@@ -121,27 +124,10 @@ def manifest_fields(cells: Mapping[str, str]) -> dict[str, Any]:
     return {name: cells.get(name) for name in _KEPT_CELLS} | {"extra": extra}
 
 
-def _is_sound(summary: Mapping[str, Any]) -> bool:
-    """Tell if the values of a summary have the types that the tables need."""
-    areas, mpp = summary.get("class_area_mm2", {}), summary.get("mpp", (0.0, 0.0))
-    flags = summary.get("qc_flags", summary.get("flags", ()))
-    if not isinstance(areas, dict) or not all(map(_is_number, areas.values())):
-        return False
-    if not isinstance(mpp, Sequence) or len(mpp) != 2 or not all(map(_is_number, mpp)):
-        return False
-    if not isinstance(flags, Sequence) or not all(isinstance(flag, str) for flag in flags):
-        return False
-    figures = (summary.get(column.name) for column in FIGURES)
-    return all(figure is None or _is_number(figure) for figure in figures)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _folders(slides: Path) -> list[Path]:
+    """Folders whose names can be a slide_id."""
     try:
-        return [path for path in slides.iterdir() if path.is_dir()]
+        return [p for p in slides.iterdir() if p.is_dir() and not slide_id_problem(p.name)]
     except FileNotFoundError:
         return []
     except OSError as error:

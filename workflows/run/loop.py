@@ -256,7 +256,7 @@ class RunLoop:
         self._progress.rows[slide_id] = self._standing.row(slide_id)
         self.tables.write_if_due()
         self._progress.done += 1
-        tumor, tissue = summary["tumor_area_mm2"], summary["tissue_area_mm2"]
+        tumor, tissue = (summary.get(f"{name}_area_mm2") or 0.0 for name in ("tumor", "tissue"))
         return f"{slide_id}: done{how}, tumor {tumor:.3f} of {tissue:.3f} mm2"
 
     def _overdue(self, step: Step) -> Failure | None:

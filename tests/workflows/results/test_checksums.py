@@ -80,6 +80,11 @@ class TestSlideFault:
         done.checksums.write_bytes(b"{")
         assert slide_fault(done) == "checksums.json is torn"
 
+    @pytest.mark.parametrize("name", ["checksums.json", "summary.json"])
+    def test_a_record_or_summary_with_other_types_is_named(self, done, name):
+        (done.path / name).write_text('{"files": 1, "key": 5}')
+        assert slide_fault(done) == f"{name} is not as noctile writes it"
+
     @pytest.mark.parametrize("recorded", [True, False])
     def test_every_file_of_an_early_version_must_have_content(self, done, recorded):
         """Early versions recorded no sizes, and the first ones no checksums."""

@@ -37,6 +37,20 @@ def test_clearing_a_slides_folder_keeps_files_of_the_user(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["my notes.txt"]
 
 
+def test_clearing_removes_links_and_nothing_where_they_lead(tmp_path):
+    mine, folder = tmp_path / "mine", SlideFolder(tmp_path / "a")
+    mine.mkdir()
+    folder.path.mkdir()
+    (mine / "mine.txt").write_text("mine")
+    for path in (folder.mask, folder.blocks):
+        path.symlink_to(mine)
+    folder.plan.symlink_to(mine / "mine.txt")
+    os.mkfifo(folder.heat)
+    clear(folder)
+    assert list(folder.path.iterdir()) == []
+    assert (mine / "mine.txt").read_text() == "mine"
+
+
 def complete_result(path, text):
     """A complete result of one slide, with this text in each file."""
     folder = SlideFolder(path)

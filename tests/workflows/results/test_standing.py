@@ -1,13 +1,18 @@
 """Slides that stand in a folder of results."""
 
+import os
+
 import pytest
 
+from noctile.pipeline.cohort import cohort_table
 from noctile.workflows.results.events import (
     Failed,
     Finished,
     LeftOut,
     Started,
     Submitted,
+    parse_events,
+    to_line,
 )
 from noctile.workflows.results.files import write_json
 from noctile.workflows.results.layout import ResultsFolder
@@ -81,6 +86,12 @@ def test_a_path_that_was_left_out_has_a_row_with_code_and_message(results):
         '{"mpp": 1}',
         '{"qc_flags": [1]}',
         '{"tumor_area_mm2": "much"}',
+        '{"tumor_foci": 1.5}',
+        '{"tiles": 99999999999999999999}',
+        '{"reader": ["x"]}',
+        '{"vendor": "\\ud800"}',
+        '{"class_area_mm2": {"\\ud800": 1}}',
+        '{"key": 1}',
     ],
 )
 def test_a_damaged_summary_makes_a_failed_row(results, text):
@@ -96,3 +107,25 @@ def test_classes_are_those_of_the_last_run_and_of_every_summary(results):
     write_json(results.run_record("20260101T000000.000Z"), {"classes": ["old"]})
     write_json(results.run_record("20270101T000000.000Z"), {"classes": ["other", "new"]})
     assert standing(results, START).class_names() == ["other", "new", "tumor"]
+
+
+def test_a_record_of_other_types_names_no_class_and_no_reason_with_escape_sequences(results):
+    record = {"classes": [["x"], 1, "tumor"], "stopped": "\x1b[2J"}
+    write_json(results.run_record("r1"), record)
+    found = standing(results, START)
+    assert found.class_names() == ["tumor"]
+    assert found.row("a").message == r"\x1b[2J"
+
+
+def test_a_folder_whose_name_cannot_be_a_slide_id_is_left_out(results):
+    write_json(results.slides / os.fsdecode(b"a\xff") / "summary.json", SUMMARY)
+    assert standing(results, START).rows()[0].slide_id == "a"
+    assert len(standing(results, START).rows()) == 1
+
+
+def test_half_a_character_in_a_cell_of_the_ledger_is_no_end_of_the_tables(results):
+    line = to_line(Submitted(T, "a", "/a.svs", 1, 1, {"note": "half"}, "r1"))
+    events = parse_events([line.replace("half", r"\ud800")])
+    row = Standing(results, replay(events)).row("a")
+    assert row.extra == (("note", r"\ud800"),)
+    cohort_table([row], [])
