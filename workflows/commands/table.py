@@ -134,7 +134,9 @@ def _matches(row: ManifestRow, ids_of: Mapping[str, set[str]]) -> set[str]:
 
 
 def _record(ledger: Ledger, slide_id: str, row: ManifestRow) -> None:
-    before = (ledger.state.slides.get(slide_id) or SlideState()).submitted
+    """Record the cells of one row; a path that was left out stays so."""
+    slide = ledger.state.slides.get(slide_id) or SlideState()
+    before = None if slide.left_out else slide.submitted
     path, state = (before.path, (before.size, before.mtime_ns)) if before else ("", (-1, -1))
     named = (("patient_id", row.patient_id), ("group", row.group), *row.extra)
     ledger.submitted(slide_id, path, state, {name: cell for name, cell in named if cell})

@@ -130,8 +130,10 @@ class Ledger:
         self._append(Segmented(_now(), slide_id, key, round(seconds, 3), block))
 
     def finished(self, slide_id: str, key: str, seconds: float) -> None:
-        """Record that a slide is done, by the call that has started last."""
-        run = self.state.start.run if self.state.start else ""
+        """Record that a slide is done, by the call that has worked on it last."""
+        slide, start = self.state.slides.get(slide_id), self.state.start
+        known = slide.worked_in if slide and slide.key == key else ""
+        run = known or (start.run if start else "")
         self._append(Finished(_now(), slide_id, key, round(seconds, 3), run))
 
     def failed(
@@ -176,13 +178,13 @@ class Ledger:
         try:
             while text and self._file is not None:
                 text = text[retried(partial(os.write, self._file, text)) :]
+            self.state.take(event)  # before the sync, which can fail or be interrupted
             if time.monotonic() - self._synced >= SYNC_S:
                 self._sync()
         except OSError as error:
             raise StoreError(
                 f"ledger {self._path} cannot be written: {error.strerror or error}"
             ) from error
-        self.state.take(event)
 
     def _sync(self) -> None:
         if self._file is not None:

@@ -38,6 +38,7 @@ class SlideState:
             of earlier versions.
         left_out: last call that found its path and did not take it; None if a call has taken it.
         fingerprint: hash of samples of its file when it was last planned; "" if it was not.
+        worked_in: run id of the call that noted the last event under ``key``.
         done_by: run id of the call that has last done it.
         failed_in: run id of the call in which it last failed.
         named: run id of the last call that named it.
@@ -52,6 +53,7 @@ class SlideState:
     submitted: Submitted | None = None
     left_out: LeftOut | None = None
     fingerprint: str = ""
+    worked_in: str = ""
     done_by: str = ""
     failed_in: str = ""
     named: str = ""
@@ -86,14 +88,13 @@ class LedgerState:
             slide.left_out = event
             return
         if isinstance(event, Submitted):
-            before = slide.submitted.cells if slide.submitted else {}
-            slide.submitted, slide.left_out = replace(event, cells={**before, **event.cells}), None
+            _take_submission(slide, event)
             return
         slide.pixels_key = self.start.pixels_key if self.start else ""
         if isinstance(event, Failed):
             self._take_failure(slide, event)
             return
-        slide.key = event.key
+        slide.key, slide.worked_in = event.key, self.start.run if self.start else ""
         content = event.slide_id, event.key
         if isinstance(event, Segmented):
             self._blocks.setdefault(content, set()).add(event.block)
@@ -141,6 +142,18 @@ class LedgerState:
         """Return the time that all steps of a slide have taken in all runs, under its key (s)."""
         return self._seconds.get((slide_id, key), 0.0)
 
+    def made_by(self, slide_id: str, key: str) -> str:
+        """Return the run id of the call that made the result of a slide; "" if it is unknown.
+
+        A run that was killed may have made a result without a record of its end.
+
+        Args:
+            slide_id: id of the slide.
+            key: content key of the result.
+        """
+        slide = self.slides.get(slide_id) or SlideState()
+        return slide.worked_in if slide.key == key and slide.stage != "done" else slide.done_by
+
     def failure(self, slide_id: str) -> Failed | None:
         """Return the failure of a slide that failed when it was last tried, else None."""
         return self.slides[slide_id].failure if slide_id in self.slides else None
@@ -157,6 +170,16 @@ class LedgerState:
     def attempts(self, slide_id: str) -> int:
         """Return the number of runs in which a slide has failed."""
         return self.slides[slide_id].attempts if slide_id in self.slides else 0
+
+
+def _take_submission(slide: SlideState, event: Submitted) -> None:
+    """Add what a call says about a slide; without a path it says cells only."""
+    before = slide.submitted
+    cells = {**(before.cells if before else {}), **event.cells}
+    if event.path:
+        slide.left_out = None
+    named = event if event.path or before is None else before
+    slide.submitted = replace(named, cells=cells)
 
 
 def replay(events: Iterable[Event]) -> LedgerState:

@@ -32,7 +32,19 @@ class Standing:
         self._results, self._state = results, state
         self._damaged: dict[str, str] = {}
         self._stop_reasons: dict[str, str] = {}
-        self.summaries: dict[str, Mapping[str, Any]] = dict(self._read(_folders(results.slides)))
+        self.summaries: dict[str, Mapping[str, Any]] = {}
+        self.read_again()
+
+    def read_again(self) -> None:
+        """Read all summaries again.
+
+        A step that was interrupted may have moved a result to its place without a report.
+
+        Raises:
+            StoreError: if the folder of the results cannot be read.
+        """
+        self._damaged.clear()
+        self.summaries = dict(self._read(_folders(self._results.slides)))
 
     def _read(self, folders: Iterable[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for folder in folders:
@@ -87,10 +99,10 @@ class Standing:
         seconds = self._state.seconds(slide_id, str(summary.get("key")))
         return SlideRow(
             slide_id,
-            Path(submitted.path if submitted else str(summary.get("path"))),
+            Path((submitted and submitted.path) or str(summary.get("path"))),
             "done",
             message=later,
-            run=slide.done_by,
+            run=self._state.made_by(slide_id, str(summary.get("key"))),
             summary=summary,
             seconds=round(seconds, 1),
             **manifest_fields(submitted.cells if submitted else {}),

@@ -92,8 +92,11 @@ def run_slides(
             with usage:
                 loop.run(engine)
         pace = Pace(progress.predictions, time.perf_counter() - begun, usage.busy)
+        lost_folder = fault_origin.folder_lost()
+        if stop.reason and not lost_folder:
+            _complete_moves(context, standing)
         rows = loop.rows()
-        if unsaved := fault_origin.folder_lost() or _save(loop, context, start, stop.reason):
+        if unsaved := lost_folder or _save(loop, context, start, stop.reason):
             stop.ask(unsaved, at_once=True)
         for folder in (context.results.staging, context.results.planned):
             with suppress(OSError):  # a slide that failed or was stopped is still in it
@@ -207,6 +210,17 @@ def start_engine(context: RunContext) -> Engine:
         memory_bytes=resources.worker_bytes,
         scheduler=settings.scheduler,
     )
+
+
+def _complete_moves(context: RunContext, standing: Standing) -> None:
+    """Complete the moves that interrupted steps had begun, and read again what stands.
+
+    On a scheduler of its own, abandoned steps may still be at work: the next run completes them.
+    """
+    with suppress(StoreError, OSError):  # the next run tries again
+        if context.settings.scheduler is None:
+            heal(context.results)
+        standing.read_again()
 
 
 def _save(loop: RunLoop, context: RunContext, start: datetime, stopped: str | None) -> str | None:

@@ -130,8 +130,9 @@ def _known(standing: Standing, state: LedgerState) -> dict[str, KnownSlide]:
         if slide and slide.failure and slide.failure.reason == ID_TAKEN and not summary:
             continue
         submitted = slide.submitted if slide else None
-        last = submitted or (slide.left_out if slide else None)
-        path = last.path if last else str(summary.get("path") or "")
+        named = (submitted, slide.left_out if slide else None)
+        paths = (*(one.path for one in named if one), str(summary.get("path") or ""))
+        path = next(filter(None, paths), "")
         content = str(summary.get("fingerprint") or (slide.fingerprint if slide else ""))
         if path:
             times = (submitted.size, submitted.mtime_ns) if submitted else (-1, -1)

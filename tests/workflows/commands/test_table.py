@@ -11,6 +11,7 @@ import pytest
 from noctile.pipeline.errors import UsageError
 from noctile.workflows.commands.table import write_tables_anew
 from noctile.workflows.results.lease import Lease
+from noctile.workflows.results.ledger import Ledger
 
 TABLES = ("slides.csv", "slides.parquet", "columns.json")
 
@@ -44,6 +45,16 @@ def test_cells_of_a_manifest_are_added_and_others_stay(damaged, tmp_path):
     found = rows(damaged)
     assert (found["a"]["patient_id"], found["a"]["stage"]) == ("P1", 3)
     assert (found["b"]["patient_id"], found["b"]["stage"]) == ("P2", None)
+
+
+def test_a_path_that_was_left_out_stays_so_and_takes_cells(damaged, tmp_path):
+    with closing(Ledger(damaged / "ledger.jsonl")) as ledger:
+        ledger.left_out("dangling", "/archive/dangling.tif", "broken_link: it leads nowhere", "R1")
+    (tmp_path / "m.csv").write_text("slide_id,patient_id\ndangling,P9\n")
+    write_tables_anew(damaged, tmp_path / "m.csv")
+    row = rows(damaged)["dangling"]
+    found = [row[name] for name in ("status", "reason", "path", "run", "patient_id")]
+    assert found == ["skipped", "broken_link", "/archive/dangling.tif", "R1", "P9"]
 
 
 def test_a_folder_of_an_earlier_version_keeps_its_paths_and_cells(damaged):

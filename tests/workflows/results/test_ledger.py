@@ -36,6 +36,37 @@ def test_a_later_run_finds_the_blocks_and_the_time_of_an_earlier_one(tmp_path):
     ledger.close()
 
 
+def test_a_line_counts_if_its_sync_is_interrupted(tmp_path, monkeypatch):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_module, "SYNC_S", 0.0)
+        patch.setattr(Ledger, "_sync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.segmented("a", "k1", 2.0, (0, 0))
+    assert ledger.state.blocks_done("a", "k1") == {(0, 0)}
+    ledger.close()
+
+
+def interrupted(_: Ledger) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_result_without_a_record_of_its_end_is_of_the_run_that_made_it(tmp_path):
+    """A run was killed between the move of a result and the line of its end."""
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    for run in ("R1", "R2"):
+        ledger.started("run", ["a"], "p", run)
+        if run == "R1":
+            ledger.planned("a", "k1", 1.0, fresh=True)
+            ledger.segmented("a", "k1", 1.0, (0, 0))
+    assert ledger.state.made_by("a", "k1") == "R1"
+    ledger.finished("a", "k1", 0.0)
+    assert ledger.state.made_by("a", "k1") == "R1"
+    ledger.planned("a", "k2", 1.0, fresh=True)
+    assert ledger.state.made_by("a", "k1") == "R1"
+    ledger.close()
+
+
 def test_another_key_finds_nothing(tmp_path):
     write(tmp_path / "ledger.jsonl")
     ledger = Ledger(tmp_path / "ledger.jsonl")

@@ -13,6 +13,7 @@ from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.commands import plan as plan_module
 from noctile.workflows.commands.plan import PlanResult, plan_slides
 from noctile.workflows.commands.status import read_status
+from noctile.workflows.commands.verify import verify
 from noctile.workflows.commands.verify_slide import verify_slide
 from noctile.workflows.engines.base import attempt
 from noctile.workflows.engines.serial import SerialEngine
@@ -278,6 +279,28 @@ class TestRun:
         same_results(out, tmp_path / "fresh")
         assert (out / "slides" / "a" / "my notes.txt").read_text() == "keep me"
         assert not (out / ".staging").exists()
+
+    @pytest.mark.parametrize("target", ["slides/a", "slides"])
+    def test_a_run_that_is_interrupted_within_a_move_ends_with_true_tables(
+        self, slides, out, model, monkeypatch, target
+    ):
+        """The second Ctrl-C comes between the two renames, or after both and before the report."""
+        replace = Path.replace
+
+        def interrupted(path: Path, to: Path) -> Path:
+            if str(to).endswith("slides/a") and not done:
+                done.append(path)
+                if target == "slides":
+                    replace(path, to)
+                raise KeyboardInterrupt
+            return replace(path, to)
+
+        done: list[Path] = []
+        monkeypatch.setattr(Path, "replace", interrupted)
+        assert run(slides, out, model, **OTHER, redo=True).exit_code == 3
+        assert done
+        result = verify(out, (), 1, lambda check: None)
+        assert (result.wrong, result.tables) == ([], ())
 
     def test_a_new_result_of_a_run_keeps_files_of_the_user(self, slides, out, model, tmp_path):
         (out / "slides" / "a" / "mine").mkdir()
