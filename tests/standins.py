@@ -178,7 +178,7 @@ def small_slide(
             )
 
 
-def threshold_model(folder: Path) -> Path:
+def threshold_model(folder: Path, dark_od: float = 0.3) -> Path:
     """Write a model without a network: dark is tumor, lighter stroma; tiles of 128 px."""
     classes = [
         {"code": 2, "name": "stroma", "color": (0, 160, 0), "role": "tissue"},
@@ -191,5 +191,5 @@ def threshold_model(folder: Path) -> Path:
         "licence": "CC0-1.0",
     }
     fields |= {"mpp": 0.5, "tile_px": 128, "overlap_px": 32}
-    save_threshold(folder, ThresholdConfig(thresholds_od=(0.3,)), fields)
+    save_threshold(folder, ThresholdConfig(thresholds_od=(dark_od,)), fields)
     return folder
