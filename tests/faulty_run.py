@@ -41,7 +41,7 @@ def do_with_faults(job: StepJob) -> Any:
 def simulate(job: StepJob) -> Any:
     """Write the results of a step without its work."""
     slide_id = job.step.slide_id
-    key = job.run.slide_key(slide_id, "", None)
+    key = job.run.slide_key(slide_id, None)
     if job.step.kind == "prepare":
         return Prepared(key, True, False, ((0, 0), (0, 1)), (9, 9), slide_id)
     if job.step.kind == "segment":
