@@ -28,6 +28,14 @@ _COARSEST_PX = 512
 
 _THUMBNAIL_CHUNK_PX = 256
 
+MAX_BLOCK_PX, MAX_CHUNKS = 2**15, 2**16
+"""Largest side of a block (px), and most chunks of a shard, in masks that are read. The setting
+``block_px`` ends at 16384, and a block can be larger by half a tile."""
+
+MAX_SIDE_PX, MAX_THUMBNAIL_PX = 2**22, 2**28
+"""Longest side of a label map, and largest thumbnail (px). A slide of 100 mm has 800,000 px of
+0.125 um, and a thumbnail of 160 million px of 8 um."""
+
 
 @dataclass(frozen=True, slots=True)
 class ArrayShape:
@@ -176,12 +184,20 @@ def layout_from_json(values: Any) -> tuple[MaskLayout, Frame]:
     """Read the layout and the thumbnail's frame from the values that `layout_to_json` made.
 
     Raises:
-        LookupError: if a value is missing (TypeError or ValueError: if one is not as expected).
+        LookupError: if a value is missing (TypeError or ValueError: if one is not as expected, or
+            would ask for far more memory than any slide).
     """
     classes = tuple(ClassInfo.model_validate(c) for c in values["classes"])
     frame = _frame_from_json(values["frame"])
     layout = MaskLayout(frame, values["block_px"], values["chunk_px"], classes)
-    return layout, _frame_from_json(values["overview_frame"])
+    thumbnail = _frame_from_json(values["overview_frame"])
+    longest = max(frame.extent.height, frame.extent.width)
+    chunks = (layout.block_px // layout.chunk_px) ** 2
+    if layout.block_px > MAX_BLOCK_PX or chunks > MAX_CHUNKS or longest > MAX_SIDE_PX:
+        raise ValueError(f"{frame.extent} in blocks of {layout.block_px} px is no label map")
+    if thumbnail.extent.height * thumbnail.extent.width > MAX_THUMBNAIL_PX:
+        raise ValueError(f"{thumbnail.extent} is no thumbnail")
+    return layout, thumbnail
 
 
 def _frame_to_json(frame: Frame) -> dict[str, Any]:

@@ -3,16 +3,22 @@
 No other module imports the package zarr.
 """
 
+import asyncio
 import errno
+import math
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import zarr
-from zarr.codecs import ZstdCodec
+from numcodecs import Zstd
+from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodecIndexLocation, ZstdCodec
+from zarr.core.array_spec import ArraySpec
+from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
 from noctile.pipeline.arrays import UInt8
@@ -25,6 +31,27 @@ _METADATA_BYTES = 2**24
 """Largest file of metadata that is read (B)."""
 
 _ZSTD = ZstdCodec(level=ZSTD_LEVEL)
+
+_CODECS, _INDEX_CODECS = (BytesCodec, ZstdCodec), (BytesCodec, Crc32cCodec)
+"""Codecs of the chunks and of the index of a shard."""
+
+
+class _BoundedZstd(ZstdCodec):
+    """Zstd that decodes a chunk into its own size: a few bytes can claim to be terabytes."""
+
+    async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
+        return await asyncio.to_thread(_decode, chunk_bytes, chunk_spec)
+
+
+def _decode(content: Buffer, chunk: ArraySpec) -> Buffer:
+    """Decode a chunk of uint8.
+
+    Raises:
+        ValueError: if it is not zstd, or is larger than a chunk (RuntimeError: if it is damaged).
+    """
+    pixels = np.zeros(math.prod(chunk.shape), np.uint8)
+    Zstd().decode(content.as_numpy_array(), out=pixels)
+    return chunk.prototype.buffer.from_array_like(pixels)
 
 
 class _RegularFiles(LocalStore):
@@ -180,7 +207,7 @@ class ZarrFolder:
             raise ValueError(
                 f"its chunks are encoded by {array.compressors}, not by {_ZSTD} as Noctile's"
             )
-        self._opened[name, mode] = array
+        array = self._opened[name, mode] = _bounded(array)
         return array
 
     @contextmanager
@@ -188,6 +215,24 @@ class ZarrFolder:
         todo = f"delete {self.path.parent} to have the slide done again"
         with store_errors(self.path / name, "read", todo):
             yield self.open_array(name, "r")
+
+
+def _bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """Return an array whose chunks are decoded within limits.
+
+    Raises:
+        ValueError: if its chunks or its shards are not encoded as those of Noctile.
+    """
+    about: Any = array.metadata
+    sharding = about.codecs[0]
+    kinds = [type(codec) for codec in (*sharding.codecs, *sharding.index_codecs)]
+    at_end = sharding.index_location is ShardingCodecIndexLocation.end
+    if len(about.codecs) > 1 or kinds != [*_CODECS, *_INDEX_CODECS] or not at_end:
+        raise ValueError(f"its chunks are encoded by {about.codecs!r:.300}, not as Noctile's")
+    to_bytes, zstd = sharding.codecs
+    bounded = _BoundedZstd(level=zstd.level, checksum=zstd.checksum)
+    codecs = (replace(sharding, codecs=(to_bytes, bounded)),)
+    return zarr.Array(zarr.AsyncArray(replace(about, codecs=codecs), array.store_path))
 
 
 def read_attributes(folder: Path, name: str) -> dict[str, Any]:

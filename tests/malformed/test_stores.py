@@ -1,14 +1,17 @@
 """Masks that do damage."""
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pytest
 import zarr
-from malformed.calls import FRAME, read_store
+from malformed.calls import FRAME, read_part, read_store
 from malformed.refusals import DEEP, DIGITS, refusal
+from numcodecs import Zstd
 
 from noctile.pipeline.masks.layout import MaskLayout
 from noctile.pipeline.masks.store import MaskStore
@@ -81,6 +84,10 @@ class TestStores:
             {"frame": {"extent_px": [-1, 2], "mpp": [1, 1]}},
             {"frame": {"extent_px": ["a", "b"], "mpp": [1, 1]}},
             {"frame": {"extent_px": [2**62, 2**62], "mpp": [1, 1]}},
+            {"frame": {"extent_px": [2**23, 700], "mpp": [1, 1]}},
+            {"overview_frame": {"extent_px": [2**20, 2**20], "mpp": [1, 1]}},
+            {"block_px": 2**16, "chunk_px": 2**16},
+            {"block_px": 2**15, "chunk_px": 64},
             {"block_px": 0},
             {"block_px": "x"},
             {"chunk_px": None},
@@ -107,3 +114,28 @@ class TestStores:
         (mask / "labels" / "classes" / "zarr.json").write_text(content)
         assert "cannot be read" in refusal(read_store, mask)
         (mask / "labels" / "classes" / "0" / "zarr.json").write_text(content)
+
+    @pytest.mark.parametrize("read", [read_store, read_part])
+    def test_a_chunk_that_fills_the_memory_is_not_decoded(self, mask: Path, read: Any) -> None:
+        chunk = Zstd().encode(np.zeros(2**28, np.uint8))
+        index = np.full((16, 2), 2**64 - 1, "<u8")
+        index[0] = 0, len(chunk)
+        footer = index.tobytes()
+        shard = mask / "labels" / "classes" / "0" / "c" / "0" / "0"
+        shard.parent.mkdir(parents=True)
+        shard.write_bytes(chunk + footer + struct.pack("<I", google_crc32c.value(footer)))
+        assert "buffer too small" in refusal(read, mask)
+
+    @pytest.mark.parametrize(
+        "about",
+        [
+            {"compressors": zarr.codecs.GzipCodec()},
+            {"compressors": None},
+            {"filters": zarr.codecs.TransposeCodec(order=(1, 0))},
+        ],
+        ids=["gzip", "none", "transposed"],
+    )
+    def test_chunks_of_another_encoding_are_a_damaged_store(
+        self, mask: Path, about: dict[str, Any]
+    ) -> None:
+        assert "not as Noctile's" in refusal(read_part, foreign(mask, "labels/classes/0", **about))

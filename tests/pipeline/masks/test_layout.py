@@ -83,3 +83,20 @@ def test_arrays_have_the_shapes_of_their_frames():
 def test_a_layout_is_the_same_after_json():
     thumbnail = FRAME.coarser(16)
     assert layout_from_json(layout_to_json(LAYOUT, thumbnail)) == (LAYOUT, thumbnail)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("frame", {"extent_px": [2**23, 700], "mpp": [1, 1]}),
+        ("overview_frame", {"extent_px": [2**20, 2**20], "mpp": [1, 1]}),
+        ("block_px", 2**16),
+        ("chunk_px", 1),
+    ],
+)
+def test_a_layout_that_asks_for_all_memory_is_refused(name, value):
+    layout = MaskLayout(Frame(Extent(900, 700), 0.5, 0.5), 4096, 1024, LAYOUT.classes)
+    values = layout_to_json(layout, Frame(Extent(90, 70), 8.0, 8.0))
+    assert layout_from_json(values)[0] == layout
+    with pytest.raises(ValueError, match=r"is no (label map|thumbnail)"):
+        layout_from_json(values | {name: value})
