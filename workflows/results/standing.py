@@ -6,6 +6,7 @@ from typing import Any
 
 from noctile.pipeline.cohort import SlideRow
 from noctile.pipeline.errors import StoreError
+from noctile.pipeline.slides.identity import ID_TAKEN
 from noctile.pipeline.slides.names import slide_id_problem
 from noctile.pipeline.untrusted import printable
 from noctile.workflows.results.files import read_json
@@ -68,9 +69,15 @@ class Standing:
         self._damaged.pop(slide_id, None)
 
     def rows(self) -> list[SlideRow]:
-        """Return one row for each slide, sorted by id."""
+        """Return one row for each slide, sorted by id.
+
+        A slide that was refused its id, and that has another id since, has one row.
+        """
         self._stop_reasons.clear()
-        return [self.row(i) for i in sorted({*self._state.slides, *self.summaries, *self._damaged})]
+        ids = sorted({*self._state.slides, *self.summaries, *self._damaged})
+        rows = [self.row(slide_id) for slide_id in ids]
+        taken = {row.path for row in rows if row.reason != ID_TAKEN}
+        return [row for row in rows if row.reason != ID_TAKEN or row.path not in taken]
 
     def row(self, slide_id: str) -> SlideRow:
         """Return the row of one slide."""

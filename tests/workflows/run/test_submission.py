@@ -95,6 +95,9 @@ def test_an_id_of_the_manifest_that_means_another_slide_is_refused(archive, run,
         assert "another slide_id in the manifest" in result.rows[0].message
     assert rows()["HE"] == before
     assert rows()["archive_HE"]["reason"] == "id_taken"
+    manifest.write_text(f"slide_id,path\nother,{other}\n")
+    assert run(manifest=manifest).exit_code == 0
+    assert {i: row["status"] for i, row in rows().items()} == {"HE": "done", "other": "done"}
 
 
 def test_other_settings_are_refused_with_the_number_of_results(archive, run, rows, tmp_path):
