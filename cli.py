@@ -16,6 +16,7 @@ COMMANDS = (
     "status",
     "verify",
     "table",
+    "merge",
     "inspect",
     "models",
     "train",

@@ -54,7 +54,7 @@ def write_tables_anew(out: Path, manifest: Path | None) -> TableResult:
     manifest_rows = read_manifest(manifest) if manifest else []
     with held_for_tables(out) as (results, ledger):
         standing = Standing(results, ledger.state)
-        _import_cells(results, ledger)
+        import_cells(results, ledger)
         unmatched = list(_add_cells(manifest_rows, ledger, standing.rows()))
         Tables(results, standing).write()
         counts = Counter[str](row.status for row in standing.rows())
@@ -85,7 +85,7 @@ def held_for_tables(out: Path) -> Iterator[tuple[ResultsFolder, Ledger]]:
             yield results, ledger
 
 
-def _import_cells(results: ResultsFolder, ledger: Ledger) -> None:
+def import_cells(results: ResultsFolder, ledger: Ledger) -> None:
     """Record the cells of the tables of an earlier version, whose ledger does not have them."""
     table = results.cohort_parquet
     if not table.exists() or all(s.submitted or s.left_out for s in ledger.state.slides.values()):

@@ -64,7 +64,7 @@ def verify_slide(folder: SlideFolder, row: Row | None) -> SlideCheck:
     slide_id = folder.path.name
     if not folder.path.is_dir():
         return SlideCheck(slide_id, (Fault(f"slides/{slide_id}", "is missing", RUN_AGAIN),))
-    if strange := list(_strange_files(folder)):
+    if strange := list(strange_files(folder)):
         return SlideCheck(slide_id, tuple(strange))
     missing = [path for path in folder.required if not path.exists()]
     if missing:
@@ -79,7 +79,7 @@ def verify_slide(folder: SlideFolder, row: Row | None) -> SlideCheck:
     return SlideCheck(slide_id, tuple(faults))
 
 
-def _strange_files(folder: SlideFolder) -> Iterator[Fault]:
+def strange_files(folder: SlideFolder) -> Iterator[Fault]:
     """Find links, pipes, devices and absurdly large files, which are not read.
 
     No run makes them. A link may lead out of the folder of results.

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from noctile.pipeline.columns import TILE_POSITION, tile_columns
 from noctile.pipeline.errors import StoreError, UnreadableTissueError
@@ -74,10 +75,18 @@ def _complete(job: StepJob, folder: SlideFolder) -> None:
     )
     table = tile_table(tiles, [c.name for c in classes])
     write_atomic(folder.tiles, lambda p: pq.write_table(table, p, compression="zstd"))
-    preview = preview_of(store, plan.slide_id, summary.class_area_mm2)
-    write_atomic(folder.preview, lambda p: preview.save(p, format="JPEG", quality=90))
+    write_preview(folder, preview_of(store, plan.slide_id, summary.class_area_mm2))
     sync_names([*coarse, folder.preview], folder.path)
     write_with_checksums(folder, _summary(described, plan, summary, quality, job))
+
+
+def write_preview(folder: SlideFolder, preview: Image.Image) -> None:
+    """Write ``preview.jpg``.
+
+    Raises:
+        StoreError: if the file system refuses.
+    """
+    write_atomic(folder.preview, lambda p: preview.save(p, format="JPEG", quality=90))
 
 
 def _check_shards(store: MaskStore, stats: _Stats, folder: SlideFolder) -> None:

@@ -146,6 +146,7 @@ class Failed:
         reason: reason code.
         message: one line for a reader.
         traceback: Python traceback or crash dump; "" if there is none.
+        run: run id of the call in which it failed; "" in ledgers of earlier versions.
     """
 
     time: str
@@ -157,6 +158,7 @@ class Failed:
     reason: str
     message: str
     traceback: str = ""
+    run: str = ""
 
 
 Event = Started | Submitted | LeftOut | Planned | Segmented | Finished | Failed
@@ -230,7 +232,7 @@ def _planned(line: dict[str, Any], *, early: bool) -> Planned:
 def _failed(line: dict[str, Any]) -> Failed:
     time, slide_id, key, seconds = _step(line)
     step, reason, message = (printable(str(line[name])) for name in ("step", "reason", "message"))
-    about = int(line["attempt"]), reason, message, str(line["traceback"])
+    about = int(line["attempt"]), reason, message, str(line["traceback"]), _run(line)
     return Failed(time, step, slide_id, key, seconds, *about)
 
 

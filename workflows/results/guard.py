@@ -15,7 +15,7 @@ def check_free(results: ResultsFolder) -> None:
         UsageError: if it would replace one.
         OSError: if the folder cannot be read.
     """
-    _check_links(results)
+    check_links(results)
     if _is_ledger(results.ledger) or results.planned.is_dir() or _has_record(results.runs):
         return
     foreign = [path.name for path in _tables(results) if path.exists()]
@@ -73,8 +73,8 @@ def _has_record(runs: Path) -> bool:
         return False
 
 
-def _check_links(results: ResultsFolder) -> None:
-    """Check that no folder that a run writes to is a link, which may lead out of the results.
+def check_links(results: ResultsFolder) -> None:
+    """Check that no folder that a run makes is a link, which may lead out of the results.
 
     Raises:
         UsageError: if one is.

@@ -131,10 +131,9 @@ class Ledger:
 
     def finished(self, slide_id: str, key: str, seconds: float) -> None:
         """Record that a slide is done, by the call that has worked on it last."""
-        slide, start = self.state.slides.get(slide_id), self.state.start
+        slide = self.state.slides.get(slide_id)
         known = slide.worked_in if slide and slide.key == key else ""
-        run = known or (start.run if start else "")
-        self._append(Finished(_now(), slide_id, key, round(seconds, 3), run))
+        self._append(Finished(_now(), slide_id, key, round(seconds, 3), known or self._run))
 
     def failed(
         self,
@@ -158,8 +157,13 @@ class Ledger:
                 step was still under way.
         """
         attempt = self.state.attempts(slide_id) + first
-        about = failure.reason, failure.message, failure.traceback
+        about = failure.reason, failure.message, failure.traceback, self._run
         self._append(Failed(_now(), step, slide_id, key, round(seconds, 3), attempt, *about))
+
+    def copied(self, *events: Event) -> None:
+        """Record events of another folder's ledger; a kill loses the last ones at most."""
+        for event in events:
+            self._append(event)
 
     def close(self) -> None:
         """Sync the file, if the disk is still there, and close it."""
@@ -167,6 +171,11 @@ class Ledger:
             self._sync()
         if self._file is not None:
             os.close(self._file)
+
+    @property
+    def _run(self) -> str:
+        """Run id of the call that has started last."""
+        return self.state.start.run if self.state.start else ""
 
     def _append(self, event: Event) -> None:
         """Write an event at once, at the end of the file.

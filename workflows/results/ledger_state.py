@@ -106,7 +106,7 @@ class LedgerState:
             elif isinstance(event, Finished):
                 self._blocks.pop(content, None)
                 slide.stage, self.finished = "done", self.finished + 1
-                slide.done_by = event.run
+                slide.done_by, slide.worked_in = event.run, event.run or slide.worked_in
         self._seconds[content] += event.seconds
 
     def _take_start(self, event: Started) -> None:
@@ -131,7 +131,7 @@ class LedgerState:
         """A slide keeps its first failure: later steps of the same run fail after it."""
         slide.attempts = event.attempt
         first = slide.failure or event
-        slide.failed_in = self.start.run if self.start else ""
+        slide.failed_in = event.run or (self.start.run if self.start else "")
         slide.stage, slide.failure = "failed", replace(first, attempt=event.attempt, traceback="")
 
     def blocks_done(self, slide_id: str, key: str) -> set[Block]:
@@ -180,6 +180,7 @@ def _take_submission(slide: SlideState, event: Submitted) -> None:
         slide.left_out = None
     named = event if event.path or before is None else before
     slide.submitted = replace(named, cells=cells)
+    slide.named = event.run or slide.named
 
 
 def replay(events: Iterable[Event]) -> LedgerState:

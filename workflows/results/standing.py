@@ -27,11 +27,15 @@ class Standing:
     Args:
         results: folder of results.
         state: state that the ledger adds up to; it may change later.
+
+    Attributes:
+        summaries: summary of each slide that is done, by id.
+        damaged: message about each summary that cannot be used, by id.
     """
 
     def __init__(self, results: ResultsFolder, state: LedgerState) -> None:
         self._results, self._state = results, state
-        self._damaged: dict[str, str] = {}
+        self.damaged: dict[str, str] = {}
         self._stop_reasons: dict[str, str] = {}
         self.summaries: dict[str, Mapping[str, Any]] = {}
         self.read_again()
@@ -44,7 +48,7 @@ class Standing:
         Raises:
             StoreError: if the folder of the results cannot be read.
         """
-        self._damaged.clear()
+        self.damaged.clear()
         self.summaries = dict(self._read(_folders(self._results.slides)))
 
     def _read(self, folders: Iterable[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -52,7 +56,7 @@ class Standing:
             try:
                 summary = read_json(self._results.slide(folder.name).summary)
             except StoreError as error:
-                self._damaged[folder.name] = str(error)
+                self.damaged[folder.name] = str(error)
                 continue
             if summary is None:
                 continue
@@ -61,12 +65,12 @@ class Standing:
             else:
                 what = "holds values of other types; it was not written by noctile"
                 path = self._results.slide(folder.name).summary
-                self._damaged[folder.name] = f"{path} {what}; delete it, and run again"
+                self.damaged[folder.name] = f"{path} {what}; delete it, and run again"
 
     def done(self, slide_id: str, summary: Mapping[str, Any]) -> None:
         """Note the new summary of a slide."""
         self.summaries[slide_id] = summary
-        self._damaged.pop(slide_id, None)
+        self.damaged.pop(slide_id, None)
 
     def rows(self) -> list[SlideRow]:
         """Return one row for each slide, sorted by id.
@@ -74,7 +78,7 @@ class Standing:
         A slide that was refused its id, and that has another id since, has one row.
         """
         self._stop_reasons.clear()
-        ids = sorted({*self._state.slides, *self.summaries, *self._damaged})
+        ids = sorted({*self._state.slides, *self.summaries, *self.damaged})
         rows = [self.row(slide_id) for slide_id in ids]
         taken = {row.path for row in rows if row.reason != ID_TAKEN}
         return [row for row in rows if row.reason != ID_TAKEN or row.path not in taken]
@@ -94,7 +98,7 @@ class Standing:
         if slide.failure:
             code, why = slide.failure.reason, slide.failure.message
             return SlideRow(slide_id, path, "failed", code, why, slide.failed_in, **about)
-        if why := self._damaged.get(slide_id, ""):
+        if why := self.damaged.get(slide_id, ""):
             return SlideRow(slide_id, path, "failed", StoreError.reason, why, slide.named, **about)
         why = self._stop_reason(slide.named)
         code = "stopped" if why else "waiting"

@@ -62,7 +62,7 @@ EVENTS = [
         {"event": "finish", "slide_id": "a", "key": "1", "seconds": 1.0, "run": "r"},
     ),
     (
-        Failed(T, "segment", "b", "f", 1.0, 2, "unreadable", "no pixels", "Traceback ..."),
+        Failed(T, "segment", "b", "f", 1.0, 2, "unreadable", "no pixels", "Traceback ...", "r"),
         {
             "event": "failed",
             "step": "segment",
@@ -73,6 +73,7 @@ EVENTS = [
             "reason": "unreadable",
             "message": "no pixels",
             "traceback": "Traceback ...",
+            "run": "r",
         },
     ),
 ]

@@ -61,3 +61,9 @@ def test_a_slide_knows_the_calls_that_named_it_failed_it_and_did_it():
     assert (state.slides["a"].failed_in, state.slides["a"].named) == ("first", "second")
     done = replay([start, Finished(T, "a", "1", 1.0, "second")]).slides["a"]
     assert (done.done_by, done.failed_in) == ("second", "")
+
+
+def test_events_of_another_ledger_keep_their_calls():
+    failed = Failed(T, "prepare", "a", "f", 1.0, 1, "unreadable", "no pixels", run="theirs")
+    slide = replay([Started(T, "run", (), "k", "ours"), submitted("a", {}), failed]).slides["a"]
+    assert (slide.named, slide.failed_in) == ("r", "theirs")
