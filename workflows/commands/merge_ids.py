@@ -18,11 +18,13 @@ class Content:
         path: path of its file; "" if it is not known.
         fingerprint: hash of the size and sampled content; "" if the file has never been read.
         made_by: model and settings that made its result; "" for a slide without a result.
+        sha256: hash of all bytes of its file if ``--check-content full`` was given, else "".
     """
 
     path: str
     fingerprint: str
     made_by: str
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,18 @@ class Arrival:
 
 
 def made_by(summary: Mapping[str, Any]) -> str:
-    """Text that is equal for results of the same model and settings with the same --mpp.
+    """Text that is equal for results of the same model and settings.
+
+    Settings are also the pixel size and the channel order that the user gave for a slide.
 
     Args:
         summary: summary of a finished slide; those of earlier versions have ``key`` alone.
     """
-    if summary.get("pixels_key"):
-        return f"{summary['pixels_key']} {summary.get('mpp_given')}"
-    return f"key {summary.get('key')}"
+    if not summary.get("pixels_key"):
+        return f"key {summary.get('key')}"
+    given = {name: summary[name] for name in sorted(summary) if name.endswith("_given")}
+    filled = (f"{name}={value}" for name, value in given.items() if value is not None)
+    return " ".join((str(summary["pixels_key"]), *filled))
 
 
 class MergedIds:
@@ -169,11 +175,17 @@ class _Matching:
         for new_id, new in list(self.wanted.items()):
             wanted = key(new_id, new)
             candidates = ids.get(wanted, []) if wanted is not None else []
-            found = next((i for i in candidates if same(new, self._free[i])), None)
+            alike = (i for i in candidates if _same_bytes(new, self._free[i]))
+            found = next((i for i in alike if same(new, self._free[i])), None)
             if found is not None:
                 candidates.remove(found)
                 self.given[new_id] = found
                 del self._free[found], self.wanted[new_id]
+
+
+def _same_bytes(new: Content, old: Content) -> bool:
+    """False if all bytes of both files were read and differ."""
+    return not (new.sha256 and old.sha256) or new.sha256 == old.sha256
 
 
 def _made_alike(new: Content, old: Content) -> bool:

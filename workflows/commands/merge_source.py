@@ -70,9 +70,7 @@ class Source:
     def _damaged(self) -> Iterator[tuple[str, str]]:
         yield from self._standing.damaged.items()
         for slide_id, slide in self.done.items():
-            if why := slide_id_problem(slide_id):
-                yield slide_id, f"its folder does not have the name of a slide: {why}"
-            elif not slide.fingerprint:
+            if not slide.fingerprint:
                 yield slide_id, "its summary.json does not say from which file it was made"
         for path in sorted(self.results.staging.glob("*")):
             with suppress(StoreError, OSError):
@@ -187,7 +185,8 @@ def _content(slide: SlideState, summary: dict[str, Any]) -> Content:
     last = slide.submitted or slide.left_out
     path = last.path if last else str(summary.get("path") or "")
     if summary:
-        return Content(path, str(summary.get("fingerprint") or ""), made_by(summary))
+        sampled, full = (str(summary.get(k) or "") for k in ("fingerprint", "content_sha256"))
+        return Content(path, sampled, made_by(summary), full)
     return Content(path, slide.fingerprint, "")
 
 

@@ -51,6 +51,12 @@ def test_a_path_alone_is_not_enough_where_both_contents_are_known():
     assert arrive(ids, x=done("2", "/d/x.svs")) == {"x": ("d_x", "copy")}
 
 
+def test_files_that_differ_in_bytes_that_the_sample_does_not_hold_are_two_slides():
+    ids = MergedIds({"x": Content("/d/x.svs", "1", "model", "aa")})
+    assert arrive(ids, y=Content("/y", "1", "model", "bb")) == {"y": ("y", "copy")}
+    assert arrive(ids, z=Content("/z", "1", "model", "")) == {"z": ("x", "stands")}
+
+
 def test_two_slides_of_one_folder_with_the_same_content_stay_two():
     ids, slides = MergedIds({}), {"x": done("1", "/a"), "y": done("1", "/b")}
     assert arrive(ids, **slides) == {"x": ("x", "copy"), "y": ("y", "copy")}
@@ -77,8 +83,9 @@ def test_a_slide_that_does_not_arrive_leaves_its_id():
 @pytest.mark.parametrize(
     ("summary", "text"),
     [
-        ({"pixels_key": "k", "mpp_given": [0.5, 0.5]}, "k [0.5, 0.5]"),
-        ({"pixels_key": "k", "mpp_given": None}, "k None"),
+        ({"pixels_key": "k", "mpp_given": [0.5, 0.5]}, "k mpp_given=[0.5, 0.5]"),
+        ({"pixels_key": "k", "mpp_given": None}, "k"),
+        ({"pixels_key": "k", "channel_order_given": "bgr"}, "k channel_order_given=bgr"),
         ({"key": "old"}, "key old"),
     ],
 )
