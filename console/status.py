@@ -33,6 +33,8 @@ def command(out: Path, failed: bool, printer: Printer) -> None:
     from noctile.workflows.commands.status import read_status
 
     status = read_status(out)
+    if status.note:
+        printer.warn(status.note)
     if failed:
         printer.result(_failures(status, out), important=True)
     else:

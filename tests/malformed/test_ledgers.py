@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from noctile.cli import main
 from noctile.pipeline.errors import UsageError
 from noctile.workflows.commands.status import read_status
+from noctile.workflows.results import ledger as ledger_module
 from noctile.workflows.results.events import parse_events
 from noctile.workflows.results.lease import Lease, read_lease
 from noctile.workflows.results.ledger import Ledger, read_ledger
@@ -132,3 +135,16 @@ def test_a_pipe_in_place_of_the_lease_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "lease.json")
     with pytest.raises(OSError, match="a pipe or a device"):
         Lease(tmp_path, lambda _: None)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_lines_that_are_too_long_are_counted_and_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(ledger_module, "MAX_LINE_BYTES", 1000)
+    ledger(tmp_path, *["x" * 1500] * count, START, FAILED)
+    status = read_status(tmp_path)
+    assert len(status.failed) == 1
+    printed = CliRunner().invoke(main, ["status", str(tmp_path)]).output
+    assert printed.count("longer than 1000 bytes") == min(count, 1)
+    assert (f"{count} line" in status.note) == bool(count)

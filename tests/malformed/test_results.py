@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -234,3 +236,25 @@ def test_a_link_in_a_result_that_is_measured_again_is_not_followed(
     assert code == 0, text
     assert {path: path.stat().st_mtime_ns for path in sorted(mine.rglob("*"))} == before
     assert not (slide / "mask.ome.zarr").is_symlink()
+
+
+def program(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell script in which ``noctile`` is the command."""
+    words = f'noctile() {{ "{sys.executable}" -m noctile "$@"; }}; set -o pipefail; {script}'
+    return subprocess.run(
+        ["bash", "-c", words], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_a_reader_that_goes_after_one_line_is_no_traceback(finished: Path) -> None:
+    ended = program(finished, "noctile status results | head -1")
+    assert (ended.returncode, ended.stdout.count("\n"), ended.stderr) == (0, 1, "")
+
+
+def test_a_run_whose_output_is_closed_ends_with_its_results(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "copy")
+    words = "noctile run in --out new --model model --engine serial --device cpu"
+    ended = program(tmp_path / "copy", f"{words} >&-")
+    assert (ended.returncode, "Traceback" in ended.stderr) == (0, False)
+    ended = program(tmp_path / "copy", "noctile verify new --workers 1")
+    assert ended.returncode == 0, ended.stdout

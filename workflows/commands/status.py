@@ -18,7 +18,7 @@ from noctile.workflows.results.events import Block, Segmented
 from noctile.workflows.results.files import read_json
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.lease import STALE_S, Holder, read_lease
-from noctile.workflows.results.ledger import read_events
+from noctile.workflows.results.ledger import long_lines_note, read_events
 from noctile.workflows.results.ledger_state import LedgerState, SlideState, Stage
 
 WINDOW_S = 300.0
@@ -97,6 +97,7 @@ class Status:
         tiles_per_s: speed of a run that is alive, over the last `WINDOW_S` or since its start
             (tiles/s); None before its first block.
         end: expected end of a run that is alive, at this speed; None while it cannot be estimated.
+        note: line for the user about the ledger; "" if it is in order.
     """
 
     run: Run | None
@@ -107,6 +108,7 @@ class Status:
     waiting: int
     tiles_per_s: float | None
     end: datetime | None
+    note: str = ""
 
 
 def read_status(out: Path) -> Status:
@@ -127,6 +129,7 @@ def read_status(out: Path) -> Status:
         len(progress.ids["waiting"]),
         speed,
         progress.end(speed) if run and run.alive else None,
+        progress.note,
     )
 
 
@@ -159,6 +162,7 @@ class _Progress:
     Attributes:
         slides: state of each slide of the last run, by id.
         ids: sorted slide ids, by stage.
+        note: line for the user about the ledger; "" if it is in order.
 
     Raises:
         UsageError: if the ledger cannot be read.
@@ -179,6 +183,7 @@ class _Progress:
         for slide_id, slide in sorted(self.slides.items()):
             self.ids[slide.stage].append(slide_id)
         self._tiles: dict[str, dict[Block, int]] = {}
+        self.note = long_lines_note(results.ledger, self._state.long_lines)
 
     def failed(self, slide_id: str) -> FailedSlide:
         """Describe a slide that failed."""
@@ -254,7 +259,7 @@ def _read(path: Path, since: str) -> tuple[LedgerState, list[tuple[str, Block]]]
         OSError: if the ledger cannot be read.
     """
     state, recent = LedgerState(), []
-    for event in read_events(path):
+    for event in read_events(path, state):
         state.take(event)
         if isinstance(event, Segmented) and event.time >= since:
             recent.append((event.slide_id, event.block))

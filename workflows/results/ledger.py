@@ -214,16 +214,37 @@ def read_ledger(path: Path) -> LedgerState:
     Raises:
         OSError: if it cannot be read, is no regular file, or is too large.
     """
-    return replay(read_events(path))
+    state = LedgerState()
+    return replay(read_events(path, state), state)
 
 
-def read_events(path: Path) -> Iterator[Event]:
+def read_events(path: Path, state: LedgerState) -> Iterator[Event]:
     """Read the events of a ledger one by one; lines that are too long or damaged are left out.
+
+    Args:
+        path: path of the ledger.
+        state: state to which the number of lines that are too long is added.
 
     Raises:
         OSError: if it cannot be read, is no regular file, or is too large.
     """
-    return parse_events(filter(None, read_lines(path, MAX_LEDGER_BYTES, MAX_LINE_BYTES)))
+    return parse_events(_short_lines(path, state))
+
+
+def _short_lines(path: Path, state: LedgerState) -> Iterator[str]:
+    for line in read_lines(path, MAX_LEDGER_BYTES, MAX_LINE_BYTES):
+        if line is None:
+            state.long_lines += 1
+        else:
+            yield line
+
+
+def long_lines_note(path: Path, count: int) -> str:
+    """Line for the user about lines of a ledger that are too long; "" if there are none."""
+    if not count:
+        return ""
+    what = "1 line is" if count == 1 else f"{count} lines are"
+    return f"{path}: {what} longer than {MAX_LINE_BYTES} bytes, which no run writes; left out"
 
 
 def _now() -> str:

@@ -70,11 +70,13 @@ class LedgerState:
         start: last start of a run; None if there is none.
         finished: number of slides that were finished since then.
         slides: state of each slide that an event names, by id.
+        long_lines: number of lines that are too long to be read, and were left out.
     """
 
     start: Started | None = None
     finished: int = 0
     slides: dict[str, SlideState] = field(default_factory=lambda: defaultdict(SlideState))
+    long_lines: int = 0
     _blocks: dict[tuple[str, str], set[Block]] = field(default_factory=dict)
     _seconds: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
 
@@ -183,9 +185,14 @@ def _take_submission(slide: SlideState, event: Submitted) -> None:
     slide.named = event.run or slide.named
 
 
-def replay(events: Iterable[Event]) -> LedgerState:
-    """Return the state after all events."""
-    state = LedgerState()
+def replay(events: Iterable[Event], state: LedgerState | None = None) -> LedgerState:
+    """Return the state after all events.
+
+    Args:
+        events: events in the order of the ledger.
+        state: state to which they are added; None for that of an empty ledger.
+    """
+    state = state or LedgerState()
     for event in events:
         state.take(event)
     return state

@@ -31,7 +31,7 @@ from noctile.workflows.results.files import sweep
 from noctile.workflows.results.guard import check_free
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.lease import Lease
-from noctile.workflows.results.ledger import Ledger
+from noctile.workflows.results.ledger import Ledger, long_lines_note
 from noctile.workflows.results.run_log import RunLog
 from noctile.workflows.results.staging import heal
 from noctile.workflows.results.standing import Standing
@@ -81,7 +81,8 @@ def run_slides(
         standing = Standing(context.results, ledger.state)
         submission = settle(entries, left_out, standing, ledger.state)
         check_replaced(submission, standing, context)
-        for line in submission.notes:
+        damaged = long_lines_note(context.results.ledger, ledger.state.long_lines)
+        for line in filter(None, [damaged, *submission.notes]):
             observe(progress, line)
         write_record(context, start)
         context = with_servers(context, stack)
