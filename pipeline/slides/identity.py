@@ -1,7 +1,7 @@
 """Identity of slides over the calls of a results folder: an id once given stays with its slide."""
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,6 +15,9 @@ from noctile.pipeline.slides.names import fold_name, longer_ids
 
 ID_TAKEN = "id_taken"
 """Reason code of a slide whose slide_id belongs to another slide."""
+
+_UNKNOWN = -1, -1
+"""Size and time of a file whose state is not known."""
 
 _READERS = 8
 """Number of files that are fingerprinted at once. Most of that time is waiting for the storage."""
@@ -99,13 +102,10 @@ def settle_ids(
     """
     matching = _Matching(entries, known)
     real = cache(real_path)
-    changed = _changed(matching, real)
-    _by_path(matching, real, changed)
-    unchanged = (entry for entry in matching.entries if entry not in changed)
-    matching.drop_known({real(entry.path) for entry in unchanged}, real)
+    _by_unchanged_path(matching, real)
     contents = _contents(matching, fingerprint)
     _by_content(matching, contents, real)
-    _by_path(matching, real)
+    _by_path(matching, lambda entry: real(entry.path), lambda slide: real(slide.path))
     matching.match(
         lambda entry: fold_name(entry.slide_id) if entry.named else None,
         lambda slide_id, slide: None if slide.fingerprint else fold_name(slide_id),
@@ -173,46 +173,52 @@ class _Matching:
                 self.given[entry] = same.popleft()
                 del self.known[self.given[entry]]
 
-    def drop_known(self, paths: Collection[Path], real: Callable[[Path], Path]) -> None:
-        """Take the known slides at some real paths out of the matching."""
-        self.known = {k: slide for k, slide in self.known.items() if real(slide.path) not in paths}
 
+def _by_unchanged_path(matching: _Matching, real: Callable[[Path], Path]) -> None:
+    """Match slides at the same real path whose size and time are as recorded, or not known."""
+    state = cache(file_state)
 
-def _changed(matching: _Matching, real: Callable[[Path], Path]) -> set[SlideEntry]:
-    """Slides at the path of a known slide whose file has another size or time than recorded."""
-    recorded: defaultdict[Path, set[tuple[int, int]]] = defaultdict(set)
-    for slide in matching.known.values():
-        recorded[real(slide.path)].add((slide.size, slide.mtime_ns))
-    states = {e: recorded.get(real(e.path)) for e in matching.entries}
-    unknown = (-1, -1)
-    return {
-        entry
-        for entry, known in states.items()
-        if known and unknown not in known and file_state(entry.path) not in {*known, unknown}
-    }
+    def known_state(slide: KnownSlide) -> tuple[int, int]:
+        return slide.size, slide.mtime_ns
+
+    _by_path(
+        matching,
+        lambda entry: (real(entry.path), state(entry.path)),
+        lambda slide: (real(slide.path), known_state(slide)),
+    )
+    _by_path(
+        matching,
+        lambda entry: real(entry.path),
+        lambda slide: real(slide.path) if known_state(slide) == _UNKNOWN else None,
+    )
+    _by_path(
+        matching,
+        lambda entry: real(entry.path) if state(entry.path) == _UNKNOWN else None,
+        lambda slide: real(slide.path),
+    )
 
 
 def _by_path(
     matching: _Matching,
-    real: Callable[[Path], Path],
-    without: Collection[SlideEntry] = frozenset(),
+    entry_path: Callable[[SlideEntry], Hashable],
+    known_path: Callable[[KnownSlide], Hashable],
 ) -> None:
-    """Match slides at the same real path, those with the same id first.
+    """Match slides with equal paths, those with the same id first; the path None matches nothing.
 
     Args:
         matching: slides to match.
-        real: real path of a path.
-        without: slides that are not matched.
+        entry_path: path of a slide of the call, perhaps with its state.
+        known_path: path of a known slide, perhaps with its state.
     """
 
-    def path_of(entry: SlideEntry) -> Path | None:
-        return None if entry in without else real(entry.path)
+    def with_id(path: Hashable, slide_id: str) -> Hashable:
+        return None if path is None else (path, fold_name(slide_id))
 
     matching.match(
-        lambda entry: (path_of(entry), fold_name(entry.slide_id)),
-        lambda slide_id, slide: (real(slide.path), fold_name(slide_id)),
+        lambda entry: with_id(entry_path(entry), entry.slide_id),
+        lambda slide_id, slide: with_id(known_path(slide), slide_id),
     )
-    matching.match(path_of, lambda _, slide: real(slide.path))
+    matching.match(entry_path, lambda _, slide: known_path(slide))
 
 
 def _by_content(
