@@ -4,6 +4,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from noctile.pipeline.untrusted import open_regular
+
 _PREAMBLE_BYTES = 128
 _MAGIC = b"DICM"
 
@@ -73,5 +75,5 @@ def series_files(path: Path) -> list[Path]:
 
 def _is_dicom(path: Path) -> bool:
     """Test for the magic word behind the preamble (DICOM PS3.10, section 7.1)."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(_PREAMBLE_BYTES + len(_MAGIC))[_PREAMBLE_BYTES:] == _MAGIC

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from noctile.pipeline.errors import StorageError
 from noctile.pipeline.slides.fingerprint import slide_files
+from noctile.pipeline.untrusted import open_regular
 
 _NAMES = (
     *("EIO", "EREMOTEIO", "ENXIO", "ENODEV", "ESTALE", "ETIMEDOUT", "EINTR", "EAGAIN"),
@@ -113,16 +114,15 @@ def _samples(path: Path) -> Iterator[OSError | None]:
         return
     for file in files[:: -(-len(files) // _MAX_FILES)]:
         try:
-            handle = os.open(file, os.O_RDONLY)
+            opened = open_regular(file)
         except OSError as error:
             yield error if error.errno in STORAGE_ERRORS else None
             continue
-        try:
-            size = os.fstat(handle).st_size
+        with opened:
+            size = os.fstat(opened.fileno()).st_size
             for k in range(_SAMPLES):
-                yield _sample(handle, max(0, size - _SAMPLE_BYTES) * k // (_SAMPLES - 1))
-        finally:
-            os.close(handle)
+                offset = max(0, size - _SAMPLE_BYTES) * k // (_SAMPLES - 1)
+                yield _sample(opened.fileno(), offset)
 
 
 def _sample(handle: int, offset: int) -> OSError | None:

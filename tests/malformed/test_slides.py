@@ -240,4 +240,4 @@ def test_a_pipe_is_no_slide(tmp_path: Path) -> None:
     (tmp_path / "b.dcm").symlink_to("a.svs")
     found = within_limits(ids, tmp_path)
     assert isinstance(found, UsageError)
-    assert "matches no slide" in str(found)
+    assert "is left out: it is a pipe" in str(found)
