@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -89,15 +91,27 @@ FILES = (
 )
 
 
+DAMAGES = (pipe, device, deep, sparse, other_types)
+
+
+def thinned(cases: Iterable[tuple[Any, ...]], every: int) -> list[Any]:
+    """Cases of which only every n-th one is in the short form; the long form has all of them."""
+    return [
+        pytest.param(*case, marks=() if n % every == 0 else pytest.mark.long)
+        for n, case in enumerate(cases)
+    ]
+
+
 def is_short(code: int, text: str) -> bool:
     """Tell if a command ended without a traceback, an escape sequence or a flood of text."""
     plain = text.replace("\n", "").replace("\t", "").isprintable()
     return code in (0, 1, 2) and "Traceback" not in text and plain and len(text) < 10_000
 
 
-@pytest.mark.parametrize("command", ["status", "verify", "table", "plan"])
-@pytest.mark.parametrize("damage", [pipe, device, deep, sparse, other_types])
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("name", "damage", "command"),
+    thinned(product(FILES, DAMAGES, ("status", "verify", "table", "plan")), every=3),
+)
 def test_damage_is_a_short_error(
     finished: Path, tmp_path: Path, name: str, damage: Callable[[Path], None], command: str
 ) -> None:
@@ -107,8 +121,7 @@ def test_damage_is_a_short_error(
     assert is_short(code, text), text
 
 
-@pytest.mark.parametrize("damage", [pipe, device, deep, sparse, other_types])
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(("name", "damage"), thinned(product(FILES, DAMAGES), every=4))
 def test_a_run_makes_damaged_files_again_or_names_them(
     finished: Path, tmp_path: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
