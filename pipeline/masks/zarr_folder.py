@@ -217,7 +217,7 @@ class ZarrFolder:
             yield self.open_array(name, "r")
 
 
-def _bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
+def _bounded(array: "zarr.Array[Any]") -> "zarr.Array[Any]":
     """Return an array whose chunks are decoded within limits.
 
     Raises:
