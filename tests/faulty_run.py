@@ -41,9 +41,9 @@ def do_with_faults(job: StepJob) -> Any:
 def simulate(job: StepJob) -> Any:
     """Write the results of a step without its work."""
     slide_id = job.step.slide_id
-    key = job.run.slide_key(slide_id, None)
+    key, staged = job.run.slide_key(slide_id, None), job.run.results.staged(slide_id)
     if job.step.kind == "prepare":
-        return Prepared(key, True, False, ((0, 0), (0, 1)), (9, 9), slide_id)
+        return Prepared(key, True, False, ((0, 0), (0, 1)), (9, 9), slide_id, staged)
     if job.step.kind == "segment":
         write_json(job.run.results.staged(slide_id).block_stats(job.step.block), {})
         return 9
