@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tifffile import imwrite
-from tiny_slides import picture, pyramid, write_tiff
+from tiny_slides import packed, picture, pyramid, write_tiff
 
 from noctile.pipeline.errors import MppMissingError, SlideMissingError, SlideOpenError
 from noctile.pipeline.slides.open import open_slide
@@ -71,7 +71,8 @@ def test_tiff_samples_of_few_bits_are_refused(
     pixels = (picture(64, 64) >> 4 if bits < 8 else picture(64, 64).astype(np.uint16)) % 2**bits
     pixels = pixels if photometric == "rgb" else pixels[..., 0]
     path = tmp_path / "a.tif"
-    imwrite(path, pixels, bitspersample=bits, tile=tile, photometric=photometric)
+    with packed():
+        imwrite(path, pixels, bitspersample=bits, tile=tile, photometric=photometric)
     with pytest.raises(SlideOpenError, match=rf"{bits} bits.* only 8-bit grey or RGB is read"):
         open_slide(path, mpp=0.25)
 

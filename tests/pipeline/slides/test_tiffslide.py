@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from malformed import tiffs
-from tiny_slides import picture, pyramid, write_tiff
+from tiny_slides import packed, picture, pyramid, write_tiff
 
 from noctile.pipeline.errors import SlideOpenError
 from noctile.pipeline.geometry import Box, Extent
@@ -33,7 +33,9 @@ def test_pixels_of_16_bits_are_refused(tmp_path: Path) -> None:
 
 
 def test_pixels_of_4_bits_are_refused(tmp_path: Path) -> None:
-    path = write_tiff(tmp_path / "a.tif", [picture(64, 64) >> 4], 0.25, 0.25, None, bitspersample=4)
+    path, pixels = tmp_path / "a.tif", [picture(64, 64) >> 4]
+    with packed():
+        write_tiff(path, pixels, 0.25, 0.25, None, bitspersample=4)
     with pytest.raises(SlideOpenError, match=r"slide a: .*3 x uint8 of 4 bits.* only 8-bit"):
         TiffSlideSource(path, "a")
 
