@@ -37,6 +37,14 @@ class DicomHeader:
     pixel_count: int
 
 
+def header_or_none(path: Path) -> DicomHeader | None:
+    """Read what `read_header` reads; None also for a file that cannot be read."""
+    try:
+        return read_header(path)
+    except OSError:
+        return None
+
+
 def read_header(path: Path) -> DicomHeader | None:
     """Read the header of a DICOM file; None if the file is not DICOM or names no series.
 

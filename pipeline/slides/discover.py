@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from noctile.pipeline.errors import UsageError
-from noctile.pipeline.slides.dicom import DicomHeader, read_header
+from noctile.pipeline.slides.dicom import DicomHeader, header_or_none
 from noctile.pipeline.slides.image import IMAGE_SUFFIXES
 from noctile.pipeline.slides.links import data_path, is_link, real_path, series_sizes
 from noctile.pipeline.slides.manifest import ManifestRow, read_manifest
@@ -336,7 +336,4 @@ def _header(file: Path) -> DicomHeader | None:
     suffix = file.suffix.lower()
     if suffix in (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES) and suffix != _DICOM_SUFFIX:
         return None
-    try:
-        return read_header(file)
-    except OSError:
-        return None
+    return header_or_none(file)

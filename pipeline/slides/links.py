@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from noctile.pipeline.slides.dicom import DicomHeader, read_header
+from noctile.pipeline.slides.dicom import header_or_none, read_header
 from noctile.pipeline.slides.names import path_problem
 
 _MRXS_INDEX = "Slidedat.ini"
@@ -28,15 +28,8 @@ def series_sizes(folder: Path) -> Counter[str]:
     Raises:
         OSError: if the folder cannot be read.
     """
-    headers = (_header(file) for file in folder.iterdir() if file.is_file())
+    headers = (header_or_none(file) for file in folder.iterdir() if file.is_file())
     return Counter(header.series for header in headers if header)
-
-
-def _header(file: Path) -> DicomHeader | None:
-    try:
-        return read_header(file)
-    except OSError:
-        return None
 
 
 def data_path(path: Path, sizes: Callable[[Path], Counter[str]] = series_sizes) -> Path:

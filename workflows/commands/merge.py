@@ -265,4 +265,4 @@ class _Merge:
         self._ledger.submitted(final_id, ours.path, (ours.size, ours.mtime_ns), new)
 
     def _state_of(self, slide_id: str) -> SlideState:
-        return self._ledger.state.slides.get(slide_id) or SlideState()
+        return self._ledger.state.slide(slide_id)

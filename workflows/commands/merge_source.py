@@ -15,7 +15,7 @@ from noctile.workflows.commands.table import import_cells
 from noctile.workflows.results.checksums import slide_fault
 from noctile.workflows.results.events import Event, Failed, Finished, LeftOut, Planned
 from noctile.workflows.results.files import read_json, write_atomic, write_json
-from noctile.workflows.results.guard import check_links
+from noctile.workflows.results.guard import check_holds_results, check_links
 from noctile.workflows.results.layout import ResultsFolder, SlideFolder
 from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.results.ledger_state import LedgerState, SlideState
@@ -46,10 +46,7 @@ class Source:
 
     def __init__(self, path: Path) -> None:
         self.name, self.results = str(path), ResultsFolder(path.resolve())
-        if not (self.results.ledger.is_file() or self.results.slides.is_dir()):
-            raise UsageError(
-                f"{path} holds no results of noctile: no ledger.jsonl, no folder 'slides'"
-            )
+        check_holds_results(self.results, path)
         if (run := current_run(path)) and run.alive:
             raise UsageError(f"a run is at work in {path} ({run.holder}); merge when it has ended")
         try:
@@ -80,7 +77,7 @@ class Source:
 
     def slide(self, slide_id: str) -> SlideState:
         """Return the state of a slide by the ledger of this folder."""
-        return self._state.slides.get(slide_id) or SlideState()
+        return self._state.slide(slide_id)
 
     def summary(self, slide_id: str) -> dict[str, Any]:
         """Return the summary of a slide; empty for a slide without a result."""
@@ -176,7 +173,7 @@ def contents(standing: Standing, state: LedgerState) -> dict[str, Content]:
         state: state that the folder's ledger adds up to.
     """
     return {
-        i: _content(state.slides.get(i) or SlideState(), dict(standing.summaries.get(i, {})))
+        i: _content(state.slide(i), dict(standing.summaries.get(i, {})))
         for i in sorted({*state.slides, *standing.summaries, *standing.damaged})
     }
 

@@ -16,6 +16,7 @@ from noctile.pipeline.untrusted import printable
 from noctile.workflows.commands.frames import to_frame
 from noctile.workflows.commands.opened_slide import SlideResult
 from noctile.workflows.results.checksums import slide_fault
+from noctile.workflows.results.guard import check_holds_results
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger import read_ledger
 from noctile.workflows.results.ledger_state import LedgerState
@@ -155,10 +156,7 @@ def open_results(results: str | os.PathLike[str]) -> Results:
     folder = ResultsFolder(Path(results))
     if not folder.path.is_dir():
         raise UsageError(f"{folder.path} is no folder; name the --out of a run")
-    if not (folder.ledger.is_file() or folder.slides.is_dir()):
-        raise UsageError(
-            f"{folder.path} holds no results of noctile: no ledger.jsonl, no folder 'slides'"
-        )
+    check_holds_results(folder, folder.path)
     return Results(folder.path)
 
 

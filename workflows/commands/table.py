@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from noctile.pipeline.cohort import SlideRow
-from noctile.pipeline.errors import StoreError, UsageError
 from noctile.pipeline.manifest_cells import manifest_cells
 from noctile.pipeline.parquet import read_parquet
 from noctile.pipeline.slides.links import real_path
 from noctile.pipeline.slides.manifest import ManifestRow, read_manifest
 from noctile.pipeline.slides.names import fold_name, slide_id_problem
-from noctile.workflows.results.files import sweep
+from noctile.workflows.results.guard import check_holds_results
 from noctile.workflows.results.layout import ResultsFolder
-from noctile.workflows.results.lease import Lease
 from noctile.workflows.results.ledger import Ledger
-from noctile.workflows.results.ledger_state import SlideState
-from noctile.workflows.results.staging import heal
+from noctile.workflows.results.staging import take_healed
 from noctile.workflows.results.standing import Standing
 from noctile.workflows.results.tables import Tables
+from noctile.workflows.run.submission import cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +67,12 @@ def held_for_tables(out: Path) -> Iterator[tuple[ResultsFolder, Ledger]]:
         UsageError: if the folder holds no results, cannot be written, or another run holds it.
     """
     results = ResultsFolder(out.resolve())
-    if not (results.ledger.is_file() or results.slides.is_dir()):
-        raise UsageError(f"{out} holds no results of noctile: no ledger.jsonl, no folder 'slides'")
-    try:
-        lease = Lease(results.path, lambda _: None)
-    except OSError as error:
-        raise UsageError(f"{out} cannot be written: {error.strerror or error}") from error
-    with closing(lease):
-        try:
-            sweep(results.path)
-            heal(results)
-        except (OSError, StoreError) as error:
-            raise UsageError(f"{out} cannot be written: {error}") from error
-        with closing(Ledger(results.ledger)) as ledger:
-            yield results, ledger
+    check_holds_results(results, out)
+    with (
+        closing(take_healed(results, str(out), lambda _: None)),
+        closing(Ledger(results.ledger)) as ledger,
+    ):
+        yield results, ledger
 
 
 def import_cells(results: ResultsFolder, ledger: Ledger) -> None:
@@ -90,14 +80,14 @@ def import_cells(results: ResultsFolder, ledger: Ledger) -> None:
     table = results.cohort_parquet
     if not table.exists() or all(s.submitted or s.left_out for s in ledger.state.slides.values()):
         return
-    cells = manifest_cells(table)
+    known = manifest_cells(table)
     rows = read_parquet(table, ["slide_id", "path"]).select(["slide_id", "path"]).to_pylist()
     for slide_id, path in ((row["slide_id"], str(row["path"])) for row in rows):
         if slide_id_problem(slide_id):
             continue
-        slide = ledger.state.slides.get(slide_id) or SlideState()
+        slide = ledger.state.slide(slide_id)
         if not (slide.submitted or slide.left_out):
-            ledger.submitted(slide_id, path, (-1, -1), cells[slide_id])
+            ledger.submitted(slide_id, path, (-1, -1), known[slide_id])
 
 
 def _add_cells(
@@ -135,8 +125,7 @@ def _matches(row: ManifestRow, ids_of: Mapping[str, set[str]]) -> set[str]:
 
 def _record(ledger: Ledger, slide_id: str, row: ManifestRow) -> None:
     """Record the cells of one row; a path that was left out stays so."""
-    slide = ledger.state.slides.get(slide_id) or SlideState()
+    slide = ledger.state.slide(slide_id)
     before = None if slide.left_out else slide.submitted
     path, state = (before.path, (before.size, before.mtime_ns)) if before else ("", (-1, -1))
-    named = (("patient_id", row.patient_id), ("group", row.group), *row.extra)
-    ledger.submitted(slide_id, path, state, {name: cell for name, cell in named if cell})
+    ledger.submitted(slide_id, path, state, cells(row))

@@ -24,10 +24,7 @@ from noctile.workflows.jobs.unchanged import check_unchanged
 from noctile.workflows.results.blocks import collect_block_stats
 from noctile.workflows.results.checksums import slide_fault, write_with_checksums
 from noctile.workflows.results.durable import sync_names
-from noctile.workflows.results.files import (
-    read_required_json,
-    write_atomic,
-)
+from noctile.workflows.results.files import read_required_json, write_atomic
 from noctile.workflows.results.layout import SlideFolder
 from noctile.workflows.results.staging import promote
 

@@ -134,7 +134,7 @@ def _earlier_plan(version: _Version, run: RunContext, slide_id: str) -> tuple[_E
         if not run.planning:
             remove(staged)
         return done, ""
-    planned = _read_plan(version, SlideFolder(results.planned / slide_id))[0]
+    planned = _read_plan(version, results.planned_slide(slide_id))[0]
     if planned and not run.planning:
         planned = replace(planned, folder=_adopt(planned.folder, staged))
     return planned, damaged
@@ -170,9 +170,8 @@ def _read_plan(version: _Version, folder: SlideFolder) -> tuple[_Earlier | None,
 
 def _plan_slide(reader: SlideReader, version: _Version, run: RunContext) -> _Earlier:
     info, results = reader.info, run.results
-    folder = results.staged(info.slide_id)
-    if run.planning:
-        folder = SlideFolder(results.planned / info.slide_id)
+    place = results.planned_slide if run.planning else results.staged
+    folder = place(info.slide_id)
     tiling, uses_stain = run.settings.tiling(run.card), run.card.stain is not None
     planned = plan_slide(reader, run.settings.tissue, tiling, measure_stain=uses_stain)
     plan, tissue = planned.tiles, planned.tissue

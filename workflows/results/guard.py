@@ -30,6 +30,20 @@ def check_free(results: ResultsFolder) -> None:
         )
 
 
+def check_holds_results(results: ResultsFolder, name: Path) -> None:
+    """Check that a run has written to a folder.
+
+    Args:
+        results: the folder.
+        name: its path as the user typed it.
+
+    Raises:
+        UsageError: if it holds no results.
+    """
+    if not (results.ledger.is_file() or results.slides.is_dir()):
+        raise UsageError(f"{name} holds no results of noctile: no ledger.jsonl, no folder 'slides'")
+
+
 def check_manifest(manifest: Path | None, out: Path) -> None:
     """Check that the manifest is not one of the files that a run writes.
 

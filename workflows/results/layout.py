@@ -81,6 +81,10 @@ class ResultsFolder:
         """Return the folder in which a slide's next result is made."""
         return SlideFolder(self.staging / slide_id)
 
+    def planned_slide(self, slide_id: str) -> "SlideFolder":
+        """Return the folder in which ``noctile plan`` keeps the plan of a slide."""
+        return SlideFolder(self.planned / slide_id)
+
     def under_way(self, slide_id: str) -> "SlideFolder":
         """Return the folder of a slide that is prepared and not done.
 

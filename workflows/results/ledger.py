@@ -101,8 +101,8 @@ class Ledger:
             run: run id of the call.
         """
         event = Submitted(_now(), slide_id, path, *file_state, dict(cells), run)
-        slide = self.state.slides.get(slide_id)
-        before = slide.submitted if slide and not slide.left_out else None
+        slide = self.state.slide(slide_id)
+        before = None if slide.left_out else slide.submitted
         is_same = before and (before.path, before.size, before.mtime_ns) == (path, *file_state)
         if not (before and is_same and cells.items() <= before.cells.items()):
             self._append(event)
@@ -131,8 +131,8 @@ class Ledger:
 
     def finished(self, slide_id: str, key: str, seconds: float) -> None:
         """Record that a slide is done, by the call that has worked on it last."""
-        slide = self.state.slides.get(slide_id)
-        known = slide.worked_in if slide and slide.key == key else ""
+        slide = self.state.slide(slide_id)
+        known = slide.worked_in if slide.key == key else ""
         self._append(Finished(_now(), slide_id, key, round(seconds, 3), known or self._run))
 
     def failed(

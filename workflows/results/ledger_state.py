@@ -136,6 +136,10 @@ class LedgerState:
         slide.failed_in = event.run or (self.start.run if self.start else "")
         slide.stage, slide.failure = "failed", replace(first, attempt=event.attempt, traceback="")
 
+    def slide(self, slide_id: str) -> SlideState:
+        """Return the state of a slide; that of a new one if no event names it."""
+        return self.slides[slide_id] if slide_id in self.slides else SlideState()
+
     def blocks_done(self, slide_id: str, key: str) -> set[Block]:
         """Return the (row, col) of the written blocks of an unfinished slide, under its key."""
         return set(self._blocks.get((slide_id, key), ()))
@@ -153,25 +157,25 @@ class LedgerState:
             slide_id: id of the slide.
             key: content key of the result.
         """
-        slide = self.slides.get(slide_id) or SlideState()
+        slide = self.slide(slide_id)
         return slide.worked_in if slide.key == key and slide.stage != "done" else slide.done_by
 
     def failure(self, slide_id: str) -> Failed | None:
         """Return the failure of a slide that failed when it was last tried, else None."""
-        return self.slides[slide_id].failure if slide_id in self.slides else None
+        return self.slide(slide_id).failure
 
     def is_done(self, slide_id: str, key: str) -> bool:
         """Tell if the last event of a slide is its end under this key."""
-        slide = self.slides.get(slide_id)
-        return slide is not None and slide.stage == "done" and slide.key == key
+        slide = self.slide(slide_id)
+        return slide.stage == "done" and slide.key == key
 
     def is_planned(self, slide_id: str) -> bool:
         """Tell if any run has planned a slide."""
-        return slide_id in self.slides and self.slides[slide_id].planned
+        return self.slide(slide_id).planned
 
     def attempts(self, slide_id: str) -> int:
         """Return the number of runs in which a slide has failed."""
-        return self.slides[slide_id].attempts if slide_id in self.slides else 0
+        return self.slide(slide_id).attempts
 
 
 def _take_submission(slide: SlideState, event: Submitted) -> None:

@@ -1,14 +1,16 @@
 """Staged results: a slide is made in ``.staging/`` and moves to ``slides/`` when it is complete."""
 
 import shutil
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
-from noctile.pipeline.errors import StoreError
+from noctile.pipeline.errors import StoreError, UsageError
 from noctile.workflows.results.checksums import slide_fault
 from noctile.workflows.results.durable import sync_folder
 from noctile.workflows.results.files import is_temporary, sweep
 from noctile.workflows.results.layout import ResultsFolder, SlideFolder
+from noctile.workflows.results.lease import Lease
 
 
 def clear(folder: SlideFolder) -> None:
@@ -121,4 +123,28 @@ def clean_up(results: ResultsFolder, slide_id: str) -> None:
     sweep(folder.path)
     settle(folder)
     remove(results.staged(slide_id))
-    remove(SlideFolder(results.planned / slide_id))
+    remove(results.planned_slide(slide_id))
+
+
+def take_healed(results: ResultsFolder, name: str, on_loss: Callable[[str], None]) -> Lease:
+    """Take the lease on a folder of results, and mend what killed processes left there.
+
+    Args:
+        results: the folder.
+        name: the folder in messages.
+        on_loss: called once, in a thread, with the reason, when the lease is lost.
+
+    Raises:
+        UsageError: if another run holds the folder, or it cannot be written.
+    """
+    try:
+        with ExitStack() as stack:
+            lease = stack.enter_context(closing(Lease(results.path, on_loss)))
+            sweep(results.path)
+            heal(results)
+            stack.pop_all()
+            return lease
+    except OSError as error:
+        raise UsageError(f"{name} cannot be written: {error.strerror or error}") from error
+    except StoreError as error:
+        raise UsageError(f"{name} cannot be written: {error}") from error

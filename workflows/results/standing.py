@@ -85,7 +85,7 @@ class Standing:
 
     def row(self, slide_id: str) -> SlideRow:
         """Return the row of one slide."""
-        slide = self._state.slides.get(slide_id) or SlideState()
+        slide = self._state.slide(slide_id)
         if summary := self.summaries.get(slide_id):
             return self._done(slide_id, slide, summary)
         submitted = slide.submitted

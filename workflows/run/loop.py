@@ -106,8 +106,8 @@ class RunLoop:
             self._take(self._steps.pop(outcome.key), outcome)
 
     def _is_planned(self, slide_id: str) -> bool:
-        planned = self._results.planned / slide_id
-        return self._ledger.state.is_planned(slide_id) or planned.exists()
+        planned = self._results.planned_slide(slide_id)
+        return self._ledger.state.is_planned(slide_id) or planned.path.exists()
 
     def _to_do(self) -> list[str]:
         """Return the slides to begin; one that failed before and has not changed keeps its row."""

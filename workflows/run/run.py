@@ -27,13 +27,12 @@ from noctile.workflows.jobs.messages import RunContext
 from noctile.workflows.processes.environment import worker_env
 from noctile.workflows.processes.gpu_usage import GpuUsage
 from noctile.workflows.quantities import next_moment
-from noctile.workflows.results.files import sweep
 from noctile.workflows.results.guard import check_free
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.lease import Lease
 from noctile.workflows.results.ledger import Ledger, long_lines_note
 from noctile.workflows.results.run_log import RunLog
-from noctile.workflows.results.staging import heal
+from noctile.workflows.results.staging import heal, take_healed
 from noctile.workflows.results.standing import Standing
 from noctile.workflows.run.fault_origin import FaultOrigin
 from noctile.workflows.run.loop import RunLoop
@@ -160,24 +159,13 @@ def held(out: Path, stop: Stop, *, planning: bool = False) -> Iterator[tuple[Lea
     Raises:
         UsageError: if another run holds the folder, or it cannot be written.
     """
+    results, lost = ResultsFolder(out), partial(stop.ask, at_once=True)
     with (
         stopped_by_signals(stop),
-        closing(_take_lease(out, stop)) as lease,
-        closing(Ledger(ResultsFolder(out).ledger, read_only=planning)) as ledger,
+        closing(take_healed(results, f"--out {out}", lost)) as lease,
+        closing(Ledger(results.ledger, read_only=planning)) as ledger,
     ):
         yield lease, ledger
-
-
-def _take_lease(out: Path, stop: Stop) -> Lease:
-    try:
-        lease = Lease(out, lambda why: stop.ask(why, at_once=True))
-        sweep(out)
-        heal(ResultsFolder(out))
-    except OSError as error:
-        raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error
-    except StoreError as error:
-        raise UsageError(f"--out {out} cannot be written: {error}") from error
-    return lease
 
 
 def with_servers(context: RunContext, stack: ExitStack) -> RunContext:

@@ -9,6 +9,7 @@ from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.discover import LeftOut, SlideEntry
 from noctile.pipeline.slides.fingerprint import file_state, fingerprint
 from noctile.pipeline.slides.identity import ID_TAKEN, KnownSlide, settle_ids, settle_left_out
+from noctile.pipeline.slides.manifest import ManifestRow
 from noctile.workflows.engines.base import Failure
 from noctile.workflows.jobs.messages import RunContext
 from noctile.workflows.jobs.provenance import given_values
@@ -116,9 +117,9 @@ def is_made_by(summary: Mapping[str, Any], pixels_key: str, entry: SlideEntry) -
     return all(summary.get(name) == value for name, value in made_with.items())
 
 
-def cells(entry: SlideEntry) -> dict[str, str]:
+def cells(slide: SlideEntry | ManifestRow) -> dict[str, str]:
     """Return the cells of a slide's manifest that are not empty, by the name of their column."""
-    named = (("patient_id", entry.patient_id), ("group", entry.group), *entry.extra)
+    named = (("patient_id", slide.patient_id), ("group", slide.group), *slide.extra)
     return {name: cell for name, cell in named if cell}
 
 
@@ -126,14 +127,13 @@ def _known(standing: Standing, state: LedgerState) -> dict[str, KnownSlide]:
     """Slides that have an id in the folder of results."""
     known = {}
     for slide_id in {*state.slides, *standing.summaries}:
-        slide, summary = state.slides.get(slide_id), standing.summaries.get(slide_id, {})
-        if slide and slide.failure and slide.failure.reason == ID_TAKEN and not summary:
+        slide, summary = state.slide(slide_id), standing.summaries.get(slide_id, {})
+        if slide.failure and slide.failure.reason == ID_TAKEN and not summary:
             continue
-        submitted = slide.submitted if slide else None
-        named = (submitted, slide.left_out if slide else None)
+        submitted, named = slide.submitted, (slide.submitted, slide.left_out)
         paths = (*(one.path for one in named if one), str(summary.get("path") or ""))
         path = next(filter(None, paths), "")
-        content = str(summary.get("fingerprint") or (slide.fingerprint if slide else ""))
+        content = str(summary.get("fingerprint") or slide.fingerprint)
         if path:
             times = (submitted.size, submitted.mtime_ns) if submitted else (-1, -1)
             known[slide_id] = KnownSlide(Path(path), content, *times)
