@@ -17,6 +17,7 @@ COMMANDS = (
     "verify",
     "table",
     "merge",
+    "regroup",
     "inspect",
     "models",
     "train",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from noctile.pipeline.models.card import ModelCard
     from noctile.workflows.commands.plan import PlanResult
+    from noctile.workflows.commands.regroup import RegroupResult
     from noctile.workflows.commands.status import Status
     from noctile.workflows.commands.verify import Verification
     from noctile.workflows.run.progress import RunResult
@@ -77,6 +78,24 @@ def verify_document(result: "Verification", out: Path) -> Document:
             "checked": len(result.slides),
             "wrong": [asdict(check) for check in result.wrong],
             "tables": [asdict(fault) for fault in result.tables],
+        },
+    )
+
+
+def regroup_document(result: "RegroupResult", out: Path) -> Document:
+    """Describe results that were made with new classes."""
+    left_out = [
+        {"slide_id": slide_id, "message": why} for slide_id, why in sorted(result.damaged.items())
+    ]
+    return _document(
+        "regroup",
+        {
+            "out": out,
+            "exit_code": result.exit_code,
+            "made": result.made,
+            "stood": result.stood,
+            "left_out": left_out,
+            "counts": dict(result.counts),
         },
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from noctile.pipeline.arrays import UInt8
+from noctile.pipeline.arrays import UInt8, UInt16
 from noctile.pipeline.geometry import Frame
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo
@@ -42,7 +42,8 @@ class TileRow:
         tissue_fraction: share of the core's pixels that are tissue, 0..1.
         class_fractions: share of the core's tissue pixels in each class of the card, in the card's
             order, 0..1.
-        mean_confidence: mean probability of the predicted class over the core's tissue, 0..1.
+        mean_confidence: mean probability of the predicted class over the core's tissue, 0..1; None
+            if the confidence map belongs to other classes (regrouped results).
     """
 
     row: int
@@ -53,7 +54,7 @@ class TileRow:
     width_um: float
     tissue_fraction: float
     class_fractions: tuple[float, ...]
-    mean_confidence: float
+    mean_confidence: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class SlideSummary:
             counted at about `FOCI_MPP`.
         largest_focus_mm2: area of the largest tumor focus (mm2); 0 without a focus.
         mean_confidence: mean probability of the predicted class over the tissue, 0..1; None
-            without tissue.
+            without tissue, and if the confidence map belongs to other classes.
         tiles: number of tiles of the plan, unreadable ones included.
     """
 
@@ -89,7 +90,7 @@ def count_cores(
     codes: Sequence[int],
     labels: UInt8,
     analysed: UInt8,
-    confidence: UInt8,
+    confidence: UInt8 | None,
 ) -> Iterator[CoreCount]:
     """Count the labels in each core of a block that may have tissue.
 
@@ -100,18 +101,24 @@ def count_cores(
         labels: uint8 ``[h, w]``, label map of the block.
         analysed: uint8 ``[ceil(h / 8), ceil(w / 8)]``, number of labels above 0 under each pixel of
             the heat maps.
-        confidence: uint8 ``[ceil(h / 8), ceil(w / 8)]``, confidence map of the block.
+        confidence: uint8 ``[ceil(h / 8), ceil(w / 8)]``, confidence map of the block; None if it
+            belongs to other classes than the labels.
     """
     cores_per_side = plan.block_px // plan.grid.stride_px
-    weighted = analysed * confidence.astype(np.uint16)
+    weighted = None if confidence is None else analysed * confidence.astype(np.uint16)
     for row, col in block.tiles:
         if (row // cores_per_side, col // cores_per_side) != block.key:
             continue  # with the window blend: a tile of the next block that reaches into this one
         ys, xs = plan.grid.core(row, col).intersect(plan.frame.box).slices(block.box)
         # numpy.bincount takes longer: benchmarks/history/writing.md.
         pixels = Image.fromarray(labels[ys, xs]).histogram()
-        total = weighted[heat_slice(ys), heat_slice(xs)].sum(dtype=np.int64)
-        yield CoreCount(row, col, tuple(pixels[code] for code in codes), int(total))
+        counts = tuple(pixels[code] for code in codes)
+        total = None if weighted is None else _sum(weighted[heat_slice(ys), heat_slice(xs)])
+        yield CoreCount(row, col, counts, total)
+
+
+def _sum(values: UInt8 | UInt16) -> int:
+    return int(values.sum(dtype=np.int64))
 
 
 def measure(
@@ -177,10 +184,16 @@ def class_areas_mm2(
 
 
 def mean_confidence(cores: Iterable[CoreCount]) -> float | None:
-    """Mean probability of the predicted class over the tissue, 0..1; None without tissue."""
-    counts = [(sum(core.pixels), core.confidence) for core in cores]
-    tissue_px = sum(px for px, _ in counts)
-    confidence = sum(total for _, total in counts)
+    """Mean probability of the predicted class over the tissue, 0..1.
+
+    Returns:
+        None without tissue, and if the confidence of a core is not known.
+    """
+    tissue_px, confidence = 0, 0
+    for core in cores:
+        if core.confidence is None:
+            return None
+        tissue_px, confidence = tissue_px + sum(core.pixels), confidence + core.confidence
     return round(confidence / tissue_px / 255, 4) if tissue_px else None
 
 
@@ -197,7 +210,7 @@ def _tile_row(plan: TilePlan, core: CoreCount) -> TileRow:
         width_um=round(box.width * mpp_x, 3),
         tissue_fraction=round(tissue_px / box.area, 6),
         class_fractions=tuple(round(n / tissue_px, 6) for n in core.pixels),
-        mean_confidence=round(core.confidence / tissue_px / 255, 4),
+        mean_confidence=mean_confidence([core]),
     )
 
 

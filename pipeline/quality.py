@@ -89,13 +89,13 @@ class CoreCount:
         col: column of the tile in the grid.
         pixels: number of pixels of each class, in the card's order.
         confidence: sum over the tissue pixels of the predicted class's probability x 255, taken
-            from the confidence map.
+            from the confidence map; None if the map belongs to other classes (regrouped results).
     """
 
     row: int
     col: int
     pixels: tuple[int, ...]
-    confidence: int
+    confidence: int | None
 
 
 @dataclass(frozen=True, slots=True)

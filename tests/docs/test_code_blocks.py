@@ -18,13 +18,19 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
+from noctile.pipeline.regroup import Groups
 from noctile.pipeline.training.settings import TrainSettings
 from noctile.workflows.settings import RunSettings, checked
 
 ROOT = Path(__file__).resolve().parents[2]
 
 NOT_RUN = re.compile(r"<!-- not run: (\S.+) -->\s*", re.DOTALL)
-SETTINGS = {"run.toml": RunSettings, "train.toml": TrainSettings}
+SETTINGS = {
+    "run.toml": RunSettings,
+    "train.toml": TrainSettings,
+    "groups.toml": Groups,
+    "threshold.toml": Groups,
+}
 LOOSE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 

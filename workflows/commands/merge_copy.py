@@ -46,19 +46,19 @@ def copy_result(source: SlideFolder, staged: SlideFolder) -> None:
         StoreError: if the file system refuses the copy.
     """
     try:
-        sums = _checked_record(source)
+        sums = checked_record(source)
         remove(staged)
         staged.path.mkdir(parents=True, exist_ok=True)
         last = staged.plan.name, staged.summary.name
         first = [name for name in sums if name not in last]
         for name in first:
-            _copy_file(source.path / name, staged.path / name, sums[name])
+            copy_file(source.path / name, staged.path / name, sums[name])
         sync_names((staged.path / name for name in first), staged.path)
-        _copy_file(source.plan, staged.plan, sums[source.plan.name])
+        copy_file(source.plan, staged.plan, sums[source.plan.name])
         if staged.path.name == source.path.name:
-            _copy_file(source.checksums, staged.checksums, None)
+            copy_file(source.checksums, staged.checksums, None)
             sync_names([staged.checksums], staged.path)
-            _copy_file(source.summary, staged.summary, sums[source.summary.name])
+            copy_file(source.summary, staged.summary, sums[source.summary.name])
         else:
             _rename(source, staged, sums[source.summary.name])
         if fault := slide_fault(staged):
@@ -82,7 +82,7 @@ def size_of(source: SlideFolder) -> int:
         return 0
 
 
-def _checked_record(source: SlideFolder) -> dict[str, str]:
+def checked_record(source: SlideFolder) -> dict[str, str]:
     """Read the sha256 of each file of a slide by its name, if it names the files that are there.
 
     Raises:
@@ -110,7 +110,25 @@ def _needed(source: SlideFolder) -> list[Path]:
     return [path for path in source.required if path not in (source.mask, source.heat)]
 
 
-def _copy_file(source: Path, target: Path, sha256: str | None) -> None:
+def check_sums(source: SlideFolder, sums: dict[str, str]) -> None:
+    """Compare every file of a slide with its sha256.
+
+    Args:
+        source: folder of the slide.
+        sums: sha256 of each file, by its name in the folder.
+
+    Raises:
+        DamagedResultError: if a file cannot be read or has another hash.
+    """
+    for name, sha256 in sums.items():
+        digest = hashlib.sha256()
+        for piece in _pieces(source.path / name):
+            digest.update(piece)
+        if digest.hexdigest() != sha256:
+            raise DamagedResultError(f"{name} is not what was written: its checksum differs")
+
+
+def copy_file(source: Path, target: Path, sha256: str | None) -> None:
     """Copy the content of a file, and sync it.
 
     Args:

@@ -48,7 +48,7 @@ class Source:
         self.name, self.results = str(path), ResultsFolder(path.resolve())
         check_holds_results(self.results, path)
         if (run := current_run(path)) and run.alive:
-            raise UsageError(f"a run is at work in {path} ({run.holder}); merge when it has ended")
+            raise UsageError(f"a run is at work in {path} ({run.holder}); wait until it has ended")
         try:
             check_links(self.results)
             ledger = Ledger(self.results.ledger, read_only=True)
@@ -75,6 +75,11 @@ class Source:
                     out = self.name
                     yield path.name, f"its run was killed at the end; `noctile table {out}` helps"
 
+    @property
+    def known(self) -> set[str]:
+        """Ids of all slides of the folder."""
+        return {*self.done, *self.others, *self.damaged}
+
     def slide(self, slide_id: str) -> SlideState:
         """Return the state of a slide by the ledger of this folder."""
         return self._state.slide(slide_id)
@@ -82,6 +87,10 @@ class Source:
     def summary(self, slide_id: str) -> dict[str, Any]:
         """Return the summary of a slide; empty for a slide without a result."""
         return dict(self._standing.summaries.get(slide_id, {}))
+
+    def run_of(self, slide_id: str) -> str:
+        """Return the run id of the call that made the result of a slide; "" if it is unknown."""
+        return self._state.made_by(slide_id, str(self.summary(slide_id).get("key")))
 
     def finished(self, slide_id: str, final_id: str, runs: dict[str, str]) -> list[Event]:
         """Return the events that tell the end of a slide in another ledger.
@@ -92,7 +101,7 @@ class Source:
             runs: run id in the other folder, by the run id in this one.
         """
         slide, key = self.slide(slide_id), str(self.summary(slide_id).get("key"))
-        seconds, run = self._state.seconds(slide_id, key), self._state.made_by(slide_id, key)
+        seconds, run = self._state.seconds(slide_id, key), self.run_of(slide_id)
         end = Finished(_now(), final_id, key, round(seconds, 3), runs.get(run, run))
         return [end, *self._failed(slide, final_id, runs)]
 

@@ -25,10 +25,20 @@ class MaskRecount:
         store: masks of the slide.
         plan: tiles and blocks of the slide.
         tissue: tissue of the slide.
+        confidence_is_known: False if the confidence map belongs to other classes, so that it is not
+            counted.
     """
 
-    def __init__(self, store: MaskStore, plan: TilePlan, tissue: TissueMask) -> None:
+    def __init__(
+        self,
+        store: MaskStore,
+        plan: TilePlan,
+        tissue: TissueMask,
+        *,
+        confidence_is_known: bool = True,
+    ) -> None:
         self._store, self._plan, self._tissue = store, plan, tissue
+        self._confidence_is_known = confidence_is_known
         self._codes = [c.code for c in store.layout.classes]
         self._cores: list[CoreCount] = []
         self._pixels = np.zeros(256, np.int64)
@@ -88,7 +98,8 @@ class MaskRecount:
             expected = stats.analysed_px if stats else "none"
             yield f"has {analysed_px} labels in {where}, where {expected} were written"
         pool = pool_sums(np, (labels > 0).view(np.uint8)).astype(np.uint8)
-        confidence = self._store.read_heat_maps(block.box)[1]
+        known = self._confidence_is_known
+        confidence = self._store.read_heat_maps(block.box)[1] if known else None
         cores = tuple(count_cores(self._plan, block, self._codes, labels, pool, confidence))
         if stats is not None and stats.cores != cores:
             yield f"has other labels or another confidence in {where} than were counted there"

@@ -9,11 +9,13 @@ import pyarrow as pa
 
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.masks.check import check_levels
+from noctile.pipeline.masks.provenance import read_provenance
 from noctile.pipeline.masks.shard import PARTIAL
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.folder import sha256_of
 from noctile.pipeline.parquet import read_parquet
 from noctile.pipeline.quality import BlockStats, SlideQuality
+from noctile.pipeline.regroup import confidence_is_known
 from noctile.workflows.commands.verify_faults import (
     DELETE,
     RUN_AGAIN,
@@ -141,7 +143,8 @@ def _check_contents(folder: SlideFolder, row: Row | None) -> Iterator[Fault]:
         load_picture(folder.preview, "JPEG", _PREVIEW_PX)
     with reading(folder, folder.mask):
         store = MaskStore.open(folder.mask)
-        recount = MaskRecount(store, plan, tissue)
+        known = confidence_is_known(read_provenance(store.path))
+        recount = MaskRecount(store, plan, tissue, confidence_is_known=known)
         for what in (*recount.faults(stats), *check_levels(store)):
             yield file_fault(folder, folder.mask, what)
         figures, tiles = recount.figures()

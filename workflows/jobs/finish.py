@@ -63,18 +63,37 @@ def _complete(job: StepJob, folder: SlideFolder) -> None:
     except UnreadableTissueError:
         folder.plan.unlink()  # so that a retry reads everything again
         raise
+    summary = measure_blocks(folder, plan, stats, run.resources.threads)
+    write_with_checksums(folder, _summary(described, plan, summary, quality, job))
+
+
+def measure_blocks(
+    folder: SlideFolder, plan: TilePlan, stats: _Stats, threads: int
+) -> SlideSummary:
+    """Build the pyramid of a slide whose blocks are done, measure it, and draw its preview.
+
+    The files are on the disk afterwards: the coarse levels, ``tiles.parquet`` and ``preview.jpg``.
+
+    Args:
+        folder: folder of the slide.
+        plan: plan of the slide.
+        stats: statistics of each block, by its (row, col).
+        threads: number of threads.
+
+    Raises:
+        StoreError: if the masks cannot be read or written, or a shard is missing.
+    """
     store = MaskStore.open(folder.mask)
-    classes = run.card.classes
-    coarse = build_pyramid(store, run.resources.threads)
+    classes = store.layout.classes
+    coarse = build_pyramid(store, threads)
     _check_shards(store, stats, folder)
-    summary, tiles = measure(
-        store, plan, classes, (core for s in stats.values() for core in s.cores)
-    )
+    cores = (core for block in stats.values() for core in block.cores)
+    summary, tiles = measure(store, plan, classes, cores)
     table = tile_table(tiles, [c.name for c in classes])
     write_atomic(folder.tiles, lambda p: pq.write_table(table, p, compression="zstd"))
     write_preview(folder, preview_of(store, plan.slide_id, summary.class_area_mm2))
     sync_names([*coarse, folder.preview], folder.path)
-    write_with_checksums(folder, _summary(described, plan, summary, quality, job))
+    return summary
 
 
 def write_preview(folder: SlideFolder, preview: Image.Image) -> None:

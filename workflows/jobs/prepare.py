@@ -196,14 +196,14 @@ def _plan_slide(reader: SlideReader, version: _Version, run: RunContext) -> _Ear
         },
         "stain": planned.stain,
         "plan": plan.to_json(),
-        "files": _laid_out(folder),
+        "files": laid_out(folder),
     }
     write_json(folder.plan, described)
     sync_names([folder.plan], run.results.path)
     return _Earlier(folder, plan, {})
 
 
-def _laid_out(folder: SlideFolder) -> dict[str, int]:
+def laid_out(folder: SlideFolder) -> dict[str, int]:
     """Sync everything that is laid out for a slide, and return the size of each file (B)."""
     for store in (folder.mask, folder.heat):
         sync_tree(store)

@@ -5,6 +5,7 @@ import platform
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from noctile.pipeline.cohort import SlideRow
 from noctile.workflows.jobs.messages import RunContext
@@ -16,6 +17,16 @@ from noctile.workflows.results.files import write_json
 def run_id(start: datetime) -> str:
     """Return the run id of a call that started then, for instance ``20261129T013000.123Z``."""
     return f"{start.astimezone(UTC):%Y%m%dT%H%M%S}.{start.microsecond // 1000:03d}Z"
+
+
+def machine() -> dict[str, Any]:
+    """Describe this machine and this process."""
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "cores": cores(),
+        "pid": os.getpid(),
+    }
 
 
 def write_record(
@@ -47,12 +58,7 @@ def write_record(
         "settings": context.settings.model_dump(mode="json"),
         "model": {"name": card.name, "sha256": card.sha256, "folder": context.model},
         "classes": [info.name for info in card.classes],
-        "machine": {
-            "host": platform.node(),
-            "system": platform.platform(),
-            "cores": cores(),
-            "pid": os.getpid(),
-        },
+        "machine": machine(),
         "device": context.resources.device,
         "backend": context.resources.backend,
         "versions": versions(),

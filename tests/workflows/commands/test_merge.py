@@ -40,7 +40,7 @@ def counted(function):
         return function(*args, **kwargs)
     return call
 
-merge_copy._copy_file = counted(merge_copy._copy_file)
+merge_copy.copy_file = counted(merge_copy.copy_file)
 merge_copy.write_json = counted(merge_copy.write_json)
 merge_copy.write_with_checksums = counted(merge_copy.write_with_checksums)
 merge.promote = counted(merge.promote)

@@ -42,13 +42,13 @@ def test_a_copy_has_the_same_bytes_and_no_file_of_the_user(source, tmp_path):
 
 def test_the_plan_and_the_summary_are_copied_last(source, tmp_path, monkeypatch):
     """A run takes a folder with a plan for one that it can continue, and a summary for the end."""
-    order, kept = [], merge_copy._copy_file
+    order, kept = [], merge_copy.copy_file
 
     def copy_file(path, target, sha256):
         order.append(path.name)
         kept(path, target, sha256)
 
-    monkeypatch.setattr(merge_copy, "_copy_file", copy_file)
+    monkeypatch.setattr(merge_copy, "copy_file", copy_file)
     copy_result(source, staged(tmp_path))
     assert order[-3:] == ["plan.json", "checksums.json", "summary.json"]
 
