@@ -18,6 +18,7 @@ COMMANDS = (
     "table",
     "merge",
     "regroup",
+    "view",
     "inspect",
     "models",
     "train",

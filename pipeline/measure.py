@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from itertools import compress
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
 from noctile.pipeline.arrays import UInt8, UInt16
-from noctile.pipeline.geometry import Frame
+from noctile.pipeline.geometry import Box, Frame
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.plan import Block, TilePlan, heat_slice
@@ -82,6 +83,19 @@ class SlideSummary:
     largest_focus_mm2: float
     mean_confidence: float | None
     tiles: int
+
+
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """One tumor focus.
+
+    Attributes:
+        box: smallest box that holds it, in pixels of the level at which it was found.
+        area_mm2: its area (mm2).
+    """
+
+    box: Box
+    area_mm2: float
 
 
 def count_cores(
@@ -224,10 +238,48 @@ def tumor_foci(store: MaskStore, tumor_codes: list[int]) -> tuple[int, float]:
     Raises:
         StoreError: if the masks cannot be read.
     """
+    _, _, areas_mm2 = _tumor_regions(store, tumor_codes)
+    foci_mm2 = areas_mm2[areas_mm2 >= MIN_FOCUS_MM2]
+    return len(foci_mm2), float(foci_mm2.max(initial=0.0))
+
+
+def find_foci(store: MaskStore, tumor_codes: list[int], most: int) -> tuple[Frame, list[Focus]]:
+    """Find the tumor foci that `tumor_foci` counts, the largest first.
+
+    Args:
+        store: masks of the slide, with all levels.
+        tumor_codes: codes of the classes with the role ``tumor``.
+        most: largest number of foci.
+
+    Returns:
+        the frame in which they were found, and the foci.
+
+    Raises:
+        StoreError: if the masks cannot be read.
+    """
+    frame, regions, areas_mm2 = _tumor_regions(store, tumor_codes)
+    largest = np.argsort(-areas_mm2, kind="stable")[:most]
+    boxes = ndimage.find_objects(regions) if len(largest) else []
+    foci = []
+    for k in largest[areas_mm2[largest] >= MIN_FOCUS_MM2].tolist():
+        ys, xs = boxes[k]
+        box = Box(ys.start, xs.start, ys.stop - ys.start, xs.stop - xs.start)
+        foci.append(Focus(box, float(areas_mm2[k])))
+    return frame, foci
+
+
+def _tumor_regions(
+    store: MaskStore, tumor_codes: list[int]
+) -> tuple[Frame, npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+    """Label the connected tumor regions at about `FOCI_MPP`.
+
+    Returns:
+        the frame of the pyramid level; int32 ``[h, w]``, number of the region of each pixel, 0
+        outside of tumor; float64 ``[n]``, area of the regions 1 to n (mm2).
+    """
     frames = store.layout.level_frames
     level = min(range(len(frames)), key=lambda k: abs(np.log(frames[k].mpp / FOCI_MPP)))
     tumor = np.isin(store.read_level(level), tumor_codes)
     regions, _ = ndimage.label(tumor, structure=np.ones((3, 3)))
     areas_mm2 = np.bincount(regions[tumor])[1:] * frames[level].pixel_area_mm2
-    foci_mm2 = areas_mm2[areas_mm2 >= MIN_FOCUS_MM2]
-    return len(foci_mm2), float(foci_mm2.max(initial=0.0))
+    return frames[level], regions, areas_mm2

@@ -263,15 +263,16 @@ class MaskStore:
         heat, confidence = self._heat.read(_HEAT_MAPS, region)
         return heat, confidence
 
-    def read_thumbnail(self, level: int = 0) -> UInt8:
-        """Read a level of the slide's thumbnail, uint8 ``[h, w, 3]``.
+    def read_thumbnail(self, level: int = 0, box: Box | None = None) -> UInt8:
+        """Read a level of the slide's thumbnail, or a box within it, uint8 ``[h, w, 3]``.
 
-        Its frame is ``thumbnail_frame.coarser(2**level)``.
+        The level's frame is ``thumbnail_frame.coarser(2**level)``.
 
         Raises:
             StoreError: if it cannot be decoded.
         """
-        return np.moveaxis(self._mask.read(str(level)), 0, -1)
+        region = (slice(None), *box.slices()) if box else (slice(None),)
+        return np.moveaxis(self._mask.read(str(level), region), 0, -1)
 
     def stored_shards(self, level: int = 0) -> list[tuple[int, int]]:
         """List the positions (row, col) of the label shards of a level that exist, sorted.

@@ -101,6 +101,14 @@ class Results(Mapping[str, SlideResult]):
         frame = to_frame(self._table())
         return frame.set_axis(frame["slide_id"].rename(None))
 
+    def table(self) -> pa.Table:
+        """One row for each slide that the folder knows, as an Arrow table; see ``slides``.
+
+        Raises:
+            StoreError: if a summary holds a value of a wrong type.
+        """
+        return self._table()
+
     def _table(self) -> pa.Table:
         path = self._results.cohort_parquet
         found = f"{path} is missing or older than the results"

@@ -118,6 +118,15 @@ class TestMetadata:
         assert again.thumbnail_frame == THUMBNAIL_FRAME
 
 
+class TestThumbnail:
+    def test_a_box_of_a_level_is_read(self, tmp_path):
+        store = make(tmp_path)
+        for level in (0, 1):
+            box = Box(3, 5, 20, 30)
+            whole = store.read_thumbnail(level)
+            assert np.array_equal(store.read_thumbnail(level, box), whole[box.slices()])
+
+
 class TestAlignment:
     def test_a_square_lies_at_the_same_micrometres_in_every_array_of_both_folders(self, tmp_path):
         """Block (1, 2): rows 512..1023, columns 1024..1535; the middle of its pixels is index

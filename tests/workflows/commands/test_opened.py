@@ -113,3 +113,10 @@ def test_a_folder_without_results_is_refused(tmp_path):
 def test_a_folder_before_its_first_result_is_empty(damaged):
     shutil.rmtree(damaged / "slides")
     assert list(noctile.open(damaged)) == []
+
+
+def test_the_table_of_slides_is_also_an_arrow_table(results):
+    opened = noctile.open(results)
+    table = opened.table()
+    assert table.column("slide_id").to_pylist() == list(opened.slides.index)
+    assert table.column_names == list(opened.slides.columns)
