@@ -1,10 +1,13 @@
 """Files that the viewer serves: its own page, and the folder of results."""
 
 import html
+from contextlib import suppress
 from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
+
+from tornado.iostream import StreamClosedError
 
 from noctile.workflows.viewer.access import REPORT_POLICY
 from noctile.workflows.viewer.files import (
@@ -67,10 +70,15 @@ class FileHandler(Handler):
         return part
 
     async def _send_bytes(self, found: Found, start: int, stop: int) -> None:
+        """Send bytes of a file; the connection is closed if the file has become shorter."""
         parts = read_part(found.path, start, stop)
-        while part := await self.in_thread(lambda: next(parts, b"")):
-            self.write(part)
-            await self.flush()
+        with suppress(StreamClosedError):
+            while start < stop and (part := await self.in_thread(lambda: next(parts, b""))):
+                start += len(part)
+                self.write(part)
+                await self.flush()
+        if start < stop:
+            self.detach().close()
 
 
 class PageHandler(FileHandler):

@@ -99,14 +99,17 @@ class Handler(RequestHandler):
         """Do work in a thread of the pool.
 
         Raises:
-            RefusedError: if the work raises a `NoctileError`, with its message; or if the browser
-                has gone before the work began.
+            RefusedError: if the work raises a `NoctileError` or an OSError, with its message; or if
+                the browser has gone before the work began.
         """
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self.viewer.pool, self._unless_gone, work)
         except NoctileError as error:
             raise RefusedError(HTTPStatus.NOT_FOUND, str(error)) from error
+        except OSError as error:
+            text = f"a file cannot be read: {error.strerror or error}"
+            raise RefusedError(HTTPStatus.NOT_FOUND, text) from error
 
     def _unless_gone(self, work: Callable[[], _Value]) -> _Value:
         if self._gone:

@@ -1,42 +1,21 @@
 """Results of a small run, and a viewer that shows them."""
 
-import asyncio
-import http.client
-import json
 import shutil
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from standins import small_slide, threshold_model
+from viewer_client import Client, make_results, serving
 
-from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.commands.opened import open_results
-from noctile.workflows.run.run import run_slides
-from noctile.workflows.settings import RunSettings
-from noctile.workflows.viewer.access import HOST, Access, new_token
 from noctile.workflows.viewer.listing import Listing
-from noctile.workflows.viewer.server import application, http_server, listen
 from noctile.workflows.viewer.views import Views
 
 
 @pytest.fixture(scope="session")
 def viewed(tmp_path_factory) -> Path:
     """Folder with ``slides`` and ``results``: a slide with tissue, and a file that is no slide."""
-    folder = tmp_path_factory.mktemp("viewed")
-    (folder / "slides").mkdir()
-    small_slide(folder / "slides" / "a.tif", seed=0, height=1300, width=1500)
-    (folder / "slides" / "broken.tif").write_bytes(b"II*\0 this is no slide")
-    model = threshold_model(folder / "model")
-    settings = RunSettings(model=str(model), engine="serial", block_px=480, device="cpu")
-    entries = find_slides([folder / "slides"], None, None).slides
-    run_slides(entries, settings, folder / "results", lambda progress, say: None)
-    return folder
+    return make_results(tmp_path_factory.mktemp("viewed"))
 
 
 @pytest.fixture
@@ -54,80 +33,6 @@ def views_of() -> Callable[[Path], Views]:
         return Views(results, Listing(results))
 
     return open_views
-
-
-@dataclass
-class Answer:
-    """Answer of the viewer."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass
-class Client:
-    """Program that sends requests to a viewer."""
-
-    access: Access
-
-    def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
-        """Send a request to a path that is not changed before; ``_`` in headers stands for -."""
-        connection = http.client.HTTPConnection(HOST, self.access.port, timeout=30)
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        try:
-            connection.putrequest(
-                method, path, skip_host="Host" in named, skip_accept_encoding=True
-            )
-            if body is not None:
-                connection.putheader("Content-Length", str(len(body)))
-            for name, value in named.items():
-                connection.putheader(name, value)
-            connection.endheaders(body)
-            answer = connection.getresponse()
-            return Answer(answer.status, answer.headers, answer.read())
-        finally:
-            connection.close()
-
-    def get(self, path: str, **headers: str) -> Answer:
-        """Get a path behind the token."""
-        return self.send("GET", f"/{self.access.token}/{path}", **headers)
-
-    def put(self, path: str, values: Any, **headers: str) -> Answer:
-        """Put JSON to a path behind the token."""
-        body = json.dumps(values).encode()
-        return self.send("PUT", f"/{self.access.token}/{path}", body, **headers)
-
-
-@contextmanager
-def serving(results: Path, reviewer: str = "ada") -> Iterator[Client]:
-    """Run a viewer in a thread of this process."""
-    opened = listen(0)
-    access = Access(new_token(), opened.getsockname()[1])
-    loop, begun, stop = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
-
-    async def serve() -> None:
-        with ThreadPoolExecutor(2) as pool:
-            server = http_server(application(open_results(results), access, reviewer, pool))
-            server.add_socket(opened)
-            begun.set()
-            await stop.wait()
-            server.stop()
-            await server.close_all_connections()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    begun.wait(10)
-    try:
-        yield Client(access)
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
 
 
 @pytest.fixture(scope="session")
