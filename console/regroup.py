@@ -17,9 +17,9 @@ from noctile.console.printer import Printer
     "groups",
     type=FILE,
     required=True,
-    help="TOML file with the new classes, or a new threshold (required).",
+    help="TOML file with the new classes, or a new threshold.",
 )
-@click.option("--out", type=FILE, required=True, help="Folder for the new results (required).")
+@click.option("--out", type=FILE, required=True, help="Folder for the new results.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one per core).")
 @printing(as_json=True)
 def command(results: Path, groups: Path, out: Path, workers: int | None, printer: Printer) -> None:

@@ -139,6 +139,8 @@ def _new_classes(source: Source, file: GroupsFile) -> list[str]:
         summary = source.summary(slide_id)
         about = summary.get("model_sha256"), (summary.get("regrouped") or {}).get("groups_key")
         kinds.setdefault((*about, *summary.get("class_area_mm2", ())), slide_id)
+    if not kinds:
+        return []
     check_names(file.groups, dict.fromkeys(name for kind in kinds for name in kind[2:]))
     names: dict[str, None] = {}
     for slide_id in kinds.values():
