@@ -14,6 +14,8 @@ FLAG_MEANINGS = {
     "unreadable_tissue": "some tissue could not be read",
     "low_confidence": "the model is unsure",
     "seams": "neighbouring tiles disagree where they meet",
+    "tumor_from_heat_map": "the tumor was found by a threshold on the tumor map",
+    "other_tumor_classes": "the tumor map belongs to other classes than the tumor area",
 }
 """Meaning of each flag, by its name."""
 
