@@ -20,10 +20,12 @@ from noctile.pipeline.errors import ModelError, UsageError
 from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.models.folder import find_model, read_card, read_config
 from noctile.pipeline.models.threshold import ThresholdConfig
+from noctile.pipeline.regroup import regrouping
 from noctile.pipeline.slides.discover import find_slides
 from noctile.pipeline.slides.names import slide_id_problem
 from noctile.pipeline.truth.geojson import read_annotations, region_boxes
 from noctile.pipeline.truth.scheme import BUILT_IN, ClassScheme, load_scheme
+from noctile.workflows.commands.regroup import read_groups
 from noctile.workflows.settings import RunSettings, load_settings
 
 CARD = json.loads((find_model("tumor") / "card.json").read_text(encoding="utf-8"))
@@ -47,6 +49,19 @@ ODD = st.recursive(
     max_leaves=8,
 )
 """Any JSON value, also values that are difficult for parsers."""
+
+GROUPS = """rest = "keep"
+[[classes]]
+name = "x"
+from = ["tumor", "dcis"]
+color = [200, 30, 45]
+role = "tumor"
+code = 7
+[tumor]
+threshold = 0.5
+above = "x"
+below = "stroma"
+"""
 
 MANY = settings(max_examples=300)
 
@@ -211,6 +226,15 @@ class TestSettings:
         (place / "c.toml").write_text("\n".join(lines), "utf-8", "surrogatepass")
         found = either(lambda: load_scheme(str(place / "c.toml")), UsageError)
         assert found is None or isinstance(found, ClassScheme)
+
+    @MANY
+    @given(line=st.sampled_from(GROUPS.splitlines()), to=ODD)
+    def test_a_groups_file_with_any_value(self, place: Path, line: str, to: Any) -> None:
+        text = GROUPS.replace(line, f"{line.partition(' =')[0]} = {toml(to)}")
+        (place / "g.toml").write_text(text, "utf-8", "surrogatepass")
+        found = either(lambda: read_groups(place / "g.toml"), UsageError)
+        if found:
+            either(lambda: regrouping(found.groups, BUILT_IN["bcss5"].classes), UsageError)
 
 
 FEATURE = {

@@ -226,6 +226,8 @@ def _opened(folder: SlideFolder) -> _Source:
         found = {block.key: written[f"{block.row}.{block.col}"] for block in plan.blocks}
         stats = {key: BlockStats.from_json(values) for key, values in found.items()}
         store = MaskStore.open(folder.mask)
+        if unplanned := sorted(set(store.stored_shards()) - stats.keys()):
+            raise ValueError(f"its plan does not name blocks that have labels: {unplanned[:3]}")
         return _Source(
             described,
             plan,

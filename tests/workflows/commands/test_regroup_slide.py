@@ -190,9 +190,16 @@ def no_plan_of_noctile(folder: Path) -> None:
     write_with_checksums(ResultsFolder(folder.parents[1]).slide("a"), summary_of(folder.parents[1]))
 
 
+def a_block_that_is_not_planned(folder: Path) -> None:
+    plan = read_required_json(folder / "plan.json")["plan"]
+    edit(folder / "plan.json", plan=plan | {"blocks": plan["blocks"][1:]})
+    write_with_checksums(ResultsFolder(folder.parents[1]).slide("a"), summary_of(folder.parents[1]))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (a_block_that_is_not_planned, "does not name blocks that have labels"),
         (damaged_shard, "its checksum differs"),
         (missing_heat, "is missing"),
         (no_plan_of_noctile, "it cannot be read"),
