@@ -18,6 +18,7 @@ COMMANDS = (
     "table",
     "merge",
     "regroup",
+    "diff",
     "view",
     "inspect",
     "models",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from noctile.pipeline.models.card import ModelCard
+    from noctile.workflows.commands.diff import DiffResult
     from noctile.workflows.commands.plan import PlanResult
     from noctile.workflows.commands.regroup import RegroupResult
     from noctile.workflows.commands.status import Status
@@ -96,6 +97,22 @@ def regroup_document(result: "RegroupResult", out: Path) -> Document:
             "stood": result.stood,
             "left_out": left_out,
             "counts": dict(result.counts),
+        },
+    )
+
+
+def diff_document(result: "DiffResult", out: Path) -> Document:
+    """Describe a comparison."""
+    return _document(
+        "diff",
+        {
+            "out": out,
+            "exit_code": result.exit_code,
+            "counts": result.counts,
+            "made": result.made,
+            "tumor_area_mm2": asdict(result.limits) if result.limits else None,
+            "provenance": result.provenance,
+            "slides": result.rows,
         },
     )
 

@@ -17,7 +17,9 @@ from noctile.pipeline.arrays import Float64, Int64
 from noctile.pipeline.metrics.calibration import Calibration
 from noctile.pipeline.models.card import ClassInfo
 
-_INK, _SOFT, _LINE, _ACCENT = "#1f2933", "#5b6770", "#d5dade", "#b3243a"
+INK, SOFT, LINE, ACCENT = "#1f2933", "#5b6770", "#d5dade", "#b3243a"
+"""Colours of text, of lines in the background, of axes, and of what matters, as in the pages."""
+
 _DPI = 144
 _DICE: Final = "val_dice_"
 _MANY = 8
@@ -35,13 +37,13 @@ def plot_curves(history: Sequence[Mapping[str, float]]) -> bytes:
         A PNG.
     """
     epochs = [row["epoch"] for row in history]
-    figure, (losses, dice) = _figure(11, 4.2, 2)
+    figure, (losses, dice) = new_figure(11, 4.2, 2)
     marker = "o" if len(epochs) == 1 else ""
     for axes, title in ((losses, "Loss"), (dice, "Validation Dice")):
         axes.set(title=title, xlabel="epoch", xlim=(min(epochs) - 0.5, max(epochs) + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     losses.plot(
-        epochs, _column(history, "train_loss"), marker=marker, color=_SOFT, lw=1.8, label="training"
+        epochs, _column(history, "train_loss"), marker=marker, color=SOFT, lw=1.8, label="training"
     )
     dice.set_ylim(0, 1)
     mean = _column(history, f"{_DICE}mean")
@@ -51,13 +53,13 @@ def plot_curves(history: Sequence[Mapping[str, float]]) -> bytes:
             epochs,
             _column(history, "val_loss"),
             marker=marker,
-            color=_ACCENT,
+            color=ACCENT,
             lw=1.8,
             label="validation",
         )
         _plot_dice(dice, history, marker)
         for axes in (losses, dice):
-            axes.axvline(best, color=_INK, lw=1, ls="--", label=f"best epoch ({best:g})")
+            axes.axvline(best, color=INK, lw=1, ls="--", label=f"best epoch ({best:g})")
         columns, size = (1, 8) if len(history[0]) < _MANY + 7 else (2, 7)
         dice.legend(
             frameon=False,
@@ -68,10 +70,10 @@ def plot_curves(history: Sequence[Mapping[str, float]]) -> bytes:
         )
     else:
         dice.text(
-            0.5, 0.5, "no validation regions", transform=dice.transAxes, ha="center", color=_SOFT
+            0.5, 0.5, "no validation regions", transform=dice.transAxes, ha="center", color=SOFT
         )
     losses.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    return to_png(figure)
 
 
 def plot_confusion(confusion: Int64, classes: Sequence[ClassInfo]) -> bytes:
@@ -90,7 +92,7 @@ def plot_confusion(confusion: Int64, classes: Sequence[ClassInfo]) -> bytes:
     support = confusion.sum(axis=1, keepdims=True)
     shares = np.where(support > 0, confusion / np.maximum(support, 1), np.nan)
     side = max(3.2, 0.42 * n)
-    figure, (axes,) = _figure(side + 2.4, side + 1.6, 1)
+    figure, (axes,) = new_figure(side + 2.4, side + 1.6, 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_facecolor("#f0f0f0")
     names = [info.name for info in classes]
@@ -111,7 +113,7 @@ def plot_confusion(confusion: Int64, classes: Sequence[ClassInfo]) -> bytes:
     for row, column in zip(*np.nonzero(shares >= (0 if n < _MANY else 0.005)), strict=True):
         share = shares[row, column]
         text = f"{100 * share:.1f}" if n < _MANY else f"{100 * share:.0f}"
-        color = "white" if share > 0.6 else _INK
+        color = "white" if share > 0.6 else INK
         axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
     bar = figure.colorbar(
         image, ax=axes, fraction=0.04, pad=0.03, format=lambda share, _: f"{100 * share:.0f} %"
@@ -119,7 +121,7 @@ def plot_confusion(confusion: Int64, classes: Sequence[ClassInfo]) -> bytes:
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
     axes.set_title("Share of the truth (%)")
-    return _png(figure)
+    return to_png(figure)
 
 
 def plot_reliability(calibration: Calibration) -> bytes:
@@ -130,7 +132,7 @@ def plot_reliability(calibration: Calibration) -> bytes:
     """
     n = len(calibration.pixels)
     centres = (np.arange(n) + 0.5) / n
-    figure, (upper, lower) = _figure(5, 5.4, 2, rows=2, heights=(3, 1))
+    figure, (upper, lower) = new_figure(5, 5.4, 2, rows=2, heights=(3, 1))
     upper.bar(
         centres,
         np.nan_to_num(calibration.accuracy),
@@ -142,31 +144,43 @@ def plot_reliability(calibration: Calibration) -> bytes:
         calibration.confidence,
         calibration.accuracy,
         "o",
-        color=_INK,
+        color=INK,
         ms=3.5,
         label="at the bin's mean confidence",
     )
-    upper.plot([0, 1], [0, 1], "--", color=_ACCENT, lw=1.2, label="perfect calibration")
+    upper.plot([0, 1], [0, 1], "--", color=ACCENT, lw=1.2, label="perfect calibration")
     upper.set(
         title=f"Expected calibration error {100 * calibration.ece:.1f} %",
         ylabel="accuracy",
         ylim=(0, 1),
     )
     upper.legend(frameon=False, fontsize=8, loc="upper left")
-    lower.bar(centres, calibration.pixels / max(1, calibration.pixels.sum()), 0.92 / n, color=_SOFT)
+    lower.bar(centres, calibration.pixels / max(1, calibration.pixels.sum()), 0.92 / n, color=SOFT)
     lower.set(xlabel="confidence", ylabel="share of pixels")
     for axes in (upper, lower):
         axes.set_xlim(0, 1)
-    return _png(figure)
+    return to_png(figure)
 
 
-def _figure(
+def new_figure(
     width_in: float,
     height_in: float,
     panels: int,
     rows: int = 1,
     heights: Sequence[float] | None = None,
 ) -> tuple[Figure, Sequence[Axes]]:
+    """Make a figure in the style of the pages.
+
+    Args:
+        width_in: width of the figure (inches).
+        height_in: height of the figure (inches).
+        panels: number of panels.
+        rows: number of rows of panels.
+        heights: relative height of each row; None for equal ones.
+
+    Returns:
+        the figure, and its panels.
+    """
     figure = Figure(
         figsize=(width_in, height_in),
         dpi=_DPI,
@@ -177,9 +191,9 @@ def _figure(
     grid = figure.subplots(rows, panels // rows, squeeze=False, height_ratios=heights)
     for axes in grid.flat:
         axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(_LINE)
-        axes.tick_params(colors=_INK, labelsize=8)
-        axes.title.set(size=11, color=_INK)
+        axes.spines[["left", "bottom"]].set_color(LINE)
+        axes.tick_params(colors=INK, labelsize=8)
+        axes.title.set(size=11, color=INK)
     return figure, list(grid.flat)
 
 
@@ -202,11 +216,12 @@ def _plot_dice(axes: Axes, history: Sequence[Mapping[str, float]], marker: str) 
         }
         axes.plot(epochs, _column(history, name), label=name.removeprefix(_DICE), **line)
     axes.plot(
-        epochs, _column(history, f"{_DICE}mean"), marker=marker, color=_INK, lw=2.4, label="mean"
+        epochs, _column(history, f"{_DICE}mean"), marker=marker, color=INK, lw=2.4, label="mean"
     )
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as PNG; the same figure gives the same bytes."""
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()

@@ -27,7 +27,7 @@ def history(classes: list[str], epochs: int, *, validated: bool = True) -> list[
 @pytest.fixture
 def figure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots return what they have drawn, not a PNG of it."""
-    monkeypatch.setattr(plots, "_png", lambda figure: figure)
+    monkeypatch.setattr(plots, "to_png", lambda figure: figure)
 
 
 class TestCurves:

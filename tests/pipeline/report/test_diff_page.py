@@ -1,0 +1,121 @@
+"""Page of a comparison."""
+
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from noctile.pipeline.report.diff_page import Comparison, class_totals, diff_page, tumor_limits
+
+SCRIPT = "<script>alert('x')</script>"
+
+
+def row(slide_id: str, a: float, b: float, **values) -> dict:
+    figures = {"area_a_mm2": a, "area_b_mm2": b, "dice": 0.5 if a else None}
+    return {
+        "slide_id": slide_id,
+        "slide_id_a": slide_id,
+        "slide_id_b": slide_id,
+        "patient_id": None,
+        "status": "compared",
+        "matched_by": "content",
+        "message": "",
+        "tumor_area_a_mm2": a,
+        "tumor_area_b_mm2": b,
+        "tumor_area_difference_mm2": b - a,
+        "tumor_area_relative_difference": (b - a) / a if a else None,
+        "tumor_dice": 0.5 if a else None,
+        "tumor_agreement": 0.9,
+        "tumor_only_in_a_mm2": 0.1,
+        "tumor_only_in_b_mm2": 0.2,
+        "analysed_only_in_a_mm2": 0.0,
+        "analysed_only_in_b_mm2": 0.0,
+        "classes": {"tumor": figures},
+        **values,
+    }
+
+
+def side(text: str = "x") -> dict:
+    return {
+        "results": text,
+        "slides": 3,
+        "models": [{"name": text, "sha256": text}],
+        "backends": [text],
+        "versions": {"noctile": [text]},
+        "runs": [text],
+        "settings": {},
+    }
+
+
+def page(rows, text: str = "x") -> str:
+    differing = {"settings": [{"name": text, "a": [text], "b": []}], "versions": []}
+    provenance = {"a": side(text), "b": side(text), "differing": differing}
+    counts = dict.fromkeys({r["status"] for r in rows}, 1)
+    return diff_page(Comparison(rows, counts, provenance, datetime(2026, 11, 29, tzinfo=UTC)))
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("href", "src")]
+
+
+def test_every_text_is_escaped():
+    hostile = {"status": "only_a", "message": SCRIPT, "slide_id_b": SCRIPT}
+    rows = [
+        row(
+            SCRIPT,
+            1,
+            2,
+            message=SCRIPT,
+            matched_by=SCRIPT,
+            classes={SCRIPT: {"area_a_mm2": 1.0, "area_b_mm2": 1.0, "dice": 1.0}},
+        ),
+        row(f'"{SCRIPT}', 1, 2, **hostile),
+    ]
+    text = page(rows, SCRIPT)
+    assert SCRIPT not in text
+    assert "script" not in [tag for tag in parsed(text).tags if tag == "script"]
+
+
+def parsed(text: str) -> Tags:
+    tags = Tags()
+    tags.feed(text)
+    return tags
+
+
+def test_ids_are_quoted_in_links():
+    links = parsed(page([row("50 % #1?", 1, 2)])).links
+    assert "slides/50%20%25%20%231%3F/preview.jpg" in links
+    assert not [link for link in links if re.match("https?:|//", link)]
+
+
+def test_figures_are_shown():
+    rows = [row("s1", 1, 3), row("s2", 2, 2), row("glass", 0, 0)]
+    text = page(rows)
+    limits = tumor_limits(rows)
+    for figure in (limits.bias, limits.lower, limits.upper):
+        assert f"{figure.low:.3f} to {figure.high:.3f} mm²" in text
+    assert limits.bias.value == pytest.approx(np.mean([2, 0, 0]))
+    assert "Slides of one patient are not independent" in text
+    assert "Not compared" not in text
+
+
+def test_one_slide_and_no_slide_have_pages():
+    assert "need at least two slides" in page([row("s1", 1, 3)])
+    text = page([row("s1", 1, 3, status="only_a", message="folder b does not have this slide")])
+    assert "folder b does not have this slide" in text
+
+
+def test_sums_of_classes():
+    totals = class_totals([row("s1", 1, 3), row("s2", 2, 2), row("glass", 0, 0)])
+    assert [(t.name, t.slides, t.a_mm2, t.b_mm2, t.dice) for t in totals] == [
+        ("tumor", 3, 3, 5, 0.5)
+    ]
