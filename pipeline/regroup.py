@@ -192,20 +192,27 @@ class Regrouping:
         return moved
 
 
+NO_MAPS = {"confidence_is_known": False, "tumor_map_is_known": False}
+"""Values for the attributes of a mask without probabilities, a change map for instance."""
+
+
 def confidence_is_known(about: Mapping[str, Any]) -> bool:
     """Tell if the confidence map of a mask belongs to its classes.
 
     Args:
         about: values that the mask knows about itself (`noctile.pipeline.masks.provenance`).
     """
-    regrouped = about.get("regrouped") or {}
-    return bool(regrouped.get("confidence_is_known", True))
+    return _is_known(about, "confidence_is_known")
 
 
 def tumor_map_is_known(about: Mapping[str, Any]) -> bool:
     """Tell if the tumor map of a mask belongs to its tumor classes; see `confidence_is_known`."""
-    regrouped = about.get("regrouped") or {}
-    return bool(regrouped.get("tumor_map_is_known", True))
+    return _is_known(about, "tumor_map_is_known")
+
+
+def _is_known(about: Mapping[str, Any], name: str) -> bool:
+    made_of_results = about.get("regrouped") or about.get("diff") or {}
+    return bool(made_of_results.get(name, True))
 
 
 def parse_groups(text: str, origin: str) -> Groups:

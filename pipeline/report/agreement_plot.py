@@ -2,12 +2,13 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from noctile.pipeline.agreement import Interval, Limits, limits_of_agreement
 from noctile.pipeline.arrays import Float64
 from noctile.pipeline.report.plots import ACCENT, LINE, SOFT, new_figure, to_png
 
-_POINT = {"s": 22, "alpha": 0.65, "color": "#0072b2", "edgecolors": "white", "linewidths": 0.4}
+_BLUE = "#0072b2"
 
 
 def plot_bland_altman(mean: Float64, difference: Float64, unit: str, mean_unit: str) -> bytes:
@@ -27,13 +28,18 @@ def plot_bland_altman(mean: Float64, difference: Float64, unit: str, mean_unit: 
     axes.axhline(0, color=LINE, lw=1)
     if limits:
         _draw_limits(axes, limits)
-    axes.scatter(mean, difference, **_POINT)
+    _draw_slides(axes, mean, difference)
     axes.set(
         xlabel=f"tumor area, mean of a and b ({mean_unit})", ylabel=f"difference b - a ({unit})"
     )
     axes.set_title(f"Bland-Altman, {len(difference)} slides")
     axes.margins(x=0.05, y=0.12)
     return to_png(figure)
+
+
+def _draw_slides(axes: Axes, x: Float64, y: Float64) -> None:
+    """Draw a point for each slide; darker where points lie on each other."""
+    axes.scatter(x, y, s=22, alpha=0.65, color=_BLUE, edgecolors="white", linewidths=0.4)
 
 
 def _draw_limits(axes: Axes, limits: Limits) -> None:
@@ -68,7 +74,7 @@ def plot_scatter(a: Float64, b: Float64, unit: str) -> bytes:
     figure, (axes,) = new_figure(4.6, 4.4, 1)
     most = max(float(np.concatenate((a, b)).max(initial=0.0)), 1e-3) * 1.05
     axes.plot([0, most], [0, most], color=SOFT, lw=1, ls="--", label="equal")
-    axes.scatter(a, b, **_POINT)
+    _draw_slides(axes, a, b)
     axes.set(xlim=(-0.02 * most, most), ylim=(-0.02 * most, most), aspect="equal")
     axes.set(xlabel=f"tumor area in a ({unit})", ylabel=f"tumor area in b ({unit})")
     axes.set_title("Tumor area, b against a")
@@ -86,8 +92,8 @@ def plot_dice(dice: Float64) -> bytes:
         A PNG.
     """
     figure, (axes,) = new_figure(4.6, 4.4, 1)
-    axes.hist(dice, bins=np.linspace(0, 1, 21), color="#7ba7cc", edgecolor="white")
+    axes.hist(dice, bins=20, range=(0, 1), color="#7ba7cc", edgecolor="white")
     axes.set(xlim=(0, 1), xlabel="Dice of the tumor", ylabel="slides")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(f"Dice of the tumor, {len(dice)} slides with tumor")
     return to_png(figure)

@@ -49,7 +49,7 @@ from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.results.staging import clean_up
 from noctile.workflows.results.standing import Standing
 from noctile.workflows.results.tables import Tables
-from noctile.workflows.run.record import run_id
+from noctile.workflows.run.record import machine, run_id
 
 RECORD, PAGE = "diff.json", "index.html"
 """Names of the record of a comparison, which tells its folder from others, and of its page."""
@@ -212,7 +212,7 @@ class _Diff:
 
     def _submit(self) -> None:
         """Record every slide of both folders in the ledger."""
-        self.ledger.started("run", [pair.a.slide_id for pair in self.pairs], "", self.run)
+        self.ledger.started("diff", [pair.a.slide_id for pair in self.pairs], "", self.run)
         for slide_id, a, b, _ in self._slides():
             known = self._row_of(0, a) or self._row_of(1, b)
             assert known is not None  # noqa: S101 - every slide stands in one of both folders
@@ -337,6 +337,7 @@ class _Diff:
             "settings": {name: result.provenance[name]["results"] for name in "ab"},
             "model": {"name": MODEL},
             "classes": [info.name for info in CHANGE_CLASSES],
+            "machine": machine(),
         }
         write_json(self.results.run_record(self.run), record)
         write_json(self.results.path / RECORD, {**about, **result.provenance})

@@ -1,4 +1,7 @@
-"""Change map of two results of a slide, written as an ordinary result."""
+"""Change map of two results of a slide, written as an ordinary result.
+
+A change map has no probabilities: its heat maps are 0, and its mean confidence is empty.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -7,7 +10,6 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from PIL import Image
 
 from noctile.pipeline.arrays import Bool, Int64, UInt8
@@ -15,16 +17,14 @@ from noctile.pipeline.diff import CHANGE_CLASSES, CHANGED
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.masks.layout import MaskLayout
-from noctile.pipeline.masks.pyramid import build_pyramid
 from noctile.pipeline.masks.store import MaskStore
-from noctile.pipeline.measure import count_cores, measure, tumor_foci
+from noctile.pipeline.measure import count_cores, tumor_foci
 from noctile.pipeline.plan import TilePlan, Tiling, plan_tiles
-from noctile.pipeline.preview import preview_of
 from noctile.pipeline.quality import BlockStats, SlideQuality
-from noctile.pipeline.stitch.block import pool_sums
+from noctile.pipeline.regroup import NO_MAPS
 from noctile.pipeline.tissue import TissueMask
 from noctile.workflows.commands.diff_pixels import DiffSide
-from noctile.workflows.jobs.finish import tile_table, write_preview
+from noctile.workflows.jobs.finish import measure_blocks
 from noctile.workflows.jobs.provenance import versions
 from noctile.workflows.results.checksums import write_with_checksums
 from noctile.workflows.results.durable import sync_tree
@@ -36,12 +36,6 @@ MODEL = "diff"
 
 _CODES = [info.code for info in CHANGE_CLASSES]
 
-_TUMOR_SHARE: UInt8 = np.array([0, 255, 128, 128, 0], np.uint8)
-"""Share of the two sides that have tumor, x 255, for each code of a change map."""
-
-_SAME: UInt8 = np.array([0, 255, 0, 0, 255], np.uint8)
-"""255 for each code of a change map on whose pixels the sides agree about tumor."""
-
 
 class ChangeMap:
     """Writer of a change map, in a staging folder that is empty.
@@ -50,14 +44,14 @@ class ChangeMap:
         staged: the staging folder; its name is the id of the slide.
         grid: side whose slide, frame, blocks and thumbnail the change map has.
         key: content key of the two results.
-        about: plain values that describe both sides, for the attributes of the mask.
+        origin: plain values that tell both results, for the attributes of the mask.
 
     Raises:
         StoreError: if a file cannot be read or written, or is damaged.
     """
 
     def __init__(
-        self, staged: SlideFolder, grid: DiffSide, key: str, about: Mapping[str, Any]
+        self, staged: SlideFolder, grid: DiffSide, key: str, origin: Mapping[str, Any]
     ) -> None:
         self._folder, self._key = staged, key
         described = read_required_json(grid.folder.plan)
@@ -80,7 +74,12 @@ class ChangeMap:
             self._layout,
             grid.store.read_thumbnail(),
             grid.store.thumbnail_frame,
-            {"slide": self._slide, "model": {"name": MODEL}, "versions": versions(), **about},
+            {
+                "slide": self._slide,
+                "model": {"name": MODEL},
+                "versions": versions(),
+                "diff": {**origin, **NO_MAPS},
+            },
         )
 
     def add(self, box: Box, change: UInt8) -> None:
@@ -95,11 +94,9 @@ class ChangeMap:
         """
         if not change.any():
             return
-        analysed = pool_sums(np, (change > 0).view(np.uint8))
-        cells = np.maximum(analysed, 1)
-        maps = (pool_sums(np, values[change]) / cells for values in (_TUMOR_SHARE, _SAME))
-        heat, confidence = (np.floor(cell + 0.5).astype(np.uint8) for cell in maps)
-        self._store.write(box, change, heat, confidence)
+        cells = self._layout.heat_box(box)
+        unknown = np.zeros((cells.height, cells.width), np.uint8)
+        self._store.write(box, change, unknown, unknown)
         ys, xs = (
             _groups(start, stop, own / mask)
             for start, stop, own, mask in (
@@ -130,17 +127,10 @@ class ChangeMap:
                 "the slide again"
             )
         self._write_plan(plan, tissue)
-        coarse = build_pyramid(self._store)
-        del coarse  # everything is synced below
         stats = self._count(plan)
-        cores = (core for block in stats.values() for core in block.cores)
-        summary, tiles = measure(self._store, plan, CHANGE_CLASSES, cores)
+        summary = measure_blocks(self._folder, plan, stats, threads=1)
         regions, largest_mm2 = tumor_foci(self._store, list(CHANGED))
         changed = {"changed_regions": regions, "largest_changed_mm2": round(largest_mm2, 6)}
-        table = tile_table(tiles, [info.name for info in CHANGE_CLASSES])
-        write_atomic(self._folder.tiles, partial(pq.write_table, table, compression="zstd"))
-        title = f"{self._folder.path.name}: change"
-        write_preview(self._folder, preview_of(self._store, title, summary.class_area_mm2))
         try:
             sync_tree(self._folder.path)
         except OSError as error:
@@ -159,17 +149,17 @@ class ChangeMap:
         }
         write_with_checksums(self._folder, values)
 
-    def _count(self, plan: TilePlan) -> dict[str, BlockStats]:
+    def _count(self, plan: TilePlan) -> dict[tuple[int, int], BlockStats]:
         """Count the labels of each block, and write the counts to ``blocks.json``."""
         stats = {}
         for block in plan.blocks:
             labels = self._store.read(block.box)
-            analysed = pool_sums(np, (labels > 0).view(np.uint8)).astype(np.uint8)
-            confidence = self._store.read_heat_maps(block.box)[1]
-            cores = count_cores(plan, block, _CODES, labels, analysed, confidence)
+            cells = self._layout.heat_box(block.box)
+            no_weight = np.zeros((cells.height, cells.width), np.uint8)
+            cores = count_cores(plan, block, _CODES, labels, no_weight, confidence=None)
             n = int(np.count_nonzero(labels))
-            stats[f"{block.row}.{block.col}"] = BlockStats(n, 0, 0, cores=tuple(cores))
-        values = {name: block.to_json() for name, block in stats.items()}
+            stats[block.key] = BlockStats(n, 0, 0, cores=tuple(cores))
+        values = {f"{row}.{col}": block.to_json() for (row, col), block in stats.items()}
         write_json(self._folder.block_stats_file, values, compact=True)
         return stats
 

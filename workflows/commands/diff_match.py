@@ -134,18 +134,27 @@ def read_pairs(path: Path, a: Mapping[str, Known], b: Mapping[str, Known]) -> li
     if not {"a", "b"} <= set(header):
         raise UsageError(f"--match {path} has no columns a and b in its first line")
     at = header.index("a"), header.index("b")
-    pairs = [
-        (number, *(unescape_cell(line[k]) if k < len(line) else "" for k in at))
-        for number, line in enumerate(lines[1:], 2)
-        if any(line)
-    ]
-    seen: set[tuple[str, str]] = set()
-    for number, *ids in pairs:
-        for side, slide_id, known in zip("ab", ids, (a, b), strict=True):
-            name = f"--match {path}, line {number}: slide {printable(slide_id)} of {side}"
-            if slide_id not in known:
-                raise UsageError(f"{name} is not in that folder of results")
-            if (side, slide_id) in seen:
-                raise UsageError(f"{name} is named twice")
-            seen.add((side, slide_id))
-    return [(id_a, id_b) for _, id_a, id_b in pairs]
+    pairs: list[tuple[str, str]] = []
+    for number, line in enumerate(lines[1:], 2):
+        if any(line):
+            id_a, id_b = (unescape_cell(line[k]) if k < len(line) else "" for k in at)
+            pairs.append((id_a, id_b))
+            _check_pair(f"--match {path}, line {number}", pairs, a, b)
+    return pairs
+
+
+def _check_pair(
+    where: str, pairs: list[tuple[str, str]], a: Mapping[str, Known], b: Mapping[str, Known]
+) -> None:
+    """Check the last pair of a manifest against the folders, and against the pairs before it.
+
+    Raises:
+        UsageError: if a folder does not know its slide, or a pair before has it.
+    """
+    for side, known in enumerate((a, b)):
+        slide_id = pairs[-1][side]
+        name = f"{where}: slide {printable(slide_id)} of {'ab'[side]}"
+        if slide_id not in known:
+            raise UsageError(f"{name} is not in that folder of results")
+        if slide_id in (pair[side] for pair in pairs[:-1]):
+            raise UsageError(f"{name} is named twice")

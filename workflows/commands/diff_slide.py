@@ -80,8 +80,8 @@ def compare_pair(job: DiffJob) -> None:
         remove(staged)
         key, a, b = content_key(job), DiffSide(job.a), DiffSide(job.b)
         grid = CommonGrid(a, b, job.alignment)
-        about = {"diff": {"a": str(job.a), "b": str(job.b), "alignment": job.alignment}}
-        change_map = ChangeMap(staged, grid.grid, key, about)
+        origin = {"a": str(job.a), "b": str(job.b), "alignment": job.alignment}
+        change_map = ChangeMap(staged, grid.grid, key, origin)
         counter = PairCounter(a.classes, b.classes)
         for block in grid.blocks():
             change_map.add(block.box, _count(counter, block.a, block.b, job))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from noctile.pipeline.slides.names import slide_id_problem
 from noctile.pipeline.untrusted import parse_json, printable
 
-Command = Literal["run", "plan", "regroup"]
+Command = Literal["run", "plan", "regroup", "diff"]
 Block = tuple[int, int]
 
 _MOST_CELLS = 2**12
@@ -19,11 +19,11 @@ _MOST_CELLS = 2**12
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Start of ``noctile run``, ``noctile plan`` or ``noctile regroup``.
+    """Start of ``noctile run``, ``plan``, ``regroup`` or ``diff``.
 
     Attributes:
         time: time of the event, ISO 8601 in UTC.
-        command: the command that started, ``run``, ``plan`` or ``regroup``.
+        command: the command that started, ``run``, ``plan``, ``regroup`` or ``diff``.
         slides: ids of the slides that were submitted.
         pixels_key: hash of everything that masks depend on beside their slides.
         run: run id of the call; "" in ledgers of earlier versions.

@@ -80,7 +80,7 @@ class Ledger:
     def started(
         self, command: Command, slide_ids: Iterable[str], pixels_key: str, run: str = ""
     ) -> None:
-        """Record the start of ``noctile run``, ``noctile plan`` or ``noctile regroup``."""
+        """Record the start of ``noctile run``, ``plan``, ``regroup`` or ``diff``."""
         self._append(Started(_now(), command, tuple(slide_ids), pixels_key, run))
 
     def submitted(
