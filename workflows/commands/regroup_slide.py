@@ -1,7 +1,7 @@
 """One slide whose label map gets other classes: masks, pyramid, figures and preview made anew.
 
-The stored labels are read block by block, so that memory does not grow with the slide. The folder
-that the slide comes from is only read.
+The stored labels are read and written block by block. Most memory is taken to count the tumor foci,
+as in the last step of a run. The folder that the slide comes from is only read.
 """
 
 from collections.abc import Iterator, Mapping
