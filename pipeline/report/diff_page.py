@@ -135,8 +135,8 @@ def _template() -> Template:
 
 
 def _figure(value: float | None, digits: int = 3) -> str:
-    """Number with some digits behind the point; a dash for none."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    """Number with some digits behind the point, never "-0.000"; a dash for none."""
+    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def _percent(value: float | None) -> str:
