@@ -33,8 +33,12 @@ def command(
     """
     from noctile.console.documents import diff_document
     from noctile.workflows.commands.diff import diff_results
+    from noctile.workflows.commands.status import current_run
     from noctile.workflows.results.run_log import RunLog
 
+    for folder in (a, b):
+        if (run := current_run(folder)) and run.alive:
+            printer.warn(f"a run is at work in {folder} ({run.holder}): more slides may come")
     result = diff_results(a, b, out, match, workers, partial(printer.progress, detail=True))
     printer.log_to(RunLog(out / "run.log"))
     _print_result(printer, result, out)

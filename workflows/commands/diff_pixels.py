@@ -33,6 +33,10 @@ _READ_PX = 2**26
 """Largest part of the finer label map that is in memory at a time (px)."""
 
 
+_MOST_UM, _MOST_PX = 1e4, 1e9
+"""Largest pixel size (um) and largest offset of a scanned region (px) that are no damage."""
+
+
 class DiffSide:
     """Result of a slide on one side of a comparison; it is only read.
 
@@ -64,9 +68,19 @@ class DiffSide:
         return self.result.summary
 
     def placement(self, alignment: Alignment) -> Placement:
-        """Place its label map in the coordinates that it shares with the other side."""
-        top, left = (float(value) for value in self.result.to_level0(0, 0))  # checks the values
-        return place(self.store.layout.frame, self.summary["mpp"], (top, left), alignment)
+        """Place its label map in the coordinates that it shares with the other side.
+
+        Raises:
+            StoreError: if the pixel size or the bounds in its summary cannot be true.
+        """
+        top, left = (float(value) for value in self.result.to_level0(0, 0))  # checks the types
+        mpp = self.summary["mpp"]
+        if not (all(0 < um < _MOST_UM for um in mpp) and max(abs(top), abs(left)) < _MOST_PX):
+            raise StoreError(
+                f"{self.folder.summary} is damaged: no slide has the mpp {mpp} and bounds at "
+                f"{top}, {left} px; run its slide again"
+            )
+        return place(self.store.layout.frame, mpp, (top, left), alignment)
 
     @cached_property
     def stored(self) -> set[tuple[int, int]]:

@@ -116,8 +116,8 @@ def _figures(a: DiffSide, b: DiffSide, grid: CommonGrid, counts: PairCounts) -> 
     both, in_a, in_b = counts.tumor
     outside_mm2 = grid.outside_px() * grid.other.store.layout.frame.pixel_area_mm2
     return {
-        **_areas("tissue_", a.summary["tissue_area_mm2"], b.summary["tissue_area_mm2"]),
-        **_areas("tumor_", a.summary["tumor_area_mm2"], b.summary["tumor_area_mm2"]),
+        **_areas("tissue_", _area(a, "tissue_area_mm2"), _area(b, "tissue_area_mm2")),
+        **_areas("tumor_", _area(a, "tumor_area_mm2"), _area(b, "tumor_area_mm2")),
         "tumor_dice": _rounded(counts.tumor_dice),
         "tumor_in_both_mm2": round(both * mm2, 6),
         "tumor_only_in_a_mm2": round((in_a - both) * mm2, 6),
@@ -138,8 +138,27 @@ def _figures(a: DiffSide, b: DiffSide, grid: CommonGrid, counts: PairCounts) -> 
     }
 
 
+def _area(side: DiffSide, name: str, of: Mapping[str, Any] | None = None) -> float:
+    """Area in the summary of a side (mm2).
+
+    Args:
+        side: the side.
+        name: name of the area.
+        of: areas of the classes, by name; None for an area of the slide.
+
+    Raises:
+        StoreError: if it is missing or cannot be true.
+    """
+    value = (side.summary if of is None else of).get(name)
+    if isinstance(value, int | float) and 0 <= value < inf:
+        return float(value)
+    raise StoreError(
+        f"{side.folder.summary} is damaged: its {name} is {value!r:.80}; run its slide again"
+    )
+
+
 def _class_figures(a: DiffSide, b: DiffSide, counts: PairCounts, name: str) -> dict[str, Any]:
-    areas = (side.result.area_mm2.get(name, 0.0) for side in (a, b))
+    areas = (_area(side, name, side.result.area_mm2) for side in (a, b))
     return _areas("", *areas) | {"dice": _rounded(counts.class_dice(name))}
 
 

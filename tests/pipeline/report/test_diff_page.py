@@ -1,11 +1,15 @@
 """Page of a comparison."""
 
+import os
 import re
+import shutil
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from noctile.pipeline.report.diff_page import Comparison, class_totals, diff_page, tumor_limits
 
@@ -82,7 +86,7 @@ def test_every_text_is_escaped():
     ]
     text = page(rows, SCRIPT)
     assert SCRIPT not in text
-    assert "script" not in [tag for tag in parsed(text).tags if tag == "script"]
+    assert parsed(text).tags.count("script") == 1  # that of the template
 
 
 def parsed(text: str) -> Tags:
@@ -95,6 +99,45 @@ def test_ids_are_quoted_in_links():
     links = parsed(page([row("50 % #1?", 1, 2)])).links
     assert "slides/50%20%25%20%231%3F/preview.jpg" in links
     assert not [link for link in links if re.match("https?:|//", link)]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's Chromium, without a window."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    if not all(programs):
+        pytest.skip("there is no chromium with its chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(programs[1])
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_fits_a_browser(browser, tmp_path, width):
+    """No error on the console, nothing beyond the edge, and no serious fault that axe finds."""
+    rows = [row("s1", 1, 3), row("A rather long name of a slide 1234567", 2, 2, tumor_dice=0.9)]
+    rows.append(row("left", 1, 1, status="only_a", message="folder b does not have this slide"))
+    for slide in ("s1", "A rather long name of a slide 1234567"):
+        (tmp_path / "slides" / slide).mkdir(parents=True)
+        Image.new("RGB", (90, 60)).save(tmp_path / "slides" / slide / "preview.jpg")
+    (tmp_path / "index.html").write_text(page(rows), encoding="utf-8")
+    browser.set_window_size(width, 900)
+    browser.get((tmp_path / "index.html").as_uri())
+    assert browser.get_log("browser") == []
+    wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert browser.execute_script(f"return {wide}") == 0
+    assert browser.execute_script("return document.querySelector('a.open').hidden")
+    if axe := os.environ.get("NOCTILE_AXE"):
+        browser.execute_script(Path(axe).read_text(encoding="utf-8"))
+        found = browser.execute_async_script("axe.run().then(arguments[0])")["violations"]
+        assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
 
 
 def test_figures_are_shown():

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.commands.diff import DiffResult, diff_results
 from noctile.workflows.commands.opened import open_results
 from noctile.workflows.commands.status import read_status
+from noctile.workflows.results.lease import Lease
 from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings
 
@@ -285,3 +287,11 @@ def test_command_refuses_a_foreign_folder(results, other, tmp_path):
     shown = CliRunner().invoke(main, call)
     assert shown.exit_code == 2
     assert "choose a new or an empty folder" in shown.output
+
+
+def test_command_warns_of_a_run_at_work(other, damaged, tmp_path):
+    with closing(Lease(damaged, lambda reason: None)):
+        call = ["diff", str(damaged), str(other), "--out", str(tmp_path / "d"), "--workers", "1"]
+        shown = CliRunner().invoke(main, call)
+    assert f"a run is at work in {damaged}" in shown.stderr
+    assert shown.exit_code == 0

@@ -1,7 +1,10 @@
 """Comparison of two results of one slide."""
 
+import json
+
 import numpy as np
 import pytest
+from damaged_results import edit
 from label_results import CLASSES, write_result
 
 from noctile.pipeline.errors import StoreError
@@ -138,6 +141,29 @@ def test_labels_that_are_no_class_are_named(tmp_path, monkeypatch):
     with pytest.raises(StoreError, match="none of its classes"):
         compare_pair(DiffJob("s", a, b, tmp_path / "d", "level0"))
     assert not (tmp_path / "d" / ".staging" / "s").exists()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"tumor_area_mm2": float("nan")},
+        {"tissue_area_mm2": None},
+        {"class_area_mm2": {"tumor": -1.0, "stroma": 1.0}},
+        {"mpp": [float("nan"), 0.5]},
+        {"mpp": [1e5, 0.5]},
+        {"bounds_px": [1e300, 0, 1, 1]},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+def test_figures_that_cannot_be_true_are_damage(tmp_path, values):
+    a, b = (write_result(tmp_path / name, square(40, 40)[:90, :90]) for name in "ab")
+    edit(b / "summary.json", **values)
+    record = json.loads((b / "checksums.json").read_text())
+    record["bytes"]["summary.json"] = (b / "summary.json").stat().st_size
+    (b / "checksums.json").write_text(json.dumps(record))
+    with pytest.raises(StoreError, match=r"summary\.json is damaged"):
+        compare_pair(DiffJob("s", a, b, tmp_path / "d", "level0"))
+    assert not (tmp_path / "d" / "slides").exists()
 
 
 def test_a_summary_without_figures_is_damaged():
