@@ -38,7 +38,8 @@ class LocalCluster:
     Every process of the cluster executes what a peer sends, and listens on 127.0.0.1, where each
     user of the machine can connect. So both ends of each connection must show a certificate (TLS).
     It is made for this run. Its key stays in the memory of the run's processes, except for the
-    moment in which OpenSSL reads it from a private folder. (docs/decisions/0022)
+    moment in which OpenSSL reads it from a private folder. (docs/decisions/0022) That folder lies
+    in the scratch folder of this process, so that it is removed also after a kill.
 
     Args:
         processes: number of workers, with one thread each.
@@ -60,6 +61,8 @@ class LocalCluster:
         begin: Callable[[], object] | None,
     ) -> None:
         self._scratch = Path(tempfile.mkdtemp(prefix="cluster-", dir=scratch_folder()))
+        self._temporary, tempfile.tempdir = tempfile.tempdir, str(scratch_folder())
+        env = {**env, "TMPDIR": str(scratch_folder())}
         # SpecCluster's silence_logs ends before Dask's last messages come
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         if preload and sys.platform == "linux":
@@ -129,6 +132,7 @@ class LocalCluster:
     def close(self) -> None:
         """Stop the workers and remove the files of the cluster."""
         self.cluster.close()
+        tempfile.tempdir = self._temporary
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 

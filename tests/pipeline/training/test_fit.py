@@ -154,13 +154,17 @@ def test_a_batch_that_does_not_divide_by_the_processes_is_refused(regions, tmp_p
         train(small(regions, batch_size=3, processes=2), tmp_path, print)
 
 
-def test_eight_real_tiles_are_learned_exactly(shared_data, tmp_path):
-    """Out of two regions with different stains; Dice over all pixels of the eight tiles."""
+@pytest.mark.parametrize(
+    ("of_each", "steps", "dice"),
+    [(1, 90, 0.9), pytest.param(4, 280, 0.95, marks=pytest.mark.long)],
+)
+def test_real_tiles_are_learned(shared_data, tmp_path, of_each, steps, dice):
+    """Out of two regions with different stains; Dice over all pixels of the tiles."""
     data = tmp_path / "tiles"
     tiles = []
     for name, places in (
-        ("1008", ((0, 0), (512, 1024), (1536, 512), (1024, 2048))),
-        ("1015", ((0, 0), (0, 2560), (1024, 3072), (512, 2048))),
+        ("1008", ((512, 1024), (0, 0), (1536, 512), (1024, 2048))),
+        ("1015", ((0, 2560), (0, 0), (1024, 3072), (512, 2048))),
     ):
         with closing(
             open_slide(shared_data / "bcss" / "images" / f"{name}.jpg", mpp=0.25)
@@ -169,7 +173,7 @@ def test_eight_real_tiles_are_learned_exactly(shared_data, tmp_path):
                 reader.read(reader.info.frame.box, 0.25)
             )  # its channels are put right
         mask = Image.open(shared_data / "bcss" / "masks" / f"{name}.jpg").convert("L")
-        for y, x in places:
+        for y, x in places[:of_each]:
             box = (x, y, x + 512, y + 512)
             pixels = image.crop(box).reduce(2)
             truth = mask.crop(box).reduce(2).point(lambda v: 255 * (v > 127))
@@ -186,9 +190,9 @@ def test_eight_real_tiles_are_learned_exactly(shared_data, tmp_path):
         crop_px=256,
         tile_px=256,
         overlap_px=0,
-        batch_size=4,
+        batch_size=2 * min(of_each, 2),
         epochs=1,
-        steps_per_epoch=280,
+        steps_per_epoch=steps,
         rate=6e-3,
         encoder_rate=0.5,
         average=0.8,
@@ -199,4 +203,4 @@ def test_eight_real_tiles_are_learned_exactly(shared_data, tmp_path):
     predict = load_predictor(result.folder, "cpu")
     found = np.asarray(predict(np.stack([rgb for rgb, _ in tiles])))[:, 0] > 0.5
     truth = np.stack([mask for _, mask in tiles])
-    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.95
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > dice

@@ -5,6 +5,8 @@ import os
 import pwd
 import subprocess
 import sys
+import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -77,10 +79,26 @@ def print_escape(_: Square) -> int:
 def test_a_worker_prints_no_escape_sequence(capfd):
     with closing(DaskEngine(1)) as engine:
         (outcome,) = engine.run(print_escape, iter([Square(1), None, None]).__next__)
-    assert outcome.failure is None
-    printed = capfd.readouterr().out
+        assert outcome.failure is None
+        printed, deadline = "", time.monotonic() + 20
+        while "2J" not in printed and time.monotonic() < deadline:  # it may come after the outcome
+            printed += capfd.readouterr().out
+            time.sleep(0.02)
     assert r"\x1b[2J" in printed
     assert "\x1b" not in printed
+
+
+def temporary_folder(_: Square) -> str:
+    return tempfile.gettempdir()
+
+
+def test_keys_and_other_temporary_files_lie_in_the_scratch_folder():
+    """The next run removes it if this one is killed."""
+    before = tempfile.gettempdir()
+    with closing(DaskEngine(1)) as engine:
+        (outcome,) = engine.run(temporary_folder, iter([Square(1), None, None]).__next__)
+        assert outcome.value == tempfile.gettempdir() == str(scratch_folder())
+    assert tempfile.gettempdir() == before
 
 
 def test_closing_leaves_no_process_and_no_folder():

@@ -15,8 +15,10 @@ from workers import inspect
 if __name__ == "__main__":
     start_forkserver(("colorsys",), {"OMP_NUM_THREADS": "3"})
     assert "OMP_NUM_THREADS" not in os.environ
-    with multiprocessing.get_context("forkserver").Pool(1) as pool:
-        print(pool.apply(inspect))
+    pool = multiprocessing.get_context("forkserver").Pool(1)
+    print(pool.apply(inspect))
+    pool.close()  # Pool.terminate would wait for ever: workers ignore SIGTERM
+    pool.join()
 """
 
 WORKERS = """
