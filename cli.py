@@ -17,6 +17,7 @@ COMMANDS = (
     "verify",
     "table",
     "merge",
+    "export",
     "regroup",
     "diff",
     "view",

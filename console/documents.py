@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from noctile.pipeline.models.card import ModelCard
     from noctile.workflows.commands.diff import DiffResult
+    from noctile.workflows.commands.export import ExportResult
     from noctile.workflows.commands.plan import PlanResult
     from noctile.workflows.commands.regroup import RegroupResult
     from noctile.workflows.commands.status import Status
@@ -130,3 +131,8 @@ def models_document(cards: "Mapping[Path, ModelCard]") -> Document:
         for folder, card in cards.items()
     ]
     return _document("models", {"models": models})
+
+
+def export_document(result: "ExportResult", out: Path) -> Document:
+    """Describe an export."""
+    return _document("export", {"out": out, "exit_code": result.exit_code} | asdict(result))

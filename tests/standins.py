@@ -8,7 +8,11 @@ import tifffile
 from scipy import ndimage
 
 from noctile.pipeline.errors import SlideReadError
+from noctile.pipeline.export.source import ExportSource
 from noctile.pipeline.geometry import Box, Extent, Frame
+from noctile.pipeline.masks.layout import MaskLayout
+from noctile.pipeline.masks.pyramid import build_pyramid
+from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo, ModelCard
 from noctile.pipeline.models.threshold import ThresholdConfig, save_threshold
 from noctile.pipeline.slides.base import SlideInfo
@@ -176,6 +180,56 @@ def small_slide(
                 description=description,
                 metadata=None,
             )
+
+
+MASK_CLASSES = (
+    ClassInfo(code=1, name="tumor", color=(200, 0, 0), role="tumor"),
+    ClassInfo(code=2, name="stroma", color=(0, 160, 0), role="tissue"),
+    ClassInfo(code=21, name="other", color=(160, 160, 160), role="tissue"),
+)
+
+
+def stored_labels(
+    folder: Path,
+    labels: np.ndarray,
+    *,
+    mpp: tuple[float, float] = (0.5, 0.5),
+    slide_mpp: tuple[float, float] = (0.5, 0.5),
+    bounds_yx: tuple[int, int] = (0, 0),
+    block_px: int = 512,
+    classes: tuple[ClassInfo, ...] = MASK_CLASSES,
+) -> ExportSource:
+    """Write a label map as the masks of a slide, whose id is the name of the folder.
+
+    Args:
+        folder: folder of the slide; it must not exist.
+        labels: uint8 ``[h, w]``, codes of the classes.
+        mpp: size of a pixel of the label map (um; y, x).
+        slide_mpp: size of a level-0 pixel (um; y, x).
+        bounds_yx: corner of the scanned region in the slide's file (px).
+        block_px: side of a block (px).
+        classes: classes of the labels.
+    """
+    frame = Frame(Extent(*labels.shape), *mpp)
+    layout = MaskLayout(frame, block_px, min(128, block_px), classes)
+    small = frame.coarser(16)
+    size = [round(n * a / b) for n, a, b in zip(labels.shape, mpp, slide_mpp, strict=True)]
+    about = {"mpp": list(slide_mpp), "bounds_px": [*bounds_yx, *size]}
+    thumbnail = np.full((small.extent.height, small.extent.width, 3), 230, np.uint8)
+    folder.mkdir(parents=True)
+    made_by = {"slide": {"slide_id": folder.name, **about}, "model": {"name": "standin"}}
+    store = MaskStore.create(folder / "mask.ome.zarr", layout, thumbnail, small, made_by)
+    for row in range(-(-labels.shape[0] // block_px)):
+        for col in range(-(-labels.shape[1] // block_px)):
+            box = layout.shard_box(row, col)
+            heat = np.zeros(Frame(box.extent, 1, 1).coarser(8).box.extent.area, np.uint8)
+            heat = heat.reshape(-(-box.height // 8), -(-box.width // 8))
+            store.write(box, labels[box.slices()], heat, heat)
+    build_pyramid(store)
+    areas = {c.name: int((labels == c.code).sum()) * frame.pixel_area_mm2 for c in classes}
+    summary = {"key": "0123456789abcdef", "path": f"/slides/{folder.name}.svs", "model": "standin"}
+    summary |= {**about, "class_area_mm2": areas, "extent_px": size, "qc_flags": []}
+    return ExportSource.open(store.path, summary)
 
 
 def threshold_model(folder: Path, dark_od: float = 0.3) -> Path:

@@ -73,6 +73,11 @@ class ResultsFolder:
         """Lines that all runs printed, with times."""
         return self.path / "run.log"
 
+    @property
+    def exports(self) -> Path:
+        """Folder with a folder of exported files for each format."""
+        return self.path / "exports"
+
     def slide(self, slide_id: str) -> "SlideFolder":
         """Return the folder of a slide's result once it is done."""
         return SlideFolder(self.slides / slide_id)

@@ -1,0 +1,1 @@
+"""Exports of one slide's result to files that other programs open."""
