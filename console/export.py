@@ -1,6 +1,7 @@
 """``noctile export``."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ def command(
         options["classes"] = _listed(options["classes"])
     given = {name: value for name, value in options.items() if value is not None}
     ids = (*slides, *more_slides)
-    result = export_results(results, _listed(to), ids, out, given, printer.progress)
+    observe = partial(printer.progress, detail=True)
+    result = export_results(results, _listed(to), ids, out, given, observe)
     printer.result(result.failed, important=True)
     counts = f"{len(result.written)} files written, {len(result.current)} were current"
     failed = f", {len(result.failed)} failed" if result.failed else ""
