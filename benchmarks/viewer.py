@@ -91,7 +91,10 @@ def draw_labels(rng: np.random.Generator, extent: Extent) -> UInt8:
     large = small.astype(np.uint8).repeat(64, 0).repeat(64, 1)
     y, x = (np.arange(n) for n in (extent.height, extent.width))
     ragged = rng.integers(0, 8, (2, 4096))
-    return large[(y[:, None] + ragged[0][x % 4096]), (x[None, :] + ragged[1][y % 4096][:, None])]
+    rows = y[:, None] + ragged[0][x % 4096]
+    columns = x[None, :] + ragged[1][y % 4096][:, None]
+    labels: UInt8 = large[rows, columns]
+    return labels
 
 
 def make_results(results: ResultsFolder, path: Path) -> None:

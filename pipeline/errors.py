@@ -6,6 +6,7 @@
     |-- UsageError             wrong settings, manifest or paths                       (exit code 2)
     |   `-- ModelError         a model folder is missing, altered or contradicts itself
     |-- SlideNotDoneError      results that were opened hold no result of a slide; a KeyError too
+    |-- ReviewConflictError    a review was saved by another program since it was read
     `-- SlideError             one slide fails; the others go on                       (exit code 1)
         |-- SlideMissingError      reason "missing"             there is no such file
         |-- SlideOpenError         reason "unopenable"          no reader opens the file
@@ -21,7 +22,7 @@ A message says what happened, to which slide, what was found and what to do. ``r
 in the tables, so that a program can group failures without parsing messages.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class NoctileError(Exception):
@@ -42,6 +43,18 @@ class SlideNotDoneError(NoctileError, KeyError):
     def __str__(self) -> str:
         """Return the message; a `KeyError` would put it into quotes."""
         return str(self.args[0])
+
+
+class ReviewConflictError(NoctileError):
+    """A review was not saved, because another program has saved it since it was read.
+
+    Attributes:
+        current: review of the slide as it stands now.
+    """
+
+    def __init__(self, message: str, current: Any) -> None:
+        super().__init__(message)
+        self.current = current
 
 
 class SlideError(NoctileError):

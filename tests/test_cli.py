@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from standins import small_slide
 
 from noctile.cli import main
+from noctile.workflows.viewer import server
 
 
 @pytest.fixture(scope="module")
@@ -290,3 +292,28 @@ class TestModels:
         code, text = noctile("models", "show", "nope")
         assert code == 2
         assert "tumor" in text
+
+
+class TestView:
+    def test_a_port_that_is_taken_is_exit_2(self, tmp_path):
+        (tmp_path / "slides").mkdir()
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            code, text = noctile("view", tmp_path, "--no-browser", "--port", port)
+        assert code == 2
+        assert f"port {port} is taken" in text
+
+    def test_a_folder_without_results_is_exit_2(self, tmp_path):
+        code, text = noctile("view", tmp_path, "--no-browser")
+        assert code == 2
+        assert "holds no results of noctile" in text
+
+    @pytest.mark.parametrize("words", [[], ["--no-browser"]])
+    def test_the_address_is_printed_and_the_browser_opened(self, tmp_path, monkeypatch, words):
+        shown, url = [], "http://127.0.0.1:8000/token/"
+        monkeypatch.setattr(server, "serve", lambda *_: _[-1](url))
+        monkeypatch.setattr("webbrowser.open", shown.append)
+        code, text = noctile("view", tmp_path, "-q", *words)
+        assert code == 0
+        assert url in text.splitlines()
+        assert shown == ([] if words else [url])

@@ -13,6 +13,7 @@ from typing import Any
 
 from standins import small_slide, threshold_model
 
+from noctile.pipeline.errors import ReviewConflictError
 from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.commands.opened import open_results
 from noctile.workflows.run.run import run_slides
@@ -31,6 +32,59 @@ def make_results(folder: Path) -> Path:
     entries = find_slides([folder / "slides"], None, None).slides
     run_slides(entries, settings, folder / "results", lambda progress, say: None)
     return folder
+
+
+@dataclass
+class Row:
+    """Review of a slide by one reviewer."""
+
+    slide_id: str
+    reviewer: str
+    status: str
+    note: str
+    time: str = "2026-11-29T06:00:00Z"
+
+
+@dataclass
+class Review:
+    """Reviews of a slide by all reviewers."""
+
+    version: str
+    reviews: list[Row]
+    regions: dict[str, Any]
+
+
+class Book:
+    """Reviews in memory; each change makes a new version, and an old version is a conflict."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.features: list[Any] = []
+        self.count = 0
+
+    def all(self) -> list[Row]:
+        return self.rows
+
+    def of(self, slide_id: str) -> Review:
+        rows = [row for row in self.rows if row.slide_id == slide_id]
+        collection = {"type": "FeatureCollection", "features": self.features}
+        return Review(str(self.count), rows, collection)
+
+    def save(self, slide_id: str, reviewer: str, status: str, note: str, version: str) -> Review:
+        self._change(slide_id, version)
+        kept = [row for row in self.rows if (row.slide_id, row.reviewer) != (slide_id, reviewer)]
+        self.rows = [*kept, Row(slide_id, reviewer, status, note)]
+        return self.of(slide_id)
+
+    def save_regions(self, slide_id: str, _: str, features: list[Any], version: str) -> Review:
+        self._change(slide_id, version)
+        self.features = features
+        return self.of(slide_id)
+
+    def _change(self, slide_id: str, version: str) -> None:
+        if version != str(self.count):
+            raise ReviewConflictError("the review has changed", self.of(slide_id))
+        self.count += 1
 
 
 @dataclass
@@ -81,7 +135,7 @@ class Client:
 
 
 @contextmanager
-def serving(results: Path, reviewer: str = "ada") -> Iterator[Client]:
+def serving(results: Path, reviewer: str = "ada", reviews: Any = None) -> Iterator[Client]:
     """Run a viewer in a thread of this process."""
     opened = listen(0)
     access = Access(new_token(), opened.getsockname()[1])
@@ -89,7 +143,8 @@ def serving(results: Path, reviewer: str = "ada") -> Iterator[Client]:
 
     async def serve() -> None:
         with ThreadPoolExecutor(2) as pool:
-            server = http_server(application(open_results(results), access, reviewer, pool))
+            app = application(open_results(results), access, reviewer, pool, reviews)
+            server = http_server(app)
             server.add_socket(opened)
             begun.set()
             await stop.wait()

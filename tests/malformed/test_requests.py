@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from viewer_client import Client, make_results, serving
+from viewer_client import Book, Client, make_results, serving
 
 SECRET = b"what stands beside the results"
 
 WHOLE = [
     *("", "api/slides", "api/slides/a", "api/slides/a/foci", "api/slides/broken"),
     *("tiles/a/slide/0/0_0.jpg", "tiles/a/mask/1/0_0.png", "tiles/a/tumor/0/0_0.png"),
+    *("api/slides/a/review", "api/slides/a/regions", "api/slides/broken/review"),
     *("report/index.html", "report/slides.csv", "report/slides/a/", "static/viewer.html"),
 ]
 PARTS = [
@@ -80,7 +81,18 @@ HEADERS = [
     *("Content-Type: application/x-www-form-urlencoded", "Upgrade: websocket", "Connection: close"),
     *("X-Forwarded-For: 1.2.3.4", "Cookie: \x00", ": empty", "no colon", "X: LONG"),
 ]
-BODIES = [b"", b"{}", b"[]", b"null", b"DEEP", b"\xff\x00", b'{"status":"accepted"}', b"a=%zz"]
+BODIES = [
+    b"",
+    b"{}",
+    b"[]",
+    b"null",
+    b"DEEP",
+    b"\xff\x00",
+    b'{"status":"accepted"}',
+    b'{"status":"accepted","note":"","version":"0"}',
+    b'{"features":[{}],"version":"0"}',
+    b"a=%zz",
+]
 
 
 @dataclass
@@ -120,7 +132,7 @@ def fuzzed(tmp_path_factory) -> Iterator[Fuzzed]:
     errors: list[str] = []
     handler = Errors(errors)
     logging.getLogger("tornado.application").addHandler(handler)
-    with serving(results) as client:
+    with serving(results, reviews=Book()) as client:
         yield Fuzzed(client, folder, errors)
     logging.getLogger("tornado.application").removeHandler(handler)
 
@@ -176,7 +188,7 @@ def requests(client: Client) -> st.SearchStrategy[bytes]:
     own = [f"Host: 127.0.0.1:{client.access.port}", "Connection: close"]
     return st.builds(
         as_bytes,
-        st.sampled_from(["GET"] * 10 + METHODS),
+        st.sampled_from(["GET"] * 10 + ["PUT"] * 5 + METHODS),
         targets(client.access.token),
         st.sampled_from(["HTTP/1.1"] * 8 + ["HTTP/1.0", "HTTP/2.0", "HTTP/9", ""]),
         st.lists(st.sampled_from(HEADERS), max_size=3).map(own.__add__),

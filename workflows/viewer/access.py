@@ -76,14 +76,20 @@ class Access:
             headers: headers of the request.
             writes: True if the request changes a review.
         """
-        if headers.get("Host", "").lower() not in self._hosts:
-            return f"the viewer answers under http://{HOST}:{self.port} only"
+        if problem := self.host_problem(headers):
+            return problem
         token = path.split("/", 2)[1] if "/" in path else ""
         if not hmac.compare_digest(token.encode("utf-8", "replace"), self.token.encode()):
             return "the address lacks the token; open the address that noctile view has printed"
         if writes and not self._is_own_page(headers):
             return "only the viewer's own page may save a review"
         return None
+
+    def host_problem(self, headers: Mapping[str, str]) -> str | None:
+        """Reason why the host of a request is refused; None if it is the viewer's."""
+        if headers.get("Host", "").lower() in self._hosts:
+            return None
+        return f"the viewer answers under http://{HOST}:{self.port} only"
 
     def _is_own_page(self, headers: Mapping[str, str]) -> bool:
         """Tell if a request comes from the viewer's page, or from a program that is no browser."""

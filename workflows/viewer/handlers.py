@@ -20,6 +20,7 @@ from noctile.workflows.commands.opened import Results
 from noctile.workflows.viewer.access import HEADERS, Access
 from noctile.workflows.viewer.details import focus_list, slide_document
 from noctile.workflows.viewer.listing import Listing, plain_row
+from noctile.workflows.viewer.reviews import ReviewBook, review_document, status_of_all
 from noctile.workflows.viewer.tiles import STYLES, Tile, draw, parse_shown
 from noctile.workflows.viewer.views import SlideView, Views
 
@@ -43,6 +44,7 @@ class Viewer:
         listing: rows of all slides.
         views: slides that are open.
         pool: threads that read and draw.
+        reviews: reviews of the slides; None if none are read or saved.
     """
 
     results: Results
@@ -51,6 +53,7 @@ class Viewer:
     listing: Listing
     views: Views
     pool: Executor
+    reviews: ReviewBook | None
 
 
 class RefusedError(HTTPError):
@@ -161,20 +164,42 @@ class NotFoundHandler(Handler):
         raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such page")
 
 
+class IconHandler(Handler):
+    """``/favicon.ico``: browsers ask for it without the token, and report an error as a fault."""
+
+    def prepare(self) -> None:
+        """Refuse requests to other hosts.
+
+        Raises:
+            RefusedError: if the host is wrong.
+        """
+        if problem := self.viewer.access.host_problem(self.request.headers):
+            raise RefusedError(HTTPStatus.FORBIDDEN, problem)
+
+    def get(self) -> None:
+        """Answer that there is no icon."""
+        self.set_header("Cross-Origin-Resource-Policy", "cross-origin")  # pages of the report
+        self.set_status(HTTPStatus.NO_CONTENT)
+
+
 class SlidesHandler(Handler):
     """``api/slides``: a row for each slide."""
 
     async def get(self, _token: str) -> None:
         """Answer with the name of the folder, the reviewer, and the rows sorted by id."""
         viewer = self.viewer
-        rows = await self.in_thread(viewer.listing.rows)
-        self.write_json(
-            {
-                "results": viewer.results.path.resolve().name,
-                "reviewer": viewer.reviewer,
-                "slides": [plain_row(row) for row in rows.values()],
-            }
-        )
+        slides = await self.in_thread(self._rows)
+        name = viewer.results.path.resolve().name
+        self.write_json({"results": name, "reviewer": viewer.reviewer, "slides": slides})
+
+    def _rows(self) -> list[dict[str, Any]]:
+        rows, reviews = self.viewer.listing.rows(), self.viewer.reviews
+        shown = {slide_id: plain_row(row) for slide_id, row in rows.items()}
+        if reviews:  # the table may be older than the reviews
+            statuses = status_of_all(reviews.all())
+            for slide_id, row in shown.items():
+                row["review_status"] = statuses.get(slide_id, "")
+        return list(shown.values())
 
     head = get
 
@@ -189,7 +214,8 @@ class SlideHandler(Handler):
     head = get
 
     def _document(self, slide_id: str) -> dict[str, Any]:
-        return slide_document(self.viewer.views.get(slide_id))
+        document, reviews = slide_document(self.viewer.views.get(slide_id)), self.viewer.reviews
+        return document | {"review": review_document(reviews.of(slide_id)) if reviews else None}
 
 
 class FociHandler(Handler):

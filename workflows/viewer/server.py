@@ -21,6 +21,8 @@ from noctile.workflows.viewer.access import HOST, Access, new_token
 from noctile.workflows.viewer.file_handlers import PageHandler, ReportHandler
 from noctile.workflows.viewer.handlers import Viewer
 from noctile.workflows.viewer.listing import Listing
+from noctile.workflows.viewer.review_handlers import RegionsHandler, ReviewHandler
+from noctile.workflows.viewer.reviews import ReviewBook
 from noctile.workflows.viewer.views import Views
 
 MAX_BODY_BYTES = 2**23
@@ -130,7 +132,11 @@ def http_server(app: Application) -> HTTPServer:
 
 
 def application(
-    results: Results, access: Access, reviewer: str, pool: ThreadPoolExecutor
+    results: Results,
+    access: Access,
+    reviewer: str,
+    pool: ThreadPoolExecutor,
+    reviews: ReviewBook | None = None,
 ) -> Application:
     """Make the application: which handler answers which path.
 
@@ -139,20 +145,24 @@ def application(
         access: rules by which requests are answered.
         reviewer: name under which reviews are saved.
         pool: threads that read and draw.
+        reviews: reviews of the slides; None if none are read or saved.
     """
     listing = Listing(results)
-    viewer = Viewer(results, access, reviewer, listing, Views(results, listing), pool)
+    viewer = Viewer(results, access, reviewer, listing, Views(results, listing), pool, reviews)
     shared, number = {"viewer": viewer}, "([0-9]{1,9})"
     slide, pair = r"/([^/]+)/api/slides/([^/]+)", f"{number}_{number}"
     tile = rf"/([^/]+)/tiles/([^/]+)/%s/{number}/{pair}\.%s"
     return Application(
         [
+            (r"/favicon\.ico", handlers.IconHandler, shared),
             (r"/([^/]+)/", PageHandler, shared),
             (r"/([^/]+)/static/(.*)", PageHandler, shared),
             (r"/([^/]+)/report/(.*)", ReportHandler, shared),
             (r"/([^/]+)/api/slides", handlers.SlidesHandler, shared),
             (slide, handlers.SlideHandler, shared),
             (rf"{slide}/foci", handlers.FociHandler, shared),
+            (rf"{slide}/review", ReviewHandler, shared),
+            (rf"{slide}/regions", RegionsHandler, shared),
             (tile % ("(slide)", "jpg"), handlers.TileHandler, shared),
             (tile % ("(mask|tumor|confidence)", "png"), handlers.TileHandler, shared),
         ],

@@ -132,6 +132,12 @@ def test_other_hosts_are_refused(client, path):
     assert b"slide" not in answer.body
 
 
+def test_a_browser_that_asks_for_an_icon_gets_no_error(client):
+    answer = client.send("GET", "/favicon.ico")
+    assert (answer.status, answer.body) == (204, b"")
+    assert client.send("GET", "/favicon.ico", Host="evil.example").status == 403
+
+
 def test_errors_of_the_program_tell_the_client_nothing(client, monkeypatch, caplog):
     async def fail(*_):
         raise RuntimeError("a secret of the program")

@@ -1,0 +1,194 @@
+"""Reviews of slides as the viewer reads and saves them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from noctile.pipeline.errors import UsageError
+from noctile.pipeline.untrusted import parse_json
+
+STATUSES = ("", "accepted", "rejected", "look_again")
+"""Statuses of a review; the first is none."""
+
+DISAGREEMENT = "disagreement"
+"""Status of a slide whose reviewers do not agree."""
+
+NOTE_CHARS, MOST_REGIONS = 10_000, 10_000
+"""Longest note, and most regions of a slide."""
+
+_MOST_VALUES = 2**20
+"""Most values in the body of a request; a region has two for each of its points."""
+
+
+class ReviewRow(Protocol):
+    """Review of one slide by one reviewer."""
+
+    @property
+    def slide_id(self) -> str:
+        """Name of the slide."""
+        ...
+
+    @property
+    def reviewer(self) -> str:
+        """Name of the reviewer."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """One of `STATUSES`."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """Note of the reviewer."""
+        ...
+
+    @property
+    def time(self) -> str:
+        """Time of the last change, ISO 8601 in UTC."""
+        ...
+
+
+class SlideReview(Protocol):
+    """Reviews of one slide by all reviewers."""
+
+    @property
+    def version(self) -> str:
+        """Text that changes with every change."""
+        ...
+
+    @property
+    def reviews(self) -> Sequence[ReviewRow]:
+        """One row for each reviewer."""
+        ...
+
+    @property
+    def regions(self) -> Mapping[str, Any]:
+        """Regions to leave out, as a GeoJSON FeatureCollection."""
+        ...
+
+
+class ReviewBook(Protocol):
+    """All reviews of a folder of results. Several threads may use it at once."""
+
+    def all(self) -> Iterable[ReviewRow]:
+        """Return the rows of all slides.
+
+        Raises:
+            NoctileError: if they cannot be read.
+        """
+        ...
+
+    def of(self, slide_id: str) -> SlideReview:
+        """Return the reviews of a slide.
+
+        Raises:
+            NoctileError: if they cannot be read.
+        """
+        ...
+
+    def save(
+        self, slide_id: str, reviewer: str, status: str, note: str, version: str
+    ) -> SlideReview:
+        """Save status and note of a reviewer.
+
+        Args:
+            slide_id: name of the slide.
+            reviewer: name of the reviewer.
+            status: one of `STATUSES`.
+            note: note of the reviewer.
+            version: version of the reviews that the reviewer saw.
+
+        Raises:
+            ReviewConflictError: if the reviewer's row has changed since.
+            NoctileError: if it cannot be saved.
+        """
+        ...
+
+    def save_regions(
+        self, slide_id: str, reviewer: str, features: list[Any], version: str
+    ) -> SlideReview:
+        """Save the regions of a reviewer; see `save`."""
+        ...
+
+
+def review_document(review: SlideReview, *, conflict: bool = False) -> dict[str, Any]:
+    """Reviews of a slide as plain values.
+
+    Args:
+        review: the reviews.
+        conflict: True if a change was not saved, because these reviews are newer.
+    """
+    rows = [
+        {"reviewer": row.reviewer, "status": row.status, "note": row.note, "time": row.time}
+        for row in review.reviews
+    ]
+    regions = dict(review.regions)
+    return {"version": review.version, "reviews": rows, "regions": regions, "conflict": conflict}
+
+
+def status_of_all(rows: Iterable[ReviewRow]) -> dict[str, str]:
+    """Status of each slide that has one, by its id; `DISAGREEMENT` if reviewers differ."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        if row.status:
+            found.setdefault(row.slide_id, set()).add(row.status)
+    return {
+        slide_id: next(iter(statuses)) if len(statuses) == 1 else DISAGREEMENT
+        for slide_id, statuses in found.items()
+    }
+
+
+def parse_review(body: bytes) -> tuple[str, str, str]:
+    """Status, note and version in the body of a request.
+
+    Raises:
+        UsageError: if it is anything else.
+    """
+    status, note, version = (_text(_object(body), name) for name in ("status", "note", "version"))
+    if status not in STATUSES:
+        raise UsageError(f"status must be one of {', '.join(STATUSES[1:])}, or empty")
+    if len(note) > NOTE_CHARS:
+        raise UsageError(f"the note is longer than {NOTE_CHARS} characters")
+    return status, note, version
+
+
+def parse_regions(body: bytes) -> tuple[list[Any], str]:
+    """Regions and version in the body of a request.
+
+    Raises:
+        UsageError: if it is anything else.
+    """
+    values = _object(body)
+    features = values.get("features")
+    if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
+        raise UsageError("features must be a list of GeoJSON features")
+    if len(features) > MOST_REGIONS:
+        raise UsageError(f"a slide has at most {MOST_REGIONS} regions, not {len(features)}")
+    return features, _text(values, "version")
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Raises:
+        UsageError: if it is none, or is too large.
+    """
+    try:
+        values = parse_json(body, _MOST_VALUES)
+    except ValueError as error:
+        raise UsageError(f"the request is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError("the request is not a JSON object")
+    return values
+
+
+def _text(values: Mapping[str, Any], name: str) -> str:
+    """Value that must be text in UTF-8.
+
+    Raises:
+        UsageError: if it is not; JSON can hold half a character.
+    """
+    text = values.get(name)
+    if not isinstance(text, str) or text != text.encode("utf-8", "ignore").decode():
+        raise UsageError(f"{name} must be text")
+    return text
