@@ -218,7 +218,7 @@ def test_any_request_is_answered_or_refused(fuzzed, data):
 
 
 @pytest.mark.long
-@settings(max_examples=20_000)
+@settings(max_examples=2_000)
 @given(st.data())
 def test_any_of_many_requests_is_answered_or_refused(fuzzed, data):
     check(fuzzed, data)
