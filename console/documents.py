@@ -43,6 +43,7 @@ def run_document(result: "RunResult", out: Path) -> Document:
             "stopped": result.stopped,
             "exit_code": result.exit_code,
             "pace": asdict(result.pace),
+            "not_exported": result.not_exported,
             "slides": slides,
         },
     )

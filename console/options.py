@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from noctile.console.printer import Printer
 from noctile.pipeline.errors import UsageError
+from noctile.pipeline.export.formats import FORMATS
 
 if TYPE_CHECKING:
     from noctile.pipeline.slides.discover import Found
@@ -116,6 +117,11 @@ RUN: tuple[Decorator, ...] = (
         is_flag=True,
         default=None,
         help="Replace finished results that were made with another model or other settings.",
+    ),
+    click.option(
+        "--export",
+        type=Words(*FORMATS),
+        help="Also export each slide that is done: formats, separated by commas.",
     ),
     click.option(
         "--check-content",

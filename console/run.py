@@ -61,6 +61,9 @@ def _print_result(printer: Printer, result: "RunResult", out: Path) -> None:
     printer.result(group_lines("failed", reasons, printer.width), important=True)
     if failed:
         printer.result(f"why each failed: noctile status {out} --failed", important=True)
+    if result.not_exported:
+        lines = f"{len(result.not_exported)} slides are done and not exported: see run.log, and"
+        printer.result(f"{lines} type the same command again", important=True)
     if result.stopped:
         done, left = result.count("done"), result.count("skipped")
         state = f"{done} of {len(result.rows)} slides done, {left} left"

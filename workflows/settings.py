@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from noctile.pipeline.errors import UsageError
+from noctile.pipeline.export.formats import check_format
 from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.models.device import check_device_name
 from noctile.pipeline.models.load import Backend
@@ -48,6 +49,13 @@ def _possible(spec: TissueSpec) -> TissueSpec:
     return spec
 
 
+def _listed(value: object) -> object:
+    """Words of a text with commas, each once; any other value as it is."""
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(word.strip() for word in value.split(",") if word.strip()))
+
+
 class RunSettings(BaseModel):
     """Settings of a run. Every field may be set in the TOML file of ``--config``.
 
@@ -81,6 +89,7 @@ class RunSettings(BaseModel):
             None for the end of the work.
         retry_failed: True tries slides again that failed in an earlier run and have not changed.
         redo: True makes finished results again where the model or settings differ; False refuses.
+        export: names of formats; each slide that is done is exported to them.
         check_content: part of a file that is compared to find that a slide has changed: its size
             and a ``sample`` of its bytes, or the ``full`` file.
     """
@@ -107,6 +116,9 @@ class RunSettings(BaseModel):
     until: Moment | None = None
     retry_failed: bool = False
     redo: bool = False
+    export: Annotated[
+        tuple[Annotated[str, AfterValidator(check_format)], ...], BeforeValidator(_listed)
+    ] = ()
     check_content: Literal["sample", "full"] = "sample"
 
     def tiling(self, card: ModelCard) -> Tiling:

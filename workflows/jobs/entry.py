@@ -19,10 +19,11 @@ JOB_MODULES = (
 
 
 def do(job: StepJob) -> Any:
-    """Do one step: prepare a slide, segment a block, or finish a slide.
+    """Do one step: prepare a slide, segment a block, finish a slide, or export it.
 
     Returns:
-        `Prepared` for ``prepare``, the number of tiles for ``segment``, None for ``finish``.
+        `Prepared` for ``prepare``, the number of tiles for ``segment``, None for ``finish``, a
+        message about each file that could not be written for ``export``.
 
     Raises:
         UsageError: if the model was loaded ahead and is broken, so that no slide can be done.
@@ -43,6 +44,10 @@ def do(job: StepJob) -> Any:
             from noctile.workflows.jobs.finish import finish_slide  # noqa: PLC0415
 
             return finish_slide(job)
+        case "export":
+            from noctile.workflows.jobs.export_slide import export_step  # noqa: PLC0415
+
+            return export_step(job)
 
 
 def measure_speed(job: SpeedJob) -> tuple[int, float]:

@@ -9,6 +9,7 @@ from typing import Any
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.export.formats import FORMATS, Format
 from noctile.pipeline.export.source import ExportSource
+from noctile.workflows.jobs.messages import RunContext, StepJob
 from noctile.workflows.results.checksums import slide_fault
 from noctile.workflows.results.exports import ExportFolder, identity
 from noctile.workflows.results.files import read_required_json
@@ -73,6 +74,37 @@ class ExportTask:
             StoreError: if the result cannot be read.
         """
         return ExportFolder(self.folder).current(self.file_name, self.made_from)
+
+
+def export_tasks(run: RunContext, slide_id: str, stem: str) -> list[ExportTask]:
+    """Files that a run exports for a slide.
+
+    Args:
+        run: the run.
+        slide_id: id of the slide.
+        stem: name of the files without suffix.
+    """
+    results = run.results
+    return [
+        ExportTask(results, slide_id, name, stem, results.exports / name)
+        for name in run.settings.export
+    ]
+
+
+def export_step(job: StepJob) -> tuple[str, ...]:
+    """Write the files of a slide that are missing or older than its result.
+
+    Returns:
+        message about each file that could not be written.
+    """
+    faults = []
+    for task in export_tasks(job.run, job.step.slide_id, job.stem):
+        try:
+            if not task.current:
+                export_slide(task)
+        except StoreError as error:
+            faults.append(f"{task.format}: {error}")
+    return tuple(faults)
 
 
 def export_slide(task: ExportTask) -> Path:

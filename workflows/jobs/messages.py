@@ -91,12 +91,14 @@ class StepJob:
         entry: slide of the step.
         run: run that the step belongs to.
         limit_s: longest time that it may take (s).
+        stem: name, without suffix, of exported files; "" for other steps.
     """
 
     step: Step
     entry: SlideEntry
     run: RunContext
     limit_s: float = inf
+    stem: str = ""
 
     @property
     def key(self) -> str:

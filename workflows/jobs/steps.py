@@ -1,9 +1,9 @@
-"""Steps of a slide: prepare it, segment each of its blocks, finish it."""
+"""Steps of a slide: prepare it, segment each of its blocks, finish it, export it."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-StepKind = Literal["prepare", "segment", "finish"]
+StepKind = Literal["prepare", "segment", "finish", "export"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.results.staging import clean_up
 from noctile.workflows.results.standing import Standing, manifest_fields
 from noctile.workflows.results.tables import Tables
+from noctile.workflows.run.exports import Exports
 from noctile.workflows.run.fault_origin import FaultOrigin, blamed, stays_failed
 from noctile.workflows.run.preflight import Preflight
 from noctile.workflows.run.progress import Detail, Observer, Progress
@@ -45,6 +46,7 @@ class RunLoop:
 
     Attributes:
         tables: writer of the folder's tables.
+        exports: slides that wait for their exported files.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class RunLoop:
         self._entries = {entry.slide_id: entry for entry in submission.entries}
         self._context, self._results, self._ledger = context, context.results, ledger
         self._standing, self.tables = standing, Tables(context.results, standing)
+        self.exports = Exports(context, standing)
         self._stop, self._fault_origin = stop, fault_origin
         self._progress, self._observe = progress, observe
         self._after_planning: AfterPlanning | None = None
@@ -130,14 +133,15 @@ class RunLoop:
         for slide_id in self._preflight.give_up():
             self._schedule.add(slide_id)
         step = self._retries.next_step() or self._preflight.next_step()
-        step = step or self._schedule.next_step()
+        step = step or self.exports.next_step() or self._schedule.next_step()
         if step is None and not self._steps:
             step = self._retries.wait(self._stop)
         if step is None:
             return None
         self._steps[step.key] = step
         left_s = self._limit_s - self._spent_s[step.slide_id]
-        return StepJob(step, self._entries[step.slide_id], self._context, left_s)
+        stem, entry = self.exports.stem(step), self._entries[step.slide_id]
+        return StepJob(step, entry, self._context, left_s, stem)
 
     @property
     def _limit_s(self) -> float:
@@ -154,7 +158,10 @@ class RunLoop:
         if step.block is not None and outcome.failure is None:
             self._ledger.segmented(slide_id, self._keys[slide_id], outcome.seconds, step.block)
             self._progress.predictions += outcome.value
-        if failure := outcome.failure or self._overdue(step):
+        if step.kind == "export":
+            failed = (outcome.failure.message,) if outcome.failure else outcome.value
+            message = self._exported(slide_id, failed)
+        elif failure := outcome.failure or self._overdue(step):
             message = self._failed(step, failure, outcome.seconds)
         elif slide_id in self._preflight.under_way:
             message = self._planned_early(slide_id, outcome.value, outcome.seconds)
@@ -256,8 +263,15 @@ class RunLoop:
         self._progress.rows[slide_id] = self._standing.row(slide_id)
         self.tables.write_if_due()
         self._progress.done += 1
+        self.exports.add(slide_id)
         tumor, tissue = (summary.get(f"{name}_area_mm2") or 0.0 for name in ("tumor", "tissue"))
         return f"{slide_id}: done{how}, tumor {tumor:.3f} of {tissue:.3f} mm2"
+
+    def _exported(self, slide_id: str, faults: tuple[str, ...]) -> str:
+        """A slide was exported, or could not be; either way it is done."""
+        self._spent_s.pop(slide_id, None)
+        message = self.exports.ended(slide_id, faults)
+        return message if faults else Detail(message)
 
     def _overdue(self, step: Step) -> Failure | None:
         """Failure of a slide whose jobs have taken too long; None for a slide that is done."""

@@ -59,11 +59,13 @@ class RunResult:
         rows: one row for each slide.
         stopped: reason why the run ended before all slides had; None if it did not.
         pace: speed of the run.
+        not_exported: line about each slide that ``export`` could not write; they are done.
     """
 
     rows: list[SlideRow]
     stopped: str | None
     pace: Pace
+    not_exported: tuple[str, ...] = ()
 
     def count(self, status: str) -> int:
         """Return the number of slides with a status: ``done``, ``failed`` or ``skipped``."""

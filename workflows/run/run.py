@@ -3,6 +3,7 @@
     for each slide      prepare:  open, find tissue, plan tiles          (jobs/prepare.py)
     for each block      segment:  read, predict, join, write its shard   (jobs/segment_block.py)
     for each slide      finish:   pyramid, figures, preview, summary     (jobs/finish.py)
+    if asked for        export:   files for other programs               (jobs/export_slide.py)
 
 `RunLoop` asks the `Schedule` for the next step, an `Engine` does it in some process, and the
 `Ledger` records the outcome. The result does not depend on the engine, on the number of workers or
@@ -106,7 +107,7 @@ def run_slides(
             f"{len(lost)} slides have no outcome, {lost[0]} among them: a defect of Noctile, "
             "report it"
         )
-    return RunResult(rows, stop.reason, pace)
+    return RunResult(rows, stop.reason, pace, tuple(loop.exports.failures))
 
 
 def _announce(observe: Observer, progress: Progress, reason: str) -> None:
