@@ -4,7 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import shapely
 from click.testing import CliRunner
 from standins import small_slide, threshold_model
 
@@ -14,6 +16,7 @@ from noctile.pipeline.export.formats import Format
 from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.commands import export
 from noctile.workflows.commands.export import export_results
+from noctile.workflows.commands.opened import open_results
 from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings
 
@@ -197,3 +200,35 @@ class TestCommand:
 
     def test_a_folder_without_results_is_a_usage_error(self, tmp_path):
         assert cli(tmp_path, "--to", "geojson")[0] == 2
+
+
+@pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs"])
+def test_a_real_slide_lines_up_with_its_mask_to_a_pixel(shared_data, name, tmp_path, one_process):
+    path = shared_data / "slides" / name
+    settings = RunSettings(
+        model=str(threshold_model(tmp_path / "model", dark_od=0.9)), engine="serial", device="cpu"
+    )
+    entries = find_slides([path], None, None).slides
+    run_slides(entries, settings, tmp_path / "results", lambda progress, text: None)
+    (file,) = export_results(tmp_path / "results", ["geojson"]).written
+    assert file.name == f"{path.stem}.geojson"
+    result = open_results(tmp_path / "results")[entries[0].slide_id]
+    labels = np.zeros(result.mask().shape, np.uint8)
+    scale_y, scale_x = (
+        mpp / own
+        for mpp, own in zip(
+            (result.frames[0].mpp_y, result.frames[0].mpp_x), result.summary["mpp"], strict=True
+        )
+    )
+    codes = {info.name: code for code, info in result.classes.items()}
+    for feature in json.loads(file.read_text())["features"]:
+        polygon = shapely.from_geojson(json.dumps(feature["geometry"]))
+        assert polygon.is_valid
+        x0, y0, x1, y1 = polygon.bounds
+        part = labels[int(y0 / scale_y) : int(y1 / scale_y) + 1, int(x0 / scale_x) :]
+        part = part[:, : int(x1 / scale_x) + 1 - int(x0 / scale_x)]
+        y, x = np.mgrid[: part.shape[0], : part.shape[1]] + 0.5
+        y, x = (y + int(y0 / scale_y)) * scale_y, (x + int(x0 / scale_x)) * scale_x
+        part[shapely.contains_xy(polygon, x, y)] = codes[feature["properties"]["type"]]
+    assert labels.any()
+    assert np.array_equal(labels, result.mask()[:])
