@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -101,7 +102,12 @@ def write_labels(mask: Path, frame: Frame) -> None:
             counts += np.bincount(labels[part].ravel(), minlength=256)
     build_pyramid(store)
     areas = {info.name: int(counts[info.code]) * frame.pixel_area_mm2 for info in CLASSES}
-    summary = {"key": "0" * 16, "path": "/big.svs", "class_area_mm2": areas, "model": "pattern"}
+    summary: dict[str, Any] = {
+        "key": "0" * 16,
+        "path": "/big.svs",
+        "class_area_mm2": areas,
+        "model": "pattern",
+    }
     summary |= about["slide"] | {"extent_px": _sides(frame)}
     mask.with_name("summary.json").write_text(json.dumps(summary), encoding="utf-8")
 
@@ -122,7 +128,7 @@ def area_parity(path: Path, source: ExportSource) -> str:
                 continue
             feature = json.loads(line.rstrip(",\n"))
             polygon = shapely.from_geojson(json.dumps(feature["geometry"]))
-            n, holes = n + 1, holes + len(polygon.interiors)
+            n, holes = n + 1, holes + int(shapely.get_num_interior_rings(polygon))
             invalid += not polygon.is_valid
             areas[feature["properties"]["type"]] += polygon.area * MPP**2 / 1e6
     off = {k: f"{mm2 / source.class_area_mm2[k] - 1:+.4%}" for k, mm2 in areas.items()}

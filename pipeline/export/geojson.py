@@ -17,6 +17,7 @@ import shapely
 
 from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import StoreError
+from noctile.pipeline.export.large_focus import LARGE_CORNERS, coordinates_of
 from noctile.pipeline.export.shapes import EXACT_SHARE, Scale, polygons_of
 from noctile.pipeline.export.source import ExportSource
 from noctile.pipeline.export.trace import Focus, trace_foci
@@ -31,8 +32,12 @@ MAX_ANNOTATIONS = 1000
 _READ_PX, _STRIP_PX = 2**26, 2**23
 """Most pixels of the label map that are read at once, and that are traced at once."""
 
-_BATCH = 4096
-"""Most foci whose polygons are made at once."""
+_BATCH_CORNERS = 2**18
+"""Most corners of foci whose polygons are made at once."""
+
+_PIECE_BYTES = 2**20
+"""Most bytes of the temporary file that are copied at once (B); the kind of an object is in the
+first of them."""
 
 _KIND = "\0"
 """Mark in the temporary file in place of the kind of an object. JSON text never holds it."""
@@ -73,8 +78,8 @@ def write_geojson(
     writer = _Writer(source, _chosen(source, classes), *limits)
     with tempfile.TemporaryFile(dir=path.parent, prefix=".") as spool:
         for foci in trace_foci(_strips(source, writer.classes), frame.extent.width):
-            for first in range(0, len(foci), _BATCH):
-                writer.write(foci[first : first + _BATCH], spool)
+            for batch in _batches(foci):
+                writer.write(batch, spool)
         spool.seek(0)
         with path.open("wb") as file:
             writer.copy(spool, file)
@@ -121,24 +126,34 @@ class _Writer:
         }
 
     def write(self, foci: Sequence[Focus], spool: BinaryIO) -> None:
-        """Write features to the temporary file."""
-        large = [focus for focus in foci if focus.area_px >= self._min_px]
-        polygons = polygons_of(large, self._scale, self._simplify_um, self._min_hole_um2)
-        for focus, geometry in zip(large, shapely.to_geojson(polygons), strict=True):
-            spool.write(f"{self._feature(focus, geometry)}\n".encode())
-        self._n += len(large)
+        """Write features to the temporary file; a large focus must be alone."""
+        foci = [focus for focus in foci if focus.area_px >= self._min_px]
+        self._n += len(foci)
+        limits = (self._scale, self._simplify_um, self._min_hole_um2)
+        if len(foci) == 1 and _corners(foci[0]) > LARGE_CORNERS:
+            spool.write(self._head(foci[0]) + b'{"type": "Polygon", "coordinates": ')
+            spool.writelines(piece.encode() for piece in coordinates_of(foci[0], *limits))
+            spool.write(b"}}\n")
+            return
+        geometries = shapely.to_geojson(polygons_of(foci, *limits))
+        for focus, geometry in zip(foci, geometries, strict=True):
+            spool.write(self._head(focus) + f"{geometry}}}\n".encode())
 
     def copy(self, spool: BinaryIO, file: BinaryIO) -> None:
         """Write the collection, with the features of the temporary file."""
         kind: ObjectType = "annotation" if self._n <= MAX_ANNOTATIONS else "detection"
         head = json.dumps({"type": "FeatureCollection", "noctile": self._about})
         file.write(f'{head[:-1]}, "features": ['.encode())
-        for k, line in enumerate(spool):
-            feature = line.rstrip(b"\n").replace(_KIND.encode(), kind.encode(), 1)
-            file.write((b",\n" if k else b"\n") + feature)
+        separator = b"\n"
+        while piece := spool.readline(_PIECE_BYTES):
+            if separator:
+                piece = piece.replace(_KIND.encode(), kind.encode(), 1)
+            file.write(separator + piece.rstrip(b"\n"))
+            separator = b",\n" if piece.endswith(b"\n") else b""
         file.write(b"\n]}\n")
 
-    def _feature(self, focus: Focus, geometry: str) -> str:
+    def _head(self, focus: Focus) -> bytes:
+        """Text of a feature up to its geometry."""
         info = self.classes[focus.label]
         about = properties(
             info.name,
@@ -151,8 +166,26 @@ class _Writer:
         name = f"{self._id}:{info.name}:{focus.y}:{focus.x}"
         return (
             f'{{"type": "Feature", "id": "{uuid.uuid5(uuid.NAMESPACE_URL, name)}", '
-            f'"geometry": {geometry}, "properties": {texts}}}'
-        )
+            f'"properties": {texts}, "geometry": '
+        ).encode()
+
+
+def _corners(focus: Focus) -> int:
+    """Number of corners of all outlines of a focus."""
+    return sum(map(len, focus.rings))
+
+
+def _batches(foci: Sequence[Focus]) -> Iterator[list[Focus]]:
+    """Divide foci into batches of a bounded number of corners; a large focus is alone."""
+    batch, corners = list[Focus](), 0
+    for focus in foci:
+        if batch and corners + _corners(focus) > _BATCH_CORNERS:
+            yield batch
+            batch, corners = [], 0
+        batch.append(focus)
+        corners += _corners(focus)
+    if batch:
+        yield batch
 
 
 def _chosen(source: ExportSource, names: Sequence[str]) -> dict[int, ClassInfo]:

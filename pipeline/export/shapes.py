@@ -18,7 +18,7 @@ import numpy.typing as npt
 import shapely
 
 from noctile.pipeline.arrays import Float64
-from noctile.pipeline.export.trace import Focus
+from noctile.pipeline.export.trace import Focus, Ring
 
 AREA_TOLERANCE = 0.0025
 """Largest difference between the areas of a polygon and of its pixels, as a share of the latter."""
@@ -73,7 +73,7 @@ def polygons_of(
     left = np.arange(len(foci))
     exact_um = EXACT_SHARE * min(scale.mpp_y, scale.mpp_x)
     while len(left) and simplify_um:
-        simple = _simplified(rings.of(left), scale, simplify_um)
+        simple = simplified(rings.of(left), scale, simplify_um)
         area_px = shapely.area(simple) / (scale.y * scale.x)
         is_true = np.abs(area_px / rings.area_px[left] - 1) <= AREA_TOLERANCE
         good = shapely.is_valid(simple) & is_true
@@ -85,7 +85,7 @@ def polygons_of(
 
 
 @dataclass(frozen=True, slots=True)
-class _Rings:
+class Rings:
     """Outlines of foci, one behind the other; the first one of a focus is its outer outline.
 
     Attributes:
@@ -100,10 +100,10 @@ class _Rings:
     owners: _Indices
     area_px: Float64
 
-    def of(self, foci: _Indices) -> "_Rings":
+    def of(self, foci: _Indices) -> "Rings":
         """Return the outlines of some foci."""
         kept = np.isin(self.owners, foci)
-        return _Rings(
+        return Rings(
             self.corners[np.repeat(kept, self.lengths)],
             self.lengths[kept],
             np.searchsorted(foci, self.owners[kept]),
@@ -117,55 +117,61 @@ class _Rings:
             yield owner, self.corners[stop - length : stop]
 
 
-def _rings_of(foci: Sequence[Focus], min_hole_px: float) -> _Rings:
+def kept_rings(focus: Focus, min_hole_px: float) -> list[tuple[float, Ring]]:
+    """Outlines of a focus with their areas (px), without small holes; the outer one comes first."""
+    rings = [(_area_px(ring), ring) for ring in focus.rings]
+    kept = [(area, ring) for area, ring in rings if area > 0 or -area >= min_hole_px]
+    return sorted(kept, key=lambda pair: pair[0] < 0)
+
+
+def _rings_of(foci: Sequence[Focus], min_hole_px: float) -> Rings:
     """Collect the outlines of foci, without small holes."""
     parts, area_px = [], np.zeros(len(foci))
     for k, focus in enumerate(foci):
-        rings = [(_area_px(ring), ring) for ring in focus.rings]
-        kept = [(area, ring) for area, ring in rings if area > 0 or -area >= min_hole_px]
+        kept = kept_rings(focus, min_hole_px)
         area_px[k] = sum(area for area, _ in kept)
-        parts += [(k, ring) for _, ring in sorted(kept, key=lambda pair: pair[0] < 0)]
-    return _joined(parts, area_px)
+        parts += [(k, ring) for _, ring in kept]
+    return joined(parts, area_px)
 
 
-def _joined(parts: Sequence[tuple[int, npt.NDArray[Any]]], area_px: Float64) -> _Rings:
+def joined(parts: Sequence[tuple[int, npt.NDArray[Any]]], area_px: Float64) -> Rings:
     """Put outlines one behind the other; each comes with the index of its focus."""
     corners = np.concatenate([np.zeros((0, 2)), *(ring for _, ring in parts)])
     lengths = np.array([len(ring) for _, ring in parts], np.int64)
-    return _Rings(corners, lengths, np.array([k for k, _ in parts], np.int64), area_px)
+    return Rings(corners, lengths, np.array([k for k, _ in parts], np.int64), area_px)
 
 
-def _simplified(rings: _Rings, scale: Scale, largest_um: float) -> Polygons:
+def simplified(rings: Rings, scale: Scale, largest_um: float) -> Polygons:
     """Make polygons through the middles of pixel edges, simplified."""
     points, lengths = _through_middles(rings.corners, rings.lengths)
-    lines = _linear_rings(points * (scale.mpp_x, scale.mpp_y), lengths)
+    lines = linear_rings(points * (scale.mpp_x, scale.mpp_y), lengths)
     # A line moves by at most the tolerance, and again where the start of a ring is left out.
     simple = shapely.simplify(lines, largest_um / 2, preserve_topology=False)
     collapsed = shapely.get_num_coordinates(simple) < _RING_POINTS
     simple[collapsed] = lines[collapsed]
     polygons: Polygons = np.asarray(shapely.polygons(simple, indices=rings.owners))
-    return _rescaled(polygons, (scale.x / scale.mpp_x, scale.y / scale.mpp_y))
+    return rescaled(polygons, (scale.x / scale.mpp_x, scale.y / scale.mpp_y))
 
 
-def _along_edges(rings: _Rings, scale: Scale) -> Polygons:
+def _along_edges(rings: Rings, scale: Scale) -> Polygons:
     """Make polygons along pixel edges."""
-    whole = [(k, part) for k, ring in rings.parts() for part in _without_touches(ring)]
+    whole = [(k, part) for k, ring in rings.parts() for part in without_touches(ring)]
     whole.sort(key=lambda pair: (pair[0], _area_px(pair[1]) < 0))
-    rings = _joined(whole, rings.area_px)
-    lines = _linear_rings(rings.corners, rings.lengths)
+    rings = joined(whole, rings.area_px)
+    lines = linear_rings(rings.corners, rings.lengths)
     polygons: Polygons = np.asarray(shapely.polygons(lines, indices=rings.owners))
-    return _rescaled(polygons, (scale.x, scale.y))
+    return rescaled(polygons, (scale.x, scale.y))
 
 
-def _without_touches(ring: Float64) -> list[Float64]:
+def without_touches(ring: Ring | Float64) -> list[Float64]:
     """Divide an outline where it touches itself, into outlines that do not.
 
     Pixels of a focus may touch over a corner only. The outline visits this corner twice. Divided
-    there, it is an outer outline and a hole, or several holes.
+    there, it is an outer outline, which comes first, and a hole, or several holes.
     """
     corners = [(x, y) for x, y in ring.tolist()]
     if len(set(corners)) == len(corners):
-        return [ring]
+        return [ring.astype(np.float64)]
     parts, path, index = [], list[tuple[float, float]](), dict[tuple[float, float], int]()
     for corner in corners:
         if (first := index.get(corner)) is not None:
@@ -175,7 +181,8 @@ def _without_touches(ring: Float64) -> list[Float64]:
             del path[first:]
         index[corner] = len(path)
         path.append(corner)
-    return [np.array(part) for part in (*parts, path)]
+    whole = [np.array(part) for part in (*parts, path)]
+    return sorted(whole, key=lambda part: _area_px(part) < 0)
 
 
 def _area_px(ring: npt.NDArray[Any]) -> float:
@@ -201,7 +208,7 @@ def _through_middles(corners: Float64, lengths: _Indices) -> tuple[Float64, _Ind
     return points[kept], np.add.reduceat(kept.sum(1), stops - lengths)
 
 
-def _linear_rings(points: Float64, lengths: _Indices) -> Polygons:
+def linear_rings(points: Float64, lengths: _Indices) -> Polygons:
     """Make closed lines.
 
     Args:
@@ -213,6 +220,7 @@ def _linear_rings(points: Float64, lengths: _Indices) -> Polygons:
     return lines
 
 
-def _rescaled(polygons: Polygons, scale: tuple[float, float]) -> Polygons:
+def rescaled(polygons: Polygons, scale: tuple[float, float]) -> Polygons:
+    """Multiply x and y of polygons by two factors, and round them to `_DECIMALS`."""
     scaled: Polygons = shapely.transform(polygons, lambda xy: np.round(xy * scale, _DECIMALS))
     return scaled

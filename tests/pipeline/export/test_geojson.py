@@ -200,13 +200,25 @@ def test_the_same_result_makes_the_same_bytes_and_ids_are_unique(source, collect
 def test_the_size_of_strips_and_batches_changes_no_focus(source, collection, tmp_path, monkeypatch):
     monkeypatch.setattr(geojson, "_STRIP_PX", 7 * 700)
     monkeypatch.setattr(geojson, "_READ_PX", 100 * 700)
-    monkeypatch.setattr(geojson, "_BATCH", 5)
+    monkeypatch.setattr(geojson, "_BATCH_CORNERS", 99)
     made = exported(source, tmp_path / "a.geojson")
     areas = [
         {f["id"]: f["properties"]["measurements"] for f in c["features"]}
         for c in (made, collection)
     ]
     assert areas[0] == areas[1]
+    assert np.array_equal(drawn(made, source), source.store.read_level(0))
+
+
+def test_a_large_focus_is_written_in_batches(source, collection, tmp_path, monkeypatch):
+    monkeypatch.setattr(geojson, "LARGE_CORNERS", 500)
+    monkeypatch.setattr(geojson, "_BATCH_CORNERS", 400)
+    monkeypatch.setattr(geojson, "_PIECE_BYTES", 1000)
+    made = exported(source, tmp_path / "a.geojson")
+    assert [f["id"] for f in made["features"]] == [f["id"] for f in collection["features"]]
+    assert [as_qupath_reads(f) for f in made["features"]] == [
+        as_qupath_reads(f) for f in collection["features"]
+    ]
     assert np.array_equal(drawn(made, source), source.store.read_level(0))
 
 
