@@ -14,6 +14,7 @@ from noctile.pipeline.columns import (
     FLAGS,
     IDENTITY,
     ORIGIN,
+    REVIEW,
     TEXT,
     Column,
     class_columns,
@@ -41,6 +42,7 @@ class SlideRow:
         summary: content of ``summary.json``; empty if the slide is not done.
         seconds: time that the slide's steps took (s), or None.
         extra: names and values of the manifest's other columns.
+        review: cells of the columns `noctile.pipeline.columns.REVIEW` that are not empty.
     """
 
     slide_id: str
@@ -54,6 +56,7 @@ class SlideRow:
     summary: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     extra: tuple[tuple[str, str], ...] = ()
+    review: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def qc_flags(self) -> list[str] | None:
@@ -84,6 +87,7 @@ def cohort_table(
     for name in class_names:
         filled += _filled_class(rows, name)
     filled += [_filled(rows, column) for column in ORIGIN]
+    filled += [(column, [row.review.get(column.name) for row in rows]) for column in REVIEW]
     filled += _filled_manifest(rows, {column.name for column, _ in filled}, typed=typed)
     schema = pa.schema([column.field for column, _ in filled])
     return pa.table([_array(rows, *pair) for pair in filled], schema)

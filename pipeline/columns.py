@@ -129,6 +129,30 @@ ORIGIN = (
 )
 """Columns that tell how a result came about."""
 
+REVIEW = (
+    Column(
+        "review_status",
+        CATEGORY,
+        "accepted, rejected or look_again; disagreement if reviewers differ; empty: not reviewed",
+    ),
+    Column("reviewers", CATEGORY, "names of the reviewers, separated by ;"),
+    Column(
+        "reviewed_run",
+        CATEGORY,
+        "id of the run whose result was reviewed; differs from run if it was made again since",
+    ),
+    Column("excluded_area_mm2", NUMBER, "analysed area in regions that reviewers leave out", "mm²"),
+    Column("reviewed_tissue_area_mm2", NUMBER, "tissue_area_mm2 without these regions", "mm²"),
+    Column("reviewed_tumor_area_mm2", NUMBER, "tumor_area_mm2 without these regions", "mm²"),
+    Column(
+        "reviewed_tumor_fraction_of_tissue",
+        NUMBER,
+        "reviewed_tumor_area_mm2 / reviewed_tissue_area_mm2",
+        "0..1",
+    ),
+)
+"""Columns that reviewers fill; the areas are empty if no region is left out."""
+
 TILE_POSITION = (
     Column("row", pa.int32(), "row of the tile in the grid"),
     Column("col", pa.int32(), "column of the tile in the grid"),

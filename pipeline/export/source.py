@@ -110,6 +110,17 @@ class ExportSource:
         """
         return level0_scale(self.frames[0], *self.mpp)
 
+    def figure(self, name: str) -> float:
+        """Number of the summary.
+
+        Raises:
+            StoreError: if the summary is damaged.
+        """
+        value = self.summary.get(name)
+        if not _is_number(value):
+            raise self._damage(name)
+        return float(value)  # type: ignore[arg-type]
+
     def _numbers(self, name: str, length: int) -> list[float]:
         values = self.summary.get(name)
         if isinstance(values, list) and len(values) == length and all(map(_is_number, values)):

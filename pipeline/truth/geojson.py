@@ -3,7 +3,7 @@
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -16,6 +16,7 @@ from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.geometry import Box, Frame
 from noctile.pipeline.slides.tiff.limits import MAX_SIDE_PX
+from noctile.pipeline.truth.raster import Ring, fill
 from noctile.pipeline.truth.scheme import BCSS_CODES, OTHER, OUTSIDE, STROMA, TUMOR, ClassScheme
 from noctile.pipeline.untrusted import parse_json, read_bytes
 
@@ -42,11 +43,6 @@ MAX_BYTES, MAX_FEATURES = 2**27, 20_000
 """Largest size of a file after unpacking (bytes), and largest number of its features.
 
 A file of this size has 3 million points and takes 1.4 GB of memory while it is read."""
-
-_CROSSINGS = 2**20
-"""Number of crossings of edges and rows that are computed at once: about 100 MB of memory."""
-
-Ring = npt.NDArray[np.float64]
 
 Edges = npt.NDArray[np.int64]
 """Boxes as columns: y, x, y_stop and x_stop, int64 ``[4, n]``."""
@@ -113,9 +109,22 @@ def read_annotations(path: Path) -> list[Annotation]:
             f"annotations {path} hold {len(values)} features, more than {MAX_FEATURES}. Export the "
             "areas that people drew, not the cells that a program found"
         )
+    return parse_annotations(values, f"annotations {path}")
+
+
+def parse_annotations(features: Sequence[Any], origin: str) -> list[Annotation]:
+    """Make annotations from GeoJSON features; see `read_annotations`.
+
+    Args:
+        features: the features.
+        origin: name of the file, for the message.
+
+    Raises:
+        UsageError: if one of the features is no polygon or has no class.
+    """
     return [
-        _annotation(feature, f"annotations {path}, feature {k}")
-        for k, feature in enumerate(values, start=1)
+        _annotation(feature, f"{origin}, feature {k}")
+        for k, feature in enumerate(features, start=1)
     ]
 
 
@@ -212,11 +221,11 @@ def draw_codes(
     codes = np.full((box.height, box.width), OUTSIDE, np.uint8)
     for annotation in sorted(annotations, key=lambda a: -a.area_px):
         if annotation.label is not None:
-            _fill(codes, annotation, _code(annotation.label, known, origin), scale, box)
+            fill(codes, annotation.polygons, _code(annotation.label, known, origin), scale, box)
     if frames := [annotation for annotation in annotations if annotation.label is None]:
         inside = np.zeros_like(codes)
         for annotation in frames:
-            _fill(inside, annotation, 1, scale, box)
+            fill(inside, annotation.polygons, 1, scale, box)
         codes[inside == 0] = OUTSIDE
     return codes
 
@@ -322,66 +331,3 @@ def _area_px(ring: Ring) -> float:
     """Area inside a ring, by the shoelace formula."""
     (y, x), (y_next, x_next) = ring.T, np.roll(ring, -1, axis=0).T
     return float(abs(np.sum(x * y_next - x_next * y)) / 2)
-
-
-def _fill(codes: UInt8, annotation: Annotation, code: int, scale: Ring, box: Box) -> None:
-    """Set the pixels of ``codes`` whose centres lie in an annotation."""
-    for rings in annotation.polygons:
-        scaled = [ring * scale - (box.y, box.x) for ring in rings]
-        part = _cover(scaled[0]).intersect(Box.of(box.extent))
-        if part.area:
-            inside = _inside([ring - (part.y, part.x) for ring in scaled], part.height, part.width)
-            codes[part.slices()][inside] = code
-
-
-def _cover(ring: Ring) -> Box:
-    """Smallest box that covers a ring."""
-    (y, x), (y_stop, x_stop) = np.floor(ring.min(axis=0)), np.ceil(ring.max(axis=0))
-    return Box(int(y), int(x), int(y_stop - y), int(x_stop - x))
-
-
-def _inside(rings: Sequence[Ring], height: int, width: int) -> npt.NDArray[np.bool_]:
-    """Find the pixels whose centres lie inside an odd number of rings.
-
-    Each edge that crosses a row of pixel centres changes inside to outside, or back, for the rest
-    of the row.
-
-    Args:
-        rings: rings, closed or not, float64 ``[n, 2]``, y and x (px of the result).
-        height: height of the result (px).
-        width: width of the result (px).
-
-    Returns:
-        bool ``[height, width]``.
-    """
-    start = np.concatenate(rings)
-    stop = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
-    upper, lower = np.minimum(start[:, 0], stop[:, 0]), np.maximum(start[:, 0], stop[:, 0])
-    first, last = (
-        np.clip(np.ceil(edge - 0.5), 0, height).astype(np.int64) for edge in (upper, lower)
-    )
-    crossed = last - first
-    turns = np.zeros((height, width + 1), np.uint8)
-    for some in _batches(crossed):
-        edge = np.repeat(np.arange(some.start, some.stop), crossed[some])
-        row = (
-            np.arange(len(edge))
-            - np.repeat(np.cumsum(crossed[some]) - crossed[some], crossed[some])
-            + first[edge]
-        )
-        (y0, x0), (y1, x1) = start[edge].T, stop[edge].T
-        x = x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-        np.bitwise_xor.at(turns, (row, np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)), 1)
-    inside: npt.NDArray[np.bool_] = np.bitwise_xor.accumulate(turns[:, :width], axis=1).astype(bool)
-    return inside
-
-
-def _batches(crossed: npt.NDArray[np.int64]) -> Iterator[slice]:
-    """Slices of edges that cross at most `_CROSSINGS` rows together; at least one edge each."""
-    total = np.cumsum(crossed)
-    start = 0
-    while start < len(crossed):
-        before = total[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(total, before + _CROSSINGS, "right")))
-        yield slice(start, stop)
-        start = stop

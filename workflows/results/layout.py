@@ -78,6 +78,24 @@ class ResultsFolder:
         """Folder with a folder of exported files for each format."""
         return self.path / "exports"
 
+    @property
+    def review_csv(self) -> Path:
+        """Status and note of each slide and reviewer."""
+        return self.path / "review.csv"
+
+    @property
+    def review(self) -> Path:
+        """Folder with the regions that reviewers leave out."""
+        return self.path / "review"
+
+    def review_regions(self, slide_id: str) -> Path:
+        """Return the file with the regions of a slide that reviewers leave out."""
+        return self.review / f"{slide_id}.geojson"
+
+    def review_areas(self, slide_id: str) -> Path:
+        """Return the file that caches the areas of a slide without these regions."""
+        return self.review / ".areas" / f"{slide_id}.json"
+
     def slide(self, slide_id: str) -> "SlideFolder":
         """Return the folder of a slide's result once it is done."""
         return SlideFolder(self.slides / slide_id)

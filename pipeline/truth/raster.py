@@ -1,0 +1,105 @@
+"""Polygons drawn into pixels: a pixel belongs to a polygon if its centre lies inside."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from noctile.pipeline.arrays import UInt8
+from noctile.pipeline.geometry import Box
+
+_CROSSINGS = 2**20
+"""Number of crossings of edges and rows that are computed at once: about 100 MB of memory."""
+
+Ring = npt.NDArray[np.float64]
+
+Polygons = Sequence[Sequence[Ring]]
+"""Polygons, each with its outer ring first and then its holes; a ring is float64 ``[n, 2]``, y and
+x."""
+
+
+def draw_union(polygons: Polygons, scale: tuple[float, float], box: Box) -> npt.NDArray[np.bool_]:
+    """Find the pixels whose centres lie in any of some polygons.
+
+    Args:
+        polygons: polygons (px of level 0).
+        scale: pixels of the result for each pixel of level 0, as ``(y, x)``.
+        box: part of the result that is drawn (px of the result).
+
+    Returns:
+        bool ``[box.height, box.width]``.
+    """
+    inside = np.zeros((box.height, box.width), np.uint8)
+    fill(inside, polygons, 1, np.array(scale), box)
+    return inside > 0
+
+
+def fill(codes: UInt8, polygons: Polygons, code: int, scale: Ring, box: Box) -> None:
+    """Set the pixels of ``codes`` whose centres lie in a polygon.
+
+    Args:
+        codes: uint8 ``[box.height, box.width]``; it is changed.
+        polygons: polygons (px of level 0).
+        code: value of the pixels inside.
+        scale: pixels of ``codes`` for each pixel of level 0, float64 ``[2]``, y and x.
+        box: place of ``codes`` (px of the scaled frame).
+    """
+    for rings in polygons:
+        scaled = [ring * scale - (box.y, box.x) for ring in rings]
+        part = _cover(scaled[0]).intersect(Box.of(box.extent))
+        if part.area:
+            inside = _inside([ring - (part.y, part.x) for ring in scaled], part.height, part.width)
+            codes[part.slices()][inside] = code
+
+
+def _cover(ring: Ring) -> Box:
+    """Smallest box that covers a ring."""
+    (y, x), (y_stop, x_stop) = np.floor(ring.min(axis=0)), np.ceil(ring.max(axis=0))
+    return Box(int(y), int(x), int(y_stop - y), int(x_stop - x))
+
+
+def _inside(rings: Sequence[Ring], height: int, width: int) -> npt.NDArray[np.bool_]:
+    """Find the pixels whose centres lie inside an odd number of rings.
+
+    Each edge that crosses a row of pixel centres changes inside to outside, or back, for the rest
+    of the row.
+
+    Args:
+        rings: rings, closed or not, float64 ``[n, 2]``, y and x (px of the result).
+        height: height of the result (px).
+        width: width of the result (px).
+
+    Returns:
+        bool ``[height, width]``.
+    """
+    start = np.concatenate(rings)
+    stop = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
+    upper, lower = np.minimum(start[:, 0], stop[:, 0]), np.maximum(start[:, 0], stop[:, 0])
+    first, last = (
+        np.clip(np.ceil(edge - 0.5), 0, height).astype(np.int64) for edge in (upper, lower)
+    )
+    crossed = last - first
+    turns = np.zeros((height, width + 1), np.uint8)
+    for some in _batches(crossed):
+        edge = np.repeat(np.arange(some.start, some.stop), crossed[some])
+        row = (
+            np.arange(len(edge))
+            - np.repeat(np.cumsum(crossed[some]) - crossed[some], crossed[some])
+            + first[edge]
+        )
+        (y0, x0), (y1, x1) = start[edge].T, stop[edge].T
+        x = x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+        np.bitwise_xor.at(turns, (row, np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)), 1)
+    inside: npt.NDArray[np.bool_] = np.bitwise_xor.accumulate(turns[:, :width], axis=1).astype(bool)
+    return inside
+
+
+def _batches(crossed: npt.NDArray[np.int64]) -> Iterator[slice]:
+    """Slices of edges that cross at most `_CROSSINGS` rows together; at least one edge each."""
+    total = np.cumsum(crossed)
+    start = 0
+    while start < len(crossed):
+        before = total[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(total, before + _CROSSINGS, "right")))
+        yield slice(start, stop)
+        start = stop
