@@ -25,7 +25,7 @@ def command(out: Path, manifest: Path | None, printer: Printer) -> None:
 
     result = write_tables_anew(out, manifest)
     counts = ", ".join(f"{n} {status}" for status, n in sorted(result.counts.items()))
-    for line in result.unmatched:
+    for line in (*result.unmatched, *result.review_faults):
         printer.warn(line)
     printer.result(f"{out / 'slides.csv'}: {counts or 'no slides'}")
     if manifest:

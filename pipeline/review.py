@@ -106,7 +106,7 @@ def region_feature(feature: Mapping[str, Any], reviewer: str, time: str) -> dict
     about = about if isinstance(about, dict) else {}
     kind = about.get("classification")
     reason = kind.get("name") if isinstance(kind, dict) else kind
-    if reason not in REASONS:
+    if not isinstance(reason, str) or reason not in REASONS:
         raise UsageError(f"a region is left out for one of {', '.join(REASONS)}")
     metadata = about.get("metadata")
     drawn = metadata.get("time") if isinstance(metadata, dict) else None

@@ -22,6 +22,7 @@ from noctile.workflows.results.guard import check_free
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.results.ledger_state import SlideState
+from noctile.workflows.results.reviews import Reviews
 from noctile.workflows.results.staging import clean_up, promote
 from noctile.workflows.results.standing import Standing
 from noctile.workflows.results.tables import Tables
@@ -122,7 +123,7 @@ class _Merge:
     ) -> None:
         self.result = MergeResult()
         self._results, self._ledger, self._observe = results, ledger, observe
-        self._standing = Standing(results, ledger.state)
+        self._standing, self._reviews = Standing(results, ledger.state), Reviews(results)
         taken = (path.name for path in results.slides.iterdir())
         self._ids = MergedIds(contents(self._standing, ledger.state), taken)
 
@@ -157,8 +158,10 @@ class _Merge:
         for source, ids, names in zip(sources, used, runs, strict=True):
             source.copy_log(self._results)
             self._name_damaged(source)
+            reviewed = self._reviewed(source)
             for arrival in self._ids.arrive(source.done, ids):
-                self._take_result(source, arrival, names)
+                if self._take_result(source, arrival, names) and arrival.slide_id in reviewed:
+                    self._take_reviews(source, arrival)
         for source, ids, names in zip(sources, used, runs, strict=True):
             for arrival in self._ids.arrive(source.others, ids):
                 self._take_other(source, arrival, names)
@@ -183,7 +186,25 @@ class _Merge:
         line = f"{slide_id} of {source.name} is left out: {why}; see `noctile verify {source.name}`"
         self.result.damaged.append(line if where.exists() else line.partition("; see")[0])
 
-    def _take_result(self, source: Source, arrival: Arrival, runs: Mapping[str, str]) -> None:
+    def _reviewed(self, source: Source) -> set[str]:
+        try:
+            return set(Reviews(source.results).reviewed())
+        except StoreError as error:
+            self.result.damaged.append(f"reviews of {source.name} are left out: {error}")
+            return set()
+
+    def _take_reviews(self, source: Source, arrival: Arrival) -> None:
+        """Add the reviews of a slide to those that stand here."""
+        try:
+            theirs = Reviews(source.results).of(arrival.slide_id)
+        except StoreError as error:
+            where = f"{arrival.slide_id} of {source.name}"
+            self.result.damaged.append(f"the review of {where} is left out: {error}")
+            return
+        self._reviews.take(arrival.final_id, theirs)
+
+    def _take_result(self, source: Source, arrival: Arrival, runs: Mapping[str, str]) -> bool:
+        """Take one result; return False if it is left out."""
         final_id, action = arrival.final_id, arrival.action
         if action == "refuse":
             self.result.refused.append(
@@ -191,15 +212,16 @@ class _Merge:
                 f"{self._results.path} as {final_id}, made with another model, other settings or "
                 "another version; merge it into another --out"
             )
-            return
+            return False
         if action == "stands" and slide_fault(self._results.slide(final_id)) is None:
             self.result.stood += 1
         elif not self._copy(source, arrival):
-            return
+            return False
         self._note(source, arrival, runs)
         ours = self._state_of(final_id)
         if action == "copy" or not (ours.done_by or ours.stage == "done"):
             self._ledger.copied(*source.finished(arrival.slide_id, final_id, dict(runs)))
+        return True
 
     def _copy(self, source: Source, arrival: Arrival) -> bool:
         """Copy one result; return False if it is damaged."""

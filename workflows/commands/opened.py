@@ -180,7 +180,7 @@ def _standing_table(results: ResultsFolder) -> pa.Table:
         state = LedgerState()
     except OSError as error:
         raise StoreError(f"{results.ledger} cannot be read: {error.strerror or error}") from error
-    standing = Standing(results, state)
+    standing = Standing(results, state, reads_only=True)
     return cohort_table(standing.rows(), standing.class_names())
 
 

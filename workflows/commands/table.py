@@ -29,11 +29,13 @@ class TableResult:
         counts: number of slides by status.
         matched: number of rows of the manifest that fit one slide of the folder.
         unmatched: one line for each other row, with the reason.
+        review_faults: one line for each file of reviews that cannot be used.
     """
 
     counts: Mapping[str, int]
     matched: int
     unmatched: tuple[str, ...]
+    review_faults: tuple[str, ...]
 
 
 def write_tables_anew(out: Path, manifest: Path | None) -> TableResult:
@@ -56,7 +58,8 @@ def write_tables_anew(out: Path, manifest: Path | None) -> TableResult:
         unmatched = list(_add_cells(manifest_rows, ledger, standing.rows()))
         Tables(results, standing).write()
         counts = Counter[str](row.status for row in standing.rows())
-    return TableResult(counts, len(manifest_rows) - len(unmatched), tuple(unmatched))
+    matched, faults = len(manifest_rows) - len(unmatched), tuple(standing.review_faults)
+    return TableResult(counts, matched, tuple(unmatched), faults)
 
 
 @contextmanager

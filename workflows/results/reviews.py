@@ -11,23 +11,19 @@ Several processes may save at once: each takes a lock, reads what stands, change
 reviewer, and replaces the file. A file that is damaged is never replaced.
 """
 
-import csv
-import fcntl
-import hashlib
-import io
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from noctile.pipeline.csv_cells import escape_cell, read_csv, unescape_cell
+from noctile.pipeline.csv_cells import read_csv
 from noctile.pipeline.errors import ReviewConflictError, StoreError, UsageError
 from noctile.pipeline.export.source import ExportSource
 from noctile.pipeline.review import (
-    STATUSES,
     ReviewedAreas,
     combined_status,
     excluded_regions,
@@ -40,59 +36,21 @@ from noctile.pipeline.untrusted import parse_json, printable, read_bytes
 from noctile.workflows.results.durable import sync_file, sync_folder
 from noctile.workflows.results.files import read_whole_json, write_atomic, write_json
 from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.review_rows import (
+    Review,
+    SlideReview,
+    collection,
+    digest,
+    parse_rows,
+    review_order,
+    rows_text,
+)
+
+if sys.platform != "win32":
+    import fcntl
 
 MAX_BYTES, MAX_VALUES = 2**25, 2**20
 """Largest file with reviews or regions (B), and most values in the regions of a slide."""
-
-
-@dataclass(frozen=True, slots=True)
-class Review:
-    """Review of one slide by one reviewer.
-
-    Attributes:
-        slide_id: name of the slide.
-        reviewer: name of the reviewer.
-        status: one of `noctile.pipeline.review.STATUSES`.
-        note: note of the reviewer.
-        time: time of the last change, ISO 8601 in UTC.
-        run: id of the run that made the result that was reviewed; empty if it is not known.
-    """
-
-    slide_id: str
-    reviewer: str
-    status: str = ""
-    note: str = ""
-    time: str = ""
-    run: str = ""
-
-
-_COLUMNS = tuple(Review.__dataclass_fields__)
-
-
-@dataclass(frozen=True, slots=True)
-class SlideReview:
-    """Reviews of one slide by all reviewers.
-
-    Attributes:
-        reviews: one row for each reviewer, sorted by name.
-        regions: regions that are left out, as a GeoJSON FeatureCollection.
-    """
-
-    reviews: tuple[Review, ...] = ()
-    regions: dict[str, Any] = field(default_factory=lambda: _collection(()))
-
-    @property
-    def version(self) -> str:
-        """Text that changes with every change; a part of it stands for each reviewer."""
-        names = {row.reviewer for row in self.reviews}
-        names |= {reviewer_of(feature) for feature in self.regions["features"]}
-        return " ".join(sorted(f"{_digest(name)}:{self.part(name)}" for name in names))
-
-    def part(self, reviewer: str) -> str:
-        """Part of the version that stands for the row and the regions of one reviewer."""
-        rows = [asdict(row) for row in self.reviews if row.reviewer == reviewer]
-        own = [f for f in self.regions["features"] if reviewer_of(f) == reviewer]
-        return _digest(json.dumps([rows, own], sort_keys=True)) if rows or own else ""
 
 
 class Reviews:
@@ -100,13 +58,21 @@ class Reviews:
 
     Args:
         results: the folder.
+        keeps_areas: False to write no areas that were computed, where nothing may be written.
+        saved: called after each change.
         now: gives the time of a change.
     """
 
     def __init__(
-        self, results: ResultsFolder, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        results: ResultsFolder,
+        *,
+        keeps_areas: bool = True,
+        saved: Callable[[], None] = lambda: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._results, self._now = results, now
+        self._results, self._keeps_areas, self._now = results, keeps_areas, now
+        self._saved = saved
 
     def all(self) -> list[Review]:
         """Return the rows of all slides, sorted by slide and reviewer.
@@ -116,7 +82,7 @@ class Reviews:
         """
         path = self._results.review_csv
         try:
-            return sorted(_rows(read_csv(path, MAX_BYTES)), key=_order)
+            return sorted(parse_rows(read_csv(path, MAX_BYTES)), key=review_order)
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
@@ -145,15 +111,24 @@ class Reviews:
                 raise ValueError("it is no FeatureCollection")
             excluded_regions(values, path.name)
         except FileNotFoundError:
-            return _collection(())
+            return collection(())
         except (OSError, ValueError, UsageError) as error:
             raise StoreError(f"{path} cannot be read: {error}; mend it, or move it away") from error
-        return _collection(values["features"])
+        return collection(values["features"])
 
-    def slides_with_regions(self) -> list[str]:
-        """Return the ids of the slides for which there is a file with regions, sorted."""
-        found = self._results.review.glob("*.geojson")
-        return sorted(path.stem for path in found if not slide_id_problem(path.stem))
+    def reviewed(self) -> dict[str, list[Review]]:
+        """Return the rows of each slide that has a row or a file with regions, by its id.
+
+        Raises:
+            StoreError: if ``review.csv`` cannot be read.
+        """
+        found: dict[str, list[Review]] = {}
+        for row in self.all():
+            found.setdefault(row.slide_id, []).append(row)
+        for path in self._results.review.glob("*.geojson"):
+            if not slide_id_problem(path.stem):
+                found.setdefault(path.stem, [])
+        return found
 
     def save(
         self, slide_id: str, reviewer: str, status: str, note: str, version: str
@@ -173,9 +148,11 @@ class Reviews:
         """
         with self._locked():
             self._check(slide_id, reviewer, version)
-            row = Review(slide_id, reviewer, status, note, self._time(), self._run(slide_id))
+            rows = self.all()
+            others = [r for r in rows if (r.slide_id, r.reviewer) != (slide_id, reviewer)]
+            more = next((r.more for r in rows if r not in others), ())
+            row = Review(slide_id, reviewer, status, note, self._time(), self._run(slide_id), more)
             self._remember({"event": "review", **asdict(row)})
-            others = (r for r in self.all() if (r.slide_id, r.reviewer) != (slide_id, reviewer))
             self._write_rows([*others, row])
             return self.of(slide_id)
 
@@ -251,7 +228,7 @@ class Reviews:
         regions = self.regions(slide_id)
         if not regions["features"]:
             return None
-        key = _digest(json.dumps([regions, summary], sort_keys=True))
+        key = digest(json.dumps([regions, summary], sort_keys=True))
         path = self._results.review_areas(slide_id)
         cached = read_whole_json(path) or {}
         if cached.get("key") == key:
@@ -262,37 +239,45 @@ class Reviews:
             areas = reviewed_areas(source, polygons)
         except UsageError as error:
             raise StoreError(str(error)) from error
-        write_json(path, {"key": key, "areas": asdict(areas)})
+        if self._keeps_areas:
+            write_json(path, {"key": key, "areas": asdict(areas)})
         return areas
 
-    def cells(self, slide_id: str, rows: Sequence[Review], summary: Mapping[str, Any]) -> dict:
-        """Return the cells of a slide's row in the tables, by the name of their column.
+    def status_cells(self, rows: Sequence[Review]) -> dict[str, Any]:
+        """Return the cells of a slide's row that its reviewers fill, by the name of their column.
+
+        Args:
+            rows: reviews of the slide.
+        """
+        given = [row for row in rows if row.status or row.note]
+        cells = {
+            "review_status": combined_status(row.status for row in given),
+            "reviewers": "; ".join(sorted({row.reviewer for row in given})),
+            "reviewed_run": "; ".join(sorted({row.run for row in given} - {""})),
+        }
+        return {name: text for name, text in cells.items() if text}
+
+    def area_cells(self, slide_id: str, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the cells of a slide's row with areas that are left out; none if there are none.
 
         Args:
             slide_id: name of the slide.
-            rows: reviews of the slide.
             summary: content of its ``summary.json``; empty if it is not done.
 
         Raises:
-            StoreError: if the regions are damaged.
+            StoreError: if the regions or the result are damaged.
         """
-        given = [row for row in rows if row.status or row.note]
-        status, runs = combined_status(row.status for row in given), {row.run for row in given}
-        cells: dict[str, Any] = {
-            "review_status": status,
-            "reviewers": "; ".join(sorted({row.reviewer for row in given})),
-            "reviewed_run": "; ".join(sorted(filter(None, runs))),
-        }
-        if areas := self.areas(slide_id, summary) if summary else None:
-            tissue, tumor = areas.reviewed_tissue_area_mm2, areas.reviewed_tumor_area_mm2
-            share = round(tumor / tissue, 6) if tissue else None
-            cells |= asdict(areas) | {"reviewed_tumor_fraction_of_tissue": share}
-        return {name: value for name, value in cells.items() if value not in ("", None)}
+        areas = self.areas(slide_id, summary) if summary else None
+        if areas is None:
+            return {}
+        tissue, tumor = areas.reviewed_tissue_area_mm2, areas.reviewed_tumor_area_mm2
+        share = round(tumor / tissue, 6) if tissue else None
+        return asdict(areas) | {"reviewed_tumor_fraction_of_tissue": share}
 
     def _check(self, slide_id: str, reviewer: str, version: str) -> SlideReview:
         current = self.of(slide_id)
         parts = dict(part.split(":", 1) for part in version.split() if ":" in part)
-        if parts.get(_digest(reviewer), "") != current.part(reviewer):
+        if parts.get(digest(reviewer), "") != current.part(reviewer):
             raise ReviewConflictError(
                 f"the review of {slide_id} by {printable(reviewer)} has changed since it was shown",
                 current,
@@ -308,18 +293,15 @@ class Reviews:
         return run if isinstance(run, str) else ""
 
     def _write_rows(self, rows: Iterable[Review]) -> None:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        for row in sorted(rows, key=_order):
-            writer.writerow([escape_cell(str(value)) for value in asdict(row).values()])
-        path = self._results.review_csv
-        write_atomic(path, lambda p: p.write_text(text.getvalue(), encoding="utf-8"))
+        path, text = self._results.review_csv, rows_text(rows)
+        write_atomic(path, lambda p: p.write_text(text, encoding="utf-8"))
         sync_folder(path.parent)
 
     def _write_regions(self, slide_id: str, features: Sequence[Any]) -> None:
         path = self._results.review_regions(slide_id)
-        write_json(path, _collection(features))
+        if path.is_symlink():
+            raise StoreError(f"{path} is a link, which Noctile does not replace")
+        write_json(path, collection(features))
         sync_folder(path.parent)
 
     def _remember(self, event: Mapping[str, Any]) -> None:
@@ -352,45 +334,9 @@ class Reviews:
         except OSError as error:
             raise StoreError(f"{folder} cannot be written: {error.strerror or error}") from error
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            if sys.platform != "win32":
+                fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         finally:
             os.close(handle)
-
-
-def reviews_by_slide(reviews: Iterable[Review]) -> dict[str, list[Review]]:
-    """Reviews of each slide, by its id."""
-    found: dict[str, list[Review]] = {}
-    for row in reviews:
-        found.setdefault(row.slide_id, []).append(row)
-    return found
-
-
-def _rows(lines: Iterator[list[str]]) -> Iterator[Review]:
-    """Read the rows of ``review.csv``; the columns may stand in any order.
-
-    Raises:
-        ValueError: if a column is missing, or a status is unknown.
-    """
-    header = next(lines, [])
-    if not {"slide_id", "reviewer", "status"} <= set(header):
-        raise ValueError("it has no columns slide_id, reviewer and status")
-    for number, cells in enumerate(lines, start=2):
-        named = dict(zip(header, map(unescape_cell, cells), strict=False))
-        row = Review(**{name: named.get(name, "") for name in _COLUMNS})
-        if row.status not in STATUSES:
-            raise ValueError(f"line {number}: {row.status!r:.40} is none of {STATUSES[1:]}")
-        if row.slide_id:
-            yield row
-
-
-def _order(row: Review) -> tuple[str, str]:
-    return row.slide_id, row.reviewer
-
-
-def _collection(features: Sequence[Any]) -> dict[str, Any]:
-    return {"type": "FeatureCollection", "features": list(features)}
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        self._saved()

@@ -1,6 +1,7 @@
 """Slides that stand in a folder of results, as rows of its tables."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from noctile.pipeline.untrusted import printable
 from noctile.workflows.results.files import read_json
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger_state import LedgerState, SlideState
+from noctile.workflows.results.reviews import Reviews
 from noctile.workflows.results.summaries import is_sound
 
 _KEPT_CELLS = ("patient_id", "group")
@@ -27,14 +29,20 @@ class Standing:
     Args:
         results: folder of results.
         state: state that the ledger adds up to; it may change later.
+        reads_only: True to write nothing, not even areas without the regions of reviewers.
 
     Attributes:
         summaries: summary of each slide that is done, by id.
         damaged: message about each summary that cannot be used, by id.
+        review_faults: message about each file of reviews that cannot be used.
     """
 
-    def __init__(self, results: ResultsFolder, state: LedgerState) -> None:
+    def __init__(
+        self, results: ResultsFolder, state: LedgerState, *, reads_only: bool = False
+    ) -> None:
         self._results, self._state = results, state
+        self._reviews = Reviews(results, keeps_areas=not reads_only)
+        self.review_faults: list[str] = []
         self.damaged: dict[str, str] = {}
         self._stop_reasons: dict[str, str] = {}
         self.summaries: dict[str, Mapping[str, Any]] = {}
@@ -79,9 +87,28 @@ class Standing:
         """
         self._stop_reasons.clear()
         ids = sorted({*self._state.slides, *self.summaries, *self.damaged})
-        rows = [self.row(slide_id) for slide_id in ids]
+        reviews = self._review_cells()
+        rows = [replace(self.row(i), review=reviews.get(i, {})) for i in ids]
         taken = {row.path for row in rows if row.reason != ID_TAKEN}
         return [row for row in rows if row.reason != ID_TAKEN or row.path not in taken]
+
+    def _review_cells(self) -> dict[str, dict[str, Any]]:
+        """Cells that reviewers fill, of each slide with a review, by its id."""
+        self.review_faults.clear()
+        cells: dict[str, dict[str, Any]] = {}
+        try:
+            reviewed = self._reviews.reviewed()
+        except StoreError as error:
+            self.review_faults.append(str(error))
+            return cells
+        for slide_id, rows in reviewed.items():
+            summary = self.summaries.get(slide_id, {})
+            cells[slide_id] = self._reviews.status_cells(rows)
+            try:
+                cells[slide_id] |= self._reviews.area_cells(slide_id, summary)
+            except StoreError as error:
+                self.review_faults.append(str(error))
+        return cells
 
     def row(self, slide_id: str) -> SlideRow:
         """Return the row of one slide."""

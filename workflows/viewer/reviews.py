@@ -4,16 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from noctile.pipeline.errors import UsageError
+from noctile.pipeline.review import MOST_REGIONS, STATUSES, combined_status
 from noctile.pipeline.untrusted import parse_json
 
-STATUSES = ("", "accepted", "rejected", "look_again")
-"""Statuses of a review; the first is none."""
-
-DISAGREEMENT = "disagreement"
-"""Status of a slide whose reviewers do not agree."""
-
-NOTE_CHARS, MOST_REGIONS = 10_000, 10_000
-"""Longest note, and most regions of a slide."""
+NOTE_CHARS = 10_000
+"""Longest note (characters)."""
 
 _MOST_VALUES = 2**20
 """Most values in the body of a request; a region has two for each of its points."""
@@ -127,15 +122,12 @@ def review_document(review: SlideReview, *, conflict: bool = False) -> dict[str,
 
 
 def status_of_all(rows: Iterable[ReviewRow]) -> dict[str, str]:
-    """Status of each slide that has one, by its id; `DISAGREEMENT` if reviewers differ."""
-    found: dict[str, set[str]] = {}
+    """Combined status of the reviewers of each slide that has one, by its id."""
+    found: dict[str, list[str]] = {}
     for row in rows:
         if row.status:
-            found.setdefault(row.slide_id, set()).add(row.status)
-    return {
-        slide_id: next(iter(statuses)) if len(statuses) == 1 else DISAGREEMENT
-        for slide_id, statuses in found.items()
-    }
+            found.setdefault(row.slide_id, []).append(row.status)
+    return {slide_id: combined_status(statuses) for slide_id, statuses in found.items()}
 
 
 def parse_review(body: bytes) -> tuple[str, str, str]:

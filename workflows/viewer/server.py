@@ -16,6 +16,8 @@ from tornado.web import Application
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.untrusted import printable
 from noctile.workflows.commands.opened import Results, open_results
+from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.reviews import Reviews
 from noctile.workflows.viewer import handlers
 from noctile.workflows.viewer.access import HOST, Access, new_token
 from noctile.workflows.viewer.file_handlers import PageHandler, ReportHandler
@@ -23,6 +25,7 @@ from noctile.workflows.viewer.handlers import Viewer
 from noctile.workflows.viewer.listing import Listing
 from noctile.workflows.viewer.review_handlers import RegionsHandler, ReviewHandler
 from noctile.workflows.viewer.reviews import ReviewBook
+from noctile.workflows.viewer.table_writer import TableWriter
 from noctile.workflows.viewer.views import Views
 
 MAX_BODY_BYTES = 2**23
@@ -111,7 +114,10 @@ async def _serve(
     access = Access(new_token(), opened.getsockname()[1])
     threads = min(_MAX_THREADS, (os.cpu_count() or 1) + 2)
     pool = ThreadPoolExecutor(threads, "viewer")
-    server = http_server(application(results, access, reviewer, pool))
+    folder = ResultsFolder(results.path)
+    tables = TableWriter(folder)
+    app = application(results, access, reviewer, pool, Reviews(folder, saved=tables.changed))
+    server = http_server(app)
     server.add_socket(opened)
     try:
         ready(access.url)
@@ -119,6 +125,7 @@ async def _serve(
     finally:
         server.stop()
         pool.shutdown(wait=False, cancel_futures=True)
+        tables.close()
 
 
 def http_server(app: Application) -> HTTPServer:
