@@ -280,6 +280,7 @@ def _tumor_regions(
     frames = store.layout.level_frames
     level = min(range(len(frames)), key=lambda k: abs(np.log(frames[k].mpp / FOCI_MPP)))
     tumor = np.isin(store.read_level(level), tumor_codes)
-    regions, _ = ndimage.label(tumor, structure=np.ones((3, 3)))
-    areas_mm2 = np.bincount(regions[tumor])[1:] * frames[level].pixel_area_mm2
+    regions = np.zeros(tumor.shape, np.int32)
+    ndimage.label(tumor, structure=np.ones((3, 3)), output=regions)
+    areas_mm2 = (np.bincount(regions[tumor])[1:] * frames[level].pixel_area_mm2).astype(np.float64)
     return frames[level], regions, areas_mm2

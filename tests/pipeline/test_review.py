@@ -100,7 +100,7 @@ def test_a_pixel_in_two_regions_counts_once_and_the_background_never(source):
 
 
 def test_a_region_may_cover_all_and_lie_outside(source):
-    fy, fx = source.qupath_scale
+    _, fx = source.qupath_scale
     assert measured(source, rectangle(-1e5, -1e5, 3e5, 3e5)) == mm2(source, 108_000, 0, 0)
     assert measured(source, rectangle(5000 * fx, 10, 20, 20))[0] == 0
     assert measured(source)[0] == 0

@@ -76,7 +76,8 @@ def parse_rows(lines: Iterator[list[str]]) -> Iterator[Review]:
     for number, cells in enumerate(lines, start=2):
         named = dict(zip(header, map(unescape_cell, cells), strict=False))
         more = tuple((name, cell) for name, cell in named.items() if name not in _COLUMNS)
-        row = Review(*(named.get(name, "") for name in _COLUMNS), more)
+        own = {name: named.get(name, "") for name in _COLUMNS}
+        row = Review(**own, more=more)
         if row.status not in STATUSES:
             raise ValueError(f"line {number}: {row.status!r:.40} is none of {STATUSES[1:]}")
         if row.slide_id:

@@ -148,7 +148,9 @@ def test_links_are_not_written_through(reviews, results, tmp_path, name):
     (results.path / name).symlink_to(outside)
     with pytest.raises(StoreError, match="link"):
         reviews.save_regions("a", "ada", [REGION], "")
-        reviews.save("a", "ada", "accepted", "", "")
+    if "geojson" not in name:
+        with pytest.raises(StoreError, match="link"):
+            reviews.save("a", "ada", "accepted", "", "")
     assert (outside.read_text() if outside.is_file() else sorted(outside.iterdir())) == before
 
 
@@ -176,7 +178,7 @@ def save_many(path, reviewer):
         version = book.of("a").version
         version = book.save("a", reviewer, "accepted", f"note {n}", version).version
         book.save_regions(
-            "a", reviewer, book.of("a").regions["features"][: n % 2] + [REGION], version
+            "a", reviewer, [*book.of("a").regions["features"][: n % 2], REGION], version
         )
 
 
