@@ -16,6 +16,7 @@ COMMANDS = (
     "status",
     "verify",
     "table",
+    "report",
     "merge",
     "export",
     "regroup",

@@ -81,6 +81,8 @@ class TestRun:
         assert "│ a " in text
         assert {p.name for p in tmp_path.iterdir()} == {
             "columns.json",
+            "index.html",
+            "index_files",
             "runs",
             "run.log",
             "ledger.jsonl",

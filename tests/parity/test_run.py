@@ -26,7 +26,7 @@ from noctile.workflows.run.progress import RunResult
 from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings
 
-VOLATILE = {"runs", "run.log", "ledger.jsonl"}
+VOLATILE = {"runs", "run.log", "ledger.jsonl", "index.html", "index_files"}
 """Files and folders of results that hold times, host and pid."""
 
 

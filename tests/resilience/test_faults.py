@@ -42,6 +42,8 @@ min_free_disk_bytes = 0
 WORKERS = 2
 RESULTS = [
     "columns.json",
+    "index.html",
+    "index_files",
     "ledger.jsonl",
     "run.log",
     "runs",

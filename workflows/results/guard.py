@@ -19,7 +19,7 @@ def check_free(results: ResultsFolder) -> None:
     if _is_ledger(results.ledger) or results.planned.is_dir() or _has_record(results.runs):
         return
     foreign = [path.name for path in _tables(results) if path.exists()]
-    own = (results.slides, results.staging, results.runs)
+    own = (results.slides, results.staging, results.runs, results.index_files)
     folders = (folder for folder in own if folder.is_dir() and any(folder.iterdir()))
     foreign += [f"a folder {folder.name} that is not empty" for folder in folders]
     if foreign:
@@ -66,6 +66,7 @@ def _tables(results: ResultsFolder) -> tuple[Path, ...]:
         results.cohort_csv,
         results.cohort_parquet,
         results.columns_json,
+        results.index,
     )
 
 

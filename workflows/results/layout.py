@@ -60,6 +60,16 @@ class ResultsFolder:
         return self.path / "columns.json"
 
     @property
+    def index(self) -> Path:
+        """Report of the folder, a page for a browser."""
+        return self.path / "index.html"
+
+    @property
+    def index_files(self) -> Path:
+        """Folder with the small pictures of that page."""
+        return self.path / "index_files"
+
+    @property
     def runs(self) -> Path:
         """Folder with the record of each run: settings, versions, model, machine and counts."""
         return self.path / "runs"

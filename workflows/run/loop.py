@@ -14,6 +14,7 @@ from noctile.workflows.jobs.steps import Step
 from noctile.workflows.results.failures import write_failure_report
 from noctile.workflows.results.files import read_required_json
 from noctile.workflows.results.ledger import Ledger
+from noctile.workflows.results.report import Report
 from noctile.workflows.results.staging import clean_up
 from noctile.workflows.results.standing import Standing, manifest_fields
 from noctile.workflows.results.tables import Tables
@@ -46,6 +47,7 @@ class RunLoop:
 
     Attributes:
         tables: writer of the folder's tables.
+        report: writer of the folder's report.
         exports: slides that wait for their exported files.
     """
 
@@ -64,6 +66,7 @@ class RunLoop:
         self._entries = {entry.slide_id: entry for entry in submission.entries}
         self._context, self._results, self._ledger = context, context.results, ledger
         self._standing, self.tables = standing, Tables(context.results, standing)
+        self.report = Report(context.results)
         self.exports = Exports(context, standing)
         self._stop, self._fault_origin = stop, fault_origin
         self._progress, self._observe = progress, observe
@@ -262,6 +265,7 @@ class RunLoop:
         self._standing.done(slide_id, summary)
         self._progress.rows[slide_id] = self._standing.row(slide_id)
         self.tables.write_if_due()
+        self.report.write_if_due()
         self._progress.done += 1
         self.exports.add(slide_id)
         tumor, tissue = (summary.get(f"{name}_area_mm2") or 0.0 for name in ("tumor", "tissue"))

@@ -99,6 +99,8 @@ def run_slides(
         rows = loop.rows()
         if unsaved := lost_folder or _save(loop, context, start, stop.reason):
             stop.ask(unsaved, at_once=True)
+        elif problem := loop.report.write():
+            observe(progress, problem)
         for folder in (context.results.staging, context.results.planned):
             with suppress(OSError):  # a slide that failed or was stopped is still in it
                 folder.rmdir()

@@ -1,0 +1,211 @@
+"""Page of a folder of results: one HTML file, with small pictures of the slides beside it."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from noctile.pipeline.arrays import Float64
+from noctile.pipeline.flags import flag_meaning
+from noctile.pipeline.report.attention import RULE, queue_of, remedy
+from noctile.pipeline.report.charts import Chart, bar_chart, histogram
+
+Row = Mapping[str, Any]
+
+MARK = '<meta name="generator" content="noctile report">'
+"""Line by which a page that Noctile has written is recognised."""
+
+_SHOWN = 200
+"""Most slides that the queue lists; the table has all."""
+
+_PACE_BINS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """Record of one run, as texts and numbers for the page.
+
+    Attributes:
+        start: start of the run.
+        end: its end; "" if it is at work or was killed.
+        done: slides done.
+        failed: slides that failed.
+        skipped: slides that were skipped.
+        model: name of the model.
+        device: device of the run.
+        host: name of the machine.
+        stopped: reason why it was stopped; "" if it was not.
+    """
+
+    start: str
+    end: str
+    done: int
+    failed: int
+    skipped: int
+    model: str
+    device: str
+    host: str
+    stopped: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Content of the page.
+
+    Attributes:
+        name: name of the folder of results.
+        rows: row of each slide, as in the tables.
+        runs: records of the runs, the last one first.
+        finished_h: float64 ``[n]``, end of each slide of the last run (h after the first event).
+        at_work: True if a run is at work.
+        made: time of the page, UTC.
+    """
+
+    name: str
+    rows: Sequence[Row]
+    runs: Sequence[RunFacts]
+    finished_h: Float64
+    at_work: bool
+    made: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """Column of the table of slides; ``digits`` behind the point, None for text."""
+
+    name: str
+    title: str
+    digits: int | None = None
+
+    @property
+    def number(self) -> bool:
+        return self.digits is not None
+
+
+_COLUMNS = (
+    _Shown("slide_id", "slide"),
+    _Shown("status", "status"),
+    _Shown("qc_flags", "flags"),
+    _Shown("group", "group"),
+    _Shown("tissue_area_mm2", "tissue, mm²", 2),
+    _Shown("tumor_area_mm2", "tumor, mm²", 3),
+    _Shown("tumor_fraction_of_tissue", "tumor fraction", 3),
+    _Shown("tumor_foci", "tumor foci", 0),
+    _Shown("mean_confidence", "confidence", 3),
+)
+_REVIEW = _Shown("review_status", "review")
+
+_DISTRIBUTIONS = (
+    ("tissue_area_mm2", "Tissue area", "tissue area (mm²)", None),
+    ("tumor_area_mm2", "Tumor area", "tumor area (mm²)", None),
+    ("tumor_fraction_of_tissue", "Tumor fraction", "tumor area / tissue area", 1.0),
+    ("mean_confidence", "Confidence", "mean confidence (0 to 1)", 1.0),
+    (
+        "seam_disagreement",
+        "Seams",
+        "pixels along seams that two tiles label differently (0 to 1)",
+        None,
+    ),
+    ("seconds", "Time", "time of the slide's steps (s)", None),
+)
+
+
+def report_page(report: Report, thumbnails: Collection[str]) -> str:
+    """Make the page of a folder of results.
+
+    Args:
+        report: content of the page.
+        thumbnails: ids of the slides that have a picture ``index_files/<slide_id>.jpg``.
+
+    Returns:
+        The page as HTML.
+    """
+    rows = report.rows
+    failed = [row for row in rows if row["status"] == "failed"]
+    reviewed = any("review_status" in row for row in rows)
+    not_done = Counter((r["status"], r["reason"] or "") for r in rows if r["status"] != "done")
+    page = _template().render(
+        report=report,
+        rows=rows,
+        counts=Counter(row["status"] for row in rows),
+        failed=failed,
+        reasons=sorted(not_done.items()),
+        queue=queue_of(rows),
+        shown=_SHOWN,
+        rule=RULE,
+        reviewed=reviewed,
+        totals={kind: _sum(rows, f"{kind}_area_mm2") for kind in ("tissue", "tumor")},
+        columns=(*_COLUMNS, _REVIEW) if reviewed else _COLUMNS,
+        choices=_choices(rows),
+        charts=_charts(rows),
+        pace=_pace(report.finished_h),
+        thumbnails=thumbnails,
+    )
+    return str(page)
+
+
+def _choices(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Values of each filter that has a list of them, sorted."""
+    flags = {flag for row in rows for flag in row.get("qc_flags") or ()}
+    one_value = {"status": "status", "group": "group", "review": "review_status"}
+    found = {name: {row.get(column) for row in rows} for name, column in one_value.items()}
+    return {
+        n: sorted(str(v) for v in values if v) for n, values in {**found, "flag": flags}.items()
+    }
+
+
+def _charts(rows: Sequence[Row]) -> list[Chart]:
+    """Distributions of the figures that at least two slides have."""
+    charts = []
+    for column, title, label, highest in _DISTRIBUTIONS:
+        values = _known(rows, column)
+        if len(values) > 1:
+            charts.append(histogram(title, label, values, highest))
+    return charts
+
+
+def _pace(finished_h: Float64) -> Chart | None:
+    """Slides per hour over the last run; None for fewer than two slides."""
+    if len(finished_h) < 2 or finished_h.max() <= 0:
+        return None
+    edges = np.linspace(0, float(finished_h.max()), _PACE_BINS + 1)
+    counts, _ = np.histogram(finished_h, edges)
+    facts = f"{len(finished_h)} slides done in {finished_h.max():.3g} h"
+    labels = "time since the run began (h)", "slides per hour"
+    return bar_chart("Throughput of the last run", labels, edges, counts / edges[1], facts)
+
+
+def _known(rows: Sequence[Row], column: str) -> Float64:
+    """Figures of a column, without those that are missing."""
+    values = (row.get(column) for row in rows)
+    known = [value for value in values if isinstance(value, int | float) and isfinite(value)]
+    return np.array(known, np.float64)
+
+
+def _sum(rows: Sequence[Row], column: str) -> float:
+    return float(_known(rows, column).sum())
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"figure": _figure, "remedy": remedy, "meaning": flag_meaning}
+    return environment.get_template("index.html")
+
+
+def _figure(value: float | None, digits: int) -> str:
+    """Number with some digits behind the point, never "-0.000"; a dash for none."""
+    if value is None or not isfinite(value):
+        return "–"
+    return f"{round(value, digits) + 0.0:.{digits}f}"
