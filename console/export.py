@@ -9,7 +9,7 @@ import click
 
 from noctile.console.options import FILE, FOLDER, Words, printing
 from noctile.console.printer import Printer
-from noctile.pipeline.export.formats import FORMATS
+from noctile.pipeline.export.formats import FORMATS, WORKBOOK
 
 
 @click.command("export")
@@ -18,7 +18,7 @@ from noctile.pipeline.export.formats import FORMATS
 @click.option(
     "--to",
     required=True,
-    type=Words(*FORMATS),
+    type=Words(*FORMATS, WORKBOOK),
     help="Formats, separated by commas (required).",
 )
 @click.option(
@@ -49,6 +49,12 @@ from noctile.pipeline.export.formats import FORMATS
     metavar="UM2",
     help="Fill holes that are smaller (um2; geojson; default: 0).",
 )
+@click.option(
+    "--labelmap",
+    is_flag=True,
+    default=None,
+    help="One frame for all classes, which few viewers read yet (dicom-seg).",
+)
 @printing(as_json=True)
 def command(
     results: Path,
@@ -59,7 +65,7 @@ def command(
     printer: Printer,
     **options: Any,
 ) -> None:
-    """Write files that other programs open, one for each slide.
+    """Write files that other programs open, one for each slide; xlsx is one file for all.
 
     RESULTS is a folder of results. A file that is there and not older than its result stays.
     """

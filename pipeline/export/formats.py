@@ -56,8 +56,14 @@ FORMATS: Mapping[str, Format] = {
         ("classes", "simplify_um", "min_area_um2", "min_hole_um2"),
         gzip_above_bytes=32 * 2**20,
     ),
+    "ome-tiff": Format(".ome.tif", "ome_tiff:write_ome_tiff"),
+    "dicom-seg": Format(".dcm", "dicom_seg:write_dicom_seg", ("labelmap",)),
+    "ozx": Format(".ozx", "ozx:write_ozx"),
 }
-"""Format by the name that users type."""
+"""Format of the result of a slide, by the name that users type."""
+
+WORKBOOK = "xlsx"
+"""Name of the format of one file for all slides: the table, as an Excel workbook."""
 
 
 def check_format(name: str) -> str:

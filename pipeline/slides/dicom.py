@@ -11,7 +11,7 @@ _MAGIC = b"DICM"
 
 _TAGS = ["SeriesInstanceUID", "TotalPixelMatrixRows", "TotalPixelMatrixColumns"]
 
-_HEADER_ERRORS = (
+HEADER_ERRORS = (
     AttributeError,
     EOFError,
     LookupError,
@@ -62,7 +62,7 @@ def read_header(path: Path) -> DicomHeader | None:
         found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
         series, rows, columns = (found.get(tag) for tag in _TAGS)
         return DicomHeader(str(series), int(rows or 0) * int(columns or 0)) if series else None
-    except (pydicom.errors.InvalidDicomError, *_HEADER_ERRORS):
+    except (pydicom.errors.InvalidDicomError, *HEADER_ERRORS):
         return None
 
 

@@ -4,13 +4,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from noctile.pipeline.columns import describe_columns
 from noctile.pipeline.errors import SlideError, SlideNotDoneError, StoreError, UsageError
-from noctile.pipeline.export.formats import FORMATS, check_format
+from noctile.pipeline.export.formats import FORMATS, WORKBOOK, check_format
 from noctile.pipeline.export.names import file_stems
+from noctile.pipeline.export.workbook import write_workbook
 from noctile.pipeline.untrusted import printable
 from noctile.pipeline.wrong_values import did_you_mean
 from noctile.workflows.commands.opened import Results, open_results
@@ -64,7 +70,7 @@ def export_results(
 
     Args:
         results: folder of results.
-        formats: names of formats.
+        formats: names of formats; ``xlsx`` is one file with the table of the slides.
         slide_ids: ids of slides; empty for all slides that are done.
         out: folder of the files. With several formats each has its own folder in it. None for
             ``exports/<format>`` in the folder of results.
@@ -94,10 +100,31 @@ def export_results(
         )
         for slide_id in ids
         for name, folder in folders.items()
+        if name in FORMATS
     ]
     for task, outcome in _outcomes(tasks):
         _take(result, task, outcome, observe)
+    if WORKBOOK in folders:
+        path = _write_table(opened, slide_ids, folders[WORKBOOK])
+        result.written.append(path)
+        observe(str(path))
     return result
+
+
+def _write_table(opened: Results, slide_ids: Sequence[str], folder: Path) -> Path:
+    """Write the table of slides as an Excel workbook.
+
+    Args:
+        opened: folder of results.
+        slide_ids: ids of slides; empty for all that the folder knows.
+        folder: folder of the file.
+    """
+    table = opened.table()
+    if slide_ids:
+        table = table.filter(pc.is_in(table["slide_id"], pa.array(slide_ids)))
+    columns = describe_columns(table)["columns"]
+    write = partial(write_workbook, table, columns)
+    return ExportFolder(folder).write("slides.xlsx", {"format": WORKBOOK}, write)
 
 
 def _check(formats: Sequence[str], options: Mapping[str, Any]) -> None:
@@ -107,10 +134,11 @@ def _check(formats: Sequence[str], options: Mapping[str, Any]) -> None:
         UsageError: if there is no such format, or no format takes an option.
     """
     if not formats:
-        raise UsageError(f"--to names no format; choose among {', '.join(FORMATS)}")
+        raise UsageError(f"--to names no format; choose among {', '.join((*FORMATS, WORKBOOK))}")
     for name in formats:
         try:
-            check_format(name)
+            if name != WORKBOOK:
+                check_format(name)
         except ValueError as error:
             raise UsageError(f"--to {error}; found {printable(name)}") from error
     for option in options:
