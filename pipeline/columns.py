@@ -198,10 +198,15 @@ def describe_columns(table: pa.Table) -> dict[str, Any]:
         "columns": [
             {
                 "name": field.name,
-                "type": _TYPE_NAMES[field.type],
+                "type": _type_name(field.type),
                 "unit": field.metadata[b"unit"].decode(),
                 "description": field.metadata[b"description"].decode(),
             }
             for field in table.schema
         ]
     }
+
+
+def _type_name(kind: pa.DataType) -> str:
+    """Name of a type; Parquet gives the values of a list another name than Arrow."""
+    return _TYPE_NAMES[FLAGS if pa.types.is_list(kind) else kind]

@@ -105,9 +105,10 @@ def export_results(
     for task, outcome in _outcomes(tasks):
         _take(result, task, outcome, observe)
     if WORKBOOK in folders:
-        path = _write_table(opened, slide_ids, folders[WORKBOOK])
-        result.written.append(path)
-        observe(str(path))
+        try:
+            result.written.append(_write_table(opened, slide_ids, folders[WORKBOOK]))
+        except StoreError as error:
+            result.failed.append(f"the table is not exported to {WORKBOOK}: {error}")
     return result
 
 

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 from click.testing import CliRunner
@@ -232,3 +233,34 @@ def test_a_real_slide_lines_up_with_its_mask_to_a_pixel(shared_data, name, tmp_p
         part[shapely.contains_xy(polygon, x, y)] = codes[feature["properties"]["type"]]
     assert labels.any()
     assert np.array_equal(labels, result.mask()[:])
+
+
+def test_each_format_is_written_and_named_after_the_slide(finished, tmp_path):
+    formats = ("ome-tiff", "dicom-seg", "ozx", "xlsx")
+    result = export_results(finished, formats, ["a"], tmp_path / "out")
+    assert (result.failed, len(result.written)) == ([], 4)
+    found = {folder.name: names(folder) for folder in (tmp_path / "out").iterdir()}
+    assert found == {
+        "ome-tiff": ["a.ome.tif"],
+        "dicom-seg": ["a.dcm"],
+        "ozx": ["a.ozx"],
+        "xlsx": ["slides.xlsx"],
+    }
+    again = export_results(finished, formats, ["a"], tmp_path / "out")
+    assert [path.name for path in again.written] == ["slides.xlsx"]  # the table is always new
+
+
+def test_the_workbook_has_the_table(finished, tmp_path):
+    export_results(finished, ["xlsx"], (), tmp_path / "out")
+    sheet = pd.read_excel(tmp_path / "out" / "slides.xlsx", sheet_name="slides", skiprows=[1])
+    assert sheet["slide_id"].tolist() == ["a", "b", "broken", "glass"]
+    table = open_results(finished).slides
+    assert sheet["tumor_area_mm2"][0] == pytest.approx(table["tumor_area_mm2"].iloc[0])
+
+
+def test_a_workbook_that_a_person_has_changed_is_not_replaced(finished, tmp_path):
+    (path,) = export_results(finished, ["xlsx"], (), tmp_path / "out").written
+    path.write_bytes(b"my own")
+    code, output = cli(finished, "--to", "xlsx", "--out", tmp_path / "out")
+    assert (code, path.read_bytes()) == (1, b"my own")
+    assert "slides.xlsx" in output
