@@ -31,9 +31,9 @@ def thumbnail(preview: Path, comment: bytes) -> bytes:
     with open_regular(preview) as file, Image.open(file, formats=("JPEG",)) as picture:
         if picture.width * picture.height > _PREVIEW_PX:
             raise ValueError(f"{preview} has more than {_PREVIEW_PX} px")
-        picture.draft("RGB", (_WIDTH_PX, _WIDTH_PX))
+        picture.draft("RGB", (_WIDTH_PX, 1))  # decodes only as many pixels as the width needs
         small = picture.convert("RGB")
-    small.thumbnail((_WIDTH_PX, _WIDTH_PX))
+    small.thumbnail((_WIDTH_PX, _WIDTH_PX), Image.Resampling.BILINEAR)
     for quality in _QUALITIES:
         content = _encode(small, quality, comment)
         if len(content) <= MOST_BYTES:
@@ -53,5 +53,5 @@ def comment_of(path: Path) -> bytes | None:
 
 def _encode(picture: Image.Image, quality: int, comment: bytes) -> bytes:
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=quality, optimize=True, comment=comment)
+    picture.save(file, "JPEG", quality=quality, comment=comment)
     return file.getvalue()

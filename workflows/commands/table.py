@@ -15,6 +15,7 @@ from noctile.pipeline.slides.names import fold_name, slide_id_problem
 from noctile.workflows.results.guard import check_holds_results
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger import Ledger
+from noctile.workflows.results.report import Report
 from noctile.workflows.results.staging import take_healed
 from noctile.workflows.results.standing import Standing
 from noctile.workflows.results.tables import Tables
@@ -57,6 +58,7 @@ def write_tables_anew(out: Path, manifest: Path | None) -> TableResult:
         import_cells(results, ledger)
         unmatched = list(_add_cells(manifest_rows, ledger, standing.rows()))
         Tables(results, standing).write()
+        Report(results).write()
         counts = Counter[str](row.status for row in standing.rows())
     matched, faults = len(manifest_rows) - len(unmatched), tuple(standing.review_faults)
     return TableResult(counts, matched, tuple(unmatched), faults)

@@ -1,4 +1,4 @@
-"""Tables of the results, written anew after reviews."""
+"""Tables and report of the results, written anew after reviews."""
 
 import threading
 from contextlib import suppress
@@ -7,6 +7,7 @@ from noctile.pipeline.errors import NoctileError
 from noctile.workflows.commands.status import current_run
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger import read_ledger
+from noctile.workflows.results.report import Report
 from noctile.workflows.results.standing import Standing
 from noctile.workflows.results.tables import Tables
 
@@ -66,6 +67,7 @@ def write_tables(results: ResultsFolder) -> None:
         if (run := current_run(results.path)) and run.alive:
             return
         Tables(results, Standing(results, read_ledger(results.ledger))).write()
+        Report(results).write()
         after = results.ledger.stat()
         if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
             return

@@ -75,6 +75,7 @@ def test_a_folder_of_an_earlier_version_keeps_its_paths_and_cells(damaged):
     }
     assert [row["age"] for row in after.values()] == [row["patient_id"] for row in after.values()]
     assert after["a"]["patient_id"] == "P0"
+    assert "Report of" in (damaged / "index.html").read_text(encoding="utf-8")
 
 
 def test_an_id_of_an_earlier_table_that_leads_out_of_the_folder_is_left_out(damaged):

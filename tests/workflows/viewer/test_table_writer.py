@@ -46,6 +46,7 @@ def test_a_review_just_before_the_end_is_in_the_tables(results):
     save(Reviews(results, saved=writer.changed), "accepted")
     writer.close()
     assert statuses(results)["a"] == "accepted"
+    assert "<td>accepted</td>" in results.index.read_text(encoding="utf-8")
 
 
 def test_a_run_that_holds_the_folder_writes_its_own_tables(results):
