@@ -8,9 +8,9 @@ const RETRY_MS = 4000;
 const reviewerOf = (feature) => feature?.properties?.metadata?.reviewer || "";
 
 export class SlideReview {
-  // store: like localStorage. changed: called after each change.
-  constructor(slideId, document, me, store, changed) {
-    Object.assign(this, { slideId, me, store, changed });
+  // about: {slideId, me, results}. store: like localStorage. changed: called after each change.
+  constructor(about, document, store, changed) {
+    Object.assign(this, about, { store, changed });
     this.status = "";
     this.note = "";
     this.features = [];
@@ -30,6 +30,10 @@ export class SlideReview {
 
   get others() {
     return this.rows.filter((row) => row.reviewer !== this.me);
+  }
+
+  get unsaved() {
+    return this.dirty.review || this.dirty.regions;
   }
 
   // Status of all reviewers, as the table has it.
@@ -66,13 +70,13 @@ export class SlideReview {
   }
 
   get key() {
-    return `noctile-review/${this.me}/${this.slideId}`;
+    return `noctile-review/${JSON.stringify([this.results, this.me, this.slideId])}`;
   }
 
   keep() {
     const { version, status, note, features, dirty } = this;
     try {
-      if (dirty.review || dirty.regions) {
+      if (this.unsaved) {
         this.store.setItem(this.key, JSON.stringify({ version, status, note, features, dirty }));
       } else {
         this.store.removeItem(this.key);
@@ -146,7 +150,7 @@ export class SlideReview {
     this.dirty[part] = this.edits[part] !== edits;
     this.take(document);
     this.keep();
-    if (this.dirty.review || this.dirty.regions) {
+    if (this.unsaved) {
       this.save();
     } else {
       this.say("saved", `saved at ${new Date().toLocaleTimeString("en-GB")}`);

@@ -10,6 +10,7 @@ export class ReviewPanel {
     this.stage = stage;
     this.reviewed = reviewed;
     this.review = null;
+    this.earlier = new Map(); // reviews of the slides that were open before
     this.points = [];
     this.chosen = null;
     this.focus = null;
@@ -26,7 +27,7 @@ export class ReviewPanel {
     $("finish").addEventListener("click", () => this.finish());
   }
 
-  open(slide, me) {
+  open(slide, me, results) {
     this.close();
     $("review-missing").hidden = Boolean(slide.review);
     $("review-form").hidden = !slide.review;
@@ -35,7 +36,10 @@ export class ReviewPanel {
       this.reviewed(review);
       if (review === this.review) this.show();
     };
-    this.review = new SlideReview(slide.slide_id, slide.review, me, localStorage, changed);
+    const slideId = slide.slide_id, earlier = this.earlier.get(slideId);
+    this.review = earlier?.unsaved // it goes on trying to save
+      ? earlier : new SlideReview({ slideId, me, results }, slide.review, localStorage, changed);
+    this.earlier.set(slideId, this.review);
     this.show();
   }
 

@@ -42,7 +42,7 @@ function tileSource(slide, name, layer, query) {
     const unit = shrink(level) / width, tall = unit * ratio;
     return new OSD.Rect(x * side * unit, y * side * tall, w * unit, h * tall);
   };
-  source.getTileUrl = (level, x, y) => tileUrl(slide, name, levels - 1 - level, x, y, query());
+  source.getTileUrl = (level, x, y) => tileUrl(slide, name, levels - 1 - level, x, y, query);
   source.hasTransparency = () => name !== "slide";
   return source;
 }
@@ -79,24 +79,26 @@ export class Stage {
     this.close();
     this.slide = slide;
     this.width = slide.slide.width * slide.slide.mpp_x;
-    const queries = { mask: () => this.maskQuery() };
-    for (const name of LAYERS) {
-      const layer = { slide: slide.slide, mask: slide.mask }[name] || slide.heat;
-      if (layer) this.add(name, layer, queries[name] || (() => ({})));
-    }
+    for (const name of LAYERS) this.add(name);
   }
 
-  add(name, layer, query) {
+  // Add a layer; it takes the place of the one of this name.
+  add(name) {
     const slide = this.slide;
+    const layer = { slide: slide.slide, mask: slide.mask }[name] || slide.heat;
+    if (!layer) return;
+    const query = name === "mask" ? this.maskQuery() : {};
     this.osd.addTiledImage({
       tileSource: tileSource(slide, name, layer, query),
       x: 0, y: 0, width: (layer.width * layer.mpp_x) / this.width, opacity: this.opacity(name),
       index: LAYERS.indexOf(name),
       success: ({ item }) => {
         if (this.slide !== slide) { this.osd.world.removeItem(item); return; }
+        if (this.items[name]) this.osd.world.removeItem(this.items[name]);
         this.items[name] = item;
         item.setOpacity(this.opacity(name));
         if (name === "slide") this.whole(true);
+        this.osd.forceRedraw();
       },
     });
   }
@@ -116,16 +118,17 @@ export class Stage {
   }
 
   opacity(name) {
-    const { maskOn, heat, opacity, classes } = this.look;
+    const { maskOn, heat, opacity, classes, outline } = this.look;
     if (name === "slide") return 1;
-    if (name === "mask") return maskOn && classes.size ? opacity : 0;
+    if (name === "mask" && !(maskOn && classes.size)) return 0;
+    if (name === "mask") return outline ? Math.min(1, 2 * opacity) : opacity; // thin lines are faint
     return heat === name ? opacity : 0;
   }
 
-  // Show the layers as look says; "classes" or "outline" draw the mask's tiles anew.
+  // Show the layers as look says. If classes or style have changed, the mask has other tiles.
   update(maskChanged) {
     for (const [name, item] of Object.entries(this.items)) item.setOpacity(this.opacity(name));
-    if (maskChanged && this.items.mask) this.items.mask.reset();
+    if (maskChanged && this.slide) this.add("mask");
     this.osd.forceRedraw();
   }
 

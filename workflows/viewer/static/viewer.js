@@ -74,7 +74,7 @@ function showSlide(answer) {
   showLegend(slide, look.heat);
   $("heat").disabled = !slide.heat;
   $("focus").textContent = "";
-  review.open(slide, me);
+  review.open(slide, me, results);
 }
 
 function classesChanged() {
