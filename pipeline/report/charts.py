@@ -110,7 +110,12 @@ def bar_chart(
         if height > 0
     )
     x_ticks = tuple(Tick(round(LEFT + (v - first) * x_scale, 1), f"{v:.4g}") for v in _ticks(last))
-    y_ticks = tuple(Tick(round(BOTTOM - v * y_scale, 1), f"{v:.4g}") for v in _ticks(highest))
+    counts = bool((heights == heights.astype(int)).all())
+    y_ticks = tuple(
+        Tick(round(BOTTOM - v * y_scale, 1), f"{v:.4g}")
+        for v in _ticks(highest)
+        if not counts or v.is_integer()
+    )
     return Chart(title, *labels, f"{title}. {facts}", bars, x_ticks, y_ticks)
 
 
