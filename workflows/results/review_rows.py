@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ class Review:
         status: one of `noctile.pipeline.review.STATUSES`.
         note: note of the reviewer.
         time: time of the last change, ISO 8601 in UTC.
-        run: id of the run that made the result that was reviewed; empty if it is not known.
+        result: hash of the summary of the result that was reviewed; empty if it is not known.
         more: names and cells of columns that a person has added to ``review.csv``.
     """
 
@@ -31,11 +31,11 @@ class Review:
     status: str = ""
     note: str = ""
     time: str = ""
-    run: str = ""
+    result: str = ""
     more: tuple[tuple[str, str], ...] = ()
 
 
-_COLUMNS = ("slide_id", "reviewer", "status", "note", "time", "run")
+_COLUMNS = ("slide_id", "reviewer", "status", "note", "time", "result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +109,8 @@ def collection(features: Sequence[Any]) -> dict[str, Any]:
 def digest(text: str) -> str:
     """Short hash of a text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def summary_digest(summary: Mapping[str, Any]) -> str:
+    """Short hash of a summary, by which a result is told from an earlier one of the same slide."""
+    return digest(json.dumps(summary, sort_keys=True))

@@ -44,6 +44,7 @@ from noctile.workflows.results.review_rows import (
     parse_rows,
     review_order,
     rows_text,
+    summary_digest,
 )
 
 if sys.platform != "win32":
@@ -151,7 +152,9 @@ class Reviews:
             rows = self.all()
             others = [r for r in rows if (r.slide_id, r.reviewer) != (slide_id, reviewer)]
             more = next((r.more for r in rows if r not in others), ())
-            row = Review(slide_id, reviewer, status, note, self._time(), self._run(slide_id), more)
+            row = Review(
+                slide_id, reviewer, status, note, self._time(), self._result(slide_id), more
+            )
             self._remember({"event": "review", **asdict(row)})
             self._write_rows([*others, row])
             return self.of(slide_id)
@@ -228,7 +231,7 @@ class Reviews:
         regions = self.regions(slide_id)
         if not regions["features"]:
             return None
-        key = digest(json.dumps([regions, summary], sort_keys=True))
+        key = digest(json.dumps(regions, sort_keys=True) + summary_digest(summary))
         path = self._results.review_areas(slide_id)
         cached = read_whole_json(path) or {}
         if cached.get("key") == key:
@@ -243,19 +246,22 @@ class Reviews:
             write_json(path, {"key": key, "areas": asdict(areas)})
         return areas
 
-    def status_cells(self, rows: Sequence[Review]) -> dict[str, Any]:
+    def status_cells(self, rows: Sequence[Review], summary: Mapping[str, Any]) -> dict[str, Any]:
         """Return the cells of a slide's row that its reviewers fill, by the name of their column.
 
         Args:
             rows: reviews of the slide.
+            summary: content of its ``summary.json``; empty if it is not done.
         """
         given = [row for row in rows if row.status or row.note]
         cells = {
             "review_status": combined_status(row.status for row in given),
             "reviewers": "; ".join(sorted({row.reviewer for row in given})),
-            "reviewed_run": "; ".join(sorted({row.run for row in given} - {""})),
         }
-        return {name: text for name, text in cells.items() if text}
+        result = summary_digest(summary) if summary else ""
+        earlier = any(row.result not in ("", result) for row in given)
+        current = {"review_is_current": not earlier} if given and summary else {}
+        return {name: text for name, text in cells.items() if text} | current
 
     def area_cells(self, slide_id: str, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Return the cells of a slide's row with areas that are left out; none if there are none.
@@ -287,10 +293,9 @@ class Reviews:
     def _time(self) -> str:
         return self._now().astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
-    def _run(self, slide_id: str) -> str:
-        summary = read_whole_json(self._results.slide(slide_id).summary) or {}
-        run = summary.get("run")
-        return run if isinstance(run, str) else ""
+    def _result(self, slide_id: str) -> str:
+        summary = read_whole_json(self._results.slide(slide_id).summary)
+        return summary_digest(summary) if summary else ""
 
     def _write_rows(self, rows: Iterable[Review]) -> None:
         path, text = self._results.review_csv, rows_text(rows)

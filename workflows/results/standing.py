@@ -103,7 +103,7 @@ class Standing:
             return cells
         for slide_id, rows in reviewed.items():
             summary = self.summaries.get(slide_id, {})
-            cells[slide_id] = self._reviews.status_cells(rows)
+            cells[slide_id] = self._reviews.status_cells(rows, summary)
             try:
                 cells[slide_id] |= self._reviews.area_cells(slide_id, summary)
             except StoreError as error:
