@@ -93,13 +93,15 @@ _COLUMNS = (
     _Shown("status", "status"),
     _Shown("qc_flags", "flags"),
     _Shown("group", "group"),
+    _Shown("review_status", "review"),
     _Shown("tissue_area_mm2", "tissue, mm²", 2),
     _Shown("tumor_area_mm2", "tumor, mm²", 3),
     _Shown("tumor_fraction_of_tissue", "tumor fraction", 3),
     _Shown("tumor_foci", "tumor foci", 0),
     _Shown("mean_confidence", "confidence", 3),
 )
-_REVIEW = _Shown("review_status", "review")
+_IF_FILLED = ("group", "review_status")
+"""Columns that are shown if at least one slide has a value."""
 
 _DISTRIBUTIONS = (
     ("tissue_area_mm2", "Tissue area", "tissue area (mm²)", None),
@@ -128,7 +130,7 @@ def report_page(report: Report, thumbnails: Collection[str]) -> str:
     """
     rows = report.rows
     failed = [row for row in rows if row["status"] == "failed"]
-    reviewed = any("review_status" in row for row in rows)
+    empty = {name for name in _IF_FILLED if not any(row.get(name) for row in rows)}
     not_done = Counter((r["status"], r["reason"] or "") for r in rows if r["status"] != "done")
     page = _template().render(
         report=report,
@@ -139,9 +141,9 @@ def report_page(report: Report, thumbnails: Collection[str]) -> str:
         queue=queue_of(rows),
         shown=_SHOWN,
         rule=RULE,
-        reviewed=reviewed,
+        reviewed="review_status" not in empty,
         totals={kind: _sum(rows, f"{kind}_area_mm2") for kind in ("tissue", "tumor")},
-        columns=(*_COLUMNS, _REVIEW) if reviewed else _COLUMNS,
+        columns=[column for column in _COLUMNS if column.name not in empty],
         choices=_choices(rows),
         charts=_charts(rows),
         pace=_pace(report.finished_h),

@@ -22,6 +22,7 @@ from noctile.workflows.results.guard import check_free
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.results.ledger_state import SlideState
+from noctile.workflows.results.report import Report
 from noctile.workflows.results.reviews import Reviews
 from noctile.workflows.results.staging import clean_up, promote
 from noctile.workflows.results.standing import Standing
@@ -175,6 +176,7 @@ class _Merge:
         with suppress(OSError):  # a slide of an interrupted run is in it
             self._results.staging.rmdir()
         Tables(self._results, self._standing).write()
+        Report(self._results).write()
         return Counter(row.status for row in self._standing.rows())
 
     def _name_damaged(self, source: Source) -> None:

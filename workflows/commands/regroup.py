@@ -42,6 +42,7 @@ from noctile.workflows.results.files import read_json, read_required_json, write
 from noctile.workflows.results.guard import check_free
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger import Ledger
+from noctile.workflows.results.report import Report
 from noctile.workflows.results.staging import clean_up
 from noctile.workflows.results.standing import Standing
 from noctile.workflows.results.tables import Tables
@@ -327,6 +328,7 @@ class _Regroup:
         self.result.counts = Counter(row.status for row in rows)
         self._write_record(classes, self.result.counts)
         Tables(self._results, self._standing).write()
+        Report(self._results).write()
 
     def _write_record(self, classes: Iterable[str], counts: Mapping[str, int] | None) -> None:
         source = self._source
