@@ -238,6 +238,7 @@ def test_scale_bar_and_coordinates_at_every_zoom(page):
         um = float(page.id("scale").get_attribute("data-um"))
         assert bar / ratio == pytest.approx(um, rel=0.02)
         assert 40 <= bar <= 160
+    assert not page.id("notice").is_displayed()
     x_um, _ = page.um_at(page.box()["x"] + 300, page.box()["y"] + 200)
     x_px = int(re.search(r"level 0: (-?\d+)", page.text("coordinates"))[1])
     mpp = page.client.get("api/slides/a").json["level0"]["mpp_x"]
@@ -372,6 +373,14 @@ def test_a_save_that_fails_is_tried_again_and_survives_a_reload(page):
     page.saved()
     assert "typed" in (page.results / "review.csv").read_text(encoding="utf-8")
     page.driver.get_log("browser")  # Chromium reports the 400
+
+
+def test_a_picture_that_cannot_be_loaded_is_named(page):
+    assert not page.id("notice").is_displayed()
+    (page.results / "slides" / "a" / "summary.json").touch()  # as if the slide had been run again
+    page.press("1")
+    page.until(lambda: "Load this page again" in page.text("notice"))
+    page.driver.get_log("browser")  # Chromium reports the 410
 
 
 @pytest.mark.parametrize("count", [1000])

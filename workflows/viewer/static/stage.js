@@ -66,6 +66,9 @@ export class Stage {
     this.osd.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; });
     this.osd.addHandler("update-viewport", () => this.refresh());
     this.osd.addHandler("resize", () => this.refresh());
+    this.osd.addHandler("tile-load-failed", ({ tiledImage }) => {
+      if (Object.values(this.items).includes(tiledImage)) this.warn();
+    });
     this.osd.addHandler("canvas-click", (event) => {
       if (!this.drawing || !event.quick) return;
       event.preventDefaultAction = true;
@@ -94,13 +97,21 @@ export class Stage {
       index: LAYERS.indexOf(name),
       success: ({ item }) => {
         if (this.slide !== slide) { this.osd.world.removeItem(item); return; }
-        if (this.items[name]) this.osd.world.removeItem(this.items[name]);
+        const old = this.items[name];
         this.items[name] = item;
+        if (old) this.osd.world.removeItem(old);
         item.setOpacity(this.opacity(name));
         if (name === "slide") this.whole(true);
         this.osd.forceRedraw();
       },
     });
+  }
+
+  // Tiles are gone when the slide has been run again, or when the viewer has ended.
+  warn() {
+    $("notice").textContent = "A part of the picture cannot be loaded. Load this page again: the slide"
+      + " may have been run again. If that does not help, start noctile view again.";
+    $("notice").hidden = false;
   }
 
   close() {
