@@ -137,9 +137,9 @@ REVIEW = (
     ),
     Column("reviewers", CATEGORY, "names of the reviewers, separated by ;"),
     Column(
-        "review_is_current",
-        BOOLEAN,
-        "false if the slide was done again after a review; empty: not reviewed",
+        "reviewed_result",
+        CATEGORY,
+        "current; earlier if the slide was done again after a review; empty: not reviewed",
     ),
     Column("excluded_area_mm2", NUMBER, "analysed area in regions that reviewers leave out", "mm²"),
     Column("reviewed_tissue_area_mm2", NUMBER, "tissue_area_mm2 without these regions", "mm²"),

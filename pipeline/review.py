@@ -4,16 +4,18 @@ import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from noctile.pipeline.errors import UsageError
-from noctile.pipeline.export.source import ExportSource
 from noctile.pipeline.geometry import Box
 from noctile.pipeline.qupath import properties
 from noctile.pipeline.truth.geojson import Annotation, parse_annotations
 from noctile.pipeline.truth.raster import draw_union
+
+if TYPE_CHECKING:
+    from noctile.pipeline.export.source import ExportSource
 
 STATUSES = ("", "accepted", "rejected", "look_again")
 """Statuses of a review; the first is none."""
@@ -135,7 +137,7 @@ def reviewer_of(feature: Any) -> str:
     return feature if isinstance(feature, str) else ""
 
 
-def reviewed_areas(source: ExportSource, regions: Sequence[Annotation]) -> ReviewedAreas:
+def reviewed_areas(source: "ExportSource", regions: Sequence[Annotation]) -> ReviewedAreas:
     """Measure a slide without some regions, block by block.
 
     A pixel of the label map is left out if its centre lies in a region. A pixel in several regions

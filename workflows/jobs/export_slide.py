@@ -8,7 +8,6 @@ from typing import Any
 
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.export.formats import FORMATS, Format
-from noctile.pipeline.export.source import ExportSource
 from noctile.workflows.jobs.messages import RunContext, StepJob
 from noctile.workflows.results.checksums import slide_fault
 from noctile.workflows.results.exports import ExportFolder, identity
@@ -121,6 +120,8 @@ def export_slide(task: ExportTask) -> Path:
             f"the result of {task.slide_id} is damaged: {fault} in {task.slide.path}; run the same "
             "command again, which makes it again"
         )
+    from noctile.pipeline.export.source import ExportSource  # noqa: PLC0415 - loads Zarr
+
     made_from = task.made_from
     source = ExportSource.open(task.slide.mask, read_required_json(task.slide.summary))
 

@@ -22,7 +22,6 @@ from typing import Any
 
 from noctile.pipeline.csv_cells import read_csv
 from noctile.pipeline.errors import ReviewConflictError, StoreError, UsageError
-from noctile.pipeline.export.source import ExportSource
 from noctile.pipeline.review import (
     ReviewedAreas,
     combined_status,
@@ -236,6 +235,8 @@ class Reviews:
         cached = read_whole_json(path) or {}
         if cached.get("key") == key:
             return ReviewedAreas(**cached["areas"])
+        from noctile.pipeline.export.source import ExportSource  # noqa: PLC0415 - loads Zarr
+
         try:
             polygons = excluded_regions(regions, self._results.review_regions(slide_id).name)
             source = ExportSource.open(self._results.slide(slide_id).mask, summary)
@@ -260,8 +261,9 @@ class Reviews:
         }
         result = summary_digest(summary) if summary else ""
         earlier = any(row.result not in ("", result) for row in given)
-        current = {"review_is_current": not earlier} if given and summary else {}
-        return {name: text for name, text in cells.items() if text} | current
+        if given and summary:
+            cells["reviewed_result"] = "earlier" if earlier else "current"
+        return {name: text for name, text in cells.items() if text}
 
     def area_cells(self, slide_id: str, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Return the cells of a slide's row with areas that are left out; none if there are none.

@@ -46,10 +46,10 @@ def test_a_review_is_read_as_it_was_saved(reviews, results):
     row = saved.reviews[0]
     assert (row.reviewer, row.status, row.note) == ("ada", "accepted", "=fold, top\nleft")
     assert row.time == "2026-11-29T06:00:00Z"
-    assert reviews.status_cells([row], summary(results))["review_is_current"]
+    assert reviews.status_cells([row], summary(results))["reviewed_result"] == "current"
     again = summary(results) | {"tiles": 7}  # the slide was done again
-    assert reviews.status_cells([row], again)["review_is_current"] is False
-    assert "review_is_current" not in reviews.status_cells([], again)
+    assert reviews.status_cells([row], again)["reviewed_result"] == "earlier"
+    assert "reviewed_result" not in reviews.status_cells([], again)
     assert Reviews(results).of("a") == saved
     assert Reviews(results).of("b").reviews == ()
 
