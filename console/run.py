@@ -1,6 +1,7 @@
 """``noctile run``."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import click
 from noctile.console.display import Display
 from noctile.console.options import printing, read_call, run_options
 from noctile.console.printer import Printer
-from noctile.console.summary import MAX_ROWS, group_lines, grouped, whole
+from noctile.console.summary import MAX_ROWS, group_lines, grouped, review_counts, whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -77,7 +78,9 @@ def _total(result: "RunResult") -> str:
     counts = {status: result.count(status) for status in ("done", "failed", "skipped")}
     shown = [f"{n} {status}" for status, n in counts.items() if n or status == "done"]
     tumor_mm2 = sum(row.summary.get("tumor_area_mm2", 0.0) for row in result.rows)
-    return f"{', '.join(shown)}; tumor {tumor_mm2:.3f} mm2 in all; {result.pace}"
+    statuses = (row.review.get("review_status") for row in result.rows)
+    reviews = review_counts(Counter(filter(None, statuses)))
+    return f"{', '.join(shown)}; tumor {tumor_mm2:.3f} mm2 in all; {result.pace}{reviews}"
 
 
 def _table(rows: "list[SlideRow]") -> "Table":

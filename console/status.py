@@ -7,7 +7,7 @@ import click
 
 from noctile.console.options import FOLDER, printing
 from noctile.console.printer import Printer
-from noctile.console.summary import group_lines, grouped, shortened
+from noctile.console.summary import group_lines, grouped, review_counts, shortened
 
 if TYPE_CHECKING:
     from noctile.workflows.commands.status import Status
@@ -77,7 +77,8 @@ def _print_status(printer: Printer, status: "Status", out: Path) -> None:
         printer.result(f"why each failed: noctile status {out} --failed", important=True)
     counts = f"{status.done} done, {len(status.failed)} failed, {len(status.begun)} begun"
     printer.result(
-        f"{status.submitted} slides: {counts}, {status.waiting} waiting",
+        f"{status.submitted} slides: {counts}, {status.waiting} waiting"
+        f"{review_counts(status.reviews)}",
         important=bool(status.failed),
     )
 

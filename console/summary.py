@@ -1,7 +1,7 @@
 """Short tables for many slides: groups with counts and first examples, in bounded lines."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -67,6 +67,16 @@ def group_lines(title: str, groups: dict[str, list[str]], width: int) -> list[st
             for n, k, i in rows
         ),
     ]
+
+
+def review_counts(reviews: Mapping[str, int]) -> str:
+    """Return a part of a line: number of slides by review status; "" if none is reviewed.
+
+    Args:
+        reviews: number of slides by review status, as in the tables.
+    """
+    named = [f"{n} {status.replace('_', ' ')}" for status, n in sorted(reviews.items()) if n]
+    return f"; reviewed: {', '.join(named)}" if named else ""
 
 
 def _examples(slide_ids: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ import click
 
 from noctile.console.options import FILE, FOLDER, printing
 from noctile.console.printer import Printer
+from noctile.console.summary import review_counts
 
 
 @click.command("table")
@@ -27,6 +28,7 @@ def command(out: Path, manifest: Path | None, printer: Printer) -> None:
     counts = ", ".join(f"{n} {status}" for status, n in sorted(result.counts.items()))
     for line in (*result.unmatched, *result.review_faults):
         printer.warn(line)
-    printer.result(f"{out / 'slides.csv'}: {counts or 'no slides'}")
+    reviews = review_counts(result.reviews)
+    printer.result(f"{out / 'slides.csv'}: {counts or 'no slides'}{reviews}")
     if manifest:
         printer.result(f"{result.matched} rows of {manifest} are in the tables")

@@ -139,7 +139,7 @@ REVIEW = (
     Column(
         "reviewed_result",
         CATEGORY,
-        "current; earlier if the slide was done again after a review; empty: not reviewed",
+        "current; earlier if another model or other settings made the result anew after a review",
     ),
     Column("excluded_area_mm2", NUMBER, "analysed area in regions that reviewers leave out", "mm²"),
     Column("reviewed_tissue_area_mm2", NUMBER, "tissue_area_mm2 without these regions", "mm²"),

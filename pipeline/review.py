@@ -2,23 +2,28 @@
 
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.geometry import Box
 from noctile.pipeline.qupath import properties
 from noctile.pipeline.truth.geojson import Annotation, parse_annotations
-from noctile.pipeline.truth.raster import draw_union
+from noctile.pipeline.truth.raster import Polygons, Ring, cover, draw_union
+from noctile.pipeline.untrusted import printable
 
 if TYPE_CHECKING:
     from noctile.pipeline.export.source import ExportSource
 
 STATUSES = ("", "accepted", "rejected", "look_again")
 """Statuses of a review; the first is none."""
+
+NOTE_CHARS, REVIEWER_CHARS = 10_000, 200
+"""Longest note, and longest name of a reviewer (characters)."""
 
 DISAGREEMENT = "disagreement"
 """Status of a slide whose reviewers do not agree."""
@@ -33,6 +38,17 @@ REASONS = {
 
 MOST_REGIONS, MOST_POINTS = 1_000, 200_000
 """Most regions of a slide, and most numbers in the coordinates of all of them."""
+
+MOST_COVERS, MOST_ROWS = 20, 2 * 10**8
+"""Most times that outlines which cross themselves cover the slide, and most rows of label pixels
+that all edges cross together. Both take time: a pass over the slide each time, and about 10 s for
+each 100 million rows."""
+
+_FEWEST_POINTS = 3
+"""Fewest points of a ring that has an inside."""
+
+_STRIP_PX = 1024
+"""Height of the strips of a block that are drawn at once (px): 40 MB for a block of 8192 px."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +70,26 @@ def combined_status(statuses: Iterable[str]) -> str:
     """Status of a slide: that of all its reviewers, `DISAGREEMENT`, or "" if there is none."""
     found = {status for status in statuses if status}
     return DISAGREEMENT if len(found) > 1 else next(iter(found), "")
+
+
+def check_review(reviewer: str, status: str, note: str) -> None:
+    """Check the name of a reviewer, and what he or she says of a slide.
+
+    Raises:
+        UsageError: if the name or the note is too long or is no plain text, or the status is none.
+    """
+    name = reviewer.strip()
+    if not name or name != reviewer or not name.isprintable() or len(name) > REVIEWER_CHARS:
+        raise UsageError(
+            f"the name of a reviewer has 1 to {REVIEWER_CHARS} printable characters, and no space "
+            f"at its ends; {printable(reviewer)!r} has not"
+        )
+    if status not in STATUSES:
+        raise UsageError(f"status must be one of {', '.join(STATUSES[1:])}, or empty")
+    if len(note) > NOTE_CHARS:
+        raise UsageError(f"the note is longer than {NOTE_CHARS} characters")
+    if note != note.encode("utf-8", "ignore").decode():
+        raise UsageError("the note must be text in UTF-8")
 
 
 def excluded_regions(collection: Mapping[str, Any], origin: str) -> list[Annotation]:
@@ -141,7 +177,7 @@ def reviewed_areas(source: "ExportSource", regions: Sequence[Annotation]) -> Rev
     """Measure a slide without some regions, block by block.
 
     A pixel of the label map is left out if its centre lies in a region. A pixel in several regions
-    counts once.
+    counts once. A region that crosses itself holds all that its outline goes round.
 
     Args:
         source: result of the slide.
@@ -149,16 +185,16 @@ def reviewed_areas(source: "ExportSource", regions: Sequence[Annotation]) -> Rev
 
     Raises:
         StoreError: if the masks or the summary cannot be read.
+        UsageError: if the regions are so many or so long that it would take minutes.
     """
     layout, (scale_y, scale_x) = source.store.layout, source.qupath_scale
-    scale, counts = (1 / scale_y, 1 / scale_x), np.zeros(256, np.int64)
-    covers = [_scaled(region.box, *scale) for region in regions]
+    polygons = [rings for region in regions for rings in region.polygons]
+    cut = _Cut(polygons, (1 / scale_y, 1 / scale_x), layout.frame.box)
+    counts = np.zeros(256, np.int64)
     for row, col in source.store.stored_shards() if regions else ():
-        box = layout.shard_box(row, col)
-        near = [r for r, cover in zip(regions, covers, strict=True) if cover.intersect(box).area]
-        if near:
-            inside = draw_union([p for region in near for p in region.polygons], scale, box)
-            counts += np.bincount(source.store.read(box)[inside], minlength=256)
+        for box in filter(cut.touches, _strips(layout.shard_box(row, col))):
+            labels = source.store.read(box)
+            counts += np.bincount(labels[cut.inside(box)], minlength=256)
     mm2 = layout.frame.mpp_y * layout.frame.mpp_x / 1e6
     tumor = [info.code for info in layout.classes if info.role == "tumor"]
     excluded = float(counts[1:].sum() * mm2)
@@ -167,6 +203,65 @@ def reviewed_areas(source: "ExportSource", regions: Sequence[Annotation]) -> Rev
         round(max(0.0, source.figure("tissue_area_mm2") - excluded), 6),
         round(max(0.0, source.figure("tumor_area_mm2") - float(counts[tumor].sum() * mm2)), 6),
     )
+
+
+class _Cut:
+    """Part of a label map that is left out.
+
+    Args:
+        polygons: polygons of all regions (px of level 0).
+        scale: pixels of the label map for each pixel of level 0, as ``(y, x)``.
+        whole: box of the label map.
+
+    Raises:
+        UsageError: if the regions are so many or so long that it would take minutes to draw them.
+    """
+
+    def __init__(self, polygons: Polygons, scale: tuple[float, float], whole: Box) -> None:
+        self._scale = scale
+        self._covers = [_scaled(cover(rings[0]), *scale) for rings in polygons]
+        simple = [_is_simple(rings) for rings in polygons]
+        self._simple = [p for p, good in zip(polygons, simple, strict=True) if good]
+        self._crossing = [p for p, good in zip(polygons, simple, strict=True) if not good]
+        passes = sum(
+            near.intersect(whole).area
+            for near, good in zip(self._covers, simple, strict=True)
+            if not good
+        )
+        rows = sum(float(np.abs(np.diff(r[:, 0])).sum()) for rings in polygons for r in rings)
+        if passes > MOST_COVERS * whole.area:
+            what = f"outlines that cross themselves cover the slide more than {MOST_COVERS} times"
+            raise UsageError(f"{what}; draw these regions again")
+        if rows * scale[0] > MOST_ROWS:
+            raise UsageError("the outlines of the regions are too long; simplify them")
+
+    def touches(self, box: Box) -> bool:
+        """Tell if a region may have pixels in a box of the label map."""
+        return any(near.intersect(box).area for near in self._covers)
+
+    def inside(self, box: Box) -> npt.NDArray[np.bool_]:
+        """Find the pixels of a box that are left out, bool ``[box.height, box.width]``."""
+        found = draw_union(self._simple, self._scale, box)
+        for outer, *holes in self._crossing:
+            without = draw_union([[hole] for hole in holes], self._scale, box)
+            found |= draw_union([[outer]], self._scale, box) & ~without
+        return found
+
+
+def _is_simple(rings: Sequence[Ring]) -> bool:
+    """Tell if a polygon's rings cross neither themselves nor each other."""
+    if min(map(len, rings)) < _FEWEST_POINTS:
+        return False
+    import shapely  # noqa: PLC0415 - few processes need it
+
+    outer, *holes = (ring[:, ::-1] for ring in rings)
+    return bool(shapely.Polygon(outer, holes).is_valid)
+
+
+def _strips(box: Box) -> Iterator[Box]:
+    """Cut a box into strips of `_STRIP_PX`, from top to bottom."""
+    for y in range(box.y, box.y_stop, _STRIP_PX):
+        yield Box(y, box.x, min(_STRIP_PX, box.y_stop - y), box.width)
 
 
 def _scaled(box: Box, scale_y: float, scale_x: float) -> Box:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noctile.console.summary import group_lines, grouped, shortened
+from noctile.console.summary import group_lines, grouped, review_counts, shortened
 
 FAILED = [("unopenable", f"TCGA-BRCA-2019-batch{n % 7}-a-long-name-{n:05d}") for n in range(25)]
 FAILED += [("mpp_missing", f"S{n}") for n in range(10)] + [("timeout", "S77")]
@@ -52,3 +52,10 @@ def test_any_failures_fit_the_terminal_in_few_lines(width, pairs):
     assert max(map(len, lines), default=0) <= width
     shown = [line.split() for line in lines[1:]]
     assert sum(int(next(w for w in words[1:] if w.isdigit())) for words in shown) == len(pairs)
+
+
+def test_reviews_are_a_part_of_a_line():
+    assert review_counts({"rejected": 1, "look_again": 2, "accepted": 0}) == (
+        "; reviewed: 2 look again, 1 rejected"
+    )
+    assert review_counts({}) == ""

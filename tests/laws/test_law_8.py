@@ -6,7 +6,8 @@ kills, interrupts and starves the commands. After every step
 - each result that stood still stands, or a run of its slide has replaced it by a whole one;
 - each result has the very bytes and figures of a run that nothing disturbed;
 - the tables equal what stands, ids and cells stay, exit codes are right, and ``noctile verify``
-  finds no fault.
+  finds no fault;
+- everything that reviewers have said stands, whatever became of the slide, and is in the tables.
 
 After a kill, a second Ctrl-C or a full disk, and after the user has deleted files, the tables may
 lag behind until the next command that writes them. Until then their rows may be old. Still no row
@@ -36,12 +37,16 @@ from results_model import Golden, Stand, file_states, folders_that_stand, golden
 from standins import small_slide, threshold_model
 
 from noctile.cli import main
+from noctile.pipeline.errors import StoreError
+from noctile.pipeline.review import DISAGREEMENT, STATUSES, reviewer_of
 from noctile.pipeline.slides.fingerprint import fingerprint
 from noctile.workflows.commands import plan as plan_module
 from noctile.workflows.commands.verify_faults import segment_again
 from noctile.workflows.commands.verify_slide import verify_slide
 from noctile.workflows.jobs import worker
-from noctile.workflows.results.layout import SlideFolder
+from noctile.workflows.results.layout import ResultsFolder, SlideFolder
+from noctile.workflows.results.reviews import Reviews
+from noctile.workflows.viewer.table_writer import write_tables
 
 NAMES = ("a.tif", "b.tif", "P1/HE.tif", "P2/HE.tif", "P2/a.tif")
 CONTENTS, BROKEN = 5, 4
@@ -123,6 +128,9 @@ def library(tmp_path_factory) -> Iterator[Library]:
             slides = [found.content(n) for n in range(BROKEN)]
             out = found.golden_run(choice)
             assert noctile("run", *slides, "--out", out, *found.words(choice))[0] == 0
+            reviews = Reviews(ResultsFolder(out))
+            reviews.save("0", "eve", "accepted", "before it was merged", "")
+            reviews.save_regions("0", "eve", [square()], reviews.of("0").version)
             for number in range(BROKEN):
                 golden = golden_of(out / "slides" / str(number))
                 found.choice_of[golden.summary["pixels_key"]] = choice
@@ -147,8 +155,18 @@ CALLS = st.fixed_dictionaries(
     }
 )
 KILLS = faults("kill", [0], torn=True)
+REVIEW_FAULTS = st.builds(
+    Fault, st.sampled_from(["kill", "full"]), st.integers(1, 12), st.just(0), st.booleans()
+)
 CTRL_C = faults("ctrl_c", [0, 0, 1, 5, 20])
 FULL_DISKS = faults("full", [0, 0, 2, 10, 10**6])
+
+
+def square() -> dict[str, Any]:
+    """Region of 100 x 100 px of level 0."""
+    ring = [[0, 0], [100, 0], [100, 100], [0, 100], [0, 0]]
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    return {"geometry": geometry, "properties": {"classification": {"name": "pen"}}}
 
 
 class World(RuleBasedStateMachine):
@@ -160,6 +178,8 @@ class World(RuleBasedStateMachine):
         files: size and time of each file of these results, by id.
         rows: rows of the tables when they were last known to be right, by id.
         cells: patients that a row may name, by id.
+        reviews: what reviewers have said: statuses that may stand, by slide and reviewer.
+        regions: numbers of regions that may stand, by slide and reviewer.
         deleted: ids whose results the user has deleted since the tables were written.
         lags: True if the tables may be older than the results.
     """
@@ -176,6 +196,8 @@ class World(RuleBasedStateMachine):
         self.rows: dict[str, dict[str, Any]] = {}
         self.cells: dict[str, set[str | None]] = defaultdict(lambda: {None})
         self.deleted: set[str] = set()
+        self.reviews: dict[tuple[str, str], set[str]] = {}
+        self.regions: dict[tuple[str, str], set[int]] = {}
         self.lags = True
         (self.top / "links").mkdir()
         for number, name in enumerate(NAMES[:3]):
@@ -242,6 +264,59 @@ class World(RuleBasedStateMachine):
         self.standing.pop(slide_id, None)
         self.deleted.add(slide_id)
         self.lags = True
+
+    # ---------------------------------------------------------------- reviewers
+
+    @rule(
+        number=st.integers(0, 4),
+        reviewer=st.sampled_from(["ada", "bob"]),
+        status=st.sampled_from([*STATUSES, None]),
+        fault=st.none() | REVIEW_FAULTS,
+        shown=st.booleans(),
+    )
+    def review(
+        self, number: int, reviewer: str, status: str | None, fault: Fault | None, shown: bool
+    ) -> None:
+        """Save a status, or some regions; the tables show them at once or with the next command."""
+        if not self.rows:
+            return
+        slide_id, book = (
+            sorted(self.rows)[number % len(self.rows)],
+            Reviews(ResultsFolder(self.out)),
+        )
+        version, key, saved = book.of(slide_id).version, (slide_id, reviewer), False
+        with planted(self.top, fault), suppress(KilledError, StoreError):
+            if status is None:
+                book.save_regions(slide_id, reviewer, [square()] * number, version)
+            else:
+                book.save(slide_id, reviewer, status, "a note", version)
+            saved = True
+        if status is None:
+            old = set() if saved else self.regions.get(key, {0})
+            self.regions[key] = {number, *old}
+        else:
+            old_status = set() if saved else self.reviews.get(key, {"none"})
+            self.reviews[key] = {status, *old_status}
+        ledger = self.out / "ledger.jsonl"
+        if shown and saved and ledger.exists() and not self.lags:
+            write_tables(ResultsFolder(self.out))
+        else:
+            self.lags = True
+        self._check("review")
+
+    def _check_reviews(self) -> None:
+        """Check that what reviewers have said stands; a merge may have added what Eve has said."""
+        reviews = Reviews(ResultsFolder(self.out))
+        stand = {(row.slide_id, row.reviewer): row.status for row in reviews.all()}
+        for key, may in self.reviews.items():
+            assert stand.get(key, "none") in may, f"the review of {key} has gone"
+            self.reviews[key] = {stand.get(key, "none")}
+        assert {key for key in stand if key[1] != "eve"} <= self.reviews.keys()
+        for (slide_id, reviewer), numbers in self.regions.items():
+            features = reviews.regions(slide_id)["features"]
+            count = sum(reviewer_of(feature) == reviewer for feature in features)
+            assert count in numbers, f"regions of {slide_id} by {reviewer} have gone"
+            self.regions[slide_id, reviewer] = {count}
 
     # ---------------------------------------------------------------- commands
 
@@ -325,6 +400,7 @@ class World(RuleBasedStateMachine):
         self.standing, self.files = after, files
         for slide_id, stand in after.items():
             self.history[slide_id].add(stand)
+        self._check_reviews()
         self._check_tables()
 
     def _scan(self) -> dict[str, Stand]:
@@ -368,6 +444,9 @@ class World(RuleBasedStateMachine):
             assert row["patient_id"] in self.cells[slide_id], slide_id
             self.cells[slide_id] = {row["patient_id"]}
         assert all(row["run"] for row in rows.values())
+        for (slide_id, _), statuses in self.reviews.items():
+            if slide_id in rows and statuses & set(STATUSES[1:]):
+                assert rows[slide_id]["review_status"] in {*statuses, DISAGREEMENT}
         self.rows = rows
 
     def _check_slides(self) -> None:

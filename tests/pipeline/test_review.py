@@ -2,9 +2,11 @@
 
 import copy
 import dataclasses
+import time
 
 import numpy as np
 import pytest
+import shapely
 from standins import stored_labels
 
 from noctile.pipeline.errors import StoreError, UsageError
@@ -132,13 +134,56 @@ def test_other_files_are_refused_with_their_name(name):
         excluded_regions(HOSTILE[name], "a.geojson")
 
 
-def test_a_region_that_crosses_itself_is_what_lies_inside_an_odd_number_of_times(source):
+def test_a_region_that_crosses_itself_is_all_that_its_outline_goes_round(source):
     fy, fx = source.qupath_scale
     bow = region(
         (100 * fx, 50 * fy), (200 * fx, 150 * fy), (200 * fx, 50 * fy), (100 * fx, 150 * fy)
     )
     area = 5_000 * source.frames[0].pixel_area_mm2
     assert measured(source, bow)[0] == pytest.approx(area, rel=0.03)
+    corners = [(60 * fx, 20 * fy), (160 * fx, 20 * fy), (160 * fx, 90 * fy), (60 * fx, 90 * fy)]
+    twice = region(*corners, corners[0], *corners)  # a loop that is drawn twice is no hole
+    assert measured(source, twice)[:1] == mm2(source, 100 * 70)
+
+
+def test_regions_that_cross_overlap_and_have_holes_are_those_of_shapely(source):
+    fy, fx = source.qupath_scale
+    rng = np.random.default_rng(1)
+    scribbles = [region(*rng.uniform((0, 0), (400 * fx, 300 * fy), (9, 2))) for _ in range(4)]
+    outer, hole = rectangle(50, 40, 300, 200), rectangle(90, 80, 60, 60)
+    outer["geometry"]["coordinates"] += [hole["geometry"]["coordinates"][0][::-1]]
+    features = [*scribbles, outer, rectangle(100, 90, 20, 20)]
+    shapes = [shapely.make_valid(shape, method="structure") for shape in map(_polygon, features)]
+    y, x = np.mgrid[:300, :400] + 0.5
+    inside = shapely.contains_xy(shapely.union_all(shapes), x * fx, y * fy)
+    assert measured(source, *features)[:1] == mm2(source, int(inside[:, 40:].sum()))
+
+
+def _polygon(feature):
+    outer, *holes = feature["geometry"]["coordinates"]
+    return shapely.Polygon(outer, holes)
+
+
+@pytest.mark.parametrize(
+    ("hostile", "message"),
+    [
+        ([region((0, 0), (9e3, 9e3), (9e3, 0), (0, 9e3))] * 21, "cross themselves cover the slide"),
+        ([region(*[(n, n % 2 * 1_000_000) for n in range(90_000)])], "too long; simplify"),
+    ],
+)
+def test_regions_that_would_take_minutes_are_refused_at_once(source, hostile, message):
+    start = time.perf_counter()
+    with pytest.raises(UsageError, match=message):
+        measured(source, *hostile)
+    assert time.perf_counter() - start < 10
+
+
+def test_regions_that_cover_the_slide_a_thousand_times_take_no_longer(source):
+    start = time.perf_counter()
+    comb = [(x, y) for x in range(0, 160, 8) for y in ((0, 600) if x % 16 else (600, 0))]
+    everywhere = region(*comb, (160, 700), (-9, 700), (-9, 0))
+    assert measured(source, *[everywhere] * MOST_REGIONS)[0] > 0
+    assert time.perf_counter() - start < 10
 
 
 def test_a_saved_region_has_what_qupath_reads_and_nothing_else():

@@ -37,7 +37,7 @@ class ComparedFolder:
         try:
             check_links(self.results)
             self._state = Ledger(self.results.ledger, read_only=True).state
-            standing = Standing(self.results, self._state)
+            standing = Standing(self.results, self._state, reads_only=True)
             self.rows = {row.slide_id: row for row in standing.rows()}
         except (OSError, StoreError) as error:
             raise UsageError(f"{path} cannot be read: {error}") from error

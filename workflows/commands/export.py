@@ -198,7 +198,7 @@ def _paths(results: ResultsFolder) -> dict[str, Path]:
         state = LedgerState()
     except OSError as error:
         raise StoreError(f"{results.ledger} cannot be read: {error.strerror or error}") from error
-    return {row.slide_id: row.path for row in Standing(results, state).rows()}
+    return {row.slide_id: row.path for row in Standing(results, state, reads_only=True).rows()}
 
 
 Outcome = tuple[Path, bool] | SlideError

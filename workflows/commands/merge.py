@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from noctile.pipeline.errors import StoreError, UsageError
+from noctile.pipeline.untrusted import printable
 from noctile.workflows.commands.merge_copy import DamagedResultError, copy_result, size_of
 from noctile.workflows.commands.merge_ids import Arrival, Content, MergedIds
 from noctile.workflows.commands.merge_source import Source, contents
@@ -23,6 +24,7 @@ from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.results.ledger_state import SlideState
 from noctile.workflows.results.report import Report
+from noctile.workflows.results.review_rows import SlideReview
 from noctile.workflows.results.reviews import Reviews
 from noctile.workflows.results.staging import clean_up, promote
 from noctile.workflows.results.standing import Standing
@@ -40,7 +42,8 @@ class MergeResult:
         refused: line for each result that was not taken, because another model or other settings
             made the one that stands.
         damaged: line for each result that was not taken, because it is not as it was written.
-        notes: line for each cell of a manifest that differs from the one that stands.
+        notes: line for each cell of a manifest, and each review, that differs from the one that
+            stands.
         counts: number of slides in the tables by status.
     """
 
@@ -155,17 +158,19 @@ class _Merge:
             StoreError: if the file system refuses.
         """
         used: list[set[str]] = [set() for _ in sources]
+        final_ids: dict[Source, dict[str, str]] = {source: {} for source in sources}
         runs = [source.copy_records(self._results) for source in sources]
         for source, ids, names in zip(sources, used, runs, strict=True):
             source.copy_log(self._results)
             self._name_damaged(source)
-            reviewed = self._reviewed(source)
             for arrival in self._ids.arrive(source.done, ids):
-                if self._take_result(source, arrival, names) and arrival.slide_id in reviewed:
-                    self._take_reviews(source, arrival)
+                if self._take_result(source, arrival, names):
+                    final_ids[source][arrival.slide_id] = arrival.final_id
         for source, ids, names in zip(sources, used, runs, strict=True):
             for arrival in self._ids.arrive(source.others, ids):
                 self._take_other(source, arrival, names)
+                final_ids[source][arrival.slide_id] = arrival.final_id
+            self._take_reviews(source, final_ids[source])
 
     def write_tables(self) -> Mapping[str, int]:
         """Write the tables, and return the number of slides by status.
@@ -188,22 +193,37 @@ class _Merge:
         line = f"{slide_id} of {source.name} is left out: {why}; see `noctile verify {source.name}`"
         self.result.damaged.append(line if where.exists() else line.partition("; see")[0])
 
-    def _reviewed(self, source: Source) -> set[str]:
+    def _take_reviews(self, source: Source, final_ids: Mapping[str, str]) -> None:
+        """Add the reviews of some slides of a folder to those that stand here.
+
+        Args:
+            source: the folder.
+            final_ids: ids of the slides here, by their ids there.
+        """
+        there, found = Reviews(source.results), list[tuple[str, SlideReview]]()
         try:
-            return set(Reviews(source.results).reviewed())
+            reviewed = there.reviewed()
         except StoreError as error:
             self.result.damaged.append(f"reviews of {source.name} are left out: {error}")
-            return set()
-
-    def _take_reviews(self, source: Source, arrival: Arrival) -> None:
-        """Add the reviews of a slide to those that stand here."""
-        try:
-            theirs = Reviews(source.results).of(arrival.slide_id)
-        except StoreError as error:
-            where = f"{arrival.slide_id} of {source.name}"
-            self.result.damaged.append(f"the review of {where} is left out: {error}")
             return
-        self._reviews.take(arrival.final_id, theirs)
+        for slide_id in sorted(reviewed.keys() & final_ids.keys()):
+            rows, final_id = tuple(reviewed[slide_id]), final_ids[slide_id]
+            try:
+                found.append((final_id, SlideReview(rows, there.regions(slide_id))))
+            except StoreError as error:
+                what = f"regions in the review of {slide_id} of {source.name} are left out"
+                self.result.damaged.append(f"{what}: {error}")
+                found.append((final_id, SlideReview(rows)))
+        try:
+            left_out = self._reviews.take(found)
+        except StoreError as error:
+            self.result.damaged.append(f"reviews of {source.name} are left out: {error}")
+            return
+        for row in left_out:
+            self.result.notes.append(
+                f"{row.slide_id}: the review by {printable(row.reviewer)} stays; that in "
+                f"{source.name}, {row.status or 'without a status'}, is in review/history.jsonl"
+            )
 
     def _take_result(self, source: Source, arrival: Arrival, runs: Mapping[str, str]) -> bool:
         """Take one result; return False if it is left out."""

@@ -55,7 +55,8 @@ class Source:
             import_cells(self.results, ledger)
         except (OSError, ValueError) as error:
             raise UsageError(f"{path} cannot be read: {error}") from error
-        self._state, self._standing = ledger.state, Standing(self.results, ledger.state)
+        self._state = ledger.state
+        self._standing = Standing(self.results, self._state, reads_only=True)
         known = contents(self._standing, self._state)
         self.done = {i: s for i, s in known.items() if s.made_by}
         self.damaged = dict(self._damaged())

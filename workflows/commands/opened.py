@@ -20,6 +20,7 @@ from noctile.workflows.results.guard import check_holds_results
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger import read_ledger
 from noctile.workflows.results.ledger_state import LedgerState
+from noctile.workflows.results.reviews import Reviews
 from noctile.workflows.results.standing import Standing
 
 if TYPE_CHECKING:
@@ -109,6 +110,21 @@ class Results(Mapping[str, SlideResult]):
         """
         return self._table()
 
+    @property
+    def reviews(self) -> "pd.DataFrame":
+        """One row for each slide and reviewer: status, note, time and key of the reviewed result.
+
+        The combined status of each slide, and the areas without the regions that reviewers leave
+        out, are columns of ``slides``.
+
+        Raises:
+            StoreError: if ``review.csv`` cannot be read.
+        """
+        rows = Reviews(self._results, keeps_areas=False).all()
+        names = ("slide_id", "reviewer", "status", "note", "time", "result")
+        columns = {name: [getattr(row, name) for row in rows] for name in names}
+        return to_frame(pa.table({name: pa.array(v, pa.string()) for name, v in columns.items()}))
+
     def _table(self) -> pa.Table:
         path = self._results.cohort_parquet
         found = f"{path} is missing or older than the results"
@@ -125,14 +141,15 @@ class Results(Mapping[str, SlideResult]):
         return _standing_table(self._results)
 
     def _table_is_current(self) -> bool:
-        """Tell if no result and no event is newer than ``slides.parquet``.
+        """Tell if no result, no event and no review is newer than ``slides.parquet``.
 
-        A result that is done, replaced or deleted changes the time of the folder ``slides``.
+        A result that is done, replaced or deleted changes the time of the folder ``slides``, and a
+        file with regions that is new or deleted that of ``review``.
         """
-        times = [
-            _modified_ns(path)
-            for path in (self._results.cohort_parquet, self._results.slides, self._results.ledger)
-        ]
+        found = self._results
+        regions = found.review.glob("*.geojson")
+        changing = (found.slides, found.ledger, found.review_csv, found.review, *regions)
+        times = [_modified_ns(path) for path in (found.cohort_parquet, *changing)]
         return times[0] is not None and times[0] >= max(time or 0 for time in times)
 
     def _is_done(self, slide_id: str) -> bool:

@@ -18,7 +18,9 @@ from noctile.pipeline.parquet import read_parquet
 from noctile.workflows.commands.frames import to_frame
 from noctile.workflows.jobs.worker import load_picture
 from noctile.workflows.results.files import read_required_json
-from noctile.workflows.results.layout import SlideFolder
+from noctile.workflows.results.layout import ResultsFolder, SlideFolder
+from noctile.workflows.results.review_rows import SlideReview
+from noctile.workflows.results.reviews import Reviews
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,6 +182,16 @@ class SlideResult:
             StoreError: if the file cannot be read.
         """
         return read_required_json(self._folder.summary)
+
+    @property
+    def review(self) -> SlideReview:
+        """Status and note of each reviewer, and the regions that they leave out, as GeoJSON.
+
+        Raises:
+            StoreError: if the files of the reviews are damaged.
+        """
+        results = ResultsFolder(self.path.parent.parent)
+        return Reviews(results, keeps_areas=False).of(self.slide_id)
 
     @cached_property
     def _store(self) -> MaskStore:

@@ -5,21 +5,24 @@ slides that are under way.
 """
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from noctile.pipeline.csv_cells import read_csv, unescape_cell
 from noctile.pipeline.errors import StoreError, UsageError
+from noctile.pipeline.review import combined_status
 from noctile.workflows.results.events import Block, Segmented
 from noctile.workflows.results.files import read_json
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.lease import STALE_S, Holder, read_lease
 from noctile.workflows.results.ledger import long_lines_note, read_events
 from noctile.workflows.results.ledger_state import LedgerState, SlideState, Stage
+from noctile.workflows.results.reviews import Reviews
 
 WINDOW_S = 300.0
 """Period over which the speed is measured (s)."""
@@ -98,6 +101,7 @@ class Status:
             (tiles/s); None before its first block.
         end: expected end of a run that is alive, at this speed; None while it cannot be estimated.
         note: line for the user about the ledger; "" if it is in order.
+        reviews: number of slides by review status, of those that reviewers have given one.
     """
 
     run: Run | None
@@ -109,6 +113,7 @@ class Status:
     tiles_per_s: float | None
     end: datetime | None
     note: str = ""
+    reviews: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_status(out: Path) -> Status:
@@ -130,7 +135,17 @@ def read_status(out: Path) -> Status:
         speed,
         progress.end(speed) if run and run.alive else None,
         progress.note,
+        _review_counts(ResultsFolder(out)),
     )
+
+
+def _review_counts(results: ResultsFolder) -> dict[str, int]:
+    """Number of slides by review status; none if ``review.csv`` is damaged, as verify tells."""
+    by_slide: dict[str, list[str]] = defaultdict(list)
+    with suppress(StoreError):
+        for review in Reviews(results).all():
+            by_slide[review.slide_id].append(review.status)
+    return dict(Counter(filter(None, map(combined_status, by_slide.values()))))
 
 
 def current_run(out: Path) -> Run | None:

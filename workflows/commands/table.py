@@ -12,6 +12,7 @@ from noctile.pipeline.parquet import read_parquet
 from noctile.pipeline.slides.links import real_path
 from noctile.pipeline.slides.manifest import ManifestRow, read_manifest
 from noctile.pipeline.slides.names import fold_name, slide_id_problem
+from noctile.pipeline.untrusted import printable
 from noctile.workflows.results.guard import check_holds_results
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger import Ledger
@@ -21,6 +22,9 @@ from noctile.workflows.results.standing import Standing
 from noctile.workflows.results.tables import Tables
 from noctile.workflows.run.submission import cells
 
+_NAMED = 5
+"""Most unknown slides that a line names."""
+
 
 @dataclass(frozen=True, slots=True)
 class TableResult:
@@ -28,12 +32,15 @@ class TableResult:
 
     Attributes:
         counts: number of slides by status.
+        reviews: number of slides by review status.
         matched: number of rows of the manifest that fit one slide of the folder.
         unmatched: one line for each other row, with the reason.
-        review_faults: one line for each file of reviews that cannot be used.
+        review_faults: one line for each file of reviews that cannot be used, and one for reviews of
+            unknown slides.
     """
 
     counts: Mapping[str, int]
+    reviews: Mapping[str, int]
     matched: int
     unmatched: tuple[str, ...]
     review_faults: tuple[str, ...]
@@ -59,9 +66,22 @@ def write_tables_anew(out: Path, manifest: Path | None) -> TableResult:
         unmatched = list(_add_cells(manifest_rows, ledger, standing.rows()))
         Tables(results, standing).write()
         Report(results).write()
-        counts = Counter[str](row.status for row in standing.rows())
-    matched, faults = len(manifest_rows) - len(unmatched), tuple(standing.review_faults)
-    return TableResult(counts, matched, tuple(unmatched), faults)
+        rows = standing.rows()
+        counts = Counter[str](row.status for row in rows)
+        reviews = Counter(s for row in rows if (s := row.review.get("review_status")))
+    matched = len(manifest_rows) - len(unmatched)
+    return TableResult(
+        counts, reviews, matched, tuple(unmatched), tuple(_review_faults(standing, out))
+    )
+
+
+def _review_faults(standing: Standing, out: Path) -> Iterator[str]:
+    """Yield a line for each file of reviews that cannot be used, and one for unknown slides."""
+    yield from standing.review_faults
+    if names := standing.reviewed_elsewhere:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        named = printable(", ".join(names[:_NAMED]))
+        yield f"{out} has reviews of slides that it does not know: {named}{more}"
 
 
 @contextmanager

@@ -17,6 +17,9 @@ RUN_AGAIN = "run the same command again"
 WRITE_TABLES_AGAIN = "`noctile table` writes the tables anew"
 """Remedy for a table of the cohort."""
 
+MEND_REVIEWS = "then type `noctile table`"
+"""Remedy for a file of reviews, after its own message."""
+
 _SEGMENT_AGAIN = "delete {folder} and run the same command again"
 _MEASURE_AGAIN = (
     "delete {folder}/summary.json and run the same command again, which measures the slide anew"

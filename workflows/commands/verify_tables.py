@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from noctile.pipeline.cohort import SlideRow, cohort_table, write_csv
+from noctile.pipeline.columns import REVIEW
 from noctile.pipeline.csv_cells import read_csv
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.manifest_types import parse_cell
@@ -16,7 +17,7 @@ from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.parquet import read_parquet
 from noctile.pipeline.slides.names import slide_id_problem
 from noctile.workflows.commands.status import current_run
-from noctile.workflows.commands.verify_faults import DELETE, WRITE_TABLES_AGAIN, Fault
+from noctile.workflows.commands.verify_faults import DELETE, MEND_REVIEWS, WRITE_TABLES_AGAIN, Fault
 from noctile.workflows.results.files import is_temporary
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger import read_ledger
@@ -34,6 +35,7 @@ _NOT_FROM_SUMMARY = {
     "message",
     "run",
     "seconds",
+    *(column.name for column in REVIEW),
 }
 """Columns of the cohort's table that do not come from a slide's summary."""
 
@@ -104,17 +106,20 @@ def _files_missing_or_left(out: Path, expected: Sequence[Path]) -> Iterator[Faul
     for path in expected:
         if not path.exists():
             yield _table_fault(path.name, "is missing")
-    for path in out.iterdir():
+    for path in (*out.iterdir(), *out.glob("review/.*"), *out.glob("review/.areas/.*")):
         if is_temporary(path):
-            yield Fault(path.name, "was left by a writer that was killed", DELETE)
+            name = path.relative_to(out).as_posix()
+            yield Fault(name, "was left by a writer that was killed", DELETE)
 
 
 def _standing_faults(out: Path, rows: Mapping[str, Row]) -> Iterator[Fault]:
     """Rows of ``slides.parquet`` that are missing, or differ from what stands in the folder."""
     results = ResultsFolder(out)
-    standing = Standing(results, read_ledger(results.ledger))
+    standing = Standing(results, read_ledger(results.ledger), reads_only=True)
     table = cohort_table(standing.rows(), standing.class_names())
     expected = {str(row["slide_id"]): row for row in table.to_pylist()}
+    for what in standing.review_faults:
+        yield Fault("review", f"cannot be used: {what}", MEND_REVIEWS)
     if missing := sorted(expected.keys() - rows.keys()):
         yield _table_fault("slides.parquet", f"has no row for {_names(missing)}")
     if surplus := sorted(rows.keys() - expected.keys()):

@@ -19,7 +19,8 @@ def check_free(results: ResultsFolder) -> None:
     if _is_ledger(results.ledger) or results.planned.is_dir() or _has_record(results.runs):
         return
     foreign = [path.name for path in _tables(results) if path.exists()]
-    own = (results.slides, results.staging, results.runs, results.index_files)
+    foreign += [results.review_csv.name] if results.review_csv.exists() else []
+    own = (results.slides, results.staging, results.runs, results.index_files, results.review)
     folders = (folder for folder in own if folder.is_dir() and any(folder.iterdir()))
     foreign += [f"a folder {folder.name} that is not empty" for folder in folders]
     if foreign:
@@ -96,7 +97,7 @@ def check_links(results: ResultsFolder) -> None:
         OSError: if a folder cannot be read.
     """
     made = (results.slides, results.staging, results.planned)
-    folders = (*made, results.runs, results.path / "failures")
+    folders = (*made, results.runs, results.path / "failures", results.review)
     links = [folder for folder in folders if folder.is_symlink()]
     for folder in made:
         if not links and folder.is_dir():

@@ -102,6 +102,11 @@ class ResultsFolder:
         """Return the file with the regions of a slide that reviewers leave out."""
         return self.review / f"{slide_id}.geojson"
 
+    @property
+    def review_history(self) -> Path:
+        """Every save of a review, one JSON object a line."""
+        return self.review / "history.jsonl"
+
     def review_areas(self, slide_id: str) -> Path:
         """Return the file that caches the areas of a slide without these regions."""
         return self.review / ".areas" / f"{slide_id}.json"

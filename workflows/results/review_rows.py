@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ class Review:
         status: one of `noctile.pipeline.review.STATUSES`.
         note: note of the reviewer.
         time: time of the last change, ISO 8601 in UTC.
-        result: hash of the summary of the result that was reviewed; empty if it is not known.
+        result: ``key`` in the summary of the result that was reviewed; empty if it is not known.
         more: names and cells of columns that a person has added to ``review.csv``.
     """
 
@@ -64,24 +64,48 @@ class SlideReview:
         return digest(json.dumps([rows, own], sort_keys=True)) if rows or own else ""
 
 
+_MOST_ROWS, _MOST_COLUMNS = 200_000, 100
+"""Most rows and columns of a ``review.csv`` that is read."""
+
+
 def parse_rows(lines: Iterator[list[str]]) -> Iterator[Review]:
     """Read the rows of ``review.csv``; the columns may stand in any order.
 
+    Everything in the file is in the rows, so that it can be written anew and loses nothing.
+
     Raises:
-        ValueError: if a column is missing, or a status is unknown.
+        ValueError: if a column is missing, there is a cell without a column or a row without a
+            slide, a reviewer has two rows of a slide, or a status is unknown.
     """
-    header = next(lines, [])
+    header = [unescape_cell(name) for name in next(lines, [])]
     if not {"slide_id", "reviewer", "status"} <= set(header):
         raise ValueError("it has no columns slide_id, reviewer and status")
+    if len(set(header)) < len(header) or len(header) > _MOST_COLUMNS:
+        raise ValueError(f"it has two columns of one name, or more than {_MOST_COLUMNS} columns")
+    seen = set[tuple[str, str]]()
     for number, cells in enumerate(lines, start=2):
-        named = dict(zip(header, map(unescape_cell, cells), strict=False))
-        more = tuple((name, cell) for name, cell in named.items() if name not in _COLUMNS)
-        own = {name: named.get(name, "") for name in _COLUMNS}
-        row = Review(**own, more=more)
-        if row.status not in STATUSES:
-            raise ValueError(f"line {number}: {row.status!r:.40} is none of {STATUSES[1:]}")
-        if row.slide_id:
+        if any(cells):
+            row = _parse_row(header, cells, f"line {number}")
+            if (key := review_order(row)) in seen:
+                name, by = (f"{text!r:.40}" for text in key)
+                raise ValueError(f"line {number} is a second row for {name} by {by}")
+            seen.add(key)
             yield row
+        if number > _MOST_ROWS:
+            raise ValueError(f"it has more than {_MOST_ROWS} rows")
+
+
+def _parse_row(header: list[str], cells: list[str], line: str) -> Review:
+    if len(cells) > len(header):
+        raise ValueError(f"{line} has more cells than the header")
+    named = dict(zip(header, map(unescape_cell, cells), strict=False))
+    more = tuple((name, cell) for name, cell in named.items() if name not in _COLUMNS)
+    row = Review(**{name: named.get(name, "") for name in _COLUMNS}, more=more)
+    if row.status not in STATUSES:
+        raise ValueError(f"{line}: {row.status!r:.40} is none of {', '.join(STATUSES[1:])}")
+    if not row.slide_id:
+        raise ValueError(f"{line} has no slide_id")
+    return row
 
 
 def rows_text(rows: Iterable[Review]) -> str:
@@ -89,11 +113,16 @@ def rows_text(rows: Iterable[Review]) -> str:
     rows, text = sorted(rows, key=review_order), io.StringIO(newline="")
     columns = [*_COLUMNS, *dict.fromkeys(name for row in rows for name, _ in row.more)]
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow([escape_cell(_one_break(name)) for name in columns])
     for row in rows:
         cells = asdict(row) | dict(row.more)
-        writer.writerow([escape_cell(str(cells.get(name, ""))) for name in columns])
+        writer.writerow([escape_cell(_one_break(cells.get(name, ""))) for name in columns])
     return text.getvalue()
+
+
+def _one_break(cell: str) -> str:
+    """Cell whose line breaks are line feeds; a lone carriage return makes a CSV file unreadable."""
+    return cell.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
 
 
 def review_order(row: Review) -> tuple[str, str]:
@@ -109,8 +138,3 @@ def collection(features: Sequence[Any]) -> dict[str, Any]:
 def digest(text: str) -> str:
     """Short hash of a text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def summary_digest(summary: Mapping[str, Any]) -> str:
-    """Short hash of a summary, by which a result is told from an earlier one of the same slide."""
-    return digest(json.dumps(summary, sort_keys=True))

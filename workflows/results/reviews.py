@@ -12,18 +12,20 @@ reviewer, and replaces the file. A file that is damaged is never replaced.
 """
 
 import json
-import os
-import sys
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from noctile.pipeline.csv_cells import read_csv
 from noctile.pipeline.errors import ReviewConflictError, StoreError, UsageError
 from noctile.pipeline.review import (
     ReviewedAreas,
+    check_review,
     combined_status,
     excluded_regions,
     region_feature,
@@ -32,9 +34,10 @@ from noctile.pipeline.review import (
 )
 from noctile.pipeline.slides.names import slide_id_problem
 from noctile.pipeline.untrusted import parse_json, printable, read_bytes
-from noctile.workflows.results.durable import sync_file, sync_folder
-from noctile.workflows.results.files import read_whole_json, write_atomic, write_json
+from noctile.workflows.results.durable import sync_names
+from noctile.workflows.results.files import json_text, read_whole_json, write_atomic, write_json
 from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.review_lock import refuse_links, remember, reviews_locked
 from noctile.workflows.results.review_rows import (
     Review,
     SlideReview,
@@ -43,11 +46,7 @@ from noctile.workflows.results.review_rows import (
     parse_rows,
     review_order,
     rows_text,
-    summary_digest,
 )
-
-if sys.platform != "win32":
-    import fcntl
 
 MAX_BYTES, MAX_VALUES = 2**25, 2**20
 """Largest file with reviews or regions (B), and most values in the regions of a slide."""
@@ -81,12 +80,13 @@ class Reviews:
             StoreError: if ``review.csv`` cannot be read.
         """
         path = self._results.review_csv
+        refuse_links(path)
         try:
             return sorted(parse_rows(read_csv(path, MAX_BYTES)), key=review_order)
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
-            raise StoreError(f"{path} cannot be read: {error}; mend it, or move it away") from error
+            raise _damage(path, error) from error
 
     def of(self, slide_id: str) -> SlideReview:
         """Return the reviews of a slide.
@@ -104,8 +104,9 @@ class Reviews:
             StoreError: if the file is damaged; the message names it.
         """
         path = self._results.review_regions(slide_id)
+        refuse_links(self._results.review, path)
         try:
-            values = parse_json(read_bytes(path, MAX_BYTES), MAX_VALUES)
+            values = _parsed(read_bytes(path, MAX_BYTES))
             values = {"features": values} if isinstance(values, list) else values
             if not isinstance(values, dict):
                 raise ValueError("it is no FeatureCollection")
@@ -113,7 +114,7 @@ class Reviews:
         except FileNotFoundError:
             return collection(())
         except (OSError, ValueError, UsageError) as error:
-            raise StoreError(f"{path} cannot be read: {error}; mend it, or move it away") from error
+            raise _damage(path, error) from error
         return collection(values["features"])
 
     def reviewed(self) -> dict[str, list[Review]]:
@@ -125,7 +126,8 @@ class Reviews:
         found: dict[str, list[Review]] = {}
         for row in self.all():
             found.setdefault(row.slide_id, []).append(row)
-        for path in self._results.review.glob("*.geojson"):
+        refuse_links(self._results.review)
+        for path in sorted(self._results.review.glob("*.geojson")):
             if not slide_id_problem(path.stem):
                 found.setdefault(path.stem, [])
         return found
@@ -144,17 +146,19 @@ class Reviews:
 
         Raises:
             ReviewConflictError: if the reviewer's review has changed since.
+            UsageError: if the slide, the reviewer or the status is none, or the note is too long.
             StoreError: if a file is damaged, or the file system refuses.
         """
+        _check_id(slide_id)
+        check_review(reviewer, status, note)
         with self._locked():
             self._check(slide_id, reviewer, version)
             rows = self.all()
             others = [r for r in rows if (r.slide_id, r.reviewer) != (slide_id, reviewer)]
             more = next((r.more for r in rows if r not in others), ())
-            row = Review(
-                slide_id, reviewer, status, note, self._time(), self._result(slide_id), more
-            )
-            self._remember({"event": "review", **asdict(row)})
+            about = self._time(), self._result(slide_id)
+            row = Review(slide_id, reviewer, status, note, *about, more)
+            remember(self._results, {"event": "review", **asdict(row)})
             self._write_rows([*others, row])
             return self.of(slide_id)
 
@@ -174,6 +178,8 @@ class Reviews:
             UsageError: if a feature is no polygon, or has no known reason.
             StoreError: if a file is damaged, or the file system refuses.
         """
+        _check_id(slide_id)
+        check_review(reviewer, "", "")
         time = self._time()
         own = [
             region_feature(feature, reviewer, time)
@@ -187,33 +193,51 @@ class Reviews:
             own = [feature for feature in own if feature["id"] not in ids]
             excluded_regions({"features": [*kept, *own]}, "the review")
             event = {"event": "regions", "slide_id": slide_id, "reviewer": reviewer, "time": time}
-            self._remember({**event, "features": own})
+            remember(self._results, {**event, "features": own})
             self._write_regions(slide_id, [*kept, *own])
             return self.of(slide_id)
 
-    def take(self, slide_id: str, other: SlideReview) -> None:
+    def take(self, others: Sequence[tuple[str, SlideReview]]) -> list[Review]:
         """Add reviews from another folder; what a reviewer has said here stays.
 
+        The history has all of them, also those that are not added.
+
         Args:
-            slide_id: name of the slide in this folder.
-            other: its reviews there.
+            others: ids of slides in this folder, with their reviews there.
+
+        Returns:
+            rows that were not added, because the same reviewer has another one here.
 
         Raises:
             StoreError: if a file is damaged, or the file system refuses.
         """
-        if not (other.reviews or other.regions["features"]):
-            return
+        if not others:
+            return []
         with self._locked():
-            here = self.of(slide_id)
-            names = {row.reviewer for row in here.reviews}
-            new = [replace(r, slide_id=slide_id) for r in other.reviews if r.reviewer not in names]
-            ids = {str(feature.get("id")) for feature in here.regions["features"]}
-            regions = [f for f in other.regions["features"] if str(f.get("id")) not in ids]
-            rows = [asdict(row) for row in new]
-            self._remember({"event": "taken", "reviews": rows, "features": regions})
-            self._write_rows([*self.all(), *new])
-            if regions:
-                self._write_regions(slide_id, [*here.regions["features"], *regions])
+            here = {review_order(row): row for row in self.all()}
+            known, second = len(here), list[Review]()
+            for row in (replace(r, slide_id=i) for i, other in others for r in other.reviews):
+                stands = here.setdefault(review_order(row), row)
+                if (stands.status, stands.note) != (row.status, row.note):
+                    second.append(row)
+            for row in (*list(here.values())[known:], *second):
+                remember(self._results, {"event": "taken", **asdict(row)})
+            if len(here) > known:
+                self._write_rows(here.values())
+            for slide_id, other in others:
+                self._take_regions(slide_id, other.regions["features"])
+        return second
+
+    def _take_regions(self, slide_id: str, features: Sequence[Any]) -> None:
+        """Add the regions that are not here; the file here may be damaged, and stays then."""
+        if not features:
+            return
+        here = self.regions(slide_id)["features"]
+        new = [feature for feature in features if not any(_is_twin(feature, own) for own in here)]
+        if new:
+            event = {"event": "taken", "slide_id": slide_id, "time": self._time()}
+            remember(self._results, {**event, "features": new})
+            self._write_regions(slide_id, [*here, *new])
 
     def areas(self, slide_id: str, summary: Mapping[str, Any]) -> ReviewedAreas | None:
         """Return the areas of a slide without its regions; None if there are none.
@@ -230,21 +254,21 @@ class Reviews:
         regions = self.regions(slide_id)
         if not regions["features"]:
             return None
-        key = digest(json.dumps(regions, sort_keys=True) + summary_digest(summary))
+        key = digest(json.dumps([regions, summary], sort_keys=True))
         path = self._results.review_areas(slide_id)
-        cached = read_whole_json(path) or {}
-        if cached.get("key") == key:
-            return ReviewedAreas(**cached["areas"])
+        if cached := _cached_areas(path, key):
+            return cached
         from noctile.pipeline.export.source import ExportSource  # noqa: PLC0415 - loads Zarr
 
         try:
             polygons = excluded_regions(regions, self._results.review_regions(slide_id).name)
             source = ExportSource.open(self._results.slide(slide_id).mask, summary)
             areas = reviewed_areas(source, polygons)
-        except UsageError as error:
-            raise StoreError(str(error)) from error
-        if self._keeps_areas:
-            write_json(path, {"key": key, "areas": asdict(areas)})
+        except (UsageError, OverflowError) as error:
+            raise _damage(self._results.review_regions(slide_id), error) from error
+        if self._keeps_areas and not path.parent.is_symlink():
+            with suppress(StoreError):  # they are computed again
+                write_json(path, {"key": key, "areas": asdict(areas)})
         return areas
 
     def status_cells(self, rows: Sequence[Review], summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,15 +279,16 @@ class Reviews:
             summary: content of its ``summary.json``; empty if it is not done.
         """
         given = [row for row in rows if row.status or row.note]
-        cells = {
+        cells: dict[str, Any] = {
             "review_status": combined_status(row.status for row in given),
             "reviewers": "; ".join(sorted({row.reviewer for row in given})),
         }
-        result = summary_digest(summary) if summary else ""
-        earlier = any(row.result not in ("", result) for row in given)
+        cells = {name: text for name, text in cells.items() if text}
+        seen = {row.result for row in given} - {""}
         if given and summary:
-            cells["reviewed_result"] = "earlier" if earlier else "current"
-        return {name: text for name, text in cells.items() if text}
+            is_current = seen <= {str(summary.get("key", ""))}
+            cells["reviewed_result"] = "current" if is_current else "earlier"
+        return cells
 
     def area_cells(self, slide_id: str, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Return the cells of a slide's row with areas that are left out; none if there are none.
@@ -296,54 +321,77 @@ class Reviews:
         return self._now().astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
     def _result(self, slide_id: str) -> str:
-        summary = read_whole_json(self._results.slide(slide_id).summary)
-        return summary_digest(summary) if summary else ""
+        """Key of the result of a slide; "" if it has none."""
+        summary = read_whole_json(self._results.slide(slide_id).summary) or {}
+        return str(summary.get("key", ""))
 
     def _write_rows(self, rows: Iterable[Review]) -> None:
-        path, text = self._results.review_csv, rows_text(rows)
-        write_atomic(path, lambda p: p.write_text(text, encoding="utf-8"))
-        sync_folder(path.parent)
+        self._replace(self._results.review_csv, rows_text(rows))
 
     def _write_regions(self, slide_id: str, features: Sequence[Any]) -> None:
-        path = self._results.review_regions(slide_id)
-        if path.is_symlink():
-            raise StoreError(f"{path} is a link, which Noctile does not replace")
-        write_json(path, collection(features))
-        sync_folder(path.parent)
+        self._replace(self._results.review_regions(slide_id), json_text(collection(features)))
 
-    def _remember(self, event: Mapping[str, Any]) -> None:
-        """Append an event to the history.
+    def _replace(self, path: Path, text: str) -> None:
+        """Replace a file; it and its name are on the disk afterwards.
 
         Raises:
-            StoreError: if the file system refuses.
+            StoreError: if it is a link, or the file system refuses.
         """
-        path = self._results.review / "history.jsonl"
+        refuse_links(path)
+        write_atomic(path, partial(Path.write_text, data=text, encoding="utf-8"))
         try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event, ensure_ascii=False) + "\n")
-            sync_file(path)
+            sync_names([path], self._results.path)
         except OSError as error:
             raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the lock of all reviews of the folder.
-
-        Raises:
-            StoreError: if ``review`` is a link, or the file system refuses.
-        """
-        folder = self._results.review
-        if folder.is_symlink() or self._results.review_csv.is_symlink():
-            raise StoreError(f"{folder} or review.csv is a link, which Noctile does not follow")
-        try:
-            folder.mkdir(exist_ok=True)
-            handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        except OSError as error:
-            raise StoreError(f"{folder} cannot be written: {error.strerror or error}") from error
-        try:
-            if sys.platform != "win32":
-                fcntl.flock(handle, fcntl.LOCK_EX)
+        with reviews_locked(self._results):
             yield
-        finally:
-            os.close(handle)
         self._saved()
+
+
+def _check_id(slide_id: str) -> None:
+    """Check that a slide_id can name a file.
+
+    Raises:
+        UsageError: if it cannot.
+    """
+    if problem := slide_id_problem(slide_id):
+        raise UsageError(f"{printable(slide_id)!r} can name no slide: {problem}")
+
+
+def _damage(path: Path, error: Exception) -> StoreError:
+    return StoreError(f"{path} cannot be read: {error}; mend it, or move it away")
+
+
+def _parsed(content: bytes) -> Any:
+    """Parse JSON that does not hold too many values; they are counted before memory is taken.
+
+    Raises:
+        ValueError: if it does, or is no JSON.
+    """
+    if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise ValueError(f"it holds more than {MAX_VALUES} values")
+    return parse_json(content, MAX_VALUES)
+
+
+def _cached_areas(path: Path, key: str) -> ReviewedAreas | None:
+    """Areas that were computed for a key; None if there are none, or the file cannot be used."""
+    try:
+        cached = read_whole_json(path) or {}
+    except StoreError:
+        return None
+    areas = cached.get("areas")
+    if cached.get("key") != key or not isinstance(areas, dict):
+        return None
+    found = [areas.get(field.name) for field in fields(ReviewedAreas)]
+    values = [value for value in found if isinstance(value, float) and math.isfinite(value)]
+    return ReviewedAreas(*values) if len(values) == len(found) else None
+
+
+def _is_twin(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell if two regions are one: by their id, or by their geometry if one has no id."""
+    if one.get("id") and other.get("id"):
+        return bool(one["id"] == other["id"])
+    return bool(one["geometry"] == other["geometry"])

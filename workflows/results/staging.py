@@ -11,6 +11,7 @@ from noctile.workflows.results.durable import sync_folder
 from noctile.workflows.results.files import is_temporary, sweep
 from noctile.workflows.results.layout import ResultsFolder, SlideFolder
 from noctile.workflows.results.lease import Lease
+from noctile.workflows.results.review_lock import reviews_locked
 
 
 def clear(folder: SlideFolder) -> None:
@@ -126,6 +127,21 @@ def clean_up(results: ResultsFolder, slide_id: str) -> None:
     remove(results.planned_slide(slide_id))
 
 
+def _sweep_all(results: ResultsFolder) -> None:
+    """Remove temporary files of killed writers; a viewer that is saving a review ends first.
+
+    Raises:
+        OSError: if the file system refuses.
+        StoreError: if the folder of reviews is a link, or cannot be written.
+    """
+    if not results.review.exists():
+        sweep(results.path)
+        return
+    with reviews_locked(results):
+        for folder in (results.path, results.review, results.review / ".areas"):
+            sweep(folder)
+
+
 def take_healed(results: ResultsFolder, name: str, on_loss: Callable[[str], None]) -> Lease:
     """Take the lease on a folder of results, and mend what killed processes left there.
 
@@ -140,7 +156,7 @@ def take_healed(results: ResultsFolder, name: str, on_loss: Callable[[str], None
     try:
         with ExitStack() as stack:
             lease = stack.enter_context(closing(Lease(results.path, on_loss)))
-            sweep(results.path)
+            _sweep_all(results)
             heal(results)
             stack.pop_all()
             return lease

@@ -35,6 +35,7 @@ class Standing:
         summaries: summary of each slide that is done, by id.
         damaged: message about each summary that cannot be used, by id.
         review_faults: message about each file of reviews that cannot be used.
+        reviewed_elsewhere: ids of reviewed slides that this folder does not know.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Standing:
         self._results, self._state = results, state
         self._reviews = Reviews(results, keeps_areas=not reads_only)
         self.review_faults: list[str] = []
+        self.reviewed_elsewhere: list[str] = []
         self.damaged: dict[str, str] = {}
         self._stop_reasons: dict[str, str] = {}
         self.summaries: dict[str, Mapping[str, Any]] = {}
@@ -88,6 +90,7 @@ class Standing:
         self._stop_reasons.clear()
         ids = sorted({*self._state.slides, *self.summaries, *self.damaged})
         reviews = self._review_cells()
+        self.reviewed_elsewhere = sorted(reviews.keys() - set(ids))
         rows = [replace(self.row(i), review=reviews.get(i, {})) for i in ids]
         taken = {row.path for row in rows if row.reason != ID_TAKEN}
         return [row for row in rows if row.reason != ID_TAKEN or row.path not in taken]

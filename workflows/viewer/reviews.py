@@ -4,11 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from noctile.pipeline.errors import UsageError
-from noctile.pipeline.review import MOST_REGIONS, STATUSES, combined_status
+from noctile.pipeline.review import MOST_REGIONS, NOTE_CHARS, STATUSES, combined_status
 from noctile.pipeline.untrusted import parse_json
-
-NOTE_CHARS = 10_000
-"""Longest note (characters)."""
 
 _MOST_VALUES = 2**20
 """Most values in the body of a request; a region has two for each of its points."""

@@ -19,7 +19,9 @@ from noctile.pipeline.errors import StoreError, UsageError
 from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.commands import merge as merge_module
 from noctile.workflows.commands.merge import MergeResult, merge_results
+from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.lease import Lease
+from noctile.workflows.results.reviews import Reviews
 from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings
 
@@ -311,3 +313,86 @@ def test_the_command_line_names_totals_and_what_is_left_out(damaged, second, tmp
     assert " copied as " not in again.output
     assert "4 done, 2 failed" in again.output
     assert "stood already" in (tmp_path / "joined" / "run.log").read_text()
+
+
+SQUARE = {
+    "type": "Feature",
+    "geometry": {
+        "type": "Polygon",
+        "coordinates": [[[0, 0], [800, 0], [800, 800], [0, 800], [0, 0]]],
+    },
+    "properties": {"classification": {"name": "fold"}},
+}
+
+
+@pytest.fixture
+def reviewed(damaged, second, tmp_path) -> tuple[Path, Path]:
+    """Two folders with reviews of slide b, of another slide a in each, and of a failed one."""
+    other = tmp_path / "second"
+    shutil.copytree(second, other)
+    for path, reviewer, b in ((damaged, "ada", "b"), (other, "bob", "renamed")):
+        reviews = Reviews(ResultsFolder(path))
+        reviews.save("a", reviewer, "accepted", f"a of {reviewer}", "")
+        reviews.save(b, reviewer, "rejected", f"b of {reviewer}", "")
+        reviews.save(b, "eve", "accepted" if path == damaged else "look_again", "", "")
+        reviews.save_regions("a", reviewer, [SQUARE], reviews.of("a").version)
+    Reviews(ResultsFolder(other)).save("bad", "bob", "look_again", "scan again", "")
+    return damaged, other
+
+
+def test_reviews_of_both_folders_come_along_under_the_new_ids(reviewed, tmp_path):
+    out = tmp_path / "joined"
+    result = merged(out, *reviewed)
+    reviews = Reviews(ResultsFolder(out))
+    assert [row.note for row in reviews.of("a").reviews] == ["a of ada"]
+    assert [row.note for row in reviews.of("P2_a").reviews] == ["a of bob"]
+    assert [(r.reviewer, r.status) for r in reviews.of("b").reviews] == [
+        ("ada", "rejected"),
+        ("bob", "rejected"),
+        ("eve", "accepted"),
+    ]
+    assert [row.status for row in reviews.of("bad").reviews] == ["look_again"]
+    for slide_id in ("a", "P2_a"):
+        assert len(reviews.of(slide_id).regions["features"]) == 1
+        assert rows(out)[slide_id]["excluded_area_mm2"] == pytest.approx(
+            rows(out)[slide_id]["tissue_area_mm2"] - rows(out)[slide_id]["reviewed_tissue_area_mm2"]
+        )
+        assert rows(out)[slide_id]["reviewed_result"] == "current"
+    assert rows(out)["b"]["review_status"] == "disagreement"
+    note = f"b: the review by eve stays; that in {reviewed[1]}, look_again, is in review/history"
+    assert [line.startswith(note) for line in result.notes if "eve" in line] == [True]
+    assert "look_again" in reviews_history(out)
+    assert found(out) == []
+
+
+def reviews_history(out: Path) -> str:
+    return ResultsFolder(out).review_history.read_text()
+
+
+def test_merging_reviews_again_changes_nothing(reviewed, tmp_path):
+    out = tmp_path / "joined"
+    merged(out, *reviewed)
+    before = [path.read_bytes() for path in (out / "review.csv", *out.glob("review/*.geojson"))]
+    merged(out, *reviewed)
+    after = [path.read_bytes() for path in (out / "review.csv", *out.glob("review/*.geojson"))]
+    assert before == after
+
+
+def test_damaged_reviews_are_left_out_and_named(reviewed, tmp_path):
+    (reviewed[0] / "review.csv").write_bytes(b"\xff")
+    (reviewed[1] / "review" / "a.geojson").write_text("[1]")
+    result = merged(tmp_path / "joined", *reviewed)
+    csv_line, regions_line = result.damaged
+    assert csv_line.startswith(f"reviews of {reviewed[0]} are left out: ")
+    assert regions_line.startswith(f"regions in the review of a of {reviewed[1]} are left out: ")
+    reviews = Reviews(ResultsFolder(tmp_path / "joined"))
+    assert [row.note for row in reviews.of("P2_a").reviews] == ["a of bob"]
+    assert result.copied == 5
+
+
+def test_damaged_reviews_in_the_folder_stay_and_are_named(reviewed):
+    (reviewed[0] / "review.csv").write_bytes(b"\xff")
+    result = merged(reviewed[0], reviewed[1])
+    assert [line.startswith("reviews of ") for line in result.damaged] == [True]
+    assert (reviewed[0] / "review.csv").read_bytes() == b"\xff"
+    assert result.copied == 2

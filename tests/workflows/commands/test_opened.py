@@ -10,6 +10,8 @@ import pytest
 
 import noctile
 from noctile.pipeline.errors import SlideNotDoneError, StoreError, UsageError
+from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.reviews import Reviews
 
 
 @pytest.fixture
@@ -120,3 +122,18 @@ def test_the_table_of_slides_is_also_an_arrow_table(results):
     table = opened.table()
     assert table.column("slide_id").to_pylist() == list(opened.slides.index)
     assert table.column_names == list(opened.slides.columns)
+
+
+def test_reviews_are_read_as_they_stand(damaged):
+    opened = noctile.open(damaged)
+    assert len(opened.reviews) == 0
+    assert opened["a"].review.reviews == ()
+    os.utime(damaged / "slides.parquet")
+    reviews = Reviews(ResultsFolder(damaged))
+    reviews.save("a", "ada", "rejected", "a fold", "")
+    row = opened.reviews.loc[0]
+    assert (row.slide_id, row.reviewer, row.status, row.note) == ("a", "ada", "rejected", "a fold")
+    assert opened["a"].review == reviews.of("a")
+    with pytest.warns(UserWarning, match="older than the results"):
+        assert opened.slides.loc["a", "review_status"] == "rejected"
+    assert not (damaged / "review" / ".areas").exists()

@@ -294,3 +294,14 @@ class TestCommand:
         done = CliRunner().invoke(main, ["status", str(tmp_path)])
         assert done.exit_code == 2
         assert "holds no run" in done.output
+
+
+def test_reviews_are_counted_by_their_combined_status(ledger, tmp_path):
+    (tmp_path / "review.csv").write_text(
+        "slide_id,reviewer,status\na,ada,rejected\nb,ada,accepted\nb,bob,rejected\nc,ada,\n"
+    )
+    assert read_status(tmp_path).reviews == {"rejected": 1, "disagreement": 1}
+    shown = CliRunner().invoke(main, ["status", str(tmp_path)])
+    assert "; reviewed: 1 disagreement, 1 rejected" in shown.output
+    (tmp_path / "review.csv").write_text("{")
+    assert read_status(tmp_path).reviews == {}

@@ -100,3 +100,20 @@ def test_a_folder_that_a_run_holds_or_without_results_is_refused(damaged, tmp_pa
     with pytest.raises(UsageError, match="holds no results"):
         write_tables_anew(tmp_path / "empty", None)
     assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_reviews_that_people_wrote_are_in_the_tables(damaged):
+    (damaged / "review.csv").write_text(
+        "slide_id,reviewer,status,note\na,=eve,rejected,<script>alert(1)</script>\n"
+        "nobody,ada,accepted,\n"
+    )
+    (damaged / "review").mkdir()
+    (damaged / "review" / "b.geojson").write_text("{")
+    result = write_tables_anew(damaged, None)
+    assert rows(damaged)["a"]["review_status"] == "rejected"
+    assert rows(damaged)["b"]["review_status"] is None
+    assert "'=eve" in (damaged / "slides.csv").read_text()
+    assert result.reviews == {"rejected": 1}
+    damage, unknown = result.review_faults
+    assert "b.geojson cannot be read" in damage
+    assert unknown == f"{damaged} has reviews of slides that it does not know: nobody"

@@ -11,7 +11,10 @@ import pyarrow.parquet as pq
 from damaged_results import faulty_files, found
 
 from noctile.pipeline.cohort import write_csv
+from noctile.workflows.commands.table import write_tables_anew
+from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.lease import Lease
+from noctile.workflows.results.reviews import Reviews
 
 
 def rewrite(path: Path, slide_id: str, column: str, cell: str) -> None:
@@ -125,3 +128,34 @@ def test_a_csv_file_that_is_a_pipe_is_found(damaged):
     os.mkfifo(damaged / "slides.csv")
     ((_, what),) = found(damaged)
     assert "It is a pipe or a device" in what
+
+
+def test_reviews_are_no_fault_if_the_tables_have_them(damaged):
+    reviews = Reviews(ResultsFolder(damaged))
+    reviews.save("a", "ada", "accepted", "", "")
+    reviews.save_regions("b", "ada", [square(40)], "")
+    old = [what for _, what in found(damaged)]
+    assert "has another review_status than the folder for a" in old
+    assert "has another excluded_area_mm2 than the folder for b" in old
+    write_tables_anew(damaged, None)
+    assert found(damaged) == []
+
+
+def test_damaged_reviews_and_files_of_a_killed_save_are_found(damaged):
+    (damaged / "review").mkdir()
+    (damaged / "review" / "a.geojson").write_text("{")
+    (damaged / "review" / ".b.77.tmp.geojson").touch()
+    left, damage = sorted(found(damaged), reverse=True)
+    assert left == ("review/.b.77.tmp.geojson", "was left by a writer that was killed")
+    assert damage[0] == "review"
+    assert "a.geojson cannot be read" in damage[1]
+    (damaged / "review" / "a.geojson").unlink()
+    write_tables_anew(damaged, None)
+    assert found(damaged) == []
+
+
+def square(side):
+    ring = [[0, 0], [side, 0], [side, side], [0, side], [0, 0]]
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    properties = {"classification": {"name": "pen"}}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}

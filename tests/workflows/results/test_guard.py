@@ -49,3 +49,21 @@ def test_a_manifest_that_a_run_would_replace_is_refused(results):
         check_manifest(manifest, results.path)
     check_manifest(None, results.path)
     check_manifest(manifest, results.path / "elsewhere")
+
+
+@pytest.mark.parametrize("name", ["review", "review.csv"])
+def test_reviews_that_no_run_has_written_are_refused(results, name):
+    path = results.path / name
+    if name == "review":
+        path.mkdir()
+        check_free(results)
+        path /= "a.geojson"
+    path.write_text("mine")
+    with pytest.raises(UsageError, match=r"holds (review\.csv|a folder review)"):
+        check_free(results)
+
+
+def test_a_link_in_place_of_the_reviews_is_refused(results, tmp_path_factory):
+    results.review.symlink_to(tmp_path_factory.mktemp("outside"))
+    with pytest.raises(UsageError, match="review is a link"):
+        check_free(results)

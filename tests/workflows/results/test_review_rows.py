@@ -38,6 +38,19 @@ def test_no_note_is_a_formula_for_a_spreadsheet():
     assert "'=1+1" in rows_text([Review("a", "ada", "", "=1+1")])
 
 
+def test_line_breaks_of_all_kinds_are_read_again():
+    text = rows_text([Review("a", "ada", "", "one\rtwo\r\nthree\0")])
+    assert [row.note for row in parsed(text)] == ["one\ntwo\nthree"]
+
+
+def test_no_column_that_a_person_has_added_is_a_formula():
+    rows = parsed("slide_id,reviewer,status,=1+1\na,ada,,@x\n")
+    text = rows_text(rows)
+    assert "'=1+1" in text
+    assert "'@x" in text
+    assert parsed(text) == rows
+
+
 def test_columns_that_a_person_has_added_stay():
     rows = parsed("status,slide_id,reviewer,ward\naccepted,a,ada,7\n,b,ada,\n")
     assert rows[0].more == (("ward", "7"),)
@@ -50,7 +63,12 @@ def test_columns_that_a_person_has_added_stay():
     [
         ("", "no columns"),
         ("slide_id,status\na,accepted\n", "no columns"),
-        ("slide_id,reviewer,status\na,ada,good\n", "line 2: 'good' is none of"),
+        ("slide_id,reviewer,status\na,ada,good\n", "line 2: 'good' is none of accepted, rej"),
+        ("slide_id,reviewer,status,status\n", "two columns of one name"),
+        ("slide_id,reviewer,status\na,ada,,x\n", "line 2 has more cells than the header"),
+        ("slide_id,reviewer,status\n,ada,accepted\n", "line 2 has no slide_id"),
+        ("slide_id,reviewer,status\na,b,\n\na,b,accepted\n", "line 4 is a second row for 'a' by"),
+        ("slide_id,reviewer,status\n" + "\n" * 200_001, "more than 200000 rows"),
     ],
 )
 def test_other_tables_are_refused(text, message):

@@ -3,18 +3,22 @@
 import json
 import multiprocessing
 import os
+import time
+import tracemalloc
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from disk_faults import Fault, planted
+from disk_faults import Fault, planted, without_syncs
 from label_results import write_result
 
 from noctile.pipeline.errors import ReviewConflictError, StoreError, UsageError
 from noctile.workflows.results.files import read_required_json
 from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.ledger_state import LedgerState
 from noctile.workflows.results.reviews import Reviews
+from noctile.workflows.results.standing import Standing
 
 REGION = {
     "type": "Feature",
@@ -46,10 +50,7 @@ def test_a_review_is_read_as_it_was_saved(reviews, results):
     row = saved.reviews[0]
     assert (row.reviewer, row.status, row.note) == ("ada", "accepted", "=fold, top\nleft")
     assert row.time == "2026-11-29T06:00:00Z"
-    assert reviews.status_cells([row], summary(results))["reviewed_result"] == "current"
-    again = summary(results) | {"tiles": 7}  # the slide was done again
-    assert reviews.status_cells([row], again)["reviewed_result"] == "earlier"
-    assert "reviewed_result" not in reviews.status_cells([], again)
+    assert row.result == summary(results)["key"] == "k"
     assert Reviews(results).of("a") == saved
     assert Reviews(results).of("b").reviews == ()
 
@@ -229,7 +230,7 @@ def test_reviews_of_another_folder_are_added(reviews, results):
         "b", "bob", [REGION], reviews.save("b", "bob", "rejected", "", "").version
     )
     reviews.save("b", "ada", "rejected", "theirs", other.version)
-    reviews.take("a", reviews.of("b"))
+    reviews.take([("a", reviews.of("b"))])
     found = reviews.of("a")
     assert [(row.slide_id, row.reviewer, row.status) for row in found.reviews] == [
         ("a", "ada", "accepted"),
@@ -237,5 +238,141 @@ def test_reviews_of_another_folder_are_added(reviews, results):
     ]
     assert found.reviews[0] == ours.reviews[0]
     assert len(found.regions["features"]) == 1
-    reviews.take("a", reviews.of("b"))
+    reviews.take([("a", reviews.of("b"))])
     assert reviews.of("a") == found
+
+
+@pytest.mark.parametrize("slide_id", ["../x", "x/y", "", ".hidden", "a\0b"])
+def test_a_slide_id_leads_out_of_no_folder(reviews, results, slide_id):
+    for save in (
+        lambda: reviews.save(slide_id, "ada", "accepted", "", ""),
+        lambda: reviews.save_regions(slide_id, "ada", [REGION], ""),
+    ):
+        with pytest.raises(UsageError, match="can name no slide"):
+            save()
+    assert not results.review.exists()
+
+
+@pytest.mark.parametrize(
+    ("reviewer", "status", "note"),
+    [
+        ("", "accepted", ""),
+        (" ada", "accepted", ""),
+        ("a\nb", "accepted", ""),
+        ("x" * 201, "accepted", ""),
+        ("ada", "good", ""),
+        ("ada", "accepted", "x" * 10_001),
+        ("ada", "accepted", "\ud800"),
+    ],
+)
+def test_what_is_no_review_is_refused(reviews, results, reviewer, status, note):
+    with pytest.raises(UsageError):
+        reviews.save("a", reviewer, status, note, "")
+    assert not results.review.exists()
+
+
+def deep(levels):
+    return b'{"features":' + b"[" * levels + b"]" * levels + b"}"
+
+
+HOSTILE = {
+    "huge": lambda path: os.truncate(path, 2**40),
+    "deep": lambda path: path.write_bytes(deep(100_000)),
+    "a million points": lambda path: path.write_bytes(
+        b'{"features":[{"geometry":{"type":"Polygon","coordinates":[['
+        + b",".join([b"[0,0]"] * 10**6)
+        + b"]]}}]}"
+    ),
+    "not UTF-8": lambda path: path.write_bytes(b'{"features": ["\xff\xfe"]}'),
+    "no number": lambda path: path.write_text(json.dumps([REGION]).replace("40", "NaN")),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a link": lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
+    "a large number": lambda path: path.write_text(
+        json.dumps([REGION]).replace("40", "9" * 5000, 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_regions_harm_no_other_slide(reviews, results, kind):
+    reviews.save_regions("b", "ada", [REGION], "")
+    reviews.save("a", "ada", "rejected", "", "")
+    path = results.review_regions("a")
+    path.touch()
+    HOSTILE[kind](path)
+    start, tracked = time.perf_counter(), []
+    tracemalloc.start()
+    standing = Standing(results, LedgerState())
+    rows = {row.slide_id: row.review for row in standing.rows()}
+    tracked.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+    assert time.perf_counter() - start < 10
+    assert max(tracked) < 200e6
+    assert [f"{path} " in fault for fault in standing.review_faults] == [True]
+    assert len(standing.review_faults[0]) < 1000
+    assert rows["a"]["review_status"] == "rejected"
+    assert "excluded_area_mm2" not in rows["a"]
+    assert rows["b"]["excluded_area_mm2"] > 0
+
+
+@pytest.mark.parametrize(
+    "areas", [None, [], {}, {"excluded_area_mm2": "=1"}, "x", {"excluded_area_mm2": float("nan")}]
+)
+def test_a_false_cache_of_areas_is_not_used(reviews, results, areas):
+    reviews.save_regions("a", "ada", [REGION], "")
+    cells, path = reviews.area_cells("a", summary(results)), results.review_areas("a")
+    values = json.loads(path.read_text())
+    if isinstance(areas, dict) and areas:
+        areas = values["areas"] | areas
+    path.write_text(json.dumps(values | {"areas": areas}))
+    assert reviews.area_cells("a", summary(results)) == cells
+
+
+def test_areas_are_written_to_no_other_folder(reviews, results, tmp_path):
+    reviews.save_regions("a", "ada", [REGION], "")
+    (tmp_path / "outside").mkdir()
+    results.review_areas("a").parent.symlink_to(tmp_path / "outside")
+    assert reviews.area_cells("a", summary(results))["excluded_area_mm2"] > 0
+    assert not list((tmp_path / "outside").iterdir())
+
+
+def test_a_slide_that_is_done_again_keeps_its_review_and_tells_that_it_is_older(reviews, results):
+    path = results.slide("a").summary
+    old = summary(results)
+    drawn = reviews.save_regions("a", "ada", [REGION], "")
+    reviews.save("a", "ada", "accepted", "", drawn.version)
+    before = Standing(results, LedgerState()).rows()[0].review
+    path.write_text(json.dumps(old | {"key": "k2", "tissue_area_mm2": 0.0013}))
+    after = Standing(results, LedgerState()).rows()[0].review
+    assert (before["reviewed_result"], after["reviewed_result"]) == ("current", "earlier")
+    assert "reviewed_result" not in reviews.status_cells([], summary(results))
+    assert after["review_status"] == "accepted"
+    assert after["reviewed_tissue_area_mm2"] < before["reviewed_tissue_area_mm2"]
+
+
+def test_a_review_of_another_folder_that_is_not_added_stands_in_the_history(reviews, results):
+    reviews.save("a", "ada", "accepted", "ours", "")
+    theirs = reviews.save("b", "ada", "rejected", "theirs", "")
+    left_out = reviews.take([("a", theirs), ("a", theirs)])
+    assert [(row.slide_id, row.status) for row in left_out] == [("a", "rejected")] * 2
+    assert reviews.of("a").reviews[0].note == "ours"
+    last = json.loads(results.review_history.read_text().splitlines()[-1])
+    assert (last["event"], last["slide_id"], last["note"]) == ("taken", "a", "theirs")
+    lines = results.review_history.read_text()
+    reviews.take([("b", theirs)])
+    assert results.review_history.read_text() == lines  # nothing is new
+
+
+@pytest.mark.parametrize("kind", ["kill", "full"])
+def test_regions_that_are_cut_short_are_the_old_ones_or_the_new_ones(results, kind):
+    reviews = Reviews(results)
+    reviews.save_regions("a", "ada", [REGION], "")
+    for at in range(1, 25):
+        before = Reviews(results).of("a")
+        wanted = [REGION] * (at % 3)
+        with without_syncs(), suppress(StoreError), planted(results.path, Fault(kind, at)):
+            reviews.save_regions("a", "ada", wanted, before.version)
+        found = len(Reviews(results).of("a").regions["features"])
+        assert found in {len(before.regions["features"]), len(wanted)}
+    assert found == 0
