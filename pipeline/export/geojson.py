@@ -18,7 +18,7 @@ import shapely
 from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.export.large_focus import LARGE_CORNERS, coordinates_of
-from noctile.pipeline.export.shapes import EXACT_SHARE, Scale, polygons_of
+from noctile.pipeline.export.shapes import EXACT_SHARE, Scale, in_batches, polygons_of
 from noctile.pipeline.export.source import ExportSource
 from noctile.pipeline.export.trace import Focus, trace_foci
 from noctile.pipeline.geometry import Box
@@ -78,7 +78,7 @@ def write_geojson(
     writer = _Writer(source, _chosen(source, classes), *limits)
     with tempfile.TemporaryFile(dir=path.parent, prefix=".") as spool:
         for foci in trace_foci(_strips(source, writer.classes), frame.extent.width):
-            for batch in _batches(foci):
+            for batch in in_batches(foci, _corners, _BATCH_CORNERS):
                 writer.write(batch, spool)
         spool.seek(0)
         with path.open("wb") as file:
@@ -173,19 +173,6 @@ class _Writer:
 def _corners(focus: Focus) -> int:
     """Number of corners of all outlines of a focus."""
     return sum(map(len, focus.rings))
-
-
-def _batches(foci: Sequence[Focus]) -> Iterator[list[Focus]]:
-    """Divide foci into batches of a bounded number of corners; a large focus is alone."""
-    batch, corners = list[Focus](), 0
-    for focus in foci:
-        if batch and corners + _corners(focus) > _BATCH_CORNERS:
-            yield batch
-            batch, corners = [], 0
-        batch.append(focus)
-        corners += _corners(focus)
-    if batch:
-        yield batch
 
 
 def _chosen(source: ExportSource, names: Sequence[str]) -> dict[int, ClassInfo]:

@@ -16,6 +16,7 @@ from noctile.pipeline.export.shapes import (
     EXACT_SHARE,
     Polygons,
     Scale,
+    in_batches,
     joined,
     kept_rings,
     linear_rings,
@@ -67,21 +68,10 @@ def _area_px(outlines: Sequence[_Outline], scale: Scale, largest_um: float) -> f
 
 def _polygons(outlines: Sequence[_Outline], scale: Scale, largest_um: float) -> Iterator[Polygons]:
     """Yield a polygon for each outline alone, in batches of a bounded number of corners."""
-    for batch in _batches(outlines):
+    for batch in in_batches(outlines, len, LARGE_CORNERS):
         rings = joined(list(enumerate(batch)), np.zeros(0))
         if largest_um:
             yield simplified(rings, scale, largest_um)
         else:
             lines = linear_rings(rings.corners, rings.lengths)
             yield rescaled(np.asarray(shapely.polygons(lines)), (scale.x, scale.y))
-
-
-def _batches(outlines: Sequence[_Outline]) -> Iterator[list[_Outline]]:
-    batch, corners = list[_Outline](), 0
-    for outline in outlines:
-        if batch and corners + len(outline) > LARGE_CORNERS:
-            yield batch
-            batch, corners = [], 0
-        batch.append(outline)
-        corners += len(outline)
-    yield batch

@@ -9,9 +9,9 @@ edges: mostly a focus of a few pixels. An outline along pixel edges that touches
 there, so these polygons are valid as well.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,8 @@ _DECIMALS = 3
 
 Polygons = npt.NDArray[np.object_]
 """Polygons of shapely, one for each focus."""
+
+_Item = TypeVar("_Item")
 
 _Indices = npt.NDArray[np.int64]
 
@@ -224,3 +226,24 @@ def rescaled(polygons: Polygons, scale: tuple[float, float]) -> Polygons:
     """Multiply x and y of polygons by two factors, and round them to `_DECIMALS`."""
     scaled: Polygons = shapely.transform(polygons, lambda xy: np.round(xy * scale, _DECIMALS))
     return scaled
+
+
+def in_batches(
+    items: Sequence[_Item], size: Callable[[_Item], int], most: int
+) -> Iterator[list[_Item]]:
+    """Divide items into batches of a bounded total size; a larger item is alone.
+
+    Args:
+        items: the items.
+        size: gives the size of an item, such as its number of corners.
+        most: largest total size of a batch of several items.
+    """
+    batch, total = list[_Item](), 0
+    for item in items:
+        if batch and total + size(item) > most:
+            yield batch
+            batch, total = [], 0
+        batch.append(item)
+        total += size(item)
+    if batch:
+        yield batch

@@ -4,17 +4,16 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from noctile.pipeline.agreement import Limits, limits_of_agreement, percent_of_mean
 from noctile.pipeline.arrays import Float64
 from noctile.pipeline.diff import CHANGE_CLASSES
 from noctile.pipeline.diff_columns import COMPARED
 from noctile.pipeline.report.agreement_plot import plot_bland_altman, plot_dice, plot_scatter
+from noctile.pipeline.report.template import figure, load_template
 
 Row = Mapping[str, Any]
 
@@ -106,7 +105,7 @@ def diff_page(comparison: Comparison) -> str:
         "scatter": plot_scatter(a, b, _MM2),
         "dice": plot_dice(dice),
     }
-    page = _template().render(
+    page = load_template("diff.html", figure=figure, percent=_percent, listed=_listed).render(
         comparison=comparison,
         compared=[row for row in rows if row["status"] == COMPARED],
         others=[row for row in rows if row["status"] != COMPARED],
@@ -120,23 +119,6 @@ def diff_page(comparison: Comparison) -> str:
         pictures={name: base64.b64encode(png).decode("ascii") for name, png in pictures.items()},
     )
     return str(page)
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"figure": _figure, "percent": _percent, "listed": _listed}
-    return environment.get_template("diff.html")
-
-
-def _figure(value: float | None, digits: int = 3) -> str:
-    """Number with some digits behind the point, never "-0.000"; a dash for none."""
-    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def _percent(value: float | None) -> str:

@@ -4,10 +4,7 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from noctile.pipeline.metrics.calibration import N_BINS
 from noctile.pipeline.metrics.class_metrics import METRICS
@@ -17,6 +14,7 @@ from noctile.pipeline.metrics.measurement import Measurement
 from noctile.pipeline.metrics.region_counts import BLOCK_PX
 from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.report.published import PUBLISHED, STUDY
+from noctile.pipeline.report.template import load_template
 from noctile.pipeline.truth.scheme import BUILT_IN, ClassScheme
 
 _FEW_UNITS: Final = 20
@@ -57,7 +55,9 @@ def evaluation_page(
     """
     estimates, tumor = measurement.estimates, measurement.tumor
     headlines = {"mean Dice of the classes": estimates.mean("f1")}
-    return _template().render(
+    return load_template(
+        "evaluation.html", share=_share, percent=_percent, count="{:,}".format
+    ).render(
         subject=subject,
         measurement=measurement,
         metrics={metric: _METRIC_NAMES[metric] for metric in METRICS},
@@ -110,18 +110,6 @@ def _published_classes(scheme: ClassScheme, measurement: Measurement) -> dict[st
     dice = {info.name: merged.of_class("f1", k) for k, info in enumerate(five.classes)}
     complete = all(math.isfinite(estimate.value) for estimate in dice.values())
     return dice | ({"all": merged.mean("f1")} if complete else {})
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"share": _share, "percent": _percent, "count": "{:,}".format}
-    return environment.get_template("evaluation.html")
 
 
 def _share(value: float) -> str:

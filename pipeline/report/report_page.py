@@ -5,16 +5,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from noctile.pipeline.arrays import Float64
 from noctile.pipeline.flags import flag_meaning
 from noctile.pipeline.report.attention import RULE, queue_of, remedy
 from noctile.pipeline.report.charts import Chart, bar_chart, histogram
+from noctile.pipeline.report.template import figure, load_template
 
 Row = Mapping[str, Any]
 
@@ -132,7 +131,7 @@ def report_page(report: Report, thumbnails: Collection[str]) -> str:
     failed = [row for row in rows if row["status"] == "failed"]
     empty = {name for name in _IF_FILLED if not any(row.get(name) for row in rows)}
     not_done = Counter((r["status"], r["reason"] or "") for r in rows if r["status"] != "done")
-    page = _template().render(
+    page = load_template("index.html", figure=figure, remedy=remedy, meaning=flag_meaning).render(
         report=report,
         rows=rows,
         counts=Counter(row["status"] for row in rows),
@@ -192,22 +191,3 @@ def _known(rows: Sequence[Row], column: str) -> Float64:
 
 def _sum(rows: Sequence[Row], column: str) -> float:
     return float(_known(rows, column).sum())
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"figure": _figure, "remedy": remedy, "meaning": flag_meaning}
-    return environment.get_template("index.html")
-
-
-def _figure(value: float | None, digits: int) -> str:
-    """Number with some digits behind the point, never "-0.000"; a dash for none."""
-    if value is None or not isfinite(value):
-        return "–"
-    return f"{round(value, digits) + 0.0:.{digits}f}"

@@ -1,11 +1,11 @@
 """The report in Chromium: sorting, filters, keyboard, widths, faults of accessibility."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from chromium import chromium
 from PIL import Image
 
 from noctile.pipeline.cohort import SlideRow, cohort_table
@@ -49,18 +49,8 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def browser():
     """Debian's Chromium, without a window."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if not all(programs):
-        pytest.skip("there is no chromium with its chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs[0]
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
 @pytest.fixture

@@ -25,9 +25,7 @@ from noctile.workflows.processes.main_module import without_main_module
 from noctile.workflows.resources import cores
 from noctile.workflows.results.exports import ExportFolder
 from noctile.workflows.results.layout import ResultsFolder
-from noctile.workflows.results.ledger import read_ledger
-from noctile.workflows.results.ledger_state import LedgerState
-from noctile.workflows.results.standing import Standing
+from noctile.workflows.results.standing import read_standing
 
 Observer = Callable[[str], None]
 """Function called with a line about each file."""
@@ -192,13 +190,7 @@ def _paths(results: ResultsFolder) -> dict[str, Path]:
     Raises:
         StoreError: if the ledger or the results cannot be read.
     """
-    try:
-        state = read_ledger(results.ledger)
-    except FileNotFoundError:
-        state = LedgerState()
-    except OSError as error:
-        raise StoreError(f"{results.ledger} cannot be read: {error.strerror or error}") from error
-    return {row.slide_id: row.path for row in Standing(results, state, reads_only=True).rows()}
+    return {row.slide_id: row.path for row in read_standing(results).rows()}
 
 
 Outcome = tuple[Path, bool] | SlideError

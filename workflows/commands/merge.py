@@ -4,7 +4,6 @@ The folders that slides come from are only read. Each result is copied into ``.s
 with its checksums, and moved to its place. The same command continues after a kill.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +12,12 @@ from pathlib import Path
 
 from noctile.pipeline.errors import StoreError, UsageError
 from noctile.pipeline.untrusted import printable
-from noctile.workflows.commands.merge_copy import DamagedResultError, copy_result, size_of
+from noctile.workflows.commands.merge_copy import (
+    DamagedResultError,
+    check_space,
+    copy_result,
+    size_of,
+)
 from noctile.workflows.commands.merge_ids import Arrival, Content, MergedIds
 from noctile.workflows.commands.merge_source import Source, contents
 from noctile.workflows.commands.table import held_for_tables, import_cells
@@ -137,19 +141,14 @@ class _Merge:
         Raises:
             UsageError: if it does not.
         """
-        ids, out = self._ids.copy(), self._results.path
+        ids = self._ids.copy()
         needed = sum(
             size_of(source.results.slide(arrival.slide_id))
             for source in sources
             for arrival in ids.arrive(source.done, set())
             if arrival.action == "copy"
         )
-        free = shutil.disk_usage(out).free
-        if needed > free:
-            raise UsageError(
-                f"--out {out} needs {needed / 1e9:.1f} GB more, and its disk has "
-                f"{free / 1e9:.1f} GB free; free space, or choose another --out"
-            )
+        check_space(self._results.path, needed)
 
     def take(self, sources: Sequence[Source]) -> None:
         """Take all results, then all slides that have none anywhere.

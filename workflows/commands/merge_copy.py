@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from noctile.pipeline.errors import StoreError
+from noctile.pipeline.errors import StoreError, UsageError
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.preview import preview_of
 from noctile.pipeline.untrusted import open_regular, parse_json
@@ -80,6 +81,24 @@ def size_of(source: SlideFolder) -> int:
         return sum(path.lstat().st_size for path in kept_files(source).values())
     except OSError:  # `copy_result` names the file
         return 0
+
+
+def check_space(out: Path, needed: int) -> None:
+    """Check that results fit on a disk.
+
+    Args:
+        out: folder that they come to.
+        needed: their size (B).
+
+    Raises:
+        UsageError: if they do not.
+    """
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise UsageError(
+            f"--out {out} needs about {needed / 1e9:.1f} GB more, and its disk has "
+            f"{free / 1e9:.1f} GB free; free space, or choose another --out"
+        )
 
 
 def checked_record(source: SlideFolder) -> dict[str, str]:

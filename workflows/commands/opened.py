@@ -18,10 +18,8 @@ from noctile.workflows.commands.opened_slide import SlideResult
 from noctile.workflows.results.checksums import slide_fault
 from noctile.workflows.results.guard import check_holds_results
 from noctile.workflows.results.layout import ResultsFolder
-from noctile.workflows.results.ledger import read_ledger
-from noctile.workflows.results.ledger_state import LedgerState
 from noctile.workflows.results.reviews import Reviews
-from noctile.workflows.results.standing import Standing
+from noctile.workflows.results.standing import read_standing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,13 +189,7 @@ def _standing_table(results: ResultsFolder) -> pa.Table:
     Raises:
         StoreError: if the ledger cannot be read, or a summary holds a value of a wrong type.
     """
-    try:
-        state = read_ledger(results.ledger)
-    except FileNotFoundError:
-        state = LedgerState()
-    except OSError as error:
-        raise StoreError(f"{results.ledger} cannot be read: {error.strerror or error}") from error
-    standing = Standing(results, state, reads_only=True)
+    standing = read_standing(results)
     return cohort_table(standing.rows(), standing.class_names())
 
 

@@ -4,7 +4,6 @@ Nothing is predicted again: labels and tumor map are those that were stored. The
 slides come from is only read. The same command continues after a kill.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -17,7 +16,7 @@ from noctile.pipeline.errors import StoreError, UsageError
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.regroup import check_names, parse_groups
 from noctile.pipeline.untrusted import SETTINGS_BYTES, read_text
-from noctile.workflows.commands.merge_copy import size_of
+from noctile.workflows.commands.merge_copy import check_space, size_of
 from noctile.workflows.commands.merge_source import Source
 from noctile.workflows.commands.regroup_slide import (
     GroupsFile,
@@ -211,12 +210,7 @@ class _Regroup:
         """
         slides, stands = self._source.results.slide, self._standing.summaries
         needed = sum(size_of(slides(i)) for i in self._source.done if i not in stands)
-        free = shutil.disk_usage(self._results.path).free
-        if needed > free:
-            raise UsageError(
-                f"--out {self._results.path} needs about {needed / 1e9:.1f} GB, and its disk has "
-                f"{free / 1e9:.1f} GB free; free space, or choose another --out"
-            )
+        check_space(self._results.path, needed)
 
     def begin(self, classes: Sequence[str]) -> None:
         """Record the start of the call.

@@ -12,6 +12,7 @@ from noctile.pipeline.slides.names import slide_id_problem
 from noctile.pipeline.untrusted import printable
 from noctile.workflows.results.files import read_json
 from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.ledger import read_ledger
 from noctile.workflows.results.ledger_state import LedgerState, SlideState
 from noctile.workflows.results.reviews import Reviews
 from noctile.workflows.results.summaries import is_sound
@@ -165,6 +166,21 @@ class Standing:
         for _, summary in sorted(self.summaries.items()):
             names |= dict.fromkeys(summary.get("class_area_mm2", ()))
         return list(names)
+
+
+def read_standing(results: ResultsFolder) -> Standing:
+    """Read what stands in a folder, which may be in use by a run; nothing is written.
+
+    Raises:
+        StoreError: if the ledger or the results cannot be read.
+    """
+    try:
+        state = read_ledger(results.ledger)
+    except FileNotFoundError:
+        state = LedgerState()
+    except OSError as error:
+        raise StoreError(f"{results.ledger} cannot be read: {error.strerror or error}") from error
+    return Standing(results, state, reads_only=True)
 
 
 def manifest_fields(cells: Mapping[str, str]) -> dict[str, Any]:

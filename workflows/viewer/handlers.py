@@ -17,10 +17,11 @@ from tornado.web import HTTPError, RequestHandler
 
 from noctile.pipeline.errors import NoctileError
 from noctile.workflows.commands.opened import Results
+from noctile.workflows.results.reviews import Reviews
 from noctile.workflows.viewer.access import HEADERS, Access
 from noctile.workflows.viewer.details import focus_list, slide_document
 from noctile.workflows.viewer.listing import Listing, plain_row
-from noctile.workflows.viewer.reviews import ReviewBook, review_document, status_of_all
+from noctile.workflows.viewer.reviews import review_document, status_of_all
 from noctile.workflows.viewer.tiles import STYLES, Tile, draw, parse_shown
 from noctile.workflows.viewer.views import SlideView, Views
 
@@ -53,7 +54,7 @@ class Viewer:
     listing: Listing
     views: Views
     pool: Executor
-    reviews: ReviewBook | None
+    reviews: Reviews | None
 
 
 class RefusedError(HTTPError):

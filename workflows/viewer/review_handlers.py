@@ -5,10 +5,10 @@ from http import HTTPStatus
 from typing import Any
 
 from noctile.pipeline.errors import NoctileError, ReviewConflictError
+from noctile.workflows.results.review_rows import SlideReview
+from noctile.workflows.results.reviews import Reviews
 from noctile.workflows.viewer.handlers import Handler, RefusedError
 from noctile.workflows.viewer.reviews import (
-    ReviewBook,
-    SlideReview,
     parse_regions,
     parse_review,
     review_document,
@@ -21,14 +21,14 @@ REVIEW_BYTES = 2**17
 class _SavingHandler(Handler):
     """Base of the handlers that save a part of a review."""
 
-    async def save(self, slide_id: str, work: Callable[[ReviewBook], SlideReview]) -> None:
+    async def save(self, slide_id: str, work: Callable[[Reviews], SlideReview]) -> None:
         """Save a part of the review of a slide that is done, and answer with the whole."""
         status, document = await self.in_thread(lambda: self._save(slide_id, work))
         self.set_status(status)
         self.write_json(document)
 
     def _save(
-        self, slide_id: str, work: Callable[[ReviewBook], SlideReview]
+        self, slide_id: str, work: Callable[[Reviews], SlideReview]
     ) -> tuple[int, dict[str, Any]]:
         """Save, and return status and answer.
 

@@ -1,106 +1,15 @@
 """Reviews of slides as the viewer reads and saves them."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.review import MOST_REGIONS, NOTE_CHARS, STATUSES, combined_status
 from noctile.pipeline.untrusted import parse_json
+from noctile.workflows.results.review_rows import Review, SlideReview
 
 _MOST_VALUES = 2**20
 """Most values in the body of a request; a region has two for each of its points."""
-
-
-class ReviewRow(Protocol):
-    """Review of one slide by one reviewer."""
-
-    @property
-    def slide_id(self) -> str:
-        """Name of the slide."""
-        ...
-
-    @property
-    def reviewer(self) -> str:
-        """Name of the reviewer."""
-        ...
-
-    @property
-    def status(self) -> str:
-        """One of `STATUSES`."""
-        ...
-
-    @property
-    def note(self) -> str:
-        """Note of the reviewer."""
-        ...
-
-    @property
-    def time(self) -> str:
-        """Time of the last change, ISO 8601 in UTC."""
-        ...
-
-
-class SlideReview(Protocol):
-    """Reviews of one slide by all reviewers."""
-
-    @property
-    def version(self) -> str:
-        """Text that changes with every change."""
-        ...
-
-    @property
-    def reviews(self) -> Sequence[ReviewRow]:
-        """One row for each reviewer."""
-        ...
-
-    @property
-    def regions(self) -> Mapping[str, Any]:
-        """Regions to leave out, as a GeoJSON FeatureCollection."""
-        ...
-
-
-class ReviewBook(Protocol):
-    """All reviews of a folder of results. Several threads may use it at once."""
-
-    def all(self) -> Iterable[ReviewRow]:
-        """Return the rows of all slides.
-
-        Raises:
-            NoctileError: if they cannot be read.
-        """
-        ...
-
-    def of(self, slide_id: str) -> SlideReview:
-        """Return the reviews of a slide.
-
-        Raises:
-            NoctileError: if they cannot be read.
-        """
-        ...
-
-    def save(
-        self, slide_id: str, reviewer: str, status: str, note: str, version: str
-    ) -> SlideReview:
-        """Save status and note of a reviewer.
-
-        Args:
-            slide_id: name of the slide.
-            reviewer: name of the reviewer.
-            status: one of `STATUSES`.
-            note: note of the reviewer.
-            version: version of the reviews that the reviewer saw.
-
-        Raises:
-            ReviewConflictError: if the reviewer's row has changed since.
-            NoctileError: if it cannot be saved.
-        """
-        ...
-
-    def save_regions(
-        self, slide_id: str, reviewer: str, features: list[Any], version: str
-    ) -> SlideReview:
-        """Save the regions of a reviewer; see `save`."""
-        ...
 
 
 def review_document(review: SlideReview, *, conflict: bool = False) -> dict[str, Any]:
@@ -118,7 +27,7 @@ def review_document(review: SlideReview, *, conflict: bool = False) -> dict[str,
     return {"version": review.version, "reviews": rows, "regions": regions, "conflict": conflict}
 
 
-def status_of_all(rows: Iterable[ReviewRow]) -> dict[str, str]:
+def status_of_all(rows: Iterable[Review]) -> dict[str, str]:
     """Combined status of the reviewers of each slide that has one, by its id."""
     found: dict[str, list[str]] = {}
     for row in rows:

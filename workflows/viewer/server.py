@@ -24,7 +24,6 @@ from noctile.workflows.viewer.file_handlers import PageHandler, ReportHandler
 from noctile.workflows.viewer.handlers import Viewer
 from noctile.workflows.viewer.listing import Listing
 from noctile.workflows.viewer.review_handlers import RegionsHandler, ReviewHandler
-from noctile.workflows.viewer.reviews import ReviewBook
 from noctile.workflows.viewer.table_writer import TableWriter
 from noctile.workflows.viewer.views import Views
 
@@ -143,7 +142,7 @@ def application(
     access: Access,
     reviewer: str,
     pool: ThreadPoolExecutor,
-    reviews: ReviewBook | None = None,
+    reviews: Reviews | None = None,
 ) -> Application:
     """Make the application: which handler answers which path.
 

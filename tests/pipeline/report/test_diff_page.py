@@ -2,13 +2,13 @@
 
 import os
 import re
-import shutil
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import chromium
 from PIL import Image
 
 from noctile.pipeline.report.diff_page import Comparison, class_totals, diff_page, tumor_limits
@@ -104,19 +104,8 @@ def test_ids_are_quoted_in_links():
 @pytest.fixture(scope="module")
 def browser():
     """Debian's Chromium, without a window."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if not all(programs):
-        pytest.skip("there is no chromium with its chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs[0]
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(programs[1])
-    driver = webdriver.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
 @pytest.mark.parametrize("width", [390, 1280])
