@@ -37,6 +37,8 @@ class Exports:
 
     def add(self, slide_id: str) -> None:
         """Let a slide that is done wait, unless its files are there and not older than it."""
+        if not self._context.settings.export:
+            return  # the names of files take the rows of all slides
         try:
             if all(task.current for task in self._tasks(slide_id)):
                 return

@@ -55,7 +55,7 @@ def test_a_review_is_read_as_it_was_saved(reviews, results):
     assert Reviews(results).of("b").reviews == ()
 
 
-def test_nobody_changes_what_another_has_said(reviews):
+def test_a_reviewer_cannot_change_what_another_has_said(reviews):
     first = reviews.save("a", "ada", "accepted", "good", "")
     second = reviews.save("a", "bob", "rejected", "bad", first.version)
     drawn = reviews.save_regions("a", "ada", [REGION], second.version)
