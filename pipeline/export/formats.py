@@ -66,13 +66,17 @@ WORKBOOK = "xlsx"
 """Name of the format of one file for all slides: the table, as an Excel workbook."""
 
 
-def check_format(name: str) -> str:
+def check_format(name: str, *more: str) -> str:
     """Return the name of a format if there is such a format.
+
+    Args:
+        name: name of a format.
+        more: names that are known besides `FORMATS`.
 
     Raises:
         ValueError: if there is none; the message names all formats.
     """
-    if name not in FORMATS:
-        known = ", ".join(FORMATS)
-        raise ValueError(f"must be formats among {known}{did_you_mean(name, FORMATS)}")
+    known = (*FORMATS, *more)
+    if name not in known:
+        raise ValueError(f"must be formats among {', '.join(known)}{did_you_mean(name, known)}")
     return name

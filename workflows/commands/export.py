@@ -136,8 +136,7 @@ def _check(formats: Sequence[str], options: Mapping[str, Any]) -> None:
         raise UsageError(f"--to names no format; choose among {', '.join((*FORMATS, WORKBOOK))}")
     for name in formats:
         try:
-            if name != WORKBOOK:
-                check_format(name)
+            check_format(name, WORKBOOK)
         except ValueError as error:
             raise UsageError(f"--to {error}; found {printable(name)}") from error
     for option in options:

@@ -258,6 +258,11 @@ def test_the_workbook_has_the_table(finished, tmp_path):
     assert sheet["tumor_area_mm2"][0] == pytest.approx(table["tumor_area_mm2"].iloc[0])
 
 
+def test_a_misspelt_format_is_told_from_all_that_there_are(finished):
+    code, output = cli(finished, "--to", "xlxs")
+    assert (code, "ozx, xlsx; did you mean 'xlsx'?; found xlxs" in output) == (2, True)
+
+
 def test_a_workbook_that_a_person_has_changed_is_not_replaced(finished, tmp_path):
     (path,) = export_results(finished, ["xlsx"], (), tmp_path / "out").written
     path.write_bytes(b"my own")
