@@ -1,0 +1,1 @@
+"""Point samples that a reader answers, and the areas that follow from them."""

@@ -1,0 +1,1 @@
+"""From slides to patients: sums by patient, clinical tables, exclusions, methods."""

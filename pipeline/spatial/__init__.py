@@ -1,0 +1,1 @@
+"""Measures of a label map that need distances and neighbourhoods: tumor bed, ratios, foci."""

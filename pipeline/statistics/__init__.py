@@ -1,0 +1,1 @@
+"""Statistics of a cohort, one value for each patient: groups, correlation, survival, influence."""
