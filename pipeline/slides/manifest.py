@@ -1,9 +1,6 @@
 """Manifest: a table that names slides and states facts, such as patients and pixel sizes."""
 
-import csv
-import io
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +8,7 @@ from typing import Never
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.names import fold_name, path_problem, slide_id_problem
-from noctile.pipeline.slides.workbook import MAGIC, read_first_sheet
-from noctile.pipeline.untrusted import read_bytes
+from noctile.pipeline.slides.table_file import check_header, filled_row, read_table_file
 
 _ALIASES = {
     "slide_id": ("slide_id", "sample_id", "slide"),
@@ -26,12 +22,6 @@ _ALIASES = {
 }
 """Accepted headers of each column, best first. (from hs2p, TRIDENT, AtlasPatch, CLAM, Slideflow,
 CellViT-Inference)"""
-
-_DELIMITERS = ",;\t"
-
-MAX_BYTES, MAX_COLUMNS = 256 * 2**20, 1_000
-"""Largest size of a manifest (B), for a million slides of 256 characters, and most columns. Each
-column becomes one of the cohort's table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,36 +78,9 @@ def read_manifest(file: Path) -> list[ManifestRow]:
         UsageError: if the file cannot be read, a row cannot be used or two rows have the same
             slide_id.
     """
-    try:
-        content = read_bytes(file, MAX_BYTES)
-    except OSError as error:
-        raise UsageError(f"manifest {file} cannot be read: {error.strerror or error}") from error
-    if content.startswith(MAGIC):
-        table = read_first_sheet(f"manifest {file}", content, MAX_COLUMNS)
-    else:
-        table = _read_csv(file, content)
-    rows = list(_rows(file, table))
+    rows = list(_rows(file, read_table_file("manifest", file)))
     _check_unique(file, rows)
     return rows
-
-
-def _read_csv(file: Path, content: bytes) -> list[list[str]]:
-    """Cells of each row of a CSV file."""
-    try:
-        text = content.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"manifest {file} is not UTF-8 text ({error}); save it as 'CSV UTF-8' or as .xlsx"
-        ) from error
-    header = next(iter(text.splitlines()), "")
-    delimiter = max(_DELIMITERS, key=header.count)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        return [_trimmed(line) for line in lines]
-    except csv.Error as error:
-        raise UsageError(
-            f"manifest {file}, line {lines.line_num}: {error}. Correct the quotes of that line"
-        ) from error
 
 
 def _rows(file: Path, table: list[list[str]]) -> Iterator[ManifestRow]:
@@ -126,38 +89,15 @@ def _rows(file: Path, table: list[list[str]]) -> Iterator[ManifestRow]:
         if not cells:
             continue
         location = f"manifest {file}, row {number}"
-        if len(cells) > len(columns):
-            _refuse(
-                location,
-                f"{len(cells)} cells, but {len(columns)} columns; quote cells that hold the "
-                "delimiter",
-            )
-        pairs = list(zip(columns, cells + [""] * (len(columns) - len(cells)), strict=True))
+        filled = filled_row(location, cells, len(columns))
+        pairs = list(zip(columns, filled, strict=True))
         known = {column.name: cell for column, cell in pairs if column.name}
         extra = tuple((column.header, cell) for column, cell in pairs if not column.name)
         yield _row(file, location, known, extra)
 
 
-def _trimmed(line: list[str]) -> list[str]:
-    """Strip the cells, and drop the empty ones that spreadsheets leave at the end of a line."""
-    cells = [cell.strip() for cell in line]
-    while cells and not cells[-1]:
-        cells.pop()
-    return cells
-
-
 def _columns(file: Path, header: list[str]) -> list[_Column]:
-    if len(header) > MAX_COLUMNS:
-        raise UsageError(
-            f"manifest {file}: {len(header)} columns, more than {MAX_COLUMNS}. Name a CSV file "
-            "with one row for each slide"
-        )
-    if len(set(header)) < len(header) or not all(header):
-        raise UsageError(
-            f"manifest {file}: the header names a column twice, or leaves one unnamed: "
-            f"{header!s:.500}. Give each column a name of its own"
-        )
-    folded = [re.sub(r"[\s-]+", "_", name.casefold()) for name in header]
+    folded = check_header("manifest", file, header)
     chosen = {}
     for name, aliases in _ALIASES.items():
         present = [alias for alias in aliases if alias in folded]

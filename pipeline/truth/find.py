@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.discover import SLIDE_SUFFIXES
 from noctile.pipeline.slides.image import IMAGE_SUFFIXES, mpp_from_name
-from noctile.pipeline.slides.manifest import MAX_BYTES
+from noctile.pipeline.slides.table_file import MAX_BYTES
 from noctile.pipeline.truth.geojson import is_geojson, read_annotations, region_boxes
 from noctile.pipeline.truth.region import Region, is_lossy, read_mask
 from noctile.pipeline.untrusted import read_text

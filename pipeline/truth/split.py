@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from noctile.pipeline.arrays import Float64, Int64
 from noctile.pipeline.csv_cells import escape_cell, unescape_cell
 from noctile.pipeline.errors import UsageError
-from noctile.pipeline.slides.manifest import MAX_BYTES
+from noctile.pipeline.slides.table_file import MAX_BYTES
 from noctile.pipeline.truth.region import Region, load_targets
 from noctile.pipeline.truth.scheme import IGNORED, ClassScheme
 from noctile.pipeline.untrusted import read_text

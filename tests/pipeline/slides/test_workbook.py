@@ -10,7 +10,8 @@ import pytest
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides import workbook
-from noctile.pipeline.slides.manifest import MAX_COLUMNS, read_manifest
+from noctile.pipeline.slides.manifest import read_manifest
+from noctile.pipeline.slides.table_file import MAX_COLUMNS
 from noctile.pipeline.slides.workbook import read_first_sheet
 
 
