@@ -40,9 +40,9 @@ class AuditSample:
         strata: int64 ``[points]``, column of the predicted class in the frame.
         answers: int64 ``[points]``, number of the true class, `UNSURE` or `UNREADABLE`. The true
             classes are numbered like the strata.
-        weights_mm2: float64 ``[points]``, area of the cohort that each point stands for (mm2): 1 /
-            (probability of its slide x points of its stratum on the slide / area of the stratum on
-            the slide).
+        weights_mm2: float64 ``[points]``, area of the cohort that each point stands for (mm2), from
+            `noctile.pipeline.audit.design.weights_mm2`: the same for all points of a predicted
+            class in a group.
     """
 
     slides: Int64
