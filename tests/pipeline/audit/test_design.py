@@ -151,11 +151,12 @@ def test_weights_add_up_to_the_area_of_the_cohort():
 def test_weighted_counts_of_points_are_unbiased_for_the_area_of_each_cell():
     """Mean over the design, slides chosen at random: the area of each class on each slide."""
     area, groups, patients = cohort(8)
-    total = np.zeros_like(area)
-    for seed in range(500):
+    found = np.zeros((1000, *area.shape))
+    for seed in range(len(found)):
         probability, chosen = choose_slides(area.sum(axis=1), groups, patients, 5, seed)
         part = (area[chosen], groups[chosen], probability[chosen])
         counts = allocate(*part, 60, seed)
-        total[chosen] += weights_mm2(*part, counts) * counts
-    assert total / 500 == pytest.approx(area, rel=0.2, abs=0.6)
-    assert (total / 500).sum() == pytest.approx(area.sum(), rel=0.02)
+        found[seed, chosen] = weights_mm2(*part, counts) * counts
+    error = found.std(axis=0) / np.sqrt(len(found))
+    assert (np.abs(found.mean(axis=0) - area) <= 4.5 * error + 0.1).all()
+    assert found.mean(axis=0).sum() == pytest.approx(area.sum(), rel=0.02)
