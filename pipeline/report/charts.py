@@ -11,7 +11,7 @@ from noctile.pipeline.arrays import Float64
 LEFT, RIGHT, TOP, BOTTOM = 56, 392, 12, 156
 """Edges of the plot in a picture of 400 x 200 px; the template has the same."""
 
-_BINS, _TICKS = 20, 4
+_BINS, _STEPS = 20, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,12 @@ def histogram(title: str, x_label: str, values: Float64, highest: float | None =
 
 
 def bar_chart(
-    title: str, labels: tuple[str, str], edges: Float64, heights: Float64, facts: str
+    title: str,
+    labels: tuple[str, str],
+    edges: Float64,
+    heights: Float64,
+    facts: str,
+    highest: float | None = None,
 ) -> Chart:
     """Lay out bars over ranges that touch.
 
@@ -94,9 +99,10 @@ def bar_chart(
         edges: float64 ``[n + 1]``, ends of the ranges, ascending.
         heights: float64 ``[n]``, heights of the bars, not negative.
         facts: figures for the description.
+        highest: end of the vertical axis; None for the next round number.
     """
     first, last = float(edges[0]), float(edges[-1])
-    highest = round_up(float(heights.max()))
+    highest = highest or round_up(float(heights.max()))
     x_scale, y_scale = (RIGHT - LEFT) / (last - first), (BOTTOM - TOP) / highest
     bars = tuple(
         Bar(
@@ -128,4 +134,6 @@ def round_up(value: float) -> float:
 
 
 def _ticks(highest: float) -> Sequence[float]:
-    return [highest * k / _TICKS for k in range(_TICKS + 1)]
+    """Multiples of a round step from 0 to the end of an axis, at most six."""
+    step = round_up(highest / _STEPS)
+    return [round(step * k, 12) for k in range(int(highest / step * (1 + 1e-9)) + 1)]

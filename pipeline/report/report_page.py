@@ -14,6 +14,7 @@ from noctile.pipeline.flags import flag_meaning
 from noctile.pipeline.report.attention import RULE, queue_of, remedy
 from noctile.pipeline.report.charts import Chart, bar_chart, histogram
 from noctile.pipeline.report.template import figure, load_template
+from noctile.pipeline.report.usage import RunUsage, time_axis, usage_charts
 
 Row = Mapping[str, Any]
 
@@ -64,6 +65,7 @@ class Report:
         finished_h: float64 ``[n]``, end of each slide of the last run (h after the first event).
         at_work: True if a run is at work.
         made: time of the page, UTC.
+        usage: samples of the last run that predicted tiles; None without one.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Report:
     finished_h: Float64
     at_work: bool
     made: datetime
+    usage: RunUsage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,7 @@ def report_page(report: Report, thumbnails: Collection[str]) -> str:
         choices=_choices(rows),
         charts=_charts(rows),
         pace=_pace(report.finished_h),
+        usage=usage_charts(report.usage) if report.usage else [],
         thumbnails=thumbnails,
     )
     return str(page)
@@ -175,11 +179,13 @@ def _pace(finished_h: Float64) -> Chart | None:
     """Slides per hour over the last run; None for fewer than two slides."""
     if len(finished_h) < 2 or finished_h.max() <= 0:
         return None
+    unit, length_s = time_axis(3600 * float(finished_h.max()))
     edges = np.linspace(0, float(finished_h.max()), _PACE_BINS + 1)
     counts, _ = np.histogram(finished_h, edges)
-    facts = f"{len(finished_h)} slides done in {finished_h.max():.3g} h"
-    labels = "time since the run began (h)", "slides per hour"
-    return bar_chart("Throughput of the last run", labels, edges, counts / edges[1], facts)
+    scale = 3600 / length_s
+    facts = f"{len(finished_h)} slides done in {finished_h.max() * scale:.3g} {unit}"
+    labels = f"time since the run began ({unit})", "slides per hour"
+    return bar_chart("Slides of the last run", labels, edges * scale, counts / edges[1], facts)
 
 
 def _known(rows: Sequence[Row], column: str) -> Float64:

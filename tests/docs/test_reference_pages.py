@@ -110,7 +110,8 @@ def test_every_key_of_the_record_of_a_run_is_described_and_no_other(finished_run
     (path,) = (finished_run / "results" / "runs").iterdir()
     section = text_of("results.md").split("### `runs/<run id>.json`")[1].split("###")[0]
     rows = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
-    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == json.loads(path.read_text()).keys()
+    record = json.loads(path.read_text())
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == record.keys() | record["usage"].keys()
 
 
 def test_every_file_of_a_run_is_described(finished_run):

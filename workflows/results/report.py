@@ -1,13 +1,12 @@
 """Report of a folder of results: ``index.html``, and small pictures in ``index_files/``."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +18,11 @@ from noctile.pipeline.parquet import read_parquet
 from noctile.pipeline.slides.names import slide_id_problem
 from noctile.pipeline.untrusted import printable, read_bytes
 from noctile.workflows.results.events import Event, Finished, Started
-from noctile.workflows.results.files import read_json, write_atomic
+from noctile.workflows.results.files import write_atomic
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger import read_events
 from noctile.workflows.results.ledger_state import LedgerState
+from noctile.workflows.results.run_records import last_usage, run_facts
 
 _PAUSE, _PAUSE_S = 100, 120.0
 """Shortest pause between two reports of a run at work: a multiple of the duration of the last one
@@ -87,7 +87,9 @@ def write_report(results: ResultsFolder, table: pa.Table, *, at_work: bool = Fal
     pictures = _write_thumbnails(results, [i for i in done if not slide_id_problem(i)])
     name = results.path.resolve().name
     finished = _finished_h(results.ledger)
-    content = Content(name, rows, _runs(results), finished, at_work, datetime.now(UTC))
+    content = Content(
+        name, rows, run_facts(results), finished, at_work, datetime.now(UTC), last_usage(results)
+    )
     page = report_page(content, pictures).encode("utf-8", "backslashreplace")
     write_atomic(results.index, lambda path: path.write_bytes(page))
 
@@ -168,30 +170,3 @@ def _moment(text: str) -> datetime | None:
     except (TypeError, ValueError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _runs(results: ResultsFolder) -> list[Any]:
-    """Facts of each run, the last one first; a damaged record is left out."""
-    from noctile.pipeline.report.report_page import RunFacts  # noqa: PLC0415
-
-    facts = []
-    for path in sorted(results.runs.glob("*.json"), reverse=True):
-        record: Mapping[str, Any] = {}
-        with suppress(StoreError):
-            record = read_json(path) or {}
-        counts, model, machine = (_object(record.get(n)) for n in ("slides", "model", "machine"))
-        start, end = (str(record.get(name) or "") for name in ("start", "end"))
-        done, failed, skipped = (_count(counts.get(n)) for n in ("done", "failed", "skipped"))
-        values = model.get("name"), record.get("device"), machine.get("host"), record.get("stopped")
-        about = (str(value or "") for value in values)
-        if record:
-            facts.append(RunFacts(start, end, done, failed, skipped, *about))
-    return facts
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) else 0

@@ -26,7 +26,7 @@ from noctile.workflows.engines.serial import SerialEngine
 from noctile.workflows.jobs.entry import JOB_MODULES, load_ahead, ready_predictor
 from noctile.workflows.jobs.messages import RunContext
 from noctile.workflows.processes.environment import worker_env
-from noctile.workflows.processes.gpu_usage import GpuUsage
+from noctile.workflows.processes.usage import Usage
 from noctile.workflows.quantities import next_moment
 from noctile.workflows.results.guard import check_free
 from noctile.workflows.results.layout import ResultsFolder
@@ -39,7 +39,7 @@ from noctile.workflows.run.fault_origin import FaultOrigin
 from noctile.workflows.run.loop import RunLoop
 from noctile.workflows.run.model import open_model
 from noctile.workflows.run.progress import Observer, Pace, Progress, RunResult, logged
-from noctile.workflows.run.record import run_id, write_record
+from noctile.workflows.run.record import RunRecord, run_id
 from noctile.workflows.run.stop import GRACE_S, Stop, stopped_by_signals
 from noctile.workflows.run.submission import check_replaced, settle
 from noctile.workflows.settings import RunSettings
@@ -73,7 +73,10 @@ def run_slides(
     observe = logged(observe, log)
     until = next_moment(settings.until, start.astimezone()) if settings.until else None
     stop = Stop(out, settings.min_free_disk_bytes, until, partial(_announce, observe, progress))
-    usage = GpuUsage(context.resources.gpus)
+    work, own = partial(_work, progress), settings.scheduler is None
+    usage = Usage(context.resources.gpus, work, own_workers=own)
+    record = RunRecord(context, start, usage)
+    observe = record.kept_current(observe)
     with held(out, stop) as (lease, ledger), ExitStack() as stack:
         log.write(f"run of {len(entries)} slides with model {context.card.name}")
         if lease.taken_from:
@@ -84,7 +87,7 @@ def run_slides(
         damaged = long_lines_note(context.results.ledger, ledger.state.long_lines)
         for line in filter(None, [damaged, *submission.notes]):
             observe(progress, line)
-        write_record(context, start)
+        record.write()
         context = with_servers(context, stack)
         fault_origin = FaultOrigin(submission.entries, out, lease)
         loop = RunLoop(submission, context, ledger, standing, stop, fault_origin, progress, observe)
@@ -97,7 +100,7 @@ def run_slides(
         if stop.reason and not lost_folder:
             _complete_moves(context, standing)
         rows = loop.rows()
-        if unsaved := lost_folder or _save(loop, context, start, stop.reason):
+        if unsaved := lost_folder or _save(loop, record, stop.reason):
             stop.ask(unsaved, at_once=True)
         elif problem := loop.report.write():
             observe(progress, problem)
@@ -110,6 +113,10 @@ def run_slides(
             "report it"
         )
     return RunResult(rows, stop.reason, pace, tuple(loop.exports.failures))
+
+
+def _work(progress: Progress) -> tuple[int, int]:
+    return progress.done, progress.predictions
 
 
 def _announce(observe: Observer, progress: Progress, reason: str) -> None:
@@ -215,10 +222,10 @@ def _complete_moves(context: RunContext, standing: Standing) -> None:
         standing.read_again()
 
 
-def _save(loop: RunLoop, context: RunContext, start: datetime, stopped: str | None) -> str | None:
+def _save(loop: RunLoop, record: RunRecord, stopped: str | None) -> str | None:
     """Write the record and the tables. If that fails, return the reason."""
     try:
-        write_record(context, start, loop.rows(), stopped)
+        record.write(loop.rows(), stopped)
         loop.tables.write()
     except StoreError as error:
         return str(error)

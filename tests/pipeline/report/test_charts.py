@@ -13,6 +13,19 @@ def test_axes_end_at_round_numbers(value, rounded):
     assert round_up(value) == pytest.approx(rounded)
 
 
+@pytest.mark.parametrize(
+    ("last", "ticks"),
+    [
+        (107.3, ["0", "25", "50", "75", "100"]),
+        (1, ["0", "0.2", "0.4", "0.6", "0.8", "1"]),
+        (0.25, ["0", "0.05", "0.1", "0.15", "0.2", "0.25"]),
+    ],
+)
+def test_numbers_at_an_axis_are_round(last, ticks):
+    chart = bar_chart("", ("x", "y"), np.array([0.0, last]), np.array([1.5]), "")
+    assert [tick.text for tick in chart.x_ticks] == ticks
+
+
 def test_every_slide_is_in_a_bar():
     chart = histogram("Area", "area (mm²)", np.array([0.0, 1.0, 1.0, 9.7]))
     scale = (BOTTOM - TOP) / float(chart.y_ticks[-1].text)

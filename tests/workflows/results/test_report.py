@@ -125,4 +125,4 @@ def test_throughput_is_that_of_the_last_run(results):
     ]
     results.ledger.write_text("\n".join(lines) + "\n")
     Report(results).write()
-    assert "2 slides done in 0.5 h" in results.index.read_text(encoding="utf-8")
+    assert "2 slides done in 30 min" in results.index.read_text(encoding="utf-8")
