@@ -11,27 +11,13 @@ import numpy as np
 from scipy.special import stdtrit
 
 from noctile.pipeline.arrays import Float64
+from noctile.pipeline.statistics.estimate import Estimate
 
 LIMIT_SD = 1.96
 """Distance of each limit of agreement from the bias, in standard deviations of the differences."""
 
 MIN_PAIRS = 2
 """Smallest number of pairs that have a standard deviation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A figure with its 95 % confidence interval.
-
-    Attributes:
-        value: the figure.
-        low: lower end of the interval.
-        high: upper end of the interval.
-    """
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +34,9 @@ class Limits:
 
     n: int
     sd: float
-    bias: Interval
-    lower: Interval
-    upper: Interval
+    bias: Estimate
+    lower: Estimate
+    upper: Estimate
 
 
 def limits_of_agreement(differences: Float64) -> Limits | None:
@@ -81,8 +67,8 @@ def limits_of_agreement(differences: Float64) -> Limits | None:
     )
 
 
-def _interval(value: float, half_width: float) -> Interval:
-    return Interval(value, value - half_width, value + half_width)
+def _interval(value: float, half_width: float) -> Estimate:
+    return Estimate(value, value - half_width, value + half_width)
 
 
 def dice(both: int, a: int, b: int) -> float | None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from noctile.pipeline.arrays import Float64, Int64
 from noctile.pipeline.metrics.class_metrics import ClassMetrics, Metric
+from noctile.pipeline.statistics.estimate import Estimate
 
 RESAMPLES: Final = 1000
 """Number of sets that the bootstrap draws."""
@@ -36,21 +37,6 @@ def bootstrap(confusions: Int64, resamples: int = RESAMPLES, seed: int = 0) -> I
     flat = confusions.reshape(units, -1).astype(np.float64)
     sums = times.astype(np.float64) @ flat  # whole numbers, therefore exact
     return sums.astype(np.int64).reshape(resamples, *confusions.shape[1:])
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A metric with its interval; NaN where there is none.
-
-    Attributes:
-        value: the metric.
-        low: lower end of its interval.
-        high: upper end of its interval.
-    """
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)

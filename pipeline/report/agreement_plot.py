@@ -4,9 +4,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from noctile.pipeline.agreement import Interval, Limits, limits_of_agreement
+from noctile.pipeline.agreement import Limits, limits_of_agreement
 from noctile.pipeline.arrays import Float64
 from noctile.pipeline.report.plots import ACCENT, LINE, SOFT, new_figure, to_png
+from noctile.pipeline.statistics.estimate import Estimate
 
 _BLUE = "#0072b2"
 
@@ -56,7 +57,7 @@ def _draw_limits(axes: Axes, limits: Limits) -> None:
     axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14))
 
 
-def _short(interval: Interval) -> str:
+def _short(interval: Estimate) -> str:
     return f"{interval.value:.3g} (95 %: {interval.low:.3g} to {interval.high:.3g})"
 
 

@@ -9,12 +9,13 @@ from typing import Final
 from noctile.pipeline.metrics.calibration import N_BINS
 from noctile.pipeline.metrics.class_metrics import METRICS
 from noctile.pipeline.metrics.confusion import find_groups
-from noctile.pipeline.metrics.intervals import LEVEL_PERCENT, RESAMPLES, Estimate
+from noctile.pipeline.metrics.intervals import LEVEL_PERCENT, RESAMPLES
 from noctile.pipeline.metrics.measurement import Measurement
 from noctile.pipeline.metrics.region_counts import BLOCK_PX
 from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.report.published import PUBLISHED, STUDY
 from noctile.pipeline.report.template import load_template
+from noctile.pipeline.statistics.estimate import Estimate
 from noctile.pipeline.truth.scheme import BUILT_IN, ClassScheme
 
 _FEW_UNITS: Final = 20

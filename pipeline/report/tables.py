@@ -9,9 +9,10 @@ from typing import Any
 from noctile.pipeline.csv_cells import escape_cell
 from noctile.pipeline.metrics.calibration import N_BINS
 from noctile.pipeline.metrics.class_metrics import METRICS, Metric
-from noctile.pipeline.metrics.intervals import LEVEL_PERCENT, RESAMPLES, Estimate
+from noctile.pipeline.metrics.intervals import LEVEL_PERCENT, RESAMPLES
 from noctile.pipeline.metrics.measurement import Measurement
 from noctile.pipeline.report.page import Subject, describe_intervals
+from noctile.pipeline.statistics.estimate import Estimate
 
 Row = dict[str, Any]
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.metrics.class_metrics import Metric
-from noctile.pipeline.metrics.intervals import LEVEL_PERCENT, Estimate
+from noctile.pipeline.metrics.intervals import LEVEL_PERCENT
 from noctile.pipeline.metrics.measurement import MIN_UNITS, Measurement
 from noctile.pipeline.metrics.region_counts import RegionCounts, count_region
 from noctile.pipeline.models.card import ModelCard
@@ -31,6 +31,7 @@ from noctile.pipeline.report.gallery import MAX_SAMPLES, Sample, draw_gallery, s
 from noctile.pipeline.report.page import Subject, describe_intervals, evaluation_page
 from noctile.pipeline.report.plots import plot_confusion, plot_reliability
 from noctile.pipeline.report.tables import csv_tables, metrics_json
+from noctile.pipeline.statistics.estimate import Estimate
 from noctile.pipeline.truth.find import DataSource, find_regions
 from noctile.pipeline.truth.region import LabelledPixels, Region, load_region
 from noctile.pipeline.truth.scheme import BUILT_IN, IGNORED, ClassScheme, load_scheme
