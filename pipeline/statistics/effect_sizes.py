@@ -11,6 +11,10 @@ from noctile.pipeline.arrays import Float64
 from noctile.pipeline.statistics.estimate import LEVEL, Estimate, finite
 
 _Z: Final = float(ndtri((1 + LEVEL) / 2))
+_TAILS: Final = ((1 + LEVEL) / 2, (1 - LEVEL) / 2)
+
+_MAX_SHARE: Final = 0.9999
+"""Largest epsilon squared with an interval: the noncentral F distribution has no end above."""
 
 
 def cliffs_delta(a: Float64, b: Float64) -> Estimate:
@@ -36,7 +40,7 @@ def cliffs_delta(a: Float64, b: Float64) -> Estimate:
     Raises:
         ValueError: if a value is missing.
     """
-    a, b = finite(a), finite(b)
+    a, b = np.sort(finite(a)), np.sort(finite(b))
     n, m = len(a), len(b)
     if not n or not m:
         return Estimate(math.nan)
@@ -59,9 +63,8 @@ def cliffs_delta(a: Float64, b: Float64) -> Estimate:
 
 
 def _dominance(a: Float64, b: Float64) -> tuple[Float64, int]:
-    """Share of ``b`` below each value of ``a`` minus the share above, and the number of ties."""
-    ordered = np.sort(b)
-    below, not_above = np.searchsorted(ordered, a), np.searchsorted(ordered, a, side="right")
+    """Share of ``b`` below each of ``a`` minus the share above, and the ties; both sorted."""
+    below, not_above = np.searchsorted(b, a), np.searchsorted(b, a, side="right")
     return (below - (len(b) - not_above)) / len(b), int((not_above - below).sum())
 
 
@@ -80,17 +83,17 @@ def epsilon_squared(statistic: float, n: int, groups: int) -> Estimate:
         statistic: H of Kruskal and Wallis, corrected for ties.
         n: number of values in all groups.
         groups: number of groups, at least 2 and below ``n``.
+
+    Returns:
+        Epsilon squared; without interval above 0.9999, where all groups are apart and tied.
     """
     share = min(1.0, max(0.0, statistic / (n - 1)))
-    if share == 1:
+    if share > _MAX_SHARE:
         return Estimate(share)
     freedom = n - groups
     f = share / (1 - share) * freedom / (groups - 1)
     low, high = (_noncentrality(f, groups - 1, freedom, q) for q in _TAILS)
     return Estimate(share, min(share, low / (low + n)), max(share, high / (high + n)))
-
-
-_TAILS: Final = ((1 + LEVEL) / 2, (1 - LEVEL) / 2)
 
 
 def _noncentrality(f: float, between: int, within: int, q: float) -> float:

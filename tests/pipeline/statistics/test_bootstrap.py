@@ -63,10 +63,7 @@ def test_clusters_are_drawn_whole():
 
 
 def test_clusters_of_different_sizes_keep_their_values():
-    values, patients = (
-        np.array([1.0, 1, 1, 5, 5, 9, 9, 9, 9]),
-        np.array([0, 0, 0, 1, 1, 2, 2, 2, 2]),
-    )
+    values, patients = np.repeat((1.0, 5, 9), (3, 2, 4)), np.repeat((0, 1, 2), (3, 2, 4))
     seen = set()
 
     def statistic(sets):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
 
 from noctile.pipeline.statistics.multiplicity import holm
 
@@ -14,10 +15,9 @@ def test_four_tests_by_hand():
     assert holm([0.04, 0.01, 0.03, 0.005]) == pytest.approx([0.06, 0.03, 0.06, 0.02])
 
 
-@given(P_VALUES.filter(bool))
-def test_it_agrees_with_statsmodels(p):
-    from statsmodels.stats.multitest import multipletests
-
+@pytest.mark.parametrize("n", [1, 4, 20])
+def test_it_agrees_with_statsmodels(n):
+    p = np.random.default_rng(n).random(n).round(1) ** 3
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
 
 
@@ -42,5 +42,5 @@ def test_no_test_needs_no_correction():
 
 @pytest.mark.parametrize("p", [[0.1, np.nan], [-0.1], [1.1]])
 def test_no_p_value_is_missing_or_outside(p):
-    with pytest.raises(ValueError, match="missing|outside"):
+    with pytest.raises(ValueError, match=r"missing|outside"):
         holm(p)
