@@ -10,10 +10,14 @@ from noctile.pipeline.report.plots import ACCENT, LINE, SOFT, new_figure, to_png
 from noctile.pipeline.statistics.estimate import Estimate
 
 _BLUE = "#0072b2"
+_LEAST = 1e-9
+"""Smallest difference that is one (mm2, or %): less is the rounding of sums."""
 
 
 def plot_bland_altman(mean: Float64, difference: Float64, unit: str, mean_unit: str) -> bytes:
     """Plot differences against means, with bias, limits of agreement and their intervals.
+
+    If all slides are equal, the plot says so, and has no limits.
 
     Args:
         mean: float64 ``[n]``, mean of both results.
@@ -25,16 +29,20 @@ def plot_bland_altman(mean: Float64, difference: Float64, unit: str, mean_unit: 
         A PNG.
     """
     figure, (axes,) = new_figure(6.0, 5.2, 1)
-    limits = limits_of_agreement(difference)
+    equal = len(difference) > 0 and float(np.abs(difference).max()) < _LEAST
+    limits = None if equal else limits_of_agreement(difference)
     axes.axhline(0, color=LINE, lw=1)
     if limits:
         _draw_limits(axes, limits)
-    _draw_slides(axes, mean, difference)
+    _draw_slides(axes, mean, np.zeros_like(difference) if equal else difference)
     axes.set(
         xlabel=f"tumor area, mean of a and b ({mean_unit})", ylabel=f"difference b - a ({unit})"
     )
     axes.set_title(f"Bland-Altman, {len(difference)} slides")
     axes.margins(x=0.05, y=0.12)
+    if equal:
+        axes.set(ylim=(-1, 1), yticks=[0])
+        axes.text(0.5, 0.6, "no difference", transform=axes.transAxes, ha="center", color=SOFT)
     return to_png(figure)
 
 

@@ -19,6 +19,25 @@ Row = Mapping[str, Any]
 
 _MM2 = "mm²"
 
+_COLUMNS = (
+    ("tumor_area_a_mm2", "tumor a, mm²"),
+    ("tumor_area_b_mm2", "tumor b, mm²"),
+    ("tumor_area_difference_mm2", "difference, mm²"),
+    ("tumor_area_relative_difference", "relative"),
+    ("tumor_dice", "Dice"),
+    ("tumor_agreement", "agreement"),
+    ("tumor_only_in_a_mm2", "only a, mm²"),
+    ("tumor_only_in_b_mm2", "only b, mm²"),
+    ("analysed_only_in_one_mm2", "analysed on one side only, mm²"),
+)
+"""Name and title of each figure of a slide, in the order of the page's table."""
+
+_RANGES = (
+    ("difference", "tumor_area_difference_mm2", "Difference, mm²"),
+    ("dice", "tumor_dice", "Dice, 0 to 1"),
+)
+"""Filters from and to: name, column and title."""
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -116,6 +135,8 @@ def diff_page(comparison: Comparison) -> str:
         patients=len(patients),
         totals=class_totals(rows),
         legend=CHANGE_CLASSES,
+        columns=_COLUMNS,
+        ranges=_RANGES,
         pictures={name: base64.b64encode(png).decode("ascii") for name, png in pictures.items()},
     )
     return str(page)

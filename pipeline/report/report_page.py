@@ -105,6 +105,16 @@ _COLUMNS = (
 _IF_FILLED = ("group", "review_status")
 """Columns that are shown if at least one slide has a value."""
 
+_ONE_VALUE = (("status", "status"), ("group", "group"), ("review", "review_status"))
+"""Filters that have a list: name and column, of those with one value for each slide."""
+
+_RANGES = (
+    ("tissue", "tissue_area_mm2", "Tissue, mm²"),
+    ("tumor", "tumor_area_mm2", "Tumor, mm²"),
+    ("confidence", "mean_confidence", "Confidence, 0 to 1"),
+)
+"""Filters from and to: name, column and title."""
+
 _DISTRIBUTIONS = (
     ("tissue_area_mm2", "Tissue area", "tissue area (mm²)", None),
     ("tumor_area_mm2", "Tumor area", "tumor area (mm²)", None),
@@ -147,6 +157,7 @@ def report_page(report: Report, thumbnails: Collection[str]) -> str:
         totals={kind: _sum(rows, f"{kind}_area_mm2") for kind in ("tissue", "tumor")},
         columns=[column for column in _COLUMNS if column.name not in empty],
         choices=_choices(rows),
+        ranges=_RANGES,
         charts=_charts(rows),
         pace=_pace(report.finished_h),
         usage=usage_charts(report.usage) if report.usage else [],
@@ -155,14 +166,12 @@ def report_page(report: Report, thumbnails: Collection[str]) -> str:
     return str(page)
 
 
-def _choices(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Values of each filter that has a list of them, sorted."""
+def _choices(rows: Sequence[Row]) -> list[tuple[str, str, list[str]]]:
+    """Each filter that has a list: its name, its column, and the values of the column, sorted."""
     flags = {flag for row in rows for flag in row.get("qc_flags") or ()}
-    one_value = {"status": "status", "group": "group", "review": "review_status"}
-    found = {name: {row.get(column) for row in rows} for name, column in one_value.items()}
-    return {
-        n: sorted(str(v) for v in values if v) for n, values in {**found, "flag": flags}.items()
-    }
+    found = [(name, column, {row.get(column) for row in rows}) for name, column in _ONE_VALUE]
+    found.insert(1, ("flag", "qc_flags", flags))
+    return [(*names, sorted(str(value) for value in values if value)) for *names, values in found]
 
 
 def _charts(rows: Sequence[Row]) -> list[Chart]:

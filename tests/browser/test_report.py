@@ -32,7 +32,7 @@ def folder(tmp_path_factory) -> Path:
         Image.new("RGB", (160, 90), (k, 40, 90)).save(folder.preview)
         summary = {
             "class_area_mm2": {SCRIPT: 1.0},
-            "tissue_area_mm2": 20.0,
+            "tissue_area_mm2": 20.0 + k,
             "tumor_area_mm2": (k * 37 % 119) / 10,
             "tumor_fraction_of_tissue": 0.2 + k / 1000,
             "tumor_foci": k,
@@ -97,6 +97,9 @@ def test_rows_are_filtered_by_text_status_flag_group_and_range(page):
         ("confidence-low", "0.817", ["s117", "s118"]),
         ("confidence-high", "0.701", ["s000", "s001"]),
         ("tumor-high", "0", ["s000"]),
+        ("tumor-low", "11.8", ["s045"]),
+        ("tissue-low", "137.5", ["s118"]),
+        ("tissue-high", "21", ["s000", "s001"]),
     ):
         fill(page, name, text)
         assert page.execute_script(SHOWN) == expected, name

@@ -37,5 +37,12 @@ def test_the_bias_is_drawn_from_two_slides_on():
     assert reddish(plot_bland_altman(VALUES, VALUES, "mm²", "mm²")) > 500
 
 
+def test_equal_results_have_no_axis_of_rounding():
+    equal = plot_bland_altman(VALUES, VALUES * 0, "mm²", "mm²")
+    assert plot_bland_altman(VALUES, VALUES * 1e-16, "mm²", "mm²") == equal
+    assert reddish(equal) == 0
+    assert reddish(plot_bland_altman(VALUES, VALUES * 1e-6, "mm²", "mm²")) > 500
+
+
 def test_the_same_figures_give_the_same_bytes():
     assert plot_scatter(VALUES, VALUES, "mm²") == plot_scatter(VALUES, VALUES, "mm²")

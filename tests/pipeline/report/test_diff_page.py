@@ -129,6 +129,31 @@ def test_the_page_fits_a_browser(browser, tmp_path, width):
         assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
 
 
+def test_slides_sort_and_filter(browser, tmp_path):
+    """By signed difference and by Dice; the largest change comes first until a heading is used."""
+    rows = [
+        row(name, 1, 1 + change, tumor_dice=dice)
+        for name, change, dice in (("s1", -0.9, 0.2), ("s2", 0.5, None), ("s3", 0.1, 0.95))
+    ]
+    (tmp_path / "index.html").write_text(page(rows), encoding="utf-8")
+    browser.get((tmp_path / "index.html").as_uri())
+    shown = (
+        "return [...document.querySelectorAll('#slides tbody tr')]"
+        ".map(row => row.cells[0].firstChild.textContent.trim())"
+    )
+    sort = "document.querySelector('th[data-name={}] button').click()"
+    assert browser.execute_script(shown) == ["s1", "s2", "s3"]
+    browser.execute_script(sort.format("tumor_area_difference_mm2"))
+    browser.execute_script(sort.format("tumor_area_difference_mm2"))
+    assert browser.execute_script(shown) == ["s2", "s3", "s1"]
+    browser.execute_script(sort.format("tumor_dice"))
+    assert browser.execute_script(shown) == ["s1", "s3", "s2"]
+    browser.execute_script(sort.format("tumor_area_relative_difference"))
+    assert browser.execute_script(shown) == ["s1", "s3", "s2"]  # -90 %, +10 %, +50 %
+    browser.execute_script("document.getElementById('f-dice-high').value = '0.9'; filter()")
+    assert browser.execute_script(shown) == ["s1"]
+
+
 def test_figures_are_shown():
     rows = [row("s1", 1, 3), row("s2", 2, 2), row("glass", 0, 0)]
     text = page(rows)
