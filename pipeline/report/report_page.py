@@ -171,7 +171,7 @@ def _choices(rows: Sequence[Row]) -> list[tuple[str, str, list[str]]]:
     flags = {flag for row in rows for flag in row.get("qc_flags") or ()}
     found = [(name, column, {row.get(column) for row in rows}) for name, column in _ONE_VALUE]
     found.insert(1, ("flag", "qc_flags", flags))
-    return [(*names, sorted(str(value) for value in values if value)) for *names, values in found]
+    return [(n, column, sorted(str(v) for v in values if v)) for n, column, values in found]
 
 
 def _charts(rows: Sequence[Row]) -> list[Chart]:
