@@ -111,6 +111,31 @@ class ResultsFolder:
         """Return the file that caches the areas of a slide without these regions."""
         return self.review / ".areas" / f"{slide_id}.json"
 
+    @property
+    def audit(self) -> Path:
+        """Folder of the audit: points that readers answer."""
+        return self.path / "audit"
+
+    @property
+    def audit_design(self) -> Path:
+        """Slides that the audit speaks for, and how its points were drawn."""
+        return self.audit / "design.json"
+
+    @property
+    def audit_points(self) -> Path:
+        """One row for each point of the audit."""
+        return self.audit / "points.csv"
+
+    @property
+    def audit_answers(self) -> Path:
+        """One row for each point of the audit and reader."""
+        return self.audit / "answers.csv"
+
+    @property
+    def audit_history(self) -> Path:
+        """Every answer to a point of the audit, one JSON object a line."""
+        return self.audit / "history.jsonl"
+
     def slide(self, slide_id: str) -> "SlideFolder":
         """Return the folder of a slide's result once it is done."""
         return SlideFolder(self.slides / slide_id)

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +33,8 @@ from noctile.pipeline.review import (
 )
 from noctile.pipeline.slides.names import slide_id_problem
 from noctile.pipeline.untrusted import parse_json, printable, read_bytes
-from noctile.workflows.results.durable import sync_names
-from noctile.workflows.results.files import json_text, read_whole_json, write_atomic, write_json
+from noctile.workflows.results.files import json_text, read_whole_json, write_json
 from noctile.workflows.results.layout import ResultsFolder
-from noctile.workflows.results.review_lock import refuse_links, remember, reviews_locked
 from noctile.workflows.results.review_rows import (
     Review,
     SlideReview,
@@ -46,6 +43,13 @@ from noctile.workflows.results.review_rows import (
     parse_rows,
     review_order,
     rows_text,
+)
+from noctile.workflows.results.shared_files import (
+    damage,
+    locked,
+    refuse_links,
+    remember,
+    replace_text,
 )
 
 MAX_BYTES, MAX_VALUES = 2**25, 2**20
@@ -86,7 +90,7 @@ class Reviews:
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
-            raise _damage(path, error) from error
+            raise damage(path, error) from error
 
     def of(self, slide_id: str) -> SlideReview:
         """Return the reviews of a slide.
@@ -114,7 +118,7 @@ class Reviews:
         except FileNotFoundError:
             return collection(())
         except (OSError, ValueError, UsageError) as error:
-            raise _damage(path, error) from error
+            raise damage(path, error) from error
         return collection(values["features"])
 
     def reviewed(self) -> dict[str, list[Review]]:
@@ -158,7 +162,7 @@ class Reviews:
             more = next((r.more for r in rows if r not in others), ())
             about = self._time(), self._result(slide_id)
             row = Review(slide_id, reviewer, status, note, *about, more)
-            remember(self._results, {"event": "review", **asdict(row)})
+            self._remember({"event": "review", **asdict(row)})
             self._write_rows([*others, row])
             return self.of(slide_id)
 
@@ -193,7 +197,7 @@ class Reviews:
             own = [feature for feature in own if feature["id"] not in ids]
             excluded_regions({"features": [*kept, *own]}, "the review")
             event = {"event": "regions", "slide_id": slide_id, "reviewer": reviewer, "time": time}
-            remember(self._results, {**event, "features": own})
+            self._remember({**event, "features": own})
             self._write_regions(slide_id, [*kept, *own])
             return self.of(slide_id)
 
@@ -221,7 +225,7 @@ class Reviews:
                 if (stands.status, stands.note) != (row.status, row.note):
                     second.append(row)
             for row in (*list(here.values())[known:], *second):
-                remember(self._results, {"event": "taken", **asdict(row)})
+                self._remember({"event": "taken", **asdict(row)})
             if len(here) > known:
                 self._write_rows(here.values())
             for slide_id, other in others:
@@ -236,7 +240,7 @@ class Reviews:
         new = [feature for feature in features if not any(_is_twin(feature, own) for own in here)]
         if new:
             event = {"event": "taken", "slide_id": slide_id, "time": self._time()}
-            remember(self._results, {**event, "features": new})
+            self._remember({**event, "features": new})
             self._write_regions(slide_id, [*here, *new])
 
     def areas(self, slide_id: str, summary: Mapping[str, Any]) -> ReviewedAreas | None:
@@ -265,7 +269,7 @@ class Reviews:
             source = ExportSource.open(self._results.slide(slide_id).mask, summary)
             areas = reviewed_areas(source, polygons)
         except (UsageError, OverflowError) as error:
-            raise _damage(self._results.review_regions(slide_id), error) from error
+            raise damage(self._results.review_regions(slide_id), error) from error
         if self._keeps_areas and not path.parent.is_symlink():
             with suppress(StoreError):  # they are computed again
                 write_json(path, {"key": key, "areas": asdict(areas)})
@@ -326,27 +330,18 @@ class Reviews:
         return str(summary.get("key", ""))
 
     def _write_rows(self, rows: Iterable[Review]) -> None:
-        self._replace(self._results.review_csv, rows_text(rows))
+        replace_text(self._results.review_csv, rows_text(rows), self._results.path)
 
     def _write_regions(self, slide_id: str, features: Sequence[Any]) -> None:
-        self._replace(self._results.review_regions(slide_id), json_text(collection(features)))
+        path = self._results.review_regions(slide_id)
+        replace_text(path, json_text(collection(features)), self._results.path)
 
-    def _replace(self, path: Path, text: str) -> None:
-        """Replace a file; it and its name are on the disk afterwards.
-
-        Raises:
-            StoreError: if it is a link, or the file system refuses.
-        """
-        refuse_links(path)
-        write_atomic(path, partial(Path.write_text, data=text, encoding="utf-8"))
-        try:
-            sync_names([path], self._results.path)
-        except OSError as error:
-            raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
+    def _remember(self, event: Mapping[str, Any]) -> None:
+        remember(self._results.review_history, [event])
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with reviews_locked(self._results):
+        with locked(self._results.review, self._results.review_csv):
             yield
         self._saved()
 
@@ -359,10 +354,6 @@ def _check_id(slide_id: str) -> None:
     """
     if problem := slide_id_problem(slide_id):
         raise UsageError(f"{printable(slide_id)!r} can name no slide: {problem}")
-
-
-def _damage(path: Path, error: Exception) -> StoreError:
-    return StoreError(f"{path} cannot be read: {error}; mend it, or move it away")
 
 
 def _parsed(content: bytes) -> Any:

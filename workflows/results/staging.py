@@ -11,7 +11,7 @@ from noctile.workflows.results.durable import sync_folder
 from noctile.workflows.results.files import is_temporary, sweep
 from noctile.workflows.results.layout import ResultsFolder, SlideFolder
 from noctile.workflows.results.lease import Lease
-from noctile.workflows.results.review_lock import reviews_locked
+from noctile.workflows.results.shared_files import locked
 
 
 def clear(folder: SlideFolder) -> None:
@@ -137,7 +137,7 @@ def _sweep_all(results: ResultsFolder) -> None:
     if not results.review.exists():
         sweep(results.path)
         return
-    with reviews_locked(results):
+    with locked(results.review, results.review_csv):
         for folder in (results.path, results.review, results.review / ".areas"):
             sweep(folder)
 

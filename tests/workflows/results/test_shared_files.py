@@ -1,4 +1,4 @@
-"""Lock and history of reviews."""
+"""Lock and history of files that several people write, on those of reviews."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from disk_faults import Fault, planted, without_syncs
 
 from noctile.pipeline.errors import StoreError
 from noctile.workflows.results.layout import ResultsFolder
-from noctile.workflows.results.review_lock import remember, reviews_locked
+from noctile.workflows.results.shared_files import locked, remember
 
 
 @pytest.fixture
@@ -29,16 +29,16 @@ def events(results):
 
 
 def test_an_event_after_a_torn_one_is_whole(results):
-    remember(results, {"n": 1})
+    remember(results.review_history, [{"n": 1}])
     with without_syncs(), planted(results.path, Fault("kill", 2, torn=True)) as watch:
-        remember(results, {"n": 2, "note": "x" * 50})
+        remember(results.review_history, [{"n": 2, "note": "x" * 50}])
     assert watch.killed
-    remember(results, {"n": 3})
+    remember(results.review_history, [{"n": 3}])
     assert events(results) == [{"n": 1}, "torn", {"n": 3}]
 
 
 def test_half_a_character_does_not_stop_the_history(results):
-    remember(results, {"note": "\ud800"})
+    remember(results.review_history, [{"note": "\ud800"}])
     assert events(results) == [{"note": "\ud800"}]
 
 
@@ -53,7 +53,7 @@ def test_the_history_is_written_to_no_other_file(results, tmp_path, kind):
     else:
         path.mkdir()
     with pytest.raises(StoreError, match=r"history\.jsonl (is a link|cannot be written)"):
-        remember(results, {"n": 1})
+        remember(results.review_history, [{"n": 1}])
     assert outside.read_text() == "mine"
 
 
@@ -62,12 +62,12 @@ def test_one_thread_waits_for_another(results):
 
     def late():
         inside.wait()
-        with reviews_locked(results):
+        with locked(results.review, results.review_csv):
             order.append("late")
 
     thread = threading.Thread(target=late)
     thread.start()
-    with reviews_locked(results):
+    with locked(results.review, results.review_csv):
         inside.set()
         thread.join(0.1)
         order.append("early")
@@ -82,6 +82,6 @@ def test_a_link_is_not_followed(results, tmp_path, name):
     if path.is_dir():
         path.rmdir()
     path.symlink_to(outside / "new")
-    with pytest.raises(StoreError), reviews_locked(results):
+    with pytest.raises(StoreError), locked(results.review, results.review_csv):
         pass
     assert not list(outside.iterdir())

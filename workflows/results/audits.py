@@ -1,0 +1,348 @@
+"""Files of an audit, in the folder ``audit`` of the results.
+
+::
+
+    audit/design.json     slides that the audit speaks for, and how points were drawn; never changed
+    audit/points.csv      one row for each point; never changed
+    audit/answers.csv     one row for each point and reader
+    audit/history.jsonl   every answer that was ever given
+
+Several processes may save at once, see `noctile.workflows.results.shared_files`. A file that is
+damaged is never replaced.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import numpy as np
+
+from noctile.pipeline.arrays import Int64
+from noctile.pipeline.audit.design import weights_mm2
+from noctile.pipeline.audit.sample import AuditFrame, AuditSample
+from noctile.pipeline.csv_cells import read_csv
+from noctile.pipeline.errors import StoreError, UsageError
+from noctile.pipeline.review import check_review
+from noctile.pipeline.untrusted import parse_json, printable, read_bytes
+from noctile.workflows.results.audit_rows import (
+    MOST_POINTS,
+    SPECIAL_ANSWERS,
+    AuditAnswer,
+    AuditDesign,
+    AuditPoint,
+    agreed,
+    answer_order,
+    design_from_json,
+    design_to_json,
+    parse_answers,
+    parse_points,
+    rows_text,
+)
+from noctile.workflows.results.files import json_text, read_whole_json
+from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.shared_files import (
+    damage,
+    locked,
+    refuse_links,
+    remember,
+    replace_text,
+)
+
+MAX_BYTES, MAX_VALUES = 2**26, 2**22
+"""Largest file of an audit (B), and most values in a design."""
+
+_TOLERANCE = 1e-6
+"""Relative difference between a weight and the design from which a point file is damaged."""
+
+
+class AuditData(NamedTuple):
+    """Frame and sample of an audit, and the names behind their numbers.
+
+    Attributes:
+        frame: all slides that the audit speaks for.
+        sample: points with an answer.
+        slides: names of the slides, by their row in the frame.
+        patients: names of the patients, by their number.
+        groups: names of the groups, by their number.
+        classes: names of the classes, by their number.
+    """
+
+    frame: AuditFrame
+    sample: AuditSample
+    slides: list[str]
+    patients: list[str]
+    groups: list[str]
+    classes: list[str]
+
+
+class Audits:
+    """The audit of a folder of results.
+
+    Args:
+        results: the folder.
+        now: gives the time of an answer.
+    """
+
+    def __init__(
+        self, results: ResultsFolder, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._results, self._now = results, now
+
+    def exists(self) -> bool:
+        """Tell if an audit has been drawn.
+
+        Raises:
+            StoreError: if there are points or answers without a design.
+        """
+        if self._results.audit_design.exists():
+            return True
+        for path in (self._results.audit_answers, self._results.audit_history):
+            if path.exists():
+                raise StoreError(
+                    f"{self._results.audit_design} is missing, and {path.name} is there; copy it "
+                    f"back, or move {self._results.audit} away to draw a new audit"
+                )
+        return False
+
+    def design(self) -> AuditDesign:
+        """Return the design.
+
+        Raises:
+            StoreError: if there is none, or the file is damaged.
+        """
+        path = self._results.audit_design
+        refuse_links(self._results.audit, path)
+        try:
+            return design_from_json(parse_json(read_bytes(path, MAX_BYTES), MAX_VALUES))
+        except FileNotFoundError as error:
+            where = self._results.path
+            raise StoreError(f"{where} has no audit; `noctile audit {where}` draws one") from error
+        except (OSError, ValueError) as error:
+            raise damage(path, error) from error
+
+    def points(self) -> list[AuditPoint]:
+        """Return the points, sorted by name.
+
+        Raises:
+            StoreError: if the file is damaged, or does not fit the design.
+        """
+        design, path = self.design(), self._results.audit_points
+        refuse_links(path)
+        try:
+            points = list(parse_points(read_csv(path, MAX_BYTES)))
+            _check_points(design, points)
+        except (OSError, ValueError) as error:
+            raise damage(path, error) from error
+        return sorted(points, key=lambda point: point.point_id)
+
+    def answers(self) -> list[AuditAnswer]:
+        """Return the answers of all readers, sorted by point and reader.
+
+        Raises:
+            StoreError: if the file is damaged, or does not fit the design.
+        """
+        design, points = self.design(), {point.point_id for point in self.points()}
+        return self._answers(points, design)
+
+    def _answers(self, points: set[str], design: AuditDesign) -> list[AuditAnswer]:
+        path = self._results.audit_answers
+        refuse_links(path)
+        try:
+            rows = sorted(parse_answers(read_csv(path, MAX_BYTES)), key=answer_order)
+            for row in rows:
+                _check_answer(row.point_id, row.answer, points, design)
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise damage(path, error) from error
+        return rows
+
+    def begin(self, draw: Callable[[], tuple[AuditDesign, Sequence[AuditPoint]]]) -> None:
+        """Write design and points, unless another process has done so meanwhile.
+
+        Args:
+            draw: draws them.
+
+        Raises:
+            StoreError: if there are answers without a design, or the file system refuses.
+            UsageError: if nothing can be drawn.
+        """
+        with self._locked():
+            if self.exists():
+                return
+            design, points = draw()
+            root = self._results.path
+            replace_text(self._results.audit_points, rows_text(AuditPoint, points), root)
+            replace_text(self._results.audit_design, json_text(design_to_json(design)), root)
+
+    def save(self, reader: str, answers: Mapping[str, str]) -> None:
+        """Save answers of a reader; those of other readers stay. An earlier answer is replaced.
+
+        Args:
+            reader: name of the reader.
+            answers: answer by the name of its point: a class, ``unsure`` or ``unreadable``.
+
+        Raises:
+            UsageError: if the reader's name, a point or an answer is none.
+            StoreError: if a file is damaged, or the file system refuses.
+        """
+        check_review(reader, "", "")
+        design, points = self.design(), {point.point_id for point in self.points()}
+        time = self._now().astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        rows = [AuditAnswer(point, reader, answer, time) for point, answer in answers.items()]
+        try:
+            for row in rows:
+                _check_answer(row.point_id, row.answer, points, design)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        with self._locked():
+            kept = {answer_order(row): row for row in self._answers(points, design)}
+            remember(self._results.audit_history, [asdict(row) for row in rows])
+            kept |= {answer_order(row): row for row in rows}
+            text = rows_text(AuditAnswer, sorted(kept.values(), key=answer_order))
+            replace_text(self._results.audit_answers, text, self._results.path)
+
+    def progress(self) -> dict[str, int]:
+        """Return the number of answers of each reader, by name.
+
+        Raises:
+            StoreError: if a file is damaged.
+        """
+        return dict(sorted(Counter(row.reader for row in self.answers()).items()))
+
+    def stale(self) -> list[str]:
+        """Return the slides with points whose result has gone, or was made anew since.
+
+        Raises:
+            StoreError: if a file is damaged.
+        """
+        keys = {slide.slide_id: slide.key for slide in self.design().slides}
+        used = sorted({point.slide_id for point in self.points()})
+        return [slide_id for slide_id in used if self._key(slide_id) != keys[slide_id]]
+
+    def sample(self, reader: str | None = None) -> AuditData:
+        """Return frame and answered points, as the estimators take them.
+
+        Points of stale slides are left out. A point stands for the area of its stratum in its group
+        by the number of answered points there: points are shown in random order, so those that
+        are answered are a sample, too.
+
+        Args:
+            reader: name of a reader; None for the answer that most readers gave to each point,
+                ``unsure`` if two are as frequent.
+
+        Raises:
+            UsageError: if there is no such reader.
+            StoreError: if a file is damaged.
+        """
+        design, stale, given = self.design(), set(self.stale()), dict[str, list[str]]()
+        answers = self.answers()
+        readers = {row.reader for row in answers}
+        if reader is not None and reader not in readers:
+            known = ", ".join(map(printable, sorted(readers))) or "none"
+            raise UsageError(f"{printable(reader)} has answered no point; the readers are: {known}")
+        for row in answers:
+            if reader in (None, row.reader):
+                given.setdefault(row.point_id, []).append(row.answer)
+        points = [p for p in self.points() if p.point_id in given and p.slide_id not in stale]
+        return _data(design, points, [agreed(given[point.point_id]) for point in points])
+
+    def _key(self, slide_id: str) -> str:
+        """Content key of the result that stands; "" if there is none."""
+        return str((read_whole_json(self._results.slide(slide_id).summary) or {}).get("key", ""))
+
+    def _locked(self) -> AbstractContextManager[None]:
+        results = self._results
+        return locked(results.audit, results.audit_design, results.audit_points)
+
+
+def _check_answer(point: str, answer: str, points: set[str], design: AuditDesign) -> None:
+    """Check an answer.
+
+    Raises:
+        ValueError: if its point or its class is unknown.
+    """
+    if point not in points:
+        raise ValueError(f"{printable(point)!r:.60} is no point of the audit")
+    if answer not in SPECIAL_ANSWERS and answer not in design.class_names:
+        allowed = ", ".join((*design.class_names, *SPECIAL_ANSWERS))
+        raise ValueError(f"{printable(answer)!r:.60} is none of {allowed}")
+
+
+def _check_points(design: AuditDesign, points: Sequence[AuditPoint]) -> None:
+    """Check that points are those that were drawn with a design; their weights tell.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    ids = {point.point_id for point in points}
+    slides = {slide.slide_id: slide for slide in design.slides}
+    if not points or len(ids) < len(points) or len(points) > MOST_POINTS:
+        raise ValueError("it has no points, two of one name, or too many")
+    for point in points:
+        slide = slides.get(point.slide_id)
+        if slide is None or slide.group != point.group or point.stratum not in slide.area_mm2:
+            raise ValueError(f"point {point.point_id!r:.40} does not fit design.json")
+    weights = point_weights(design, [(p.slide_id, p.stratum) for p in points])
+    written = np.array([point.weight_mm2 for point in points])
+    if not np.allclose(weights, written, rtol=_TOLERANCE, atol=0):
+        raise ValueError("its points are not all that were drawn with design.json")
+
+
+def point_weights(design: AuditDesign, points: Sequence[tuple[str, str]]) -> list[float]:
+    """Return the area that each point stands for (mm2), if these are all points of the sample.
+
+    Args:
+        design: the design.
+        points: slide_id and predicted class of each point.
+    """
+    rows = {slide.slide_id: row for row, slide in enumerate(design.slides)}
+    columns = {name: column for column, name in enumerate(design.class_names)}
+    places = [(rows[slide_id], columns[name]) for slide_id, name in points]
+    frame, _ = _frame(design)
+    counts = np.zeros(frame.area_mm2.shape, np.int64)
+    np.add.at(counts, tuple(np.array(places, np.int64).reshape(-1, 2).T), 1)
+    weights = weights_mm2(frame.area_mm2, frame.groups, frame.probability, counts)
+    return [float(weights[place]) for place in places]
+
+
+def _data(design: AuditDesign, points: Sequence[AuditPoint], answers: Sequence[str]) -> AuditData:
+    """Frame, and sample of the points that have an answer."""
+    frame, (patients, groups) = _frame(design)
+    slides = [slide.slide_id for slide in design.slides]
+    classes = {name: number for number, name in enumerate(design.class_names)}
+    weights = point_weights(design, [(p.slide_id, p.stratum) for p in points])
+    rows = {slide_id: row for row, slide_id in enumerate(slides)}
+    sample = AuditSample(
+        slides=np.array([rows[point.slide_id] for point in points], np.int64),
+        strata=np.array([classes[point.stratum] for point in points], np.int64),
+        answers=np.array([(classes | SPECIAL_ANSWERS)[answer] for answer in answers], np.int64),
+        weights_mm2=np.array(weights, np.float64),
+    )
+    return AuditData(frame, sample, slides, patients, groups, design.class_names)
+
+
+def _frame(design: AuditDesign) -> tuple[AuditFrame, tuple[list[str], list[str]]]:
+    """Frame of a design, and the names of its patients and groups."""
+    slides, names = design.slides, design.class_names
+    patients, patient_numbers = _numbered(slide.patient for slide in slides)
+    groups, group_numbers = _numbered(slide.group for slide in slides)
+    areas = [[slide.area_mm2[name] for name in names] for slide in slides]
+    frame = AuditFrame(
+        patients=patient_numbers,
+        groups=group_numbers,
+        area_mm2=np.array(areas, np.float64).reshape(len(slides), len(names)),
+        probability=np.array([slide.probability for slide in slides], np.float64),
+    )
+    return frame, (patients, groups)
+
+
+def _numbered(names: Iterable[str]) -> tuple[list[str], Int64]:
+    """Distinct names, sorted, and the number of each name in this list."""
+    listed = list(names)
+    distinct = sorted(set(listed))
+    numbers = {name: number for number, name in enumerate(distinct)}
+    return distinct, np.array([numbers[name] for name in listed], np.int64)

@@ -1,0 +1,114 @@
+"""Files that several people write at once: a lock, a history, and replacement as a whole.
+
+Reviews and audits are made of such files.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from noctile.pipeline.errors import StoreError
+from noctile.workflows.results.durable import sync_names
+from noctile.workflows.results.files import write_atomic
+
+if sys.platform != "win32":
+    import fcntl
+
+_OWN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+"""Flags of `os.open` with which no link leads out of the folder, and no pipe makes it wait."""
+
+
+@contextmanager
+def locked(folder: Path, *files: Path) -> Iterator[None]:
+    """Hold the lock of a folder; other processes and threads wait.
+
+    Args:
+        folder: the folder; it is made if it does not exist.
+        files: files that are written under the lock.
+
+    Raises:
+        StoreError: if the folder or a file is a link, or the file system refuses.
+    """
+    refuse_links(folder, *files)
+    try:
+        folder.mkdir(exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | _OWN, 0o666)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written: {error.strerror or error}") from error
+    try:
+        if sys.platform != "win32":
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def refuse_links(*paths: Path) -> None:
+    """Check that no path is a link, which may lead out of the folder of results.
+
+    Raises:
+        StoreError: if one is.
+    """
+    for path in paths:
+        if path.is_symlink():
+            raise StoreError(
+                f"{path} is a link, which Noctile does not follow; replace it by the file or folder"
+            )
+
+
+def damage(path: Path, error: Exception) -> StoreError:
+    """Error for a file that cannot be used, and that is not replaced."""
+    return StoreError(f"{path} cannot be read: {error}; mend it, or move it away")
+
+
+def remember(history: Path, events: list[Mapping[str, Any]]) -> None:
+    """Append events to a history, one JSON object a line; they are on the disk afterwards.
+
+    A line that a killed process left unfinished is ended first.
+
+    Args:
+        history: file of the history, in a folder whose lock is held.
+        events: plain values.
+
+    Raises:
+        StoreError: if the file system refuses, or the history is a link or no file.
+    """
+    lines = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events)
+    refuse_links(history)
+    try:
+        handle = os.open(history, os.O_RDWR | os.O_CREAT | os.O_APPEND | _OWN, 0o666)
+        try:
+            size = os.fstat(handle).st_size
+            torn = size and os.pread(handle, 1, size - 1) != b"\n"
+            text = (b"\n" if torn else b"") + lines.encode("utf-8", "backslashreplace")
+            while text:
+                text = text[os.write(handle, text) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise StoreError(f"{history} cannot be written: {error.strerror or error}") from error
+
+
+def replace_text(path: Path, text: str, root: Path) -> None:
+    """Replace a file by a text; it and its name are on the disk afterwards.
+
+    Args:
+        path: the file.
+        text: its new content.
+        root: folder of results, up to which names are synced.
+
+    Raises:
+        StoreError: if it is a link, or the file system refuses.
+    """
+    refuse_links(path)
+    write_atomic(path, partial(Path.write_text, data=text, encoding="utf-8"))
+    try:
+        sync_names([path], root)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
