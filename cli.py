@@ -22,6 +22,7 @@ COMMANDS = (
     "regroup",
     "diff",
     "view",
+    "audit",
     "inspect",
     "models",
     "train",

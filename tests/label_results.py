@@ -12,8 +12,10 @@ from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.masks.layout import MaskLayout
 from noctile.pipeline.masks.pyramid import build_pyramid
 from noctile.pipeline.masks.store import MaskStore
+from noctile.pipeline.measure import count_cores
 from noctile.pipeline.models.card import ClassInfo
-from noctile.pipeline.plan import Tiling, plan_tiles
+from noctile.pipeline.plan import TilePlan, Tiling, plan_tiles
+from noctile.pipeline.quality import BlockStats
 from noctile.pipeline.tissue import TissueMask
 from noctile.workflows.results.checksums import write_with_checksums
 from noctile.workflows.results.layout import SlideFolder
@@ -92,7 +94,8 @@ def write_result(
     }
     folder.plan.write_text(json.dumps(described))
     Image.fromarray(tissue.mask).convert("L").save(folder.tissue)
-    for path in (folder.block_stats_file, folder.tiles, folder.preview):
+    folder.block_stats_file.write_text(json.dumps(block_stats(plan, labels, classes)))
+    for path in (folder.tiles, folder.preview):
         path.write_bytes(b"{}")
     mm2 = frame.pixel_area_mm2
     areas = {c.name: round(int((labels == c.code).sum()) * mm2, 6) for c in classes}
@@ -112,3 +115,15 @@ def write_result(
         },
     )
     return folder.path
+
+
+def block_stats(plan: TilePlan, labels: np.ndarray, classes: Sequence[ClassInfo]) -> dict:
+    """Content of ``blocks.json``: the counts of each block, as a run makes them."""
+    codes, found = [info.code for info in classes], {}
+    for block in plan.blocks:
+        own = np.ascontiguousarray(labels[block.box.slices()])
+        analysed = np.zeros((-(-block.box.height // 8), -(-block.box.width // 8)), np.uint8)
+        cores = tuple(count_cores(plan, block, codes, own, analysed, None))
+        stats = BlockStats(int((own > 0).sum()), 0, 0, cores=cores)
+        found[f"{block.row}.{block.col}"] = stats.to_json()
+    return found

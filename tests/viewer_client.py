@@ -135,15 +135,17 @@ class Client:
 
 
 @contextmanager
-def serving(results: Path, reviewer: str = "ada", reviews: Any = None) -> Iterator[Client]:
-    """Run a viewer in a thread of this process."""
+def serving(
+    results: Path, reviewer: str = "ada", reviews: Any = None, make: Any = application
+) -> Iterator[Client]:
+    """Run a viewer in a thread of this process; ``make`` makes its application."""
     opened = listen(0)
     access = Access(new_token(), opened.getsockname()[1])
     loop, begun, stop = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
 
     async def serve() -> None:
         with ThreadPoolExecutor(2) as pool:
-            app = application(open_results(results), access, reviewer, pool, reviews)
+            app = make(open_results(results), access, reviewer, pool, reviews)
             server = http_server(app)
             server.add_socket(opened)
             begun.set()

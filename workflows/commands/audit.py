@@ -235,17 +235,16 @@ def _check_by(by: str, rows: Sequence[SlideRow]) -> None:
         UsageError: if none has.
     """
     columns = dict.fromkeys(name for row in rows for name, _ in row.extra)
-    columns |= {name: None for name in ("patient_id", "group")}
+    columns |= dict.fromkeys(("patient_id", "group"))
     if by and not any(_slide(row, by).group for row in rows):
         raise UsageError(
             f"--by {printable(by)} is no column of the manifest that is filled"
-            f"{did_you_mean(by, list(columns))}; the columns are {', '.join(map(printable, columns))}"
+            f"{did_you_mean(by, list(columns))}; the columns are "
+            f"{', '.join(map(printable, columns))}"
         )
 
 
-def _draw_points(
-    results: ResultsFolder, design: AuditDesign, counts: Int64
-) -> list[AuditPoint]:
+def _draw_points(results: ResultsFolder, design: AuditDesign, counts: Int64) -> list[AuditPoint]:
     """Draw points on all slides; their names are given in random order.
 
     Raises:

@@ -170,6 +170,11 @@ class _Merge:
                 self._take_other(source, arrival, names)
                 final_ids[source][arrival.slide_id] = arrival.final_id
             self._take_reviews(source, final_ids[source])
+            if source.results.audit_design.exists():
+                self.result.notes.append(
+                    f"the audit of {source.name} stays there: its points stand for the slides of "
+                    f"that folder alone; `noctile audit {self._results.path}` draws new ones"
+                )
 
     def write_tables(self) -> Mapping[str, int]:
         """Write the tables, and return the number of slides by status.

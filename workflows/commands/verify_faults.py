@@ -20,6 +20,9 @@ WRITE_TABLES_AGAIN = "`noctile table` writes the tables anew"
 MEND_REVIEWS = "then type `noctile table`"
 """Remedy for a file of reviews, after its own message."""
 
+MEND_AUDIT = "then type `noctile audit --status`"
+"""Remedy for a file of an audit, after its own message."""
+
 _SEGMENT_AGAIN = "delete {folder} and run the same command again"
 _MEASURE_AGAIN = (
     "delete {folder}/summary.json and run the same command again, which measures the slide anew"

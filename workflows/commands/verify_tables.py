@@ -17,7 +17,14 @@ from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.parquet import read_parquet
 from noctile.pipeline.slides.names import slide_id_problem
 from noctile.workflows.commands.status import current_run
-from noctile.workflows.commands.verify_faults import DELETE, MEND_REVIEWS, WRITE_TABLES_AGAIN, Fault
+from noctile.workflows.commands.verify_faults import (
+    DELETE,
+    MEND_AUDIT,
+    MEND_REVIEWS,
+    WRITE_TABLES_AGAIN,
+    Fault,
+)
+from noctile.workflows.results.audits import Audits
 from noctile.workflows.results.files import is_temporary
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger import read_ledger
@@ -53,7 +60,7 @@ def read_tables(out: Path) -> tuple[dict[str, Row], list[Fault]]:
     run = current_run(out)
     if run and run.alive:
         return {}, []
-    faults = list(_files_missing_or_left(out, (parquet, text)))
+    faults = [*_files_missing_or_left(out, (parquet, text)), *_audit_faults(out)]
     if not parquet.exists():
         return {}, faults
     try:
@@ -106,7 +113,9 @@ def _files_missing_or_left(out: Path, expected: Sequence[Path]) -> Iterator[Faul
     for path in expected:
         if not path.exists():
             yield _table_fault(path.name, "is missing")
-    for path in (*out.iterdir(), *out.glob("review/.*"), *out.glob("review/.areas/.*")):
+    folders = ("review", "review/.areas", "audit")
+    hidden = (path for folder in folders for path in out.glob(f"{folder}/.*"))
+    for path in (*out.iterdir(), *hidden):
         if is_temporary(path):
             name = path.relative_to(out).as_posix()
             yield Fault(name, "was left by a writer that was killed", DELETE)
@@ -132,6 +141,16 @@ def _standing_faults(out: Path, rows: Mapping[str, Row]) -> Iterator[Fault]:
         if wrong := [i for i in shared if rows[i].get(name) != expected[i][name]]:
             what = f"has another {name} than the folder for {_names(wrong)}"
             yield _table_fault("slides.parquet", what)
+
+
+def _audit_faults(out: Path) -> Iterator[Fault]:
+    """Files of the audit that cannot be used."""
+    audits = Audits(ResultsFolder(out))
+    try:
+        if audits.exists():
+            audits.answers()
+    except StoreError as error:
+        yield Fault("audit", f"cannot be used: {error}", MEND_AUDIT)
 
 
 def _csv_faults(table: pa.Table, text: Path) -> Iterator[Fault]:

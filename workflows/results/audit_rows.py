@@ -150,9 +150,7 @@ def design_from_json(values: Any) -> AuditDesign:
     """
     try:
         classes = tuple(
-            AuditClass(
-                _text(c["name"]), int(c["code"]), _text(c["role"]), _color(c["color"])
-            )
+            AuditClass(_text(c["name"]), int(c["code"]), _text(c["role"]), _color(c["color"]))
             for c in values["classes"]
         )
         names = {info.name for info in classes}
@@ -167,17 +165,18 @@ def design_from_json(values: Any) -> AuditDesign:
             left_out={_text(k): int(v) for k, v in values["left_out"].items()},
             slides=tuple(_slide(slide, names) for slide in values["slides"]),
         )
-    except (LookupError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"it is no design of an audit ({error!r:.100})") from error
 
 
 def _slide(values: Any, names: set[str]) -> AuditSlide:
-    texts = [_text(values[name]) for name in ("slide_id", "key", "patient", "group")]
+    names_of = ("slide_id", "key", "patient", "group")
+    slide_id, key, patient, group = (_text(values[name]) for name in names_of)
     areas = {_text(name): _number(mm2) for name, mm2 in values["area_mm2"].items()}
     probability = _number(values["probability"])
     if areas.keys() != names or min(areas.values()) < 0 or not 0 < probability <= 1:
-        raise ValueError(f"the values of slide {texts[0]!r:.40} are no areas and no probability")
-    return AuditSlide(*texts, areas, probability)
+        raise ValueError(f"the values of slide {slide_id!r:.40} are no areas and no probability")
+    return AuditSlide(slide_id, key, patient, group, areas, probability)
 
 
 def _text(value: Any) -> str:

@@ -62,11 +62,24 @@ def serve(
         raise UsageError(f"{path} knows no slide {known}; slides.csv there lists its slides")
     opened = listen(port)
     shown = f"#slide={quote(slide_id)}" if slide_id else ""
-    asyncio.run(_serve(results, name, opened, lambda url: ready(url + shown)))
+    tables = TableWriter(ResultsFolder(results.path))
+    reviews = Reviews(ResultsFolder(results.path), saved=tables.changed)
+    try:
+        answer_requests(
+            opened,
+            lambda access, pool: application(results, access, name, pool, reviews),
+            lambda url: ready(url + shown),
+        )
+    finally:
+        tables.close()
 
 
-def reviewer_name(name: str | None) -> str:
-    """Return the name under which reviews are saved; None for the user's name.
+def reviewer_name(name: str | None, option: str = "--reviewer") -> str:
+    """Return the name under which a person saves; None for the user's name.
+
+    Args:
+        name: name that the user gave.
+        option: option with which it is given.
 
     Raises:
         UsageError: if it cannot be used.
@@ -78,7 +91,7 @@ def reviewer_name(name: str | None) -> str:
             name = "reviewer"
     if not name.strip() or not name.isprintable() or len(name) > _NAME_CHARS:
         raise UsageError(
-            f"--reviewer {printable(name)!r} must be 1 to {_NAME_CHARS} printable characters"
+            f"{option} {printable(name)!r} must be 1 to {_NAME_CHARS} printable characters"
         )
     return name.strip()
 
@@ -106,17 +119,33 @@ def listen(port: int) -> socket:
     return opened
 
 
-async def _serve(
-    results: Results, reviewer: str, opened: socket, ready: Callable[[str], None]
+def answer_requests(
+    opened: socket,
+    make: Callable[[Access, ThreadPoolExecutor], Application],
+    ready: Callable[[str], None],
 ) -> None:
-    """Answer requests until the task is cancelled; then close the port."""
+    """Answer requests until the process is interrupted; then close the port.
+
+    Args:
+        opened: port that `listen` has opened.
+        make: makes the application.
+        ready: called with the address of the page, once the server listens.
+
+    Raises:
+        KeyboardInterrupt: when the user presses Ctrl-C.
+    """
+    asyncio.run(_serve(opened, make, ready))
+
+
+async def _serve(
+    opened: socket,
+    make: Callable[[Access, ThreadPoolExecutor], Application],
+    ready: Callable[[str], None],
+) -> None:
     access = Access(new_token(), opened.getsockname()[1])
     threads = min(_MAX_THREADS, (os.cpu_count() or 1) + 2)
     pool = ThreadPoolExecutor(threads, "viewer")
-    folder = ResultsFolder(results.path)
-    tables = TableWriter(folder)
-    app = application(results, access, reviewer, pool, Reviews(folder, saved=tables.changed))
-    server = http_server(app)
+    server = http_server(make(access, pool))
     server.add_socket(opened)
     try:
         ready(access.url)
@@ -124,7 +153,6 @@ async def _serve(
     finally:
         server.stop()
         pool.shutdown(wait=False, cancel_futures=True)
-        tables.close()
 
 
 def http_server(app: Application) -> HTTPServer:

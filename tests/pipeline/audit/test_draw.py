@@ -56,7 +56,7 @@ def test_a_class_without_room_gets_fewer_points_and_a_rare_one_is_not_crowded_ou
     labels = np.full((80, 80), 21, np.uint8)  # 40 um: room for few points
     labels[40:42, 40:42] = 1
     drawn = draw_points(parts_of(labels), (3, 50), np.random.default_rng(0))
-    assert [p.stratum for p in drawn][0] == 0
+    assert drawn[0].stratum == 0
     assert sum(p.stratum == 0 for p in drawn) == 1
     assert 3 < sum(p.stratum == 1 for p in drawn) < 10
 

@@ -18,6 +18,7 @@ from noctile.cli import main
 from noctile.pipeline.errors import StoreError, UsageError
 from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.commands import merge as merge_module
+from noctile.workflows.commands.audit import AuditRequest, open_audit
 from noctile.workflows.commands.merge import MergeResult, merge_results
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.lease import Lease
@@ -376,6 +377,15 @@ def test_merging_reviews_again_changes_nothing(reviewed, tmp_path):
     merged(out, *reviewed)
     after = [path.read_bytes() for path in (out / "review.csv", *out.glob("review/*.geojson"))]
     assert before == after
+
+
+def test_an_audit_stays_in_its_folder_and_is_named(damaged, second, tmp_path):
+    open_audit(damaged, AuditRequest(points=10))
+    result = merged(tmp_path / "joined", damaged, second)
+    assert [line.partition(" stays")[0] for line in result.notes if "audit" in line] == [
+        f"the audit of {damaged}"
+    ]
+    assert not (tmp_path / "joined" / "audit").exists()
 
 
 def test_damaged_reviews_are_left_out_and_named(reviewed, tmp_path):

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from damaged_results import faulty_files, found
 
 from noctile.pipeline.cohort import write_csv
+from noctile.workflows.commands.audit import AuditRequest, open_audit
 from noctile.workflows.commands.table import write_tables_anew
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.lease import Lease
@@ -88,6 +89,17 @@ def test_tables_are_not_compared_while_a_run_is_at_work(damaged):
     with closing(Lease(damaged, lambda reason: None)):
         assert [file for file, _ in found(damaged) if not file.startswith("slides/")] == []
     assert [file for file, _ in found(damaged)] == ["slides.parquet", "slides.csv"]
+
+
+def test_a_damaged_audit_is_found_and_a_whole_one_is_no_fault(damaged):
+    open_audit(damaged, AuditRequest(points=10))
+    assert found(damaged) == []
+    (damaged / "audit" / ".points.1.tmp.csv").touch()
+    with (damaged / "audit" / "points.csv").open("a") as file:
+        file.write("p99\n")
+    (left, _), (audit, what) = found(damaged)
+    assert (left, audit) == ("audit/.points.1.tmp.csv", "audit")
+    assert "points.csv cannot be read" in what
 
 
 def test_a_slide_id_that_leads_out_of_the_folder_is_found_and_not_followed(damaged):

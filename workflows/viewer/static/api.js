@@ -18,12 +18,19 @@ export const readSlides = () => get("api/slides");
 export const readSlide = (slideId) => get(path(slideId));
 export const readFoci = (slideId) => get(`${path(slideId)}/foci`);
 
-// Save a part of a review, "review" or "regions".
-export async function save(slideId, part, values) {
+export const readAudit = () => get("api/audit");
+export const readPoint = (pointId) => get(`api/points/${encodeURIComponent(pointId)}`);
+
+async function put(url, values) {
   const headers = { "Content-Type": "application/json" };
-  const body = JSON.stringify(values);
-  return answer(await fetch(`${path(slideId)}/${part}`, { method: "PUT", headers, body }));
+  return answer(await fetch(url, { method: "PUT", headers, body: JSON.stringify(values) }));
 }
+
+// Save a part of a review, "review" or "regions".
+export const save = (slideId, part, values) => put(`${path(slideId)}/${part}`, values);
+
+export const saveAnswer = (pointId, name) =>
+  put(`api/points/${encodeURIComponent(pointId)}/answer`, { answer: name });
 
 export function tileUrl(slide, layer, d, col, row, query) {
   const ending = layer === "slide" ? "jpg" : "png";

@@ -1,0 +1,84 @@
+"""``noctile audit``."""
+
+import webbrowser
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from noctile.console.options import FOLDER, printing
+from noctile.console.printer import Printer
+
+if TYPE_CHECKING:
+    from noctile.workflows.commands.audit import AuditProgress
+
+
+@click.command("audit")
+@click.argument("results", type=FOLDER)
+@click.option("--points", type=click.IntRange(1), help="Number of points to draw (default: 300).")
+@click.option("--by", metavar="COLUMN", help="Column of the manifest that names the groups.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of all random choices (default: 0).")
+@click.option("--reader", metavar="NAME", help="Name of the reader (default: your user name).")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default="any free one",
+    help="Port on which the viewer listens.",
+)
+@click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
+@click.option("--status", is_flag=True, help="Show how far the readers are, and no points.")
+@printing()
+def command(
+    results: Path,
+    reader: str | None,
+    port: int,
+    *,
+    no_browser: bool,
+    status: bool,
+    printer: Printer,
+    **drawing: Any,
+) -> None:
+    """Tell the class of points, from which `noctile cohort --audit` corrects the areas.
+
+    The first call draws the points at random, in each predicted class of each group. They are shown
+    one by one in the browser, without the prediction. Answers are saved at once, and the same
+    command continues. Ctrl-C ends it.
+    """
+    from noctile.workflows.commands.audit import AuditRequest, audit_progress, open_audit
+    from noctile.workflows.results.audits import Audits
+    from noctile.workflows.results.layout import ResultsFolder
+    from noctile.workflows.viewer.audit_server import serve_audit
+    from noctile.workflows.viewer.server import reviewer_name
+
+    if status:
+        printer.result(_lines(results, audit_progress(Audits(ResultsFolder(results)))))
+        return
+    name = reviewer_name(reader, "--reader")
+    audits = open_audit(results, AuditRequest(**drawing))
+    printer.result(_lines(results, audit_progress(audits)))
+
+    def show(url: str) -> None:
+        printer.result(f"points for {name} are shown at", important=True)
+        printer.result(url, important=True)
+        printer.result("Ctrl-C ends the audit; the same command continues it")
+        if not no_browser:
+            Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+    serve_audit(results, audits, port, name, show)
+
+
+def _lines(results: Path, progress: "AuditProgress") -> list[str]:
+    left_out = ", ".join(f"{count} {reason}" for reason, count in progress.left_out.items())
+    lines = [
+        f"{results / 'audit'}: {progress.points} points on {progress.slides} of {progress.frame} "
+        f"slides{f'; left out: {left_out}' if left_out else ''}"
+    ]
+    lines += [f"  {name}: {n} of {progress.points}" for name, n in progress.readers.items()]
+    if progress.stale:
+        lines.append(
+            "not used, because the slides were done again after the points were drawn: "
+            f"{', '.join(progress.stale[:8])}{', ...' if len(progress.stale) > 8 else ''}"
+        )
+    return lines
