@@ -9,12 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from label_results import write_result
 from standins import small_slide
 
 from noctile.cli import main
-from noctile.workflows.viewer import server
+from noctile.workflows.commands.audit import AuditRequest, open_audit
+from noctile.workflows.viewer import audit_server, server
 
 
 @pytest.fixture(scope="module")
@@ -319,3 +322,46 @@ class TestView:
         assert code == 0
         assert url in text.splitlines()
         assert shown == ([] if words else [url])
+
+
+class TestAudit:
+    @pytest.fixture
+    def audited(self, tmp_path):
+        write_result(tmp_path, np.tile(np.repeat([1, 2], 200), (400, 1)).astype(np.uint8))
+        return tmp_path
+
+    def test_points_are_drawn_once_and_the_address_is_printed(self, audited, monkeypatch):
+        shown, url = [], "http://127.0.0.1:8000/token/"
+        monkeypatch.setattr(audit_server, "serve_audit", lambda *_: _[-1](url))
+        monkeypatch.setattr("webbrowser.open", shown.append)
+        code, text = noctile("audit", audited, "--points", 20, "--reader", "ada")
+        assert (code, shown) == (0, [url])
+        assert "20 points on 1 of 1 slides" in text
+        assert "points for ada are shown at\n" + url in text
+        before = (audited / "audit" / "points.csv").read_bytes()
+        code, text = noctile("audit", audited, "--no-browser", "--seed", 3)
+        assert code == 2
+        assert "was drawn with --points 20 --seed 0" in text
+        assert noctile("audit", audited, "--no-browser")[0] == 0
+        assert (audited / "audit" / "points.csv").read_bytes() == before
+        assert shown == [url]
+
+    def test_the_status_counts_answers_and_draws_nothing(self, audited):
+        code, text = noctile("audit", audited, "--status")
+        assert code == 2
+        assert "has no audit" in text
+        audits = open_audit(audited, AuditRequest(points=20))
+        audits.save("ada", {point.point_id: "tumor" for point in audits.points()[:7]})
+        code, text = noctile("audit", audited, "--status")
+        assert code == 0
+        assert "  ada: 7 of 20" in text
+        summary = audited / "slides" / "s" / "summary.json"
+        summary.write_text(summary.read_text().replace('"key": "k"', '"key": "new"'))
+        assert (
+            "done again after the points were drawn: s" in noctile("audit", audited, "--status")[1]
+        )
+
+    def test_a_folder_without_results_is_exit_2(self, tmp_path):
+        code, text = noctile("audit", tmp_path, "--no-browser")
+        assert code == 2
+        assert "holds no results of noctile" in text

@@ -16,7 +16,7 @@ MOST_POINTS: Final = 20_000
 MOST_ROWS: Final = 200_000
 """Most answers of an audit."""
 
-SPECIAL_ANSWERS: Final[Mapping[str, int]] = {"unsure": UNSURE, "unreadable": UNREADABLE}
+SPECIAL_ANSWERS: Final[dict[str, int]] = {"unsure": UNSURE, "unreadable": UNREADABLE}
 """Answers that are no class, with their numbers in a sample."""
 
 

@@ -1,7 +1,6 @@
 """Audit as one reader sees it: points in an order of the reader's own, without the prediction."""
 
 import hashlib
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Final
 
@@ -22,7 +21,7 @@ It is that of a 20x objective: nuclei can be told, and a window of 800 px shows 
 _MOST_VALUES = 16
 """Most values in the body of a request with an answer."""
 
-_SPECIAL_KEYS: Final[Mapping[str, str]] = {"unsure": "u", "unreadable": "x"}
+_SPECIAL_KEYS: Final[dict[str, str]] = {"unsure": "u", "unreadable": "x"}
 
 _CLASS_KEYS: Final = "123456789abcdefghijklmnopqrtvwyz"
 """Keys of the classes, in their order; u, x, s (skip) and 0 (zoom) have another meaning."""
