@@ -37,12 +37,12 @@ def test_slides_are_chosen_as_often_as_their_probability_says():
     area, groups, patients = cohort(12)
     size = area.sum(axis=1)
     times = np.zeros(12)
-    for seed in range(2000):
+    for seed in range(800):
         probability, chosen = choose_slides(size, groups, patients, 6, seed)
         assert chosen.sum() == 6
         times += chosen
-    error = np.sqrt(probability * (1 - probability) / 2000)
-    assert (np.abs(times / 2000 - probability) <= 4.5 * error + 1e-9).all()
+    error = np.sqrt(probability * (1 - probability) / 800)
+    assert (np.abs(times / 800 - probability) <= 4.5 * error + 1e-9).all()
     assert probability.min() > 0
 
 
@@ -151,7 +151,7 @@ def test_weights_add_up_to_the_area_of_the_cohort():
 def test_weighted_counts_of_points_are_unbiased_for_the_area_of_each_cell():
     """Mean over the design, slides chosen at random: the area of each class on each slide."""
     area, groups, patients = cohort(8)
-    found = np.zeros((1000, *area.shape))
+    found = np.zeros((400, *area.shape))
     for seed in range(len(found)):
         probability, chosen = choose_slides(area.sum(axis=1), groups, patients, 5, seed)
         part = (area[chosen], groups[chosen], probability[chosen])

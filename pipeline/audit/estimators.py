@@ -1,0 +1,198 @@
+"""Areas of the true classes of a cohort, from the areas of predicted classes and a point sample.
+
+The stratified estimator of Olofsson et al., Good practices for estimating area and assessing
+accuracy of land change, Remote Sensing of Environment 148 (2014), 42-57, and Stehman, Estimating
+area and map accuracy for stratified random sampling when the strata are different from the map
+classes, International Journal of Remote Sensing 35 (2014), 4923-4939. docs/audit-method.md explains
+the intervals.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from noctile.pipeline.arrays import Bool, Float64
+from noctile.pipeline.audit.intervals import (
+    NORMAL_QUANTILE,
+    jeffreys,
+    mover_share,
+    mover_sum,
+    t_quantile,
+)
+from noctile.pipeline.audit.sample import UNREADABLE, UNSURE, AuditFrame, AuditSample
+from noctile.pipeline.audit.strata import Spread, Strata, spread_of, strata_of
+from noctile.pipeline.statistics.estimate import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class ClassArea:
+    """Corrected area of one class in the frame, beside the area that the model predicts.
+
+    Attributes:
+        predicted_mm2: area that the model predicts (mm2).
+        area_mm2: area of the true class (mm2).
+        share: area of the true class by the analysed area, from 0 to 1.
+        patient_mean_mm2: area of the true class for each patient on average (mm2).
+        users_accuracy: part of the predicted class that is truly of the class, from 0 to 1.
+        producers_accuracy: part of the true class that is predicted as the class, from 0 to 1.
+        standard_error_mm2: standard error of the area (mm2).
+        design_effect: variance of the area by that of points at random in each stratum.
+        slides_part: part of the variance that the choice of slides causes, from 0 to 1.
+        df: degrees of freedom of the interval.
+        least_mm2: area if no unsure or unreadable point were truly of the class (mm2).
+        most_mm2: area if all unsure and unreadable points were truly of the class (mm2).
+    """
+
+    predicted_mm2: float
+    area_mm2: Estimate
+    share: Estimate
+    patient_mean_mm2: Estimate
+    users_accuracy: Estimate
+    producers_accuracy: Estimate
+    standard_error_mm2: float
+    design_effect: float
+    slides_part: float
+    df: float
+    least_mm2: float
+    most_mm2: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CorrectedAreas:
+    """Corrected areas of all classes of a cohort or of one of its groups.
+
+    Attributes:
+        slides: number of slides in the frame.
+        patients: number of patients in the frame.
+        points: number of points answered with a class.
+        unsure: number of points answered unsure.
+        unreadable: number of points answered unreadable.
+        analysed_mm2: area of all predicted classes (mm2).
+        unsampled_mm2: area of predicted classes without an answered point, taken as predicted
+            (mm2).
+        classes: corrected area of each class.
+        matrix_mm2: float64 ``[predicted classes, true classes]``, estimated area (mm2).
+    """
+
+    slides: int
+    patients: int
+    points: int
+    unsure: int
+    unreadable: int
+    analysed_mm2: float
+    unsampled_mm2: float
+    classes: tuple[ClassArea, ...]
+    matrix_mm2: Float64
+
+
+def corrected_areas(
+    frame: AuditFrame, sample: AuditSample, group: int | None = None
+) -> CorrectedAreas:
+    """Estimate the area of each true class in a cohort, or in one of its groups.
+
+    Unsure and unreadable points are left out of their stratum and counted.
+
+    Args:
+        frame: all slides of the cohort.
+        sample: points of the cohort with one answer each; a part of the points will do, if it was
+            answered in random order.
+        group: number of the group; None for the whole cohort.
+
+    Raises:
+        ValueError: the frame has no slides, or none of the group.
+    """
+    if group is not None:
+        frame, sample = _of_group(frame, sample, group)
+    if len(frame.groups) == 0:
+        raise ValueError("there are no slides to estimate areas of")
+    strata = strata_of(frame, sample)
+    matrix = np.zeros((frame.area_mm2.shape[1],) * 2)
+    np.add.at(matrix, strata.predicted, strata.area_mm2[:, None] * strata.proportion)
+    patients = len(np.unique(frame.patients))
+    return CorrectedAreas(
+        slides=len(frame.groups),
+        patients=patients,
+        points=int((sample.answers >= 0).sum()),
+        unsure=int((sample.answers == UNSURE).sum()),
+        unreadable=int((sample.answers == UNREADABLE).sum()),
+        analysed_mm2=float(frame.area_mm2.sum()),
+        unsampled_mm2=float(strata.area_mm2[strata.points == 0].sum()),
+        classes=tuple(_class_area(frame, strata, k, patients) for k in range(len(matrix))),
+        matrix_mm2=matrix,
+    )
+
+
+def _class_area(frame: AuditFrame, strata: Strata, k: int, patients: int) -> ClassArea:
+    """Return the corrected area of one class, and the accuracy of its prediction."""
+    same = strata.predicted == k
+    every = np.ones_like(same)
+    area, spread = _area(frame, strata, every, k)
+    hit, _ = _area(frame, strata, same, k)
+    missed, _ = _area(frame, strata, ~same, k)
+    predicted = float(strata.area_mm2[same].sum())
+    analysed = float(strata.area_mm2.sum())
+    least, most = _bounds(strata, k)
+    return ClassArea(
+        predicted_mm2=predicted,
+        area_mm2=area,
+        share=_scaled(area, analysed),
+        patient_mean_mm2=_scaled(area, patients),
+        users_accuracy=_scaled(hit, predicted),
+        producers_accuracy=mover_share(hit, missed),
+        standard_error_mm2=float(np.sqrt(spread.variance)),
+        design_effect=spread.effect,
+        slides_part=spread.slides_part,
+        df=spread.df,
+        least_mm2=least,
+        most_mm2=most,
+    )
+
+
+def _area(frame: AuditFrame, strata: Strata, kept: Bool, k: int) -> tuple[Estimate, Spread]:
+    """Return the area of a true class over design strata with its interval, and its spread.
+
+    The interval joins the Jeffreys intervals of the strata by MOVER. They take points / (design
+    effect x (t / z)^2) as the number of points.
+    """
+    spread = spread_of(strata, frame.groups, kept, k)
+    effect = spread.effect * (t_quantile(spread.df) / NORMAL_QUANTILE) ** 2
+    area, p = strata.area_mm2[kept], strata.proportion[kept, k]
+    low, high = jeffreys(p, strata.points[kept] / effect)
+    low = np.where(strata.points[kept] > 0, low, 0.0)
+    high = np.where(strata.points[kept] > 0, high, 1.0)
+    estimate = mover_sum(area * p, area * low, area * high)
+    return replace(estimate, high=min(estimate.high, float(area.sum()))), spread
+
+
+def _bounds(strata: Strata, k: int) -> tuple[float, float]:
+    """Return the area of a true class if no, and if each, left-out point were of it (mm2)."""
+    seen = strata.points + strata.left_out
+    known = np.divide(strata.points, seen, out=np.ones_like(seen), where=seen > 0)
+    least = strata.area_mm2 * strata.proportion[:, k] * known
+    return float(least.sum()), float((least + strata.area_mm2 * (1 - known)).sum())
+
+
+def _scaled(estimate: Estimate, by: float) -> Estimate:
+    """Divide an estimate by a known number; NaN for 0."""
+    if by == 0:
+        return Estimate(np.nan)
+    return Estimate(estimate.value / by, estimate.low / by, estimate.high / by)
+
+
+def _of_group(frame: AuditFrame, sample: AuditSample, group: int) -> tuple[AuditFrame, AuditSample]:
+    """Return the slides of one group, and their points."""
+    rows = frame.groups == group
+    number = np.cumsum(rows) - 1
+    points = rows[sample.slides]
+    part = AuditFrame(
+        frame.patients[rows],
+        np.zeros(int(rows.sum()), np.int64),
+        frame.area_mm2[rows],
+        frame.probability[rows],
+    )
+    return part, AuditSample(
+        number[sample.slides[points]],
+        sample.strata[points],
+        sample.answers[points],
+        sample.weights_mm2[points],
+    )

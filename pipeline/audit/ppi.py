@@ -1,0 +1,147 @@
+"""Prediction-powered inference: predictions for all patients, the truth for some of them.
+
+A mean, or a difference of two groups, keeps the precision that good predictions give, and stays
+right if they are bad. Sources: Angelopoulos et al., Prediction-powered inference, Science 382
+(2023), 669-674; Angelopoulos, Duchi and Zrnic, PPI++: efficient prediction-powered inference,
+arXiv:2311.01453 (2023) (power tuning). With its tuning, the estimate of a mean is the regression
+estimator of double sampling (Cochran, Sampling Techniques, 3rd edition, 1977, chapter 12), whose
+small-sample variance is used.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from scipy.special import stdtr
+
+from noctile.pipeline.arrays import Bool, Float64
+from noctile.pipeline.audit.intervals import t_quantile
+from noctile.pipeline.statistics.estimate import Estimate
+
+LEAST_ANNOTATED: Final = 4
+"""Smallest number of annotated patients of a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoweredMean:
+    """Mean of the true values of a population of patients.
+
+    Attributes:
+        patients: number of patients with a prediction.
+        annotated: number of patients with the truth, too.
+        mean: mean of the true values.
+        standard_error: standard error of the mean.
+        df: degrees of freedom of the interval.
+        tuning: weight of the predictions (lambda of PPI++): 0 ignores them, 1 takes them in full.
+        predicted: mean of all predictions.
+        annotated_mean: mean of the true values of the annotated patients alone.
+    """
+
+    patients: int
+    annotated: int
+    mean: Estimate
+    standard_error: float
+    df: float
+    tuning: float
+    predicted: float
+    annotated_mean: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class PoweredDifference:
+    """Difference of the means of two groups of patients.
+
+    Attributes:
+        first: mean of the first group.
+        second: mean of the second group.
+        difference: first - second.
+        df: degrees of freedom (Welch).
+        p: two-sided p of no difference.
+    """
+
+    first: PoweredMean
+    second: PoweredMean
+    difference: Estimate
+    df: float
+    p: float
+
+
+def powered_mean(predicted: Float64, truth: Float64) -> PoweredMean | None:
+    """Estimate the mean of the true values; None for fewer than `LEAST_ANNOTATED` annotations.
+
+    The annotated patients must be chosen at random. The tuning is the slope of the truth on the
+    prediction, times (patients - annotated) / patients, which is the optimum of PPI++.
+
+    Args:
+        predicted: float64 ``[patients]``, one prediction for each patient.
+        truth: float64 ``[patients]``, the true value; NaN where it is not annotated.
+    """
+    known = ~np.isnan(truth)
+    n, everyone = int(known.sum()), len(truth)
+    if n < LEAST_ANNOTATED:
+        return None
+    y, f = truth[known], predicted[known]
+    alone = _interval(float(y.mean()), float(y.std(ddof=1)) / np.sqrt(n), n - 1)
+    squares = float(np.square(f - f.mean()).sum())
+    if squares <= 1e-12 * float(np.square(f).sum()) or n == everyone:
+        error = float(y.std(ddof=1)) / np.sqrt(n)
+        mean, slope, df = float(y.mean()), 0.0, float(n - 1)
+    else:
+        slope = float((f - f.mean()) @ y) / squares
+        mean, error, df = _regression(predicted, known, y, slope)
+    return PoweredMean(
+        patients=everyone,
+        annotated=n,
+        mean=_interval(mean, error, df),
+        standard_error=error,
+        df=df,
+        tuning=slope * (everyone - n) / everyone,
+        predicted=float(predicted.mean()),
+        annotated_mean=alone,
+    )
+
+
+def powered_difference(
+    predicted: Float64, truth: Float64, in_first: Bool, in_second: Bool
+) -> PoweredDifference | None:
+    """Estimate the difference of two groups' means; None if one has too few annotations.
+
+    Args:
+        predicted: float64 ``[patients]``, one prediction for each patient.
+        truth: float64 ``[patients]``, the true value; NaN where it is not annotated.
+        in_first: bool ``[patients]``, True for patients of the first group.
+        in_second: bool ``[patients]``, True for patients of the second group.
+    """
+    first = powered_mean(predicted[in_first], truth[in_first])
+    second = powered_mean(predicted[in_second], truth[in_second])
+    if first is None or second is None:
+        return None
+    a, b = first.standard_error**2, second.standard_error**2
+    difference = first.mean.value - second.mean.value
+    if a + b == 0:
+        return PoweredDifference(first, second, Estimate(difference), np.nan, np.nan)
+    df = (a + b) ** 2 / (a**2 / first.df + b**2 / second.df)
+    error = np.sqrt(a + b)
+    p = 2 * float(stdtr(df, -abs(difference) / error))
+    return PoweredDifference(first, second, _interval(difference, error, df), df, p)
+
+
+def _regression(
+    predicted: Float64, known: Bool, y: Float64, slope: float
+) -> tuple[float, float, float]:
+    """Return mean, standard error and degrees of freedom of the regression estimator."""
+    f = predicted[known]
+    n, everyone = len(y), len(predicted)
+    shift = float(predicted.mean() - f.mean())
+    residual = y - y.mean() - slope * (f - f.mean())
+    noise = float(np.square(residual).sum()) / (n - 2)
+    spread = float(predicted.var(ddof=1))
+    lever = shift**2 / float(np.square(f - f.mean()).sum())
+    variance = noise * (1 / n + lever) + slope**2 * spread / everyone
+    return float(y.mean()) + slope * shift, float(np.sqrt(variance)), n - 2
+
+
+def _interval(value: float, error: float, df: float) -> Estimate:
+    """Return a figure with its t interval."""
+    half = t_quantile(df) * error
+    return Estimate(value, value - half, value + half)
