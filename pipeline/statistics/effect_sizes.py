@@ -44,8 +44,8 @@ def cliffs_delta(a: Float64, b: Float64) -> Estimate:
     n, m = len(a), len(b)
     if not n or not m:
         return Estimate(math.nan)
-    of_a, tied = _dominance(a, b)
-    of_b = -_dominance(b, a)[0]
+    of_a, tied = dominance(a, b)
+    of_b = -dominance(b, a)[0]
     delta = float(of_a.mean())
     if min(n, m) < 2:
         return Estimate(delta)
@@ -62,8 +62,16 @@ def cliffs_delta(a: Float64, b: Float64) -> Estimate:
     return Estimate(delta, max(-1, (middle - half) / scale), min(1, (middle + half) / scale))
 
 
-def _dominance(a: Float64, b: Float64) -> tuple[Float64, int]:
-    """Share of ``b`` below each of ``a`` minus the share above, and the ties; both sorted."""
+def dominance(a: Float64, b: Float64) -> tuple[Float64, int]:
+    """Return the dominance of each value over a group, and the number of ties.
+
+    Args:
+        a: float64 ``[n]``, values.
+        b: float64 ``[m]``, values of the group, sorted.
+
+    Returns:
+        float64 ``[n]``, share of ``b`` below each value minus the share above, and the ties.
+    """
     below, not_above = np.searchsorted(b, a), np.searchsorted(b, a, side="right")
     return (below - (len(b) - not_above)) / len(b), int((not_above - below).sum())
 
