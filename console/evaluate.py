@@ -18,6 +18,7 @@ SIDES = ("train", "val", "test", "all")
 @click.option("--out", required=True, type=FOLDER, help="Folder for the report.")
 @click.option("--config", type=FILE, help="Settings of the training, for its [[data]].")
 @click.option("--mpp", type=float, help="Pixel size of the images (um), where nothing states it.")
+@click.option("--exported", type=DATA, help="Exports of Noctile that the GeoJSON in DATA corrects.")
 @click.option("--classes", help="Class scheme of DATA, where the model folder holds none.")
 @click.option(
     "--device",
@@ -33,6 +34,7 @@ def command(
     out: Path,
     config: Path | None,
     mpp: float | None,
+    exported: Path | None,
     printer: Printer,
     **options: Any,
 ) -> None:
@@ -43,7 +45,7 @@ def command(
     from noctile.workflows.commands.evaluate import evaluate
     from noctile.workflows.commands.train import load_train_settings
 
-    sources = load_train_settings(config, data, mpp).data
+    sources = load_train_settings(config, data, mpp, exported).data
     classes, device = options["classes"], options["device"]
     evaluate(model, sources, out, side, classes, device, printer.progress)
     printer.result(f"report in {out / 'report.html'}")

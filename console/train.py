@@ -19,6 +19,7 @@ from noctile.console.printer import Printer
 @click.option("--encoder", help="Encoder of segmentation-models-pytorch (default: resnet34).")
 @click.option("--encoder-weights", help="imagenet (default), none, or a file.")
 @click.option("--mpp", type=float, help="Pixel size of the images (um), where nothing states it.")
+@click.option("--exported", type=DATA, help="Exports of Noctile that the GeoJSON in DATA corrects.")
 @click.option("--epochs", type=int, help="Most epochs (default: 50).")
 @click.option("--device", help="auto (default: all GPUs), cpu, cuda or cuda:N.")
 @click.option("--resume", is_flag=True, help="Continue the training that was stopped in --out.")
@@ -28,6 +29,7 @@ def command(
     out: Path,
     config: Path | None,
     mpp: float | None,
+    exported: Path | None,
     resume: bool,
     printer: Printer,
     **options: Any,
@@ -39,7 +41,7 @@ def command(
     """
     from noctile.workflows.commands.train import load_train_settings, train
 
-    settings = load_train_settings(config, data, mpp, **options)
+    settings = load_train_settings(config, data, mpp, exported, **options)
     try:
         result = train(settings, out, printer.progress, resume=resume)
     except KeyboardInterrupt:

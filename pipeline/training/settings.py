@@ -115,7 +115,7 @@ class TrainSettings(BaseModel):
     )
 
     def resolved(self, base: Path) -> "TrainSettings":
-        """Make all paths absolute except those of the data.
+        """Make all paths absolute except those of the folders of data.
 
         Args:
             base: folder of the settings file, to which paths are relative.
@@ -123,7 +123,11 @@ class TrainSettings(BaseModel):
         split = self.split.model_copy(
             update={"file": self.split.file and (base / self.split.file).resolve()}
         )
-        update: dict[str, object] = {"split": split}
+        data = tuple(
+            source.model_copy(update={"exported": source.exported and base / source.exported})
+            for source in self.data
+        )
+        update: dict[str, object] = {"split": split, "data": data}
         if self.encoder_weights not in {"imagenet", "none"}:
             update["encoder_weights"] = str((base / self.encoder_weights).resolve())
         if self.classes.endswith(".toml"):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,7 +16,8 @@ from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.discover import SLIDE_SUFFIXES
 from noctile.pipeline.slides.image import IMAGE_SUFFIXES, mpp_from_name
 from noctile.pipeline.slides.table_file import MAX_BYTES
-from noctile.pipeline.truth.geojson import is_geojson, read_annotations, region_boxes
+from noctile.pipeline.truth.corrections import read_truth
+from noctile.pipeline.truth.geojson import SUFFIXES, is_geojson, region_boxes
 from noctile.pipeline.truth.region import Region, is_lossy, read_mask
 from noctile.pipeline.untrusted import read_text
 
@@ -59,6 +60,8 @@ class DataSource(BaseModel):
             glass).
         ignore_marked: true if the white pixels of black and white masks are not counted, so that
             only black ones are learned (for masks that include the stroma around tumor cells).
+        exported: folder of the GeoJSON that ``noctile export`` wrote, if the annotations of the
+            source are corrections of it (`noctile.pipeline.truth.corrections`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,11 +74,17 @@ class DataSource(BaseModel):
     extra: bool = False
     ignore_white: bool = False
     ignore_marked: bool = False
+    exported: Path | None = None
 
     @property
     def label(self) -> str:
         """Name of the source in its regions."""
         return self.name or self.path.resolve().name
+
+    def without_paths(self) -> dict[str, Any]:
+        """Settings of the source without paths, for a model's card and for keys."""
+        corrected = {"corrections": True} if self.exported else {}
+        return self.model_dump(mode="json", exclude={"path", "exported"}) | corrected
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,12 @@ def find_regions(source: DataSource) -> list[Region]:
     if not source.path.is_dir():
         raise UsageError(f"data {source.path}: there is no such folder")
     found = [(name, regions) for name, find in _FINDERS.items() if (regions := find(source))]
+    if not found and source.exported:
+        raise UsageError(
+            f"data {source.path}: no annotation of a slide differs from its export in "
+            f"{source.exported}, and none has a frame (class Region*). Correct some, or draw a "
+            "frame around an area that you have checked"
+        )
     if not found:
         raise UsageError(
             f"data {source.path}: no regions. {_describe_folder(source.path)}\n{LAYOUTS}"
@@ -187,9 +202,27 @@ def _slide_regions(source: DataSource, annotations: Path, slides: list[Path]) ->
             f"annotations {annotations} belong to {which}. Exactly one slide must have the name "
             f"{name!r}"
         )
-    for box in region_boxes(read_annotations(annotations)):
+    region = _region(source, partners[0], annotations)
+    region = replace(region, exported=_exported(source, annotations, name))
+    for box in region_boxes(read_truth(annotations, region.exported)):
         region_id = f"{partners[0].stem}_xmin{box.x}_ymin{box.y}"
-        yield replace(_region(source, partners[0], annotations), region_id=region_id, box=box)
+        yield replace(region, region_id=region_id, box=box)
+
+
+def _exported(source: DataSource, annotations: Path, name: str) -> Path | None:
+    """Export of which annotations are a correction, or None if they are none."""
+    if source.exported is None:
+        return None
+    paths = [source.exported / f"{name}{suffix}" for suffix in SUFFIXES]
+    found = [path for path in paths if path.is_file()]
+    if len(found) != 1:
+        raise UsageError(
+            f"annotations {annotations}: {len(found)} exports of {name!r} are in "
+            f"{source.exported}; exactly one is needed to find the changes. Give the folder of the "
+            "corrected export (--exported), or put other annotations into a data source of their "
+            "own"
+        )
+    return found[0]
 
 
 _FINDERS: dict[str, Callable[[DataSource], list[Region]]] = {

@@ -2,8 +2,9 @@
 
 import gzip
 import io
+import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -12,12 +13,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import UsageError
-from noctile.pipeline.geometry import Box, Frame
+from noctile.pipeline.geometry import Box
 from noctile.pipeline.slides.tiff.limits import MAX_SIDE_PX
-from noctile.pipeline.truth.raster import Ring, fill
-from noctile.pipeline.truth.scheme import BCSS_CODES, OTHER, OUTSIDE, STROMA, TUMOR, ClassScheme
+from noctile.pipeline.truth.points import POINT_CONTEXT_PX
+from noctile.pipeline.truth.raster import Ring
+from noctile.pipeline.truth.scheme import (
+    BCSS_CODES,
+    OTHER,
+    OUTSIDE,
+    STROMA,
+    TUMOR,
+    ClassScheme,
+)
 from noctile.pipeline.untrusted import parse_json, read_bytes
 
 SUFFIXES = (".geojson", ".geojson.gz")
@@ -55,19 +63,34 @@ class Annotation:
     Attributes:
         label: name of the class as the file has it; None for the outer frame of a region.
         polygons: polygons, each with its outer ring first and then its holes; a ring is float64
-            ``[n, 2]``, y and x (px of level 0).
+            ``[n, 2]``, y and x (px of level 0). A point has none.
+        feature_id: UUID of the feature in lower case, or "".
+        layer: number of its layer; a higher one is drawn later.
+        removed: true for an area that a correction took away from its class.
+        point: y and x (px of level 0) of a point; None for an area.
     """
 
     label: str | None
     polygons: tuple[tuple[Ring, ...], ...]
+    feature_id: str = ""
+    layer: int = 0
+    removed: bool = False
+    point: tuple[float, float] | None = None
 
     @property
     def box(self) -> Box:
         """Smallest box that covers the annotation (px of level 0)."""
+        if self.point is not None:
+            return Box(math.floor(self.point[0]), math.floor(self.point[1]), 1, 1)
         points = np.concatenate([rings[0] for rings in self.polygons])
         y, x = map(int, np.floor(points.min(axis=0)))
         y_stop, x_stop = map(int, np.ceil(points.max(axis=0)))
         return Box(y, x, y_stop - y, x_stop - x)
+
+    @property
+    def surroundings(self) -> Box:
+        """Box that training reads: that of an area, or the surroundings of a point."""
+        return self.box if self.point is None else self.box.grow(POINT_CONTEXT_PX)
 
     @property
     def area_px(self) -> float:
@@ -80,12 +103,19 @@ def is_geojson(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def read_annotations(path: Path) -> list[Annotation]:
+def read_annotations(
+    path: Path, *, points: bool = False, most: int = MAX_FEATURES
+) -> list[Annotation]:
     """Read the annotations of a GeoJSON file, with or without gzip.
 
     The file holds a FeatureCollection, a list of features or one feature. An annotation of class
     ``ROI`` or ``Region*``, or without a class and with a name that begins so, is the outer frame of
     a region.
+
+    Args:
+        path: path of the file.
+        points: true to read points, too; else they are refused.
+        most: largest number of features.
 
     Raises:
         UsageError: if the file is not such GeoJSON, or one of its features is no polygon or has no
@@ -104,27 +134,42 @@ def read_annotations(path: Path) -> list[Annotation]:
             f"annotations {path} hold no features. Export annotations as a GeoJSON "
             "FeatureCollection"
         )
-    if len(values) > MAX_FEATURES:
+    check_count(len(values), most, path)
+    found = parse_annotations(values, f"annotations {path}", points=points)
+    check_count(len(found), most, path)
+    return found
+
+
+def check_count(count: int, most: int, path: Path) -> None:
+    """Check the number of the features or points of a file.
+
+    Raises:
+        UsageError: if there are too many.
+    """
+    if count > most:
         raise UsageError(
-            f"annotations {path} hold {len(values)} features, more than {MAX_FEATURES}. Export the "
+            f"annotations {path} hold {count} features, more than {most}. Export the "
             "areas that people drew, not the cells that a program found"
         )
-    return parse_annotations(values, f"annotations {path}")
 
 
-def parse_annotations(features: Sequence[Any], origin: str) -> list[Annotation]:
+def parse_annotations(
+    features: Sequence[Any], origin: str, *, points: bool = False
+) -> list[Annotation]:
     """Make annotations from GeoJSON features; see `read_annotations`.
 
     Args:
         features: the features.
         origin: name of the file, for the message.
+        points: true to read points, too; each point of a MultiPoint is an annotation.
 
     Raises:
         UsageError: if one of the features is no polygon or has no class.
     """
     return [
-        _annotation(feature, f"{origin}, feature {k}")
+        annotation
         for k, feature in enumerate(features, start=1)
+        for annotation in _annotations(feature, f"{origin}, feature {k}", points=points)
     ]
 
 
@@ -142,11 +187,12 @@ def _unpacked(data: bytes) -> bytes:
 def region_boxes(annotations: Sequence[Annotation]) -> list[Box]:
     """Boxes of the regions that annotations make (px of level 0), sorted and without overlap.
 
-    The boxes are those of the outer frames, or of the annotations if there are no frames.
+    The boxes are those of the outer frames, or of the annotations and the surroundings of points if
+    there are no frames.
     Overlapping boxes are joined, large ones are cut into parts of `_PART_PX`, and parts without an
     annotation are left out.
     """
-    areas = [annotation.box for annotation in annotations if annotation.label is not None]
+    areas = [annotation.surroundings for annotation in annotations if annotation.label is not None]
     frames = [annotation.box for annotation in annotations if annotation.label is None]
     joined = _edges(frames or areas)
     count = 0  # number of columns in use
@@ -164,7 +210,7 @@ def region_boxes(annotations: Sequence[Annotation]) -> list[Box]:
         for y in range(box.y, box.y_stop, _PART_PX)
         for x in range(box.x, box.x_stop, _PART_PX)
     )
-    edges = _edges(areas)
+    edges = _edges([annotation.box for annotation in annotations if annotation.label is not None])
     return sorted(part for part in parts if _overlap(edges, part).any())
 
 
@@ -189,47 +235,6 @@ def _overlap(edges: Edges, box: Box) -> npt.NDArray[np.bool_]:
     return np.asarray(in_y & in_x)
 
 
-def draw_codes(
-    annotations: Sequence[Annotation],
-    scheme: ClassScheme,
-    frame: Frame,
-    target: Frame,
-    box: Box,
-    origin: str,
-) -> UInt8:
-    """Draw annotations as codes.
-
-    A pixel has the class of the smallest annotation in which its centre lies.
-
-    Args:
-        annotations: annotations of the slide.
-        scheme: class scheme; its class names are known besides those of BCSS and QuPath.
-        frame: frame of the slide's level 0.
-        target: frame of the result's pixels.
-        box: part of ``target`` that is drawn.
-        origin: name of the file, for the message.
-
-    Returns:
-        uint8 ``[box.height, box.width]``; `OUTSIDE` where there is no annotation, and outside the
-        outer frames if there are any.
-
-    Raises:
-        UsageError: if an annotation's class is not known.
-    """
-    known = class_codes(scheme)
-    scale = np.array([frame.mpp_y / target.mpp_y, frame.mpp_x / target.mpp_x])
-    codes = np.full((box.height, box.width), OUTSIDE, np.uint8)
-    for annotation in sorted(annotations, key=lambda a: -a.area_px):
-        if annotation.label is not None:
-            fill(codes, annotation.polygons, _code(annotation.label, known, origin), scale, box)
-    if frames := [annotation for annotation in annotations if annotation.label is None]:
-        inside = np.zeros_like(codes)
-        for annotation in frames:
-            fill(inside, annotation.polygons, 1, scale, box)
-        codes[inside == 0] = OUTSIDE
-    return codes
-
-
 def class_codes(scheme: ClassScheme) -> dict[str, int]:
     """Code of each class name, as `normalize_name` gives the names.
 
@@ -250,51 +255,53 @@ def normalize_name(name: str) -> str:
     return "_".join(name.replace("-", " ").casefold().split())
 
 
-def _code(label: str, known: dict[str, int], origin: str) -> int:
-    code = known.get(normalize_name(label))
-    if code is None:
-        raise UsageError(
-            f"{origin}: class {label!r:.80} is not known. Known are {', '.join(sorted(known))}. "
-            "Rename it, or add it as a class to a scheme of your own (--classes my.toml)"
-        )
-    return code
-
-
-def _annotation(feature: Any, origin: str) -> Annotation:
-    """Make an annotation from a GeoJSON feature."""
+def _annotations(feature: Any, origin: str, *, points: bool) -> Iterator[Annotation]:
+    """Make annotations from a GeoJSON feature: one, or one for each of its points."""
     try:
         properties = feature.get("properties") or {}
         geometry = feature["geometry"]
         kind, coordinates = geometry["type"], geometry["coordinates"]
         label = _label(properties)
         name = str(properties.get("name") or "")
-        if kind not in ("Polygon", "MultiPolygon"):
+        feature_id = str(feature.get("id") or "").lower()
+        marks: list[Ring] = []
+        polygons: tuple[tuple[Ring, ...], ...] = ()
+        if points and kind in ("Point", "MultiPoint"):
+            marks = list(_ring([coordinates] if kind == "Point" else coordinates))
+        elif kind in ("Polygon", "MultiPolygon"):
+            polygons = tuple(
+                tuple(map(_ring, rings))
+                for rings in ([coordinates] if kind == "Polygon" else coordinates)
+            )
+        else:
             raise UsageError(
                 f"{origin} is a {kind}; only polygons have an inside. Leave it out of the export"
             )
-        polygons = tuple(
-            tuple(map(_ring, rings))
-            for rings in ([coordinates] if kind == "Polygon" else coordinates)
-        )
-        if not polygons or not all(polygons):
+        if not marks and (not polygons or not all(polygons)):
             raise ValueError("a polygon without points")
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise UsageError(
             f"{origin} is not a GeoJSON feature with a polygon ({type(error).__name__}: {error}). "
             "Export the annotations again"
         ) from error
-    if (
-        normalize_name(label) in _FRAMES
-        if label
-        else normalize_name(name).startswith(("roi", "region"))
-    ):
-        return Annotation(None, polygons)
-    if label is None:
+    if polygons and _is_frame(label, name):
+        yield Annotation(None, polygons, feature_id)
+    elif label is None:
         raise UsageError(
             f"{origin} ({name or 'without a name'}) has no class. Give it one in QuPath: 'Ignore*' "
             "if it is none, 'Region*' if it is the frame around the annotated area"
         )
-    return Annotation(label, polygons)
+    elif polygons:
+        yield Annotation(label, polygons, feature_id)
+    for y, x in marks:
+        yield Annotation(str(label), (), feature_id, point=(float(y), float(x)))
+
+
+def _is_frame(label: str | None, name: str) -> bool:
+    """True for the outer frame of a region, by its class or its name."""
+    if label:
+        return normalize_name(label) in _FRAMES
+    return normalize_name(name).startswith(("roi", "region"))
 
 
 def _ring(points: Any) -> Ring:

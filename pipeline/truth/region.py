@@ -1,5 +1,6 @@
 """Region whose classes are known: its files, and its pixels and classes at any pixel size."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,9 @@ from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.slides.base import SlideReader
 from noctile.pipeline.slides.image import MAX_PIXELS, PILLOW_ERRORS
 from noctile.pipeline.slides.open import open_slide
-from noctile.pipeline.truth.geojson import draw_codes, is_geojson, read_annotations
+from noctile.pipeline.truth.corrections import read_truth
+from noctile.pipeline.truth.drawing import draw_codes
+from noctile.pipeline.truth.geojson import Annotation, is_geojson
 from noctile.pipeline.truth.scheme import IGNORED, OTHER, OUTSIDE, TUMOR, ClassScheme
 
 NEAR_WHITE = 210
@@ -52,6 +55,8 @@ class Region:
         listed: side on which the data set lists the region, or None; splits do not use it.
         ignore_white: true if near-white pixels (`NEAR_WHITE`) are not counted.
         ignore_marked: true if the white pixels of a black and white mask are not counted.
+        exported: path of the GeoJSON that was exported from a result and corrected; None if the
+            annotations are no correction.
     """
 
     region_id: str
@@ -66,6 +71,7 @@ class Region:
     listed: str | None = None
     ignore_white: bool = False
     ignore_marked: bool = False
+    exported: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +220,8 @@ def _targets(region: Region, scheme: ClassScheme, frame: Frame, target: Frame, b
     """Classes of the pixels ``box`` of frame ``target``; ``frame`` is the frame of the image."""
     if is_geojson(region.truth):
         origin = f"annotations {region.truth}"
-        annotations = read_annotations(region.truth)
+        annotations = read_truth(region.truth, region.exported)
+        _check_sparse(region, annotations, scheme)
         codes = draw_codes(annotations, scheme, frame, target, box, origin)
         return scheme.targets(codes, origin)
     values = read_mask(region.truth)
@@ -226,6 +233,21 @@ def _targets(region: Region, scheme: ClassScheme, frame: Frame, target: Frame, b
         )
     codes = _tumor_or_other(region, scheme, values) if region.binary else values
     return _resample(scheme.targets(codes, f"mask {region.truth}"), frame, target)
+
+
+def _check_sparse(region: Region, annotations: Sequence[Annotation], scheme: ClassScheme) -> None:
+    """Check that the pixels around corrections and points are ignored.
+
+    Raises:
+        UsageError: if the scheme counts them as a class.
+    """
+    sparse = region.exported or any(annotation.point is not None for annotation in annotations)
+    if sparse and scheme.sources.get(OUTSIDE) != IGNORED:
+        raise UsageError(
+            f"region {region.region_id}: class scheme {scheme.name} counts code {OUTSIDE} as a "
+            "class, but around points and corrections this code stands for tissue that was not "
+            f"checked. Put {OUTSIDE} into its ignore"
+        )
 
 
 def _tumor_or_other(region: Region, scheme: ClassScheme, values: UInt8) -> UInt8:

@@ -10,7 +10,8 @@ from noctile.pipeline.slides.discover import find_slides
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.slides.thumbnail import read_thumbnail
 from noctile.pipeline.tissue import TissueSpec, find_tissue
-from noctile.pipeline.truth.geojson import draw_codes, read_annotations, region_boxes
+from noctile.pipeline.truth.drawing import draw_codes
+from noctile.pipeline.truth.geojson import read_annotations, region_boxes
 from noctile.pipeline.truth.scheme import BUILT_IN
 
 FRAME = Frame(Extent(600, 700), 0.5, 0.5)

@@ -79,7 +79,11 @@ class TrainResult:
 
 
 def load_train_settings(
-    config: Path | None, data: Sequence[Path], image_mpp: float | None = None, **given: Any
+    config: Path | None,
+    data: Sequence[Path],
+    image_mpp: float | None = None,
+    exported: Path | None = None,
+    **given: Any,
 ) -> TrainSettings:
     """Load settings from a TOML file; given settings that are not None replace those of the file.
 
@@ -88,6 +92,7 @@ def load_train_settings(
             their order; its other paths are relative to the file.
         data: folders; each is a data source itself if the file has no ``[[data]]``.
         image_mpp: pixel size (um) of the images of all sources for which the file has none.
+        exported: folder of the corrected exports, for all sources for which the file has none.
         given: settings that replace those of the file.
 
     Raises:
@@ -103,7 +108,10 @@ def load_train_settings(
         DataSource(path=path) for path in data
     )
     sources = tuple(
-        source if source.mpp else source.model_copy(update={"mpp": image_mpp}) for source in sources
+        source.model_copy(
+            update={"mpp": source.mpp or image_mpp, "exported": source.exported or exported}
+        )
+        for source in sources
     )
     labels = [source.label for source in sources]
     if twice := {label for label in labels if labels.count(label) > 1}:
@@ -289,7 +297,7 @@ def _key(settings: TrainSettings, data: _TrainingData, processes: int) -> str:
                 side: sorted(region.region_id for region in chosen)
                 for side, chosen in data.sides().items()
             },
-            "data": [source.model_dump(mode="json", exclude={"path"}) for source in settings.data],
+            "data": [source.without_paths() for source in settings.data],
             "processes": processes,
         }
     )
@@ -356,7 +364,8 @@ def _training_fields(
     return {
         "scheme": data.scheme.name,
         "data": {
-            source.label: source.model_dump(exclude={"path", "name"}) for source in settings.data
+            source.label: {k: v for k, v in source.without_paths().items() if k != "name"}
+            for source in settings.data
         },
         "regions": {side: len(chosen) for side, chosen in sides.items()},
         "patients": {side: len({r.patient for r in chosen}) for side, chosen in sides.items()},

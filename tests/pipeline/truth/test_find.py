@@ -1,6 +1,8 @@
 """Regions in a folder of training data, in each known layout."""
 
+import gzip
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -291,6 +293,31 @@ class TestSlidesWithAnnotations:
         (tmp_path / "images").mkdir()
         (tmp_path / "TCGA-E2-A14P-01Z.tif").rename(tmp_path / "images" / "TCGA-E2-A14P-01Z.tif")
         assert len(find(tmp_path)) == 2
+
+    def test_a_correction_makes_regions_of_its_changes(self, tmp_path: Path) -> None:
+        data = self.annotated(tmp_path / "data")
+        (found,) = data.rglob("*.geojson")
+        exports = tmp_path / "exports"
+        exports.mkdir()
+        before = json.loads(found.read_text())
+        kept = before["features"][:1]
+        (exports / f"{found.name}.gz").write_bytes(
+            gzip.compress(json.dumps({**before, "features": kept}).encode())
+        )
+        (one,) = find(data, exported=exports)
+        assert one.exported == exports / f"{found.name}.gz"
+        assert one.box == find(data)[1].box
+
+    def test_corrections_without_a_change_or_an_export_are_refused(self, tmp_path: Path) -> None:
+        data = self.annotated(tmp_path / "data")
+        (found,) = data.rglob("*.geojson")
+        exports = tmp_path / "exports"
+        exports.mkdir()
+        with pytest.raises(UsageError, match=r"0 exports of .* are in"):
+            find(data, exported=exports)
+        shutil.copy(found, exports)
+        with pytest.raises(UsageError, match="no annotation of a slide differs from its export"):
+            find(data, exported=exports)
 
     def test_a_slide_without_annotations_is_no_region(self, tmp_path: Path) -> None:
         self.annotated(tmp_path)

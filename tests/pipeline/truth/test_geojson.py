@@ -13,10 +13,10 @@ from skimage.draw import polygon2mask
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.geometry import Box, Extent, Frame
+from noctile.pipeline.truth.drawing import draw_codes
 from noctile.pipeline.truth.geojson import (
     Annotation,
     class_codes,
-    draw_codes,
     read_annotations,
     region_boxes,
 )
@@ -61,6 +61,48 @@ def read(folder: Path, *features: dict[str, Any]) -> list[Annotation]:
 def drawn(annotations: list[Annotation], mpp: float = 0.5, box: Box | None = None) -> np.ndarray:
     target = FRAME.at(mpp)
     return draw_codes(annotations, BCSS5, FRAME, target, box or target.box, "annotations a.geojson")
+
+
+class TestPoints:
+    def marks(self, folder: Path, kind: str, coordinates: Any) -> list[Annotation]:
+        one = feature("Tumor", kind=kind)
+        one["geometry"]["coordinates"] = coordinates
+        return read_annotations(save(folder / "a.geojson", [one]), points=True)
+
+    def test_each_point_is_an_annotation(self, tmp_path: Path) -> None:
+        found = self.marks(tmp_path, "MultiPoint", [[3.5, 4.5], [7, 8]])
+        assert [a.point for a in found] == [(4.5, 3.5), (8.0, 7.0)]
+        assert [a.box for a in found] == [Box(4, 3, 1, 1), Box(8, 7, 1, 1)]
+        assert self.marks(tmp_path, "Point", [3.5, 4.5])[0].point == (4.5, 3.5)
+
+    @pytest.mark.parametrize(
+        ("kind", "coordinates"),
+        [
+            *(("Point", value) for value in ([], [1], "ab", [float("nan"), 1], [1e30, 1], None)),
+            *(("MultiPoint", value) for value in ([], [1, 2], [[1]], [[1, 2], [1]], {})),
+            ("LineString", [[1, 2], [3, 4]]),
+        ],
+    )
+    def test_strange_points_are_refused(self, tmp_path: Path, kind: str, coordinates: Any) -> None:
+        with pytest.raises(UsageError, match=r"feature 1.* is "):
+            self.marks(tmp_path, kind, coordinates)
+
+    def test_points_are_refused_where_areas_are_needed(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="is a Point; only polygons"):
+            read(tmp_path, feature("Tumor", kind="Point"))
+
+    def test_too_many_points_are_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(UsageError, match="hold 20001 features"):
+            self.marks(tmp_path, "MultiPoint", [[k, k] for k in range(20_001)])
+
+    def test_the_region_of_a_point_are_its_surroundings(self, tmp_path: Path) -> None:
+        found = self.marks(tmp_path, "MultiPoint", [[2000, 3000], [2100, 3100], [9000, 200]])
+        assert region_boxes(found) == [
+            Box(-312, 8488, 1025, 1025),
+            Box(2488, 1488, 1125, 1125),
+        ]
 
 
 class TestReading:
