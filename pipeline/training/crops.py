@@ -17,6 +17,7 @@ from noctile.pipeline.training.augment import (
     turn_crop,
     vary_appearance,
 )
+from noctile.pipeline.truth.points import mark_points
 from noctile.pipeline.truth.region import LabelledPixels, Region
 from noctile.pipeline.truth.scheme import IGNORED
 
@@ -24,6 +25,12 @@ _WHITE = 255
 
 Shape = tuple[int, int]
 """Height and width (px)."""
+
+Points = tuple[tuple[int, int], ...]
+"""Pixels (y, x) that hold points."""
+
+_POINTS_SHARE = 0.5
+"""Share of the crops of a region with points that have one of them at their centre."""
 
 _TRIES = 20
 """Largest number of draws for one crop; the last is taken even if no pixel in it has a class."""
@@ -40,12 +47,15 @@ class RegionCache:
         ids: region_id of each region.
         offsets: number of pixels before each region.
         shapes: height and width of each region (px).
+        points: y and x (px) of the points of each region, whose pixels are marked in the targets
+            (`mark_points`).
     """
 
     folder: Path
     ids: tuple[str, ...]
     offsets: tuple[int, ...]
     shapes: tuple[Shape, ...]
+    points: tuple[Points, ...]
 
     @classmethod
     def build(
@@ -73,20 +83,22 @@ class RegionCache:
             known = json.loads(index.read_text(encoding="utf-8"))
             if known["key"] == key and tuple(known["ids"]) == ids:
                 shapes = tuple((h, w) for h, w in known["shapes"])
-                return cls(folder, ids, tuple(known["offsets"]), shapes)
+                points = tuple(tuple((y, x) for y, x in of_one) for of_one in known["points"])
+                return cls(folder, ids, tuple(known["offsets"]), shapes, points)
             index.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            shapes = _write_pixels(folder, map(load, regions))
+            shapes, points = _write_pixels(folder, map(load, regions))
             offsets = (0, *accumulate(height * width for height, width in shapes))[:-1]
             content = {"key": key, "ids": ids, "offsets": offsets, "shapes": shapes}
+            content["points"] = points
             index.write_text(json.dumps(content), encoding="utf-8")
         except OSError as error:
             raise UsageError(
                 f"training data cannot be cached in {folder}: {error}. Free space on that disk, or "
                 "choose another folder"
             ) from error
-        return cls(folder, ids, offsets, shapes)
+        return cls(folder, ids, offsets, shapes, points)
 
     def open(self) -> list[LabelledPixels]:
         """All regions as read-only views of the files; pixels are read on access.
@@ -99,13 +111,16 @@ class RegionCache:
         rgb = np.memmap(self.folder / "rgb.bin", np.uint8, "r", shape=(pixels, 3))
         targets = np.memmap(self.folder / "targets.bin", np.uint8, "r", shape=(pixels,))
         views = []
-        for start, (height, width) in zip(self.offsets, self.shapes, strict=True):
+        for start, (height, width), points in zip(
+            self.offsets, self.shapes, self.points, strict=True
+        ):
             part = slice(start, start + height * width)
             views.append(
                 LabelledPixels(
                     rgb[part].reshape(height, width, 3),
                     targets[part].reshape(height, width),
                     mpp=0.0,
+                    points=np.array(points, float) if points else None,
                 )
             )
         return views
@@ -137,7 +152,10 @@ class CropSampler:
         self._ends = np.cumsum(shares) / np.sum(shares)
 
     def __call__(self, index: int) -> tuple[UInt8, UInt8]:
-        """Crop ``index``: pixels uint8 ``[n, n, 3]`` and targets uint8 ``[n, n]``, n = crop_px."""
+        """Crop ``index``: pixels uint8 ``[n, n, 3]`` and targets uint8 ``[n, n]``, n = crop_px.
+
+        In the pixels of points `POINT` is added to the target.
+        """
         rng = np.random.default_rng((self._seed, index))
         for _ in range(_TRIES):
             region = self._regions[int(np.searchsorted(self._ends, rng.random(), side="right"))]
@@ -165,23 +183,35 @@ def region_shares(
     return [of_sources[source] * a / total[source] for source, a in zip(sources, area, strict=True)]
 
 
-def _write_pixels(folder: Path, regions: Iterable[LabelledPixels]) -> tuple[Shape, ...]:
-    """Write regions one after another into the two flat files; give their heights and widths."""
-    shapes = []
+def _write_pixels(
+    folder: Path, regions: Iterable[LabelledPixels]
+) -> tuple[tuple[Shape, ...], tuple[Points, ...]]:
+    """Write regions one after another into the two flat files; give their shapes and points."""
+    shapes, points = [], []
     with (
         (folder / "rgb.bin").open("wb") as rgb_file,
         (folder / "targets.bin").open("wb") as targets_file,
     ):
         for pixels in regions:
             rgb_file.write(pixels.rgb.tobytes())
-            targets_file.write(pixels.targets.tobytes())
-            height, width = pixels.targets.shape
+            targets, found = pixels.targets, pixels.points
+            if found is not None:
+                targets = mark_points(targets, found, pixels.mpp)
+            targets_file.write(targets.tobytes())
+            height, width = targets.shape
             shapes.append((height, width))
-    return tuple(shapes)
+            points.append(() if found is None else tuple((int(y), int(x)) for y, x in found))
+    return tuple(shapes), tuple(points)
 
 
 def _cut(rng: np.random.Generator, region: LabelledPixels, side_px: int) -> tuple[UInt8, UInt8]:
-    """Cut a square at random; around a smaller region it is white and ignored."""
+    """Cut a square at random; around a smaller region it is white and ignored.
+
+    Half of the squares of a region with points have one of them at their centre.
+    """
+    if region.points is not None and rng.random() < _POINTS_SHARE:
+        y, x = map(int, rng.choice(region.points))
+        return cut_padded(region, y - side_px // 2, x - side_px // 2, side_px)
     height, width = region.targets.shape
     y, x = (
         int(rng.integers(-(max(0, side_px - n) // 2), max(0, n - side_px) + 1))

@@ -145,7 +145,9 @@ class _Trainer:
         self._network = network.to(self._device, memory_format=torch.channels_last)
         self._average = copy.deepcopy(self._network).eval().requires_grad_(False)
         self._optimizer = make_optimizer(self._network, settings)
-        loss = SegmentationLoss(job.weights, settings.dice, settings.smoothing)
+        loss = SegmentationLoss(
+            job.weights, settings.dice, settings.smoothing, settings.point_weight
+        )
         self._loss = loss.to(self._device)
         bf16 = job.on_gpu and torch.cuda.is_bf16_supported()
         self._dtype = torch.bfloat16 if bf16 else torch.float16

@@ -53,6 +53,8 @@ class TrainSettings(BaseModel):
         frozen_statistics: true to keep the statistics of the encoder's batch norms as they are.
         dice: weight of the Dice loss relative to the cross-entropy.
         smoothing: label smoothing of the cross-entropy.
+        point_weight: weight of each pixel of a point in the cross-entropy, relative to a pixel of
+            an area. With 50, a point counts as much as a square of 63 um.
         class_weights: "auto": weights by frequency (`class_weights`); "none": equal weights.
         variation: limits of the augmentation of the crops.
         odds: factor for the odds of a class, by its name, in the written model; for crops whose
@@ -98,6 +100,7 @@ class TrainSettings(BaseModel):
     frozen_statistics: bool = False
     dice: Annotated[float, Field(ge=0)] = 1.0
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    point_weight: Annotated[float, Field(ge=1, le=10_000)] = 50.0
     class_weights: Literal["auto", "none"] = "auto"
     variation: Variation = Variation()
     odds: dict[str, Annotated[float, Field(gt=0, le=1000)]] = {}

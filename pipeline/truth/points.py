@@ -6,6 +6,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from noctile.pipeline.arrays import Float64, UInt8
+
 POINT_RADIUS_UM: Final = 5.0
 """Radius of the disc that a point labels (um).
 
@@ -17,8 +19,28 @@ POINT_CONTEXT_PX: Final = 512
 
 At 0.25 um per pixel they are a crop of 512 pixels at 0.5 um, the default of a training."""
 
+POINT: Final = 128
+"""Added to a class's number in the pixels of a point, where training targets hold both."""
+
 Part = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 """Rows and columns of some pixels."""
+
+
+def mark_points(targets: UInt8, points: Float64, mpp: float) -> UInt8:
+    """Mark the pixels of points in training targets, so that the loss can weigh them.
+
+    Args:
+        targets: number of each pixel's class, or `IGNORED`, uint8 ``[h, w]``.
+        points: points, float64 ``[n, 2]``, y and x (px of the targets).
+        mpp: size of a pixel (um).
+
+    Returns:
+        uint8 ``[h, w]``: `POINT` is added to the classes of the pixels in the points' discs.
+    """
+    marked = targets.copy()
+    for y, x in points:
+        marked[disc((y, x), mpp, targets.shape)] |= POINT  # IGNORED stays as it is
+    return marked
 
 
 def disc(at: tuple[float, float], mpp: float, shape: tuple[int, ...]) -> Part:

@@ -11,7 +11,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from noctile.pipeline.arrays import UInt8
+from noctile.pipeline.arrays import Float64, UInt8
 from noctile.pipeline.errors import SlideError, UsageError
 from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.slides.base import SlideReader
@@ -20,6 +20,7 @@ from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.truth.corrections import read_truth
 from noctile.pipeline.truth.drawing import draw_codes
 from noctile.pipeline.truth.geojson import Annotation, is_geojson
+from noctile.pipeline.truth.points import POINT
 from noctile.pipeline.truth.scheme import IGNORED, OTHER, OUTSIDE, TUMOR, ClassScheme
 
 NEAR_WHITE = 210
@@ -82,11 +83,14 @@ class LabelledPixels:
         rgb: pixels as a run reads them, uint8 ``[h, w, 3]``.
         targets: index of each pixel's class or `IGNORED`, uint8 ``[h, w]``.
         mpp: size of a pixel (um), close to the requested one, see `Frame.at`.
+        points: points whose discs have a class, float64 ``[n, 2]``, y and x (px of the region);
+            None if there are none.
     """
 
     rgb: UInt8
     targets: UInt8
     mpp: float
+    points: Float64 | None = None
 
 
 def load_region(region: Region, scheme: ClassScheme, mpp: float) -> LabelledPixels:
@@ -114,9 +118,13 @@ def load_region(region: Region, scheme: ClassScheme, mpp: float) -> LabelledPixe
         except SlideError as error:
             raise UsageError(f"region {region.region_id}: {error}") from error
         targets = _targets(region, scheme, reader.info.frame, target, box)
+        points = _points(region, reader.info.frame, target, box)
     if region.ignore_white:
         targets[rgb.min(axis=2) >= NEAR_WHITE] = IGNORED
-    return LabelledPixels(rgb, targets, target.mpp)
+    if len(points):
+        y, x = points.astype(int).T
+        points = points[targets[y, x] != IGNORED]
+    return LabelledPixels(rgb, targets, target.mpp, points if len(points) else None)
 
 
 def load_targets(region: Region, scheme: ClassScheme, mpp: float) -> UInt8:
@@ -235,14 +243,29 @@ def _targets(region: Region, scheme: ClassScheme, frame: Frame, target: Frame, b
     return _resample(scheme.targets(codes, f"mask {region.truth}"), frame, target)
 
 
+def _points(region: Region, frame: Frame, target: Frame, box: Box) -> Float64:
+    """Points of a region's annotations, float64 ``[n, 2]``, y and x (px of the region)."""
+    if not is_geojson(region.truth):
+        return np.zeros((0, 2))
+    annotations = read_truth(region.truth, region.exported)
+    points = np.array([a.point for a in annotations if a.point is not None]).reshape(-1, 2)
+    points = points * [frame.mpp_y / target.mpp_y, frame.mpp_x / target.mpp_x] - [box.y, box.x]
+    return points[((points >= 0) & (points < [box.height, box.width])).all(axis=1)]
+
+
 def _check_sparse(region: Region, annotations: Sequence[Annotation], scheme: ClassScheme) -> None:
     """Check that the pixels around corrections and points are ignored.
 
     Raises:
-        UsageError: if the scheme counts them as a class.
+        UsageError: if the scheme counts them as a class, or has too many classes for points.
     """
-    sparse = region.exported or any(annotation.point is not None for annotation in annotations)
-    if sparse and scheme.sources.get(OUTSIDE) != IGNORED:
+    points = any(annotation.point is not None for annotation in annotations)
+    if points and len(scheme.classes) >= POINT:
+        raise UsageError(
+            f"region {region.region_id}: class scheme {scheme.name} has {len(scheme.classes)} "
+            f"classes; with points at most {POINT - 1} can be trained. Leave the points out"
+        )
+    if (points or region.exported) and scheme.sources.get(OUTSIDE) != IGNORED:
         raise UsageError(
             f"region {region.region_id}: class scheme {scheme.name} counts code {OUTSIDE} as a "
             "class, but around points and corrections this code stands for tissue that was not "

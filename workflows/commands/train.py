@@ -266,7 +266,8 @@ def _job(
     sides = data.sides()
     load = partial(_load_normalized, scheme=data.scheme, settings=settings)
     train, val = (
-        RegionCache.build(out / CACHE / side, key, sides[side], load) for side in _CACHED_SIDES
+        RegionCache.build(out / CACHE / side, key, sides[side], partial(load, side=side))
+        for side in _CACHED_SIDES
     )
     if not train.ids:
         raise UsageError("no region is on the training side. Add regions, or change the split")
@@ -304,10 +305,15 @@ def _key(settings: TrainSettings, data: _TrainingData, processes: int) -> str:
 
 
 def _load_normalized(
-    region: Region, scheme: ClassScheme, settings: TrainSettings
+    region: Region, scheme: ClassScheme, settings: TrainSettings, side: Side
 ) -> LabelledPixels:
-    """Load a region with normalized stain, as the model gets it."""
+    """Load a region with normalized stain, as the model gets it.
+
+    Points have their weight in training only; a validation counts their pixels like others.
+    """
     pixels = load_region(region, scheme, settings.mpp)
+    if side != "train":
+        pixels = replace(pixels, points=None)
     if settings.stain is None or (found := stain_amounts([pixels.rgb])) is None:
         return pixels
     return replace(pixels, rgb=StainNormalizer(found, settings.stain)(pixels.rgb))

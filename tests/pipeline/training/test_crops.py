@@ -1,10 +1,13 @@
 """A crop depends on its number alone, and the cache holds regions as they were loaded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from noctile.pipeline.training.augment import Variation
-from noctile.pipeline.training.crops import CropSampler, RegionCache, region_shares
+from noctile.pipeline.training.crops import CropSampler, RegionCache, _cut, region_shares
+from noctile.pipeline.truth.points import POINT, disc
 from noctile.pipeline.truth.region import LabelledPixels, Region
 from noctile.pipeline.truth.scheme import IGNORED
 
@@ -56,6 +59,29 @@ def test_each_crop_has_a_pixel_with_a_class():
     region.targets[60:140, 60:140] = 1
     draw = sampler([region])
     assert all((draw(i)[1] != IGNORED).any() for i in range(20))
+
+
+def sparse(*points: tuple[int, int]) -> LabelledPixels:
+    """A region without a class but in the discs of points."""
+    region = pixels(400, 400)
+    region.targets[:] = IGNORED
+    for y, x in points:
+        region.targets[disc((y + 0.5, x + 0.5), 0.5, (400, 400))] = 1
+    return replace(region, points=np.array(points, float) + 0.5)
+
+
+def test_half_of_the_crops_of_a_region_with_points_are_centred_at_one(tmp_path):
+    held = sparse((100, 300), (350, 20))
+    cache = RegionCache.build(tmp_path / "cache", "k", regions(tmp_path, 1), lambda _: held)
+    view = cache.open()[0]
+    assert np.array_equal(view.points, [[100, 300], [350, 20]])
+    marked = held.targets != IGNORED
+    assert np.array_equal(view.targets, np.where(marked, 1 + POINT, IGNORED))
+    rng = np.random.default_rng(0)
+    centres = [_cut(rng, view, 64)[1][32, 32] != IGNORED for _ in range(400)]
+    assert 150 < sum(centres) < 250  # a random crop is almost never centred at a disc
+    again = RegionCache.build(tmp_path / "cache", "k", regions(tmp_path, 1), lambda _: 1 / 0)
+    assert again == cache
 
 
 def regions(tmp_path, n=3) -> list[Region]:

@@ -20,8 +20,8 @@ from noctile.pipeline.training.settings import TrainSettings
 )
 def test_steps_of_an_epoch(changes: dict[str, int], steps: int) -> None:
     settings = TrainSettings(**({"crop_px": 64, "batch_size": 4} | changes))
-    cache = RegionCache(Path(), ("a", "b"), (0, 64 * 640), ((64, 640), (640, 192)))
-    empty = RegionCache(Path(), (), (), ())
+    cache = RegionCache(Path(), ("a", "b"), (0, 64 * 640), ((64, 640), (640, 192)), ((), ()))
+    empty = RegionCache(Path(), (), (), (), ())
     job = FitJob(
         settings=settings,
         names=("tumor", "other"),

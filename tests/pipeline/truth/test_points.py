@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noctile.pipeline.truth.points import POINT_RADIUS_UM, disc
+from noctile.pipeline.truth.points import POINT, POINT_RADIUS_UM, disc, mark_points
+from noctile.pipeline.truth.scheme import IGNORED
 
 
 def mask(at: tuple[float, float], mpp: float, shape: tuple[int, int]) -> np.ndarray:
@@ -35,3 +36,13 @@ def test_its_area_is_that_of_a_circle(mpp: float) -> None:
 
 def test_at_coarse_pixels_it_is_the_pixel_of_the_point() -> None:
     assert np.argwhere(mask((3.1, 7.9), 32.0, (10, 10))).tolist() == [[3, 7]]
+
+
+def test_marked_pixels_hold_their_class_and_ignored_ones_stay_ignored() -> None:
+    targets = np.full((60, 60), 2, np.uint8)
+    targets[:30] = IGNORED
+    marked = mark_points(targets, np.array([[30.0, 20.0], [30.0, 24.0]]), 0.5)
+    inside = mask((30, 20), 0.5, (60, 60)) | mask((30, 24), 0.5, (60, 60))
+    inside[:30] = False
+    assert np.array_equal(marked, np.where(inside, 2 + POINT, targets))
+    assert not (targets == 2 + POINT).any()

@@ -15,8 +15,9 @@ from noctile.pipeline.errors import UsageError
 from noctile.pipeline.geometry import Box
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.truth import region as region_module
+from noctile.pipeline.truth.points import disc
 from noctile.pipeline.truth.region import NEAR_WHITE, Region, load_region, load_targets, read_mask
-from noctile.pipeline.truth.scheme import IGNORED, load_scheme
+from noctile.pipeline.truth.scheme import IGNORED, ClassScheme, load_scheme
 
 BCSS5, TUMOR = load_scheme("bcss5"), load_scheme("tumor")
 
@@ -44,6 +45,49 @@ def majority_by_hand(classes: np.ndarray, factor: int) -> np.ndarray:
         block = classes[y * factor : (y + 1) * factor, x * factor : (x + 1) * factor]
         out[y, x] = np.bincount(block.ravel()).argmax()
     return out
+
+
+class TestPoints:
+    def sparse(self, folder: Path, *points: list[float], classes: str = "Tumor") -> Region:
+        """Points on a slide of 0.5 um whose region is a box in it."""
+        write_tiff(folder / "s.tif", [picture(200, 300)], 0.5, 0.5)
+        marks = [
+            {
+                "geometry": {"type": "Point", "coordinates": point},
+                "properties": {"classification": classes},
+            }
+            for point in points
+        ]
+        (folder / "s.geojson").write_text(json.dumps(marks))
+        files = {"image": folder / "s.tif", "truth": folder / "s.geojson"}
+        return Region("s", "p", "", "source", box=Box(40, 60, 100, 200), **files)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("mpp", [0.5, 1.0])
+    def test_points_are_discs_and_their_places_in_the_region(
+        self, tmp_path: Path, mpp: float
+    ) -> None:
+        found = load_region(self.sparse(tmp_path, [100, 80], [20, 20], [259, 41]), BCSS5, mpp)
+        k = 0.5 / mpp
+        assert found.points is not None
+        assert found.points.tolist() == [[40 * k, 40 * k], [1 * k, 199 * k]]
+        expected = np.full(found.targets.shape, IGNORED, np.uint8)
+        for y, x in found.points:
+            expected[disc((y, x), mpp, expected.shape)] = 0
+        assert np.array_equal(found.targets, expected)
+
+    def test_points_of_ignored_areas_are_none(self, tmp_path: Path) -> None:
+        found = load_region(self.sparse(tmp_path, [100, 80], classes="Ignore*"), BCSS5, 0.5)
+        assert found.points is None
+        assert (found.targets == IGNORED).all()
+
+    def test_schemes_that_points_cannot_have_are_refused(self, tmp_path: Path) -> None:
+        classes = BCSS5.classes
+        counted = ClassScheme("mine", classes, {**BCSS5.sources, 0: 4})
+        with pytest.raises(UsageError, match="mine counts code 0 as a class"):
+            load_region(self.sparse(tmp_path, [100, 80]), counted, 0.5)
+        many = ClassScheme("many", classes * 26, BCSS5.sources)
+        with pytest.raises(UsageError, match="with points at most 127"):
+            load_region(self.sparse(tmp_path, [100, 80]), many, 0.5)
 
 
 class TestCodes:
