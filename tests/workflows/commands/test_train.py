@@ -1,10 +1,15 @@
 """Settings of a training come from a file and from the call, and a folder is not trained over."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from standins import stored_labels
+from tiny_slides import picture, write_tiff
 
 from noctile.pipeline.errors import UsageError
+from noctile.pipeline.export.geojson import write_geojson
 from noctile.pipeline.training.settings import TrainSettings
 from noctile.workflows.commands import train as command
 from noctile.workflows.commands.train import load_train_settings, train
@@ -64,3 +69,59 @@ def test_workers_fit_into_the_shared_memory_or_the_training_says_why_not(
     settings = TrainSettings(data=(), workers=wanted)
     assert command._workers(settings, "cuda", 1, lines.append) == workers
     assert ["--shm-size" in line for line in lines] == ([] if workers == 8 else [True])
+
+
+QUICK = {
+    "classes": "tumor",
+    "encoder": "tu-tf_efficientnet_lite0",
+    "encoder_weights": "none",
+    "decoder_channels": (16, 16, 8, 8, 8),
+    "crop_px": 64,
+    "batch_size": 2,
+    "epochs": 1,
+    "steps_per_epoch": 2,
+    "device": "cpu",
+    "split": {"test": (), "val": ()},
+}
+
+
+def corrected_slide(folder: Path) -> Path:
+    """A slide, its export, and a correction: a focus with another class, and a point."""
+    labels = np.full((128, 128), 21, np.uint8)
+    labels[20:60, 20:60] = 1
+    source = stored_labels(folder / "results" / "a", labels, block_px=128)
+    for name in ("exports", "fixed"):
+        (folder / name).mkdir()
+    write_tiff(folder / "fixed" / "a.tif", [picture(128, 128)], 0.5, 0.5)
+    write_geojson(source, folder / "exports" / "a.geojson")
+    collection = json.loads((folder / "exports" / "a.geojson").read_text())
+    for feature in collection["features"]:
+        if feature["properties"]["classification"]["name"] == "tumor":
+            feature["properties"]["classification"]["name"] = "other"
+    point = {
+        "type": "Feature",
+        "geometry": {"type": "Point", "coordinates": [100, 90]},
+        "properties": {"classification": {"name": "Tumor", "color": [200, 0, 0]}},
+    }
+    collection["features"].append(point)
+    (folder / "fixed" / "a.geojson").write_text(json.dumps(collection))
+    return folder
+
+
+def test_a_model_trains_on_corrections_and_points_alone(tmp_path: Path) -> None:
+    folder, lines = corrected_slide(tmp_path), list[str]()
+    settings = load_train_settings(None, [folder / "fixed"], None, folder / "exports", **QUICK)
+    result = train(settings, folder / "model", lines.append)
+    card = json.loads((result.folder / "card.json").read_text())
+    assert card["training"]["data"]["fixed"]["corrections"] is True
+    assert str(tmp_path) not in json.dumps(card)
+    assert np.isfinite(result.history[0]["train_loss"])
+    shares = {line.split()[1]: line.split()[2] for line in lines if line[:3].strip().isdigit()}
+    assert shares == {"tumor": "16.49%", "other": "83.51%"}  # 316 px of a disc, 1600 of a focus
+
+
+def test_exports_of_a_settings_file_are_relative_to_it(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "train.toml").write_text('[[data]]\npath = "one"\nexported = "exports"\n')
+    (source,) = load_train_settings(tmp_path / "train.toml", [tmp_path]).data
+    assert source.exported == tmp_path / "exports"
