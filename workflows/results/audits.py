@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from noctile.pipeline.audit.sample import AuditFrame, AuditSample
 from noctile.pipeline.csv_cells import read_csv
 from noctile.pipeline.errors import StoreError, UsageError
 from noctile.pipeline.review import check_review
+from noctile.pipeline.slides.fingerprint import file_state
 from noctile.pipeline.untrusted import parse_json, printable, read_bytes
 from noctile.workflows.results.audit_rows import (
     MOST_POINTS,
@@ -90,6 +92,8 @@ class Audits:
         self, results: ResultsFolder, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._results, self._now = results, now
+        self._design: tuple[object, AuditDesign] | None = None
+        self._points: tuple[AuditDesign, object, list[AuditPoint]] | None = None
 
     def exists(self) -> bool:
         """Tell if an audit has been drawn.
@@ -108,13 +112,19 @@ class Audits:
         return False
 
     def design(self) -> AuditDesign:
-        """Return the design.
+        """Return the design; the file is read again if it has changed.
 
         Raises:
             StoreError: if there is none, or the file is damaged.
         """
         path = self._results.audit_design
         refuse_links(self._results.audit, path)
+        state = file_state(path)
+        if self._design is None or self._design[0] != state:
+            self._design = state, self._read_design(path)
+        return self._design[1]
+
+    def _read_design(self, path: Path) -> AuditDesign:
         try:
             return design_from_json(parse_json(read_bytes(path, MAX_BYTES), MAX_VALUES))
         except FileNotFoundError as error:
@@ -124,13 +134,19 @@ class Audits:
             raise damage(path, error) from error
 
     def points(self) -> list[AuditPoint]:
-        """Return the points, sorted by name.
+        """Return the points, sorted by name; the file is read again if it has changed.
 
         Raises:
             StoreError: if the file is damaged, or does not fit the design.
         """
         design, path = self.design(), self._results.audit_points
         refuse_links(path)
+        state = file_state(path)
+        if self._points is None or self._points[0] is not design or self._points[1] != state:
+            self._points = design, state, self._read_points(path, design)
+        return list(self._points[2])
+
+    def _read_points(self, path: Path, design: AuditDesign) -> list[AuditPoint]:
         try:
             points = list(parse_points(read_csv(path, MAX_BYTES)))
             _check_points(design, points)
