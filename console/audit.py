@@ -76,6 +76,11 @@ def _lines(results: Path, progress: "AuditProgress") -> list[str]:
         f"slides{f'; left out: {left_out}' if left_out else ''}"
     ]
     lines += [f"  {name}: {n} of {progress.points}" for name, n in progress.readers.items()]
+    for (first, second), found in progress.agreement.items():
+        k = found.kappa
+        shown = f"kappa {k.value:.2f} ({k.low:.2f} to {k.high:.2f}), " if k.value == k.value else ""
+        same = f"{100 * found.agreement:.0f} % of {found.points} points alike"
+        lines.append(f"  {first} and {second}: {shown}{same}")
     if progress.stale:
         lines.append(
             "not used, because the slides were done again after the points were drawn: "

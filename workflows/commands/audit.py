@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy as np
 from noctile.pipeline.arrays import Int64
 from noctile.pipeline.audit.design import DEFAULT_POINTS, allocate, choose_slides
 from noctile.pipeline.audit.draw import SPACING_UM, DrawnPoint, LabelParts, draw_points
+from noctile.pipeline.audit.kappa import Kappa, cohens_kappa
+from noctile.pipeline.audit.sample import UNSURE
 from noctile.pipeline.cohort import SlideRow
 from noctile.pipeline.errors import StoreError, UsageError
 from noctile.pipeline.masks.store import MaskStore
@@ -24,6 +27,7 @@ from noctile.workflows.commands.opened_slide import SlideResult
 from noctile.workflows.results.audit_rows import (
     MOST_POINTS,
     SPECIAL_ANSWERS,
+    AuditAnswer,
     AuditClass,
     AuditDesign,
     AuditPoint,
@@ -65,6 +69,7 @@ class AuditProgress:
         left_out: number of slides that it does not speak for, by reason.
         readers: number of answers of each reader, by name.
         stale: slides with points whose result has gone or was made anew since.
+        agreement: agreement of each two readers who answered the same points, by their names.
     """
 
     points: int
@@ -73,6 +78,7 @@ class AuditProgress:
     left_out: Mapping[str, int]
     readers: Mapping[str, int]
     stale: Sequence[str]
+    agreement: Mapping[tuple[str, str], Kappa]
 
 
 def open_audit(path: Path, request: AuditRequest) -> Audits:
@@ -120,7 +126,21 @@ def audit_progress(audits: Audits) -> AuditProgress:
         design.left_out,
         audits.progress(),
         audits.stale(),
+        _agreement(design, audits.answers()),
     )
+
+
+def _agreement(design: AuditDesign, answers: Sequence[AuditAnswer]) -> dict[tuple[str, str], Kappa]:
+    """Agreement of each two readers, each point counted once."""
+    numbers = {name: k for k, name in enumerate(design.class_names)} | SPECIAL_ANSWERS
+    points = {name: row for row, name in enumerate(sorted({a.point_id for a in answers}))}
+    given: dict[str, Int64] = {}
+    for answer in answers:
+        own = given.setdefault(answer.reader, np.full(len(points), UNSURE, np.int64))
+        own[points[answer.point_id]] = numbers[answer.answer]
+    pairs = {pair: (given[pair[0]], given[pair[1]]) for pair in combinations(sorted(given), 2)}
+    found = {pair: cohens_kappa(*both, len(design.classes)) for pair, both in pairs.items()}
+    return {pair: kappa for pair, kappa in found.items() if kappa is not None}
 
 
 def _draw(results: ResultsFolder, request: AuditRequest) -> tuple[AuditDesign, list[AuditPoint]]:

@@ -147,3 +147,20 @@ def test_a_damaged_result_is_named(results):
     with pytest.raises(StoreError, match="the result of b cannot be used"):
         open_audit(results, AuditRequest(points=20))
     assert not Audits(ResultsFolder(results)).exists()
+
+
+def test_readers_agree_as_far_as_they_answered_the_same_points(results):
+    audits = open_audit(results, AuditRequest(points=40))
+    ids = [point.point_id for point in audits.points()]
+    answers = {"ada": "tttssstu", "ben": "ttssssst", "cy": "        t"}
+    words = {"t": "tumor", "s": "stroma", "u": "unsure"}
+    for reader, keys in answers.items():
+        given = {i: words[key] for i, key in zip(ids, keys, strict=False) if key != " "}
+        audits.save(reader, given)
+    progress = audit_progress(audits)
+    assert progress.readers == {"ada": 8, "ben": 8, "cy": 1}
+    assert set(progress.agreement) == {("ada", "ben")}
+    kappa = progress.agreement["ada", "ben"]
+    assert (kappa.points, kappa.agreement) == (7, pytest.approx(5 / 7))
+    expected = (4 * 2 + 3 * 5) / 49
+    assert kappa.kappa.value == pytest.approx((5 / 7 - expected) / (1 - expected))
