@@ -86,7 +86,8 @@ def corrected(regions: Sequence[Predicted], points: int, seed: int) -> list[Esti
     weights = weights_mm2(areas, numbers, one, found)[slides, strata]
     frame = AuditFrame(numbers, numbers, areas, one)
     sample = AuditSample(slides, strata, answers, weights)
-    return [corrected_areas(frame, sample, group).classes[0].area_mm2 for group in numbers]
+    groups = range(len(regions))
+    return [corrected_areas(frame, sample, group).classes[0].area_mm2 for group in groups]
 
 
 def main() -> None:
