@@ -34,7 +34,7 @@ from noctile.pipeline.plan import Tiling, Window, plan_tiles
 from noctile.pipeline.segment import segment_block
 from noctile.pipeline.slides.base import SlideReader
 from noctile.pipeline.slides.open import open_slide
-from noctile.pipeline.tissue import TissueMask
+from noctile.pipeline.tissue_mask import TissueMask
 
 REGIONS = ("1008", "1015")
 OVERLAPS_PX = (0, 32, 64, 96, 128, 192, 256)

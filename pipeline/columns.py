@@ -109,6 +109,12 @@ FIGURES = (
         "0..1",
     ),
     Column("tiles", INTEGER, "tiles of the plan", "count"),
+    Column(
+        "roi_area_mm2",
+        NUMBER,
+        "area of the regions of interest to which all figures are confined; empty without any",
+        "mm²",
+    ),
 )
 """Columns with figures of a slide's summary, under the names that they have there."""
 
@@ -153,6 +159,19 @@ REVIEW = (
 )
 """Columns that reviewers fill; the areas are empty if no region is left out."""
 
+REGION = (
+    Column("slide_id", TEXT, "name of the slide in this folder"),
+    Column("patient_id", CATEGORY, "patient, from the manifest"),
+    Column("group", CATEGORY, "group, from the manifest"),
+    Column("region", TEXT, "name of the region, unique on its slide"),
+    Column("region_class", CATEGORY, "class of the region in its file; empty without one"),
+    Column("region_area_mm2", NUMBER, "area of the region on the slide", "mm²"),
+    Column("tissue_area_mm2", NUMBER, "area of all pixels in it that were analysed", "mm²"),
+    Column("tumor_area_mm2", NUMBER, "area of all classes with the role tumor in it", "mm²"),
+    Column("tumor_fraction_of_tissue", NUMBER, "tumor_area_mm2 / tissue_area_mm2", "0..1"),
+)
+"""First columns of the table of regions of interest; regions that overlap each count in full."""
+
 TILE_POSITION = (
     Column("row", pa.int32(), "row of the tile in the grid"),
     Column("col", pa.int32(), "column of the tile in the grid"),
@@ -192,19 +211,27 @@ def tile_columns(class_names: Sequence[str]) -> list[Column]:
     return [*TILE_POSITION, *classes, TILE_CONFIDENCE]
 
 
-def describe_columns(table: pa.Table) -> dict[str, Any]:
-    """Contents of ``columns.json``: name, type, unit and description of each column."""
-    return {
-        "columns": [
-            {
-                "name": field.name,
-                "type": _type_name(field.type),
-                "unit": field.metadata[b"unit"].decode(),
-                "description": field.metadata[b"description"].decode(),
-            }
-            for field in table.schema
-        ]
-    }
+def describe_columns(table: pa.Table, regions: pa.Table | None = None) -> dict[str, Any]:
+    """Contents of ``columns.json``: name, type, unit and description of each column.
+
+    Args:
+        table: table of slides.
+        regions: table of regions of interest; None if there is none.
+    """
+    described = {"columns": _described(table)}
+    return described | ({"regions": _described(regions)} if regions is not None else {})
+
+
+def _described(table: pa.Table) -> list[dict[str, str]]:
+    return [
+        {
+            "name": field.name,
+            "type": _type_name(field.type),
+            "unit": field.metadata[b"unit"].decode(),
+            "description": field.metadata[b"description"].decode(),
+        }
+        for field in table.schema
+    ]
 
 
 def _type_name(kind: pa.DataType) -> str:

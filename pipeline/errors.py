@@ -16,6 +16,8 @@
         |-- ChangedWhileReadError  reason "changed_while_read"  the file is not what was planned
         |-- MppMissingError        reason "mpp_missing"         the pixel size is unknown
         |-- MppImplausibleError    reason "mpp_implausible"     the pixel size cannot be right
+        |-- RoiError               reason "roi_invalid"         the region of interest does not fit
+        |-- TissueMaskError        reason "tissue_mask_invalid" the given tissue mask does not fit
         `-- StoreError             reason "store"               a result cannot be written or read
 
 A message says what happened, to which slide, what was found and what to do. ``reason`` is the code
@@ -116,6 +118,18 @@ class MppImplausibleError(SlideError):
     """The pixel size that was found is impossible for a scan of a slide."""
 
     reason = "mpp_implausible"
+
+
+class RoiError(SlideError):
+    """The region of interest of a slide cannot be read, or does not lie on the slide."""
+
+    reason = "roi_invalid"
+
+
+class TissueMaskError(SlideError):
+    """The tissue mask that the user gives cannot be read, or is not that of the slide."""
+
+    reason = "tissue_mask_invalid"
 
 
 class StoreError(SlideError):

@@ -18,8 +18,8 @@ import numpy as np
 
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.geometry import Box, Extent, Frame
-from noctile.pipeline.tissue import TissueMask
 from noctile.pipeline.tissue_index import TissueIndex
+from noctile.pipeline.tissue_mask import TissueMask
 
 Window = Literal["crop", "blend"]
 """Method that joins tiles: each keeps its core (``crop``), or they fade into each other with Hann

@@ -2,18 +2,16 @@
 
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from noctile.pipeline.errors import UsageError
-from noctile.pipeline.geometry import Box
 from noctile.pipeline.qupath import properties
+from noctile.pipeline.roi.cut import Cut, strips
 from noctile.pipeline.truth.geojson import Annotation, parse_annotations
-from noctile.pipeline.truth.raster import Polygons, Ring, cover, draw_union
 from noctile.pipeline.untrusted import printable
 
 if TYPE_CHECKING:
@@ -38,17 +36,6 @@ REASONS = {
 
 MOST_REGIONS, MOST_POINTS = 1_000, 200_000
 """Most regions of a slide, and most numbers in the coordinates of all of them."""
-
-MOST_COVERS, MOST_ROWS = 20, 2 * 10**8
-"""Most times that outlines which cross themselves cover the slide, and most rows of label pixels
-that all edges cross together. Both take time: a pass over the slide each time, and about 10 s for
-each 100 million rows."""
-
-_FEWEST_POINTS = 3
-"""Fewest points of a ring that has an inside."""
-
-_STRIP_PX = 1024
-"""Height of the strips of a block that are drawn at once (px): 40 MB for a block of 8192 px."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +176,10 @@ def reviewed_areas(source: "ExportSource", regions: Sequence[Annotation]) -> Rev
     """
     layout, (scale_y, scale_x) = source.store.layout, source.qupath_scale
     polygons = [rings for region in regions for rings in region.polygons]
-    cut = _Cut(polygons, (1 / scale_y, 1 / scale_x), layout.frame.box)
+    cut = Cut(polygons, (1 / scale_y, 1 / scale_x), layout.frame.box)
     counts = np.zeros(256, np.int64)
     for row, col in source.store.stored_shards() if regions else ():
-        for box in filter(cut.touches, _strips(layout.shard_box(row, col))):
+        for box in filter(cut.touches, strips(layout.shard_box(row, col))):
             labels = source.store.read(box)
             counts += np.bincount(labels[cut.inside(box)], minlength=256)
     mm2 = layout.frame.mpp_y * layout.frame.mpp_x / 1e6
@@ -203,68 +190,3 @@ def reviewed_areas(source: "ExportSource", regions: Sequence[Annotation]) -> Rev
         round(max(0.0, source.figure("tissue_area_mm2") - excluded), 6),
         round(max(0.0, source.figure("tumor_area_mm2") - float(counts[tumor].sum() * mm2)), 6),
     )
-
-
-class _Cut:
-    """Part of a label map that is left out.
-
-    Args:
-        polygons: polygons of all regions (px of level 0).
-        scale: pixels of the label map for each pixel of level 0, as ``(y, x)``.
-        whole: box of the label map.
-
-    Raises:
-        UsageError: if the regions are so many or so long that it would take minutes to draw them.
-    """
-
-    def __init__(self, polygons: Polygons, scale: tuple[float, float], whole: Box) -> None:
-        self._scale = scale
-        self._covers = [_scaled(cover(rings[0]), *scale) for rings in polygons]
-        simple = [_is_simple(rings) for rings in polygons]
-        self._simple = [p for p, good in zip(polygons, simple, strict=True) if good]
-        self._crossing = [p for p, good in zip(polygons, simple, strict=True) if not good]
-        passes = sum(
-            near.intersect(whole).area
-            for near, good in zip(self._covers, simple, strict=True)
-            if not good
-        )
-        rows = sum(float(np.abs(np.diff(r[:, 0])).sum()) for rings in polygons for r in rings)
-        if passes > MOST_COVERS * whole.area:
-            what = f"outlines that cross themselves cover the slide more than {MOST_COVERS} times"
-            raise UsageError(f"{what}; draw these regions again")
-        if rows * scale[0] > MOST_ROWS:
-            raise UsageError("the outlines of the regions are too long; simplify them")
-
-    def touches(self, box: Box) -> bool:
-        """Tell if a region may have pixels in a box of the label map."""
-        return any(near.intersect(box).area for near in self._covers)
-
-    def inside(self, box: Box) -> npt.NDArray[np.bool_]:
-        """Find the pixels of a box that are left out, bool ``[box.height, box.width]``."""
-        found = draw_union(self._simple, self._scale, box)
-        for outer, *holes in self._crossing:
-            without = draw_union([[hole] for hole in holes], self._scale, box)
-            found |= draw_union([[outer]], self._scale, box) & ~without
-        return found
-
-
-def _is_simple(rings: Sequence[Ring]) -> bool:
-    """Tell if a polygon's rings cross neither themselves nor each other."""
-    if min(map(len, rings)) < _FEWEST_POINTS:
-        return False
-    import shapely  # noqa: PLC0415 - few processes need it
-
-    outer, *holes = (ring[:, ::-1] for ring in rings)
-    return bool(shapely.Polygon(outer, holes).is_valid)
-
-
-def _strips(box: Box) -> Iterator[Box]:
-    """Cut a box into strips of `_STRIP_PX`, from top to bottom."""
-    for y in range(box.y, box.y_stop, _STRIP_PX):
-        yield Box(y, box.x, min(_STRIP_PX, box.y_stop - y), box.width)
-
-
-def _scaled(box: Box, scale_y: float, scale_x: float) -> Box:
-    """Smallest box around a box in other pixels, with a pixel around it."""
-    y, x = int(box.y * scale_y) - 1, int(box.x * scale_x) - 1
-    return Box(y, x, int(box.y_stop * scale_y) + 2 - y, int(box.x_stop * scale_x) + 2 - x)

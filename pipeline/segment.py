@@ -20,7 +20,7 @@ from noctile.pipeline.quality import MIN_SHARPNESS, Position, sharpness
 from noctile.pipeline.slides.base import SlideReader
 from noctile.pipeline.stitch.block import BlockMask
 from noctile.pipeline.stitch.canvas import new_canvas
-from noctile.pipeline.tissue import TissueMask
+from noctile.pipeline.tissue_mask import TissueMask
 
 _FOCUS_TILES = 32
 """Approximate number of tiles of a slide, evenly spread, whose sharpness is measured. The cost does

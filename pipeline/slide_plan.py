@@ -7,10 +7,14 @@ from noctile.pipeline.errors import MppImplausibleError
 from noctile.pipeline.geometry import Frame
 from noctile.pipeline.normalize import Amounts, stain_amounts
 from noctile.pipeline.plan import TilePlan, Tiling, plan_tiles
+from noctile.pipeline.roi.confine import confine, given_roi, given_tissue
+from noctile.pipeline.roi.confinement import Confinement
+from noctile.pipeline.roi.regions import Roi
 from noctile.pipeline.segment import read_tiles
 from noctile.pipeline.slides.base import SlideInfo, SlideReader
 from noctile.pipeline.slides.thumbnail import read_thumbnail
-from noctile.pipeline.tissue import TissueMask, TissueSpec, find_tissue
+from noctile.pipeline.tissue import TissueSpec, find_tissue
+from noctile.pipeline.tissue_mask import TissueMask
 
 MAX_TISSUE_MM = 100.0
 """Largest width of the tissue on a slide (mm; a usual slide is 75 mm long). A larger value means
@@ -34,6 +38,7 @@ class SlidePlan:
         stain: amounts of stain; None if the model does not use them, or no tile can be read.
         thumbnail: uint8 ``[h, w, 3]``, the slide at the pixel size of the tissue search.
         thumbnail_frame: frame of the thumbnail.
+        roi: regions of interest to which ``tissue`` is confined, or None.
     """
 
     tiles: TilePlan
@@ -41,32 +46,45 @@ class SlidePlan:
     stain: Amounts | None
     thumbnail: UInt8
     thumbnail_frame: Frame
+    roi: Roi | None = None
 
 
 def plan_slide(
-    reader: SlideReader, spec: TissueSpec, tiling: Tiling, *, measure_stain: bool
+    reader: SlideReader,
+    spec: TissueSpec,
+    tiling: Tiling,
+    *,
+    measure_stain: bool,
+    confined: Confinement | None = None,
 ) -> SlidePlan:
-    """Plan a slide.
+    """Plan a slide. The stain is measured on the tiles of the plan, so inside regions only.
 
     Args:
         reader: the open slide.
         spec: settings of the tissue search.
         tiling: settings of tiles and blocks.
         measure_stain: True for a model that uses the amounts of stain.
+        confined: region of interest and tissue mask that the user gives for the slide.
 
     Raises:
         MppImplausibleError: if the tissue is wider than a slide.
+        RoiError: if the region of interest cannot be used.
+        TissueMaskError: if the tissue mask cannot be used.
         SlideReadError: if the thumbnail cannot be decoded.
         UsageError: if tile and overlap do not fit together.
     """
-    info = reader.info
+    info, confined = reader.info, confined or Confinement()
+    roi = given_roi(confined, info.frame)
     # never finer than the label map, so that every planned block has a label
     thumbnail, thumbnail_frame = read_thumbnail(reader, max(spec.mpp, tiling.mpp))
-    tissue = find_tissue(thumbnail, thumbnail_frame, spec)
+    given = given_tissue(confined, info, thumbnail_frame, info.frame.at(tiling.mpp))
+    tissue = given or find_tissue(thumbnail, thumbnail_frame, spec)
     _check_width(tissue, info)
+    if roi:
+        tissue = confine(tissue, roi)
     plan = plan_tiles(info.slide_id, info.frame, tissue, tiling)
     stain = _stain_amounts(reader, plan) if measure_stain else None
-    return SlidePlan(plan, tissue, stain, thumbnail, thumbnail_frame)
+    return SlidePlan(plan, tissue, stain, thumbnail, thumbnail_frame, roi)
 
 
 def _check_width(tissue: TissueMask, info: SlideInfo) -> None:

@@ -21,8 +21,8 @@ import numpy as np
 import scipy  # imports its parts when they are used, as skimage does: the settings need none
 import skimage
 
-from noctile.pipeline.arrays import Bool, Float32, Int64, UInt8
-from noctile.pipeline.geometry import Box, Frame
+from noctile.pipeline.arrays import Bool, Float32, UInt8
+from noctile.pipeline.geometry import Frame
 from noctile.pipeline.ink import find_ink
 from noctile.pipeline.optical_density import (
     by_strips,
@@ -33,6 +33,7 @@ from noctile.pipeline.optical_density import (
     spread,
 )
 from noctile.pipeline.pieces import close_gaps, without_small
+from noctile.pipeline.tissue_mask import TissueMask
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,81 +134,6 @@ A tile of 128 um has 0.016 mm2, which is less than the smallest piece on a slide
 
 _DEFAULT_GLASS = 243.0
 """Level of each channel (0..255) that is taken for glass where a slide shows none."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TissueMask:
-    """Tissue of one slide.
-
-    Attributes:
-        mask: bool ``[h, w]``, True where there is tissue.
-        frame: frame of the mask.
-        rule: thresholds that made the mask, as text.
-        flags: quality flags of the mask, of ``no_tissue``, ``little_tissue``,
-            ``almost_all_tissue``, ``pen_marks``, ``not_h_and_e`` and ``tissue_mostly_rejected``.
-    """
-
-    mask: Bool
-    frame: Frame
-    rule: str
-    flags: tuple[str, ...]
-
-    @property
-    def area_mm2(self) -> float:
-        """Area of the tissue (mm2)."""
-        return float(np.count_nonzero(self.mask)) * self.frame.pixel_area_mm2
-
-    @property
-    def width_mm(self) -> float:
-        """Longer side of the box around all tissue (mm), 0 without tissue."""
-        if not self.mask.any():
-            return 0.0
-        height_px, width_px = (
-            float(np.ptp(np.flatnonzero(self.mask.any(axis=axis))) + 1) for axis in (1, 0)
-        )
-        return max(height_px * self.frame.mpp_y, width_px * self.frame.mpp_x) / 1000
-
-    def on(self, box: Box, frame: Frame) -> Bool:
-        """Return the tissue under the pixels of a box in another frame.
-
-        A pixel is tissue if its centre is.
-
-        Args:
-            box: pixels of ``frame``.
-            frame: a frame of the same slide.
-
-        Returns:
-            bool ``[box.height, box.width]``; False outside the slide.
-        """
-        rows, ys = _under(box.y, box.y_stop, frame.mpp_y / self.frame.mpp_y, self.mask.shape[0])
-        cols, xs = _under(box.x, box.x_stop, frame.mpp_x / self.frame.mpp_x, self.mask.shape[1])
-        if not (len(ys) and len(xs)):
-            return np.zeros((box.height, box.width), np.bool_)
-        few_rows = self.mask[ys[0] : ys[-1] + 1].take(xs, axis=1)
-        under: Bool = few_rows.take(ys - ys[0], axis=0)  # rows last: they are copied whole
-        if under.shape == (box.height, box.width):
-            return under
-        out = np.zeros((box.height, box.width), np.bool_)
-        out[rows, cols] = under
-        return out
-
-
-def _under(start: int, stop: int, ratio: float, length: int) -> tuple[slice, Int64]:
-    """Project the centres of the pixels ``start..stop`` to one axis of a mask.
-
-    Args:
-        start: first pixel.
-        stop: pixel after the last.
-        ratio: pixel size divided by that of the mask.
-        length: number of the mask's pixels.
-
-    Returns:
-        the pixels whose centres lie over the mask, counted from ``start``, and the mask's pixels
-        under them.
-    """
-    index = np.floor((np.arange(start, stop) + 0.5) * ratio).astype(np.int64)
-    inside = slice(int(np.searchsorted(index, 0)), int(np.searchsorted(index, length)))
-    return inside, index[inside]
 
 
 def find_tissue(thumbnail: UInt8, frame: Frame, spec: TissueSpec) -> TissueMask:

@@ -6,7 +6,7 @@ import numpy as np
 
 from noctile.pipeline.arrays import Bool, Int64
 from noctile.pipeline.geometry import Box, Frame
-from noctile.pipeline.tissue import TissueMask
+from noctile.pipeline.tissue_mask import TissueMask
 
 
 class TissueIndex:

@@ -16,7 +16,7 @@ from noctile.pipeline.measure import count_cores
 from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.plan import TilePlan, Tiling, plan_tiles
 from noctile.pipeline.quality import BlockStats
-from noctile.pipeline.tissue import TissueMask
+from noctile.pipeline.tissue_mask import TissueMask
 from noctile.workflows.results.checksums import write_with_checksums
 from noctile.workflows.results.layout import SlideFolder
 

@@ -16,7 +16,7 @@ from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo, ModelCard
 from noctile.pipeline.models.threshold import ThresholdConfig, save_threshold
 from noctile.pipeline.slides.base import SlideInfo
-from noctile.pipeline.tissue import TissueMask
+from noctile.pipeline.tissue_mask import TissueMask
 
 
 def card(tile_px: int = 64, overlap_px: int = 16, classes: int = 3) -> ModelCard:

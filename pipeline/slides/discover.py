@@ -47,6 +47,8 @@ class SlideEntry:
         extra: header and cell of each other column of the manifest.
         named: True if the manifest gives the slide_id, False if it is made from the path.
         bgr: True if the manifest states BGR order, False if RGB order; None to detect the order.
+        roi: absolute path of the regions of interest that the manifest gives, or None.
+        tissue_mask: absolute path of the tissue mask that the manifest gives, or None.
     """
 
     slide_id: str
@@ -57,6 +59,8 @@ class SlideEntry:
     extra: tuple[tuple[str, str], ...]
     named: bool = False
     bgr: bool | None = None
+    roi: Path | None = None
+    tissue_mask: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,8 @@ def _entry(
     if row is None:
         return SlideEntry(slide_id, path, mpp, None, None, ())
     about = row.mpp or mpp, row.patient_id, row.group, row.extra
-    return SlideEntry(slide_id, path, *about, named=row.slide_id is not None, bgr=row.bgr)
+    files = row.roi, row.tissue_mask
+    return SlideEntry(slide_id, path, *about, row.slide_id is not None, row.bgr, *files)
 
 
 def _opens_at(path: Path, sizes: Callable[[Path], Counter[str]]) -> Path:

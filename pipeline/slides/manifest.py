@@ -19,6 +19,8 @@ _ALIASES = {
     "mpp_x": ("mpp_x",),
     "group": ("group",),
     "channel_order": ("channel_order",),
+    "roi": ("roi", "roi_path"),
+    "tissue_mask": ("tissue_mask", "tissue_mask_path", "mask_path"),
 }
 """Accepted headers of each column, best first. (from hs2p, TRIDENT, AtlasPatch, CLAM, Slideflow,
 CellViT-Inference)"""
@@ -37,6 +39,8 @@ class ManifestRow:
         group: name of a group, freely chosen, or None.
         extra: header and cell of each other column.
         bgr: True if the file stores its channels in BGR order, False if in RGB order, or None.
+        roi: absolute path of a GeoJSON file with regions of interest, or None.
+        tissue_mask: absolute path of a tissue mask, or None.
     """
 
     location: str
@@ -47,6 +51,8 @@ class ManifestRow:
     group: str | None
     extra: tuple[tuple[str, str], ...]
     bgr: bool | None = None
+    roi: Path | None = None
+    tissue_mask: Path | None = None
 
     @property
     def name(self) -> str:
@@ -120,21 +126,26 @@ def _row(
         _refuse(location, "the slide_id is empty; fill it in, or remove the row")
     if slide_id and (reason := slide_id_problem(slide_id)):
         _refuse(location, f"slide_id {slide_id!r:.200} cannot name a folder: {reason}; change it")
-    if path and (reason := path_problem(path)):
-        _refuse(location, f"the path {path!a:.200} {reason}")
     return ManifestRow(
         location,
         slide_id,
-        _path(location, file, path) if path else None,
+        _path(location, file, path),
         known.get("patient_id") or None,
         _mpp(location, known),
         known.get("group") or None,
         extra,
         _bgr(location, known.get("channel_order", "")),
+        _path(location, file, known.get("roi")),
+        _path(location, file, known.get("tissue_mask")),
     )
 
 
-def _path(location: str, file: Path, path: str) -> Path:
+def _path(location: str, file: Path, path: str | None) -> Path | None:
+    """Absolute path of a cell; None if it is empty."""
+    if not path:
+        return None
+    if reason := path_problem(path):
+        _refuse(location, f"the path {path!a:.200} {reason}")
     try:
         return file.absolute().parent / Path(path).expanduser()
     except RuntimeError as error:  # ~ of an unknown user

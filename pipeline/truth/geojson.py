@@ -121,23 +121,44 @@ def read_annotations(
         UsageError: if the file is not such GeoJSON, or one of its features is no polygon or has no
             class.
     """
+    origin = f"annotations {path}"
     try:
-        values = parse_json(_unpacked(read_bytes(path, MAX_BYTES)))
+        content = read_bytes(path, MAX_BYTES)
+    except OSError as error:
+        raise _unreadable(origin, error) from error
+    features = read_features(content, origin)
+    check_count(len(features), most, path)
+    found = parse_annotations(features, origin, points=points)
+    check_count(len(found), most, path)
+    return found
+
+
+def read_features(content: bytes, origin: str, most_bytes: int = MAX_BYTES) -> list[Any]:
+    """Read the features of GeoJSON: a FeatureCollection, a list of features or one feature.
+
+    Args:
+        content: content of the file, with or without gzip.
+        origin: name of the file, for the message.
+        most_bytes: largest size after unpacking (B).
+
+    Raises:
+        UsageError: if it is no GeoJSON, or holds no features.
+    """
+    try:
+        values = parse_json(_unpacked(content, most_bytes))
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise UsageError(
-            f"annotations {path} cannot be read: {error}. Export them again as GeoJSON"
-        ) from error
+        raise _unreadable(origin, error) from error
     if isinstance(values, dict):
         values = values.get("features", [values])
     if not isinstance(values, list) or not values:
         raise UsageError(
-            f"annotations {path} hold no features. Export annotations as a GeoJSON "
-            "FeatureCollection"
+            f"{origin} hold no features. Export annotations as a GeoJSON FeatureCollection"
         )
-    check_count(len(values), most, path)
-    found = parse_annotations(values, f"annotations {path}", points=points)
-    check_count(len(found), most, path)
-    return found
+    return values
+
+
+def _unreadable(origin: str, error: Exception) -> UsageError:
+    return UsageError(f"{origin} cannot be read: {error}. Export them again as GeoJSON")
 
 
 def check_count(count: int, most: int, path: Path) -> None:
@@ -173,14 +194,14 @@ def parse_annotations(
     ]
 
 
-def _unpacked(data: bytes) -> bytes:
-    """Unpack data that is packed with gzip, up to `MAX_BYTES`; other data stays as it is."""
+def _unpacked(data: bytes, most_bytes: int) -> bytes:
+    """Unpack data that is packed with gzip, up to a size (B); other data stays as it is."""
     if data[:2] != b"\x1f\x8b":
         return data
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-        plain = file.read(MAX_BYTES + 1)
-    if len(plain) > MAX_BYTES:
-        raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
+        plain = file.read(most_bytes + 1)
+    if len(plain) > most_bytes:
+        raise ValueError(f"it unpacks to more than {most_bytes} bytes")
     return plain
 
 
@@ -261,7 +282,7 @@ def _annotations(feature: Any, origin: str, *, points: bool) -> Iterator[Annotat
         properties = feature.get("properties") or {}
         geometry = feature["geometry"]
         kind, coordinates = geometry["type"], geometry["coordinates"]
-        label = _label(properties)
+        label = class_name(properties)
         name = str(properties.get("name") or "")
         feature_id = str(feature.get("id") or "").lower()
         marks: list[Ring] = []
@@ -317,7 +338,7 @@ def _ring(points: Any) -> Ring:
     return ring
 
 
-def _label(properties: dict[str, Any]) -> str | None:
+def class_name(properties: dict[str, Any]) -> str | None:
     """Class name of a feature, or None.
 
     QuPath writes a string, or an object with ``name`` or ``names``. (``PathClassTypeAdapter``)

@@ -98,7 +98,7 @@ def _turns(rings: Sequence[Ring], height: int, width: int) -> npt.NDArray[np.int
     )
     crossed = last - first
     turns, down = np.zeros((height, width + 1), np.int32), stop[:, 0] > start[:, 0]
-    for some in _batches(crossed):
+    for some in batches(crossed):
         edge = np.repeat(np.arange(some.start, some.stop), crossed[some])
         row = (
             np.arange(len(edge))
@@ -113,8 +113,12 @@ def _turns(rings: Sequence[Ring], height: int, width: int) -> npt.NDArray[np.int
     return turns[:, :width]
 
 
-def _batches(crossed: npt.NDArray[np.int64]) -> Iterator[slice]:
-    """Slices of edges that cross at most `_CROSSINGS` rows together; at least one edge each."""
+def batches(crossed: npt.NDArray[np.int64]) -> Iterator[slice]:
+    """Slices of edges that cross at most `_CROSSINGS` rows together; at least one edge each.
+
+    Args:
+        crossed: number of rows that each edge crosses, or of other things to compute for it.
+    """
     total = np.cumsum(crossed)
     start = 0
     while start < len(crossed):

@@ -22,7 +22,7 @@ from noctile.pipeline.slides.image import ImageSource
 from noctile.pipeline.slides.open import open_slide, read_with
 from noctile.pipeline.slides.openslide import OpenSlideSource
 from noctile.pipeline.slides.tiffslide import TiffSlideSource
-from noctile.pipeline.tissue import TissueMask
+from noctile.pipeline.tissue_mask import TissueMask
 from noctile.workflows.results.layout import SlideFolder
 from noctile.workflows.run.progress import RunResult
 from noctile.workflows.run.run import run_slides

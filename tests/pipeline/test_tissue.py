@@ -5,14 +5,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from noctile.pipeline.geometry import Box, Extent, Frame
+from noctile.pipeline.geometry import Extent, Frame
 from noctile.pipeline.slides.open import open_slide
-from noctile.pipeline.tissue import TissueMask, TissueSpec, find_tissue
+from noctile.pipeline.tissue import TissueSpec, find_tissue
 
 SPEC = TissueSpec()
 GLASS = 243
@@ -250,36 +248,6 @@ class TestRealSlides:
         inside[100 : 100 + region.shape[0], 120 : 120 + region.shape[1]] = True
         pixels[inside] = region.reshape(-1, 3)
         assert dice(find_tissue(pixels, at_8(pixels), SPEC).mask, inside) > 0.95
-
-
-class TestMask:
-    @given(st.data())
-    def test_a_pixel_is_tissue_if_its_centre_is(self, data):
-        shape = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
-        mask = np.random.default_rng(data.draw(st.integers(0, 99))).random(shape) < 0.5
-        tissue = TissueMask(
-            mask,
-            Frame(Extent(*shape), *data.draw(st.tuples(st.floats(1, 16), st.floats(1, 16)))),
-            "",
-            (),
-        )
-        frame = Frame(Extent(200, 200), *data.draw(st.tuples(st.floats(0.5, 8), st.floats(0.5, 8))))
-        box = Box(
-            *(data.draw(st.integers(-30, 60)) for _ in "yx"),
-            *(data.draw(st.integers(0, 30)) for _ in "hw"),
-        )
-        expected = np.zeros((box.height, box.width), bool)
-        for i in range(box.height):
-            for j in range(box.width):
-                y = int(np.floor((box.y + i + 0.5) * (frame.mpp_y / tissue.frame.mpp_y)))
-                x = int(np.floor((box.x + j + 0.5) * (frame.mpp_x / tissue.frame.mpp_x)))
-                expected[i, j] = 0 <= y < shape[0] and 0 <= x < shape[1] and mask[y, x]
-        np.testing.assert_array_equal(tissue.on(box, frame), expected)
-        inner = box.grow(-min(3, box.height // 2, box.width // 2))
-        np.testing.assert_array_equal(tissue.on(inner, frame), expected[inner.slices(box)])
-
-    def test_an_empty_mask_has_no_width(self):
-        assert TissueMask(np.zeros((5, 5), bool), Frame(Extent(5, 5), 8, 8), "", ()).width_mm == 0
 
 
 def test_the_largest_slide_takes_seconds_and_less_than_200_mb():

@@ -38,7 +38,8 @@ from noctile.pipeline.stain_candidates import (
     evidence,
     find_candidates,
 )
-from noctile.pipeline.tissue import TissueMask, TissueSpec, find_tissue
+from noctile.pipeline.tissue import TissueSpec, find_tissue
+from noctile.pipeline.tissue_mask import TissueMask
 from noctile.pipeline.truth.scheme import OTHER, OUTSIDE, TUMOR
 from noctile.workflows.results.files import write_atomic
 

@@ -22,7 +22,7 @@ from noctile.pipeline.measure import count_cores, tumor_foci
 from noctile.pipeline.plan import TilePlan, Tiling, plan_tiles
 from noctile.pipeline.quality import BlockStats, SlideQuality
 from noctile.pipeline.regroup import NO_MAPS
-from noctile.pipeline.tissue import TissueMask
+from noctile.pipeline.tissue_mask import TissueMask
 from noctile.workflows.commands.diff_pixels import DiffSide
 from noctile.workflows.jobs.finish import measure_blocks
 from noctile.workflows.jobs.provenance import versions

@@ -14,7 +14,8 @@ from noctile.pipeline.slides.base import SlideInfo, SlideReader
 from noctile.pipeline.slides.channel_order import DOUBT_FLAG
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.slides.thumbnail import read_thumbnail
-from noctile.pipeline.tissue import TissueMask, find_tissue
+from noctile.pipeline.tissue import find_tissue
+from noctile.pipeline.tissue_mask import TissueMask
 from noctile.workflows.results.files import write_atomic
 from noctile.workflows.settings import RunSettings
 

@@ -39,6 +39,7 @@ from noctile.workflows.commands.merge_copy import (
 from noctile.workflows.jobs.finish import measure_blocks
 from noctile.workflows.jobs.prepare import laid_out
 from noctile.workflows.jobs.provenance import versions
+from noctile.workflows.jobs.regions import region_figures
 from noctile.workflows.results.checksums import slide_fault, write_with_checksums
 from noctile.workflows.results.durable import sync_names
 from noctile.workflows.results.files import read_required_json, write_json
@@ -180,7 +181,8 @@ def _make(job: RegroupJob) -> None:
         about = _about(job, source, change)
         plan = replace(source.plan, n_classes=len(change.classes))
         store = _laid_out(job, source, change, about)
-        copy_file(job.source.tissue, job.staged.tissue, sums[job.source.tissue.name])
+        for name in {job.source.tissue.name, job.source.roi.name} & sums.keys():
+            copy_file(job.source.path / name, job.staged.path / name, sums[name])
         key = short_hash([source.described["key"], job.file.key])
         laid = {"key": key, "plan": plan.to_json(), "files": laid_out(job.staged)}
         write_json(job.staged.plan, {**source.described, **laid})
@@ -191,6 +193,7 @@ def _make(job: RegroupJob) -> None:
         sync_names([*shards, job.staged.plan], job.staged.path)
         figures = measure_blocks(job.staged, plan, stats, job.threads)
         summary = _summary(source, figures, change, about)
+        summary |= region_figures(job.staged, source.described)
         keys = {"key": key, "pixels_key": short_hash([summary.get("pixels_key"), job.file.key])}
         write_with_checksums(job.staged, summary | keys)
     except OSError as error:

@@ -1,12 +1,14 @@
 """Segmentation of one slide or image for a program, without a folder of results."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.errors import UsageError
+from noctile.pipeline.roi.confinement import Confinement
 from noctile.pipeline.segment_slide import Segmentation, segment_slide
 from noctile.pipeline.slide_plan import plan_slide
 from noctile.pipeline.slides.array import array_reader
@@ -22,6 +24,8 @@ def segment(
     *,
     mpp: float | tuple[float, float] | None = None,
     model: str | os.PathLike[str] = "tumor",
+    roi: str | os.PathLike[str] | None = None,
+    tissue_mask: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Segmentation:
     """Segment one slide, or one image in memory, in this process.
@@ -35,13 +39,16 @@ def segment(
         mpp: size of a level-0 pixel (um), or of its two sides (y, x). It overrides the one in the
             file. An array needs it.
         model: name of an installed model, or path of a model folder.
+        roi: GeoJSON file with regions of interest, to which the analysis is confined.
+        tissue_mask: picture or mask of Noctile that says where tissue is.
         **settings: other settings of a run by name, such as ``device="cpu"`` or ``threads=4``.
 
     Raises:
         UsageError: if a setting or the model cannot be used, or an array is no image or has no
             ``mpp``.
         SlideError: if the slide cannot be opened or read, its pixel size is unknown or implausible,
-            or too much of its tissue is unreadable.
+            too much of its tissue is unreadable, or ``roi`` or ``tissue_mask`` is not that of the
+            slide.
     """
     given = {"model": os.fspath(model), "engine": "serial", **settings}
     checked = load_settings(None, **given)
@@ -51,7 +58,8 @@ def segment(
     reader = _reader(slide, mpp)
     try:
         tiling, stain = checked.tiling(opened.card), opened.card.stain is not None
-        planned = plan_slide(reader, checked.tissue, tiling, measure_stain=stain)
+        confined = Confinement(*(Path(path) if path else None for path in (roi, tissue_mask)))
+        planned = plan_slide(reader, checked.tissue, tiling, measure_stain=stain, confined=confined)
         batch_size = resources.batch_size or predict.batch_size
         return segment_slide(reader, planned, predict, batch_size)
     finally:

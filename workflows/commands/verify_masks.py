@@ -14,7 +14,7 @@ from noctile.pipeline.measure import count_cores, measure
 from noctile.pipeline.plan import Block, TilePlan
 from noctile.pipeline.quality import BlockStats, CoreCount
 from noctile.pipeline.stitch.block import pool_sums
-from noctile.pipeline.tissue import TissueMask
+from noctile.pipeline.tissue_mask import TissueMask
 from noctile.workflows.jobs.finish import tile_table
 
 

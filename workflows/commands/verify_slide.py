@@ -27,6 +27,7 @@ from noctile.workflows.commands.verify_faults import (
 )
 from noctile.workflows.commands.verify_masks import MaskRecount
 from noctile.workflows.commands.verify_tables import Row, check_row
+from noctile.workflows.jobs.regions import region_figures
 from noctile.workflows.jobs.worker import load_picture, read_plan
 from noctile.workflows.results.checksums import kept_files, read_checksums
 from noctile.workflows.results.files import is_temporary, read_json
@@ -148,8 +149,13 @@ def _check_contents(folder: SlideFolder, row: Row | None) -> Iterator[Fault]:
         for what in (*recount.faults(stats), *check_levels(store)):
             yield file_fault(folder, folder.mask, what)
         figures, tiles = recount.figures()
+        regions = region_figures(folder, planned)
     quality = asdict(SlideQuality.from_blocks(stats.values()))
-    expected = json.loads(json.dumps({**header, **figures, **quality}))  # tuples become lists
+    found = {**header, **figures, **quality, **regions}
+    expected = json.loads(json.dumps(found))  # tuples become lists
+    if surplus := {"regions", "roi_area_mm2"} & summary.keys() - expected.keys():
+        what = f"has {min(surplus)}, but the slide has no region of interest"
+        yield file_fault(folder, folder.summary, what)
     yield from _summary_faults(folder, summary, expected)
     yield from _tile_table_faults(folder, tiles)
     if row is not None:

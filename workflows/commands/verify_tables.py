@@ -14,7 +14,8 @@ from noctile.pipeline.csv_cells import read_csv
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.manifest_types import parse_cell
 from noctile.pipeline.models.card import ClassInfo
-from noctile.pipeline.parquet import read_parquet
+from noctile.pipeline.parquet import MAX_BYTES, read_parquet
+from noctile.pipeline.region_table import region_table
 from noctile.pipeline.slides.names import slide_id_problem
 from noctile.workflows.commands.status import current_run
 from noctile.workflows.commands.verify_faults import (
@@ -127,6 +128,7 @@ def _standing_faults(out: Path, rows: Mapping[str, Row]) -> Iterator[Fault]:
     standing = Standing(results, read_ledger(results.ledger), reads_only=True)
     table = cohort_table(standing.rows(), standing.class_names())
     expected = {str(row["slide_id"]): row for row in table.to_pylist()}
+    yield from _region_faults(results, region_table(standing.rows(), standing.class_names()))
     for what in standing.review_faults:
         yield Fault("review", f"cannot be used: {what}", MEND_REVIEWS)
     if missing := sorted(expected.keys() - rows.keys()):
@@ -151,6 +153,36 @@ def _audit_faults(out: Path) -> Iterator[Fault]:
             audits.answers()
     except StoreError as error:
         yield Fault("audit", f"cannot be used: {error}", MEND_AUDIT)
+
+
+def _region_faults(results: ResultsFolder, expected: pa.Table) -> Iterator[Fault]:
+    """Tables of regions of interest that differ from what stands in the folder.
+
+    Raises:
+        OSError: if a file cannot be read.
+        StoreError: if the table is no such table.
+        ValueError: if the CSV file is none.
+    """
+    parquet, text = results.regions_parquet, results.regions_csv
+    missing = [path.name for path in (parquet, text) if not path.exists()]
+    if len(missing) == 2 and not expected.num_rows:
+        return
+    if missing:
+        yield from (_table_fault(name, "is missing") for name in missing)
+        return
+    found = read_parquet(parquet, ("slide_id", "region"))
+    if found.to_pylist() != expected.to_pylist():
+        yield _table_fault(parquet.name, "differs from the regions of the slides in this folder")
+    if _csv_differs(expected, text):
+        yield _table_fault(text.name, "differs from the regions of the slides in this folder")
+
+
+def _csv_differs(expected: pa.Table, text: Path) -> bool:
+    """Tell if a CSV file holds other cells than a table."""
+    with tempfile.TemporaryDirectory() as folder:
+        again = Path(folder) / text.name
+        write_csv(expected, again)
+        return list(read_csv(again, MAX_BYTES)) != list(read_csv(text, MAX_BYTES))
 
 
 def _csv_faults(table: pa.Table, text: Path) -> Iterator[Fault]:

@@ -20,6 +20,7 @@ from noctile.pipeline.quality import BlockStats, SlideQuality
 from noctile.pipeline.readable import checked_quality
 from noctile.workflows.jobs.messages import StepJob
 from noctile.workflows.jobs.provenance import given_values, planned_flags, versions
+from noctile.workflows.jobs.regions import region_figures
 from noctile.workflows.jobs.unchanged import check_unchanged
 from noctile.workflows.results.blocks import collect_block_stats
 from noctile.workflows.results.checksums import slide_fault, write_with_checksums
@@ -64,7 +65,8 @@ def _complete(job: StepJob, folder: SlideFolder) -> None:
         folder.plan.unlink()  # so that a retry reads everything again
         raise
     summary = measure_blocks(folder, plan, stats, run.resources.threads)
-    write_with_checksums(folder, _summary(described, plan, summary, quality, job))
+    regions = region_figures(folder, described)
+    write_with_checksums(folder, _summary(described, plan, summary, quality, job) | regions)
 
 
 def measure_blocks(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
+from types import MappingProxyType
 
 from noctile.pipeline.models.card import ModelCard
 from noctile.pipeline.slides.discover import SlideEntry
@@ -40,7 +41,11 @@ class RunContext:
     servers: Mapping[str, str] = field(default_factory=dict)
 
     def slide_key(
-        self, fingerprint: str, mpp: tuple[float, float] | None, bgr: bool | None = None
+        self,
+        fingerprint: str,
+        mpp: tuple[float, float] | None,
+        bgr: bool | None = None,
+        confined: Mapping[str, str] = MappingProxyType({}),
     ) -> str:
         """Return the content key of a slide in this run.
 
@@ -48,9 +53,11 @@ class RunContext:
             fingerprint: hash of samples of the slide's file.
             mpp: pixel size that overrides the one in the file (um; y, x), or None.
             bgr: channel order that the manifest states, see `SlideEntry`, or None.
+            confined: hash of each file that confines the analysis, see `Confinement.hashes`.
         """
-        order = [] if bgr is None else [bgr]
-        return short_hash([fingerprint, mpp, *order, self.pixels_key])
+        given: list[object] = [] if bgr is None else [bgr]
+        given += [dict(confined)] if confined else []
+        return short_hash([fingerprint, mpp, *given, self.pixels_key])
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,17 @@ from typing import Any
 
 from PIL import Image
 
-from noctile.pipeline.errors import StoreError
+from noctile.pipeline.errors import ChangedWhileReadError, StoreError
 from noctile.pipeline.masks.layout import MaskLayout
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.plan import TilePlan
-from noctile.pipeline.slide_plan import plan_slide
+from noctile.pipeline.roi.regions import roi_features
+from noctile.pipeline.slide_plan import SlidePlan, plan_slide
 from noctile.pipeline.slides.base import SlideInfo, SlideReader
 from noctile.pipeline.slides.fingerprint import content_sha256, mtime_fingerprint
 from noctile.pipeline.slides.open import open_slide
 from noctile.workflows.jobs.messages import Prepared, RunContext, StepJob
-from noctile.workflows.jobs.provenance import describe, provenance
+from noctile.workflows.jobs.provenance import confinement, describe, provenance
 from noctile.workflows.results.blocks import block_faults
 from noctile.workflows.results.checksums import kept_files, slide_fault, wrong_size
 from noctile.workflows.results.durable import sync_folder, sync_names, sync_tree
@@ -33,11 +34,13 @@ class _Version:
         key: content key of the slide.
         modified: hash of the times of its files.
         sha256: hash of all its bytes if ``--check-content full`` asks for it, else None.
+        confined: hash of each file that confines its analysis, see `Confinement.hashes`.
     """
 
     key: str
     modified: str
     sha256: str | None
+    confined: Mapping[str, str]
 
     def made(self, key: Any, slide: Mapping[str, Any]) -> bool:
         """Tell if a plan or a result was made of this version.
@@ -92,7 +95,7 @@ def prepare_slide(job: StepJob) -> Prepared:
         before, damaged = _earlier_plan(version, run, slide_id)
         if fault and final.plan.exists() and (made or not summary):
             damaged = damaged or f"{final.path}: {fault}"
-        found = before or _plan_slide(reader, version, run)
+        found = before or _plan_slide(reader, version, job)
         blocks = found.plan.blocks
         keys, tiles_of = tuple(b.key for b in blocks), tuple(len(b.tiles) for b in blocks)
         about = keys, tiles_of, content, found.folder, found.faults, damaged
@@ -102,11 +105,13 @@ def prepare_slide(job: StepJob) -> Prepared:
 
 
 def _version(info: SlideInfo, job: StepJob) -> _Version:
-    full = job.run.settings.check_content == "full"
+    full, entry = job.run.settings.check_content == "full", job.entry
+    confined = confinement(entry).hashes()
     return _Version(
-        job.run.slide_key(info.fingerprint, job.entry.mpp, job.entry.bgr),
+        job.run.slide_key(info.fingerprint, entry.mpp, entry.bgr, confined),
         mtime_fingerprint(info.path),
         content_sha256(info.path) if full else None,
+        confined,
     )
 
 
@@ -168,39 +173,55 @@ def _read_plan(version: _Version, folder: SlideFolder) -> tuple[_Earlier | None,
         return None, str(error)
 
 
-def _plan_slide(reader: SlideReader, version: _Version, run: RunContext) -> _Earlier:
-    info, results = reader.info, run.results
+def _plan_slide(reader: SlideReader, version: _Version, job: StepJob) -> _Earlier:
+    info, run = reader.info, job.run
+    results = run.results
     place = results.planned_slide if run.planning else results.staged
     folder = place(info.slide_id)
     tiling, uses_stain = run.settings.tiling(run.card), run.card.stain is not None
-    planned = plan_slide(reader, run.settings.tissue, tiling, measure_stain=uses_stain)
+    given = confinement(job.entry)
+    planned = plan_slide(
+        reader, run.settings.tissue, tiling, measure_stain=uses_stain, confined=given
+    )
+    if given.hashes() != version.confined:
+        raise ChangedWhileReadError(
+            f"slide {info.slide_id}: its region of interest or tissue mask was changed while it "
+            "was read. Run the same command again when no program writes to the file"
+        )
     plan, tissue = planned.tiles, planned.tissue
     folder.path.mkdir(parents=True, exist_ok=True)
     clear(folder)
     sync_folder(folder.path)  # an old plan must not stand beside new files
     layout = MaskLayout(plan.frame, plan.block_px, plan.chunk_px, run.card.classes)
-    about = provenance(info, run) | {"stain": planned.stain}
+    about = {**provenance(info, run), "stain": planned.stain, **version.confined}
     MaskStore.create(folder.mask, layout, planned.thumbnail, planned.thumbnail_frame, about)
     picture = Image.fromarray(tissue.mask).convert("L")
     write_atomic(folder.tissue, lambda p: picture.save(p, optimize=False))
-    flags = [*tissue.flags, *reader.flags]
-    content = {"modified": version.modified, "content_sha256": version.sha256}
-    described = {
-        "key": version.key,
-        "slide": describe(info) | content,
-        "tissue": {
-            "frame": asdict(tissue.frame),
-            "rule": tissue.rule,
-            "flags": flags,
-            "area_mm2": round(tissue.area_mm2, 6),
-        },
-        "stain": planned.stain,
-        "plan": plan.to_json(),
-        "files": laid_out(folder),
-    }
+    if planned.roi:
+        write_json(folder.roi, roi_features(planned.roi), compact=True)
+    described = _described(reader, version, planned) | {"files": laid_out(folder)}
     write_json(folder.plan, described)
     sync_names([folder.plan], run.results.path)
     return _Earlier(folder, plan, {})
+
+
+def _described(reader: SlideReader, version: _Version, planned: SlidePlan) -> dict[str, Any]:
+    """Contents of ``plan.json``, without the sizes of the files."""
+    tissue = planned.tissue
+    content = {"modified": version.modified, "content_sha256": version.sha256}
+    about = {
+        "key": version.key,
+        "slide": describe(reader.info) | content,
+        "tissue": {
+            "frame": asdict(tissue.frame),
+            "rule": tissue.rule,
+            "flags": [*tissue.flags, *reader.flags],
+            "area_mm2": round(tissue.area_mm2, 6),
+        },
+        "stain": planned.stain,
+        "plan": planned.tiles.to_json(),
+    }
+    return about | ({"confined": dict(version.confined)} if version.confined else {})
 
 
 def laid_out(folder: SlideFolder) -> dict[str, int]:

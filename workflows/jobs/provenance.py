@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from noctile.pipeline.quality import mpp_flags
+from noctile.pipeline.roi.confinement import Confinement
 from noctile.pipeline.slides.base import SlideInfo
 from noctile.pipeline.slides.discover import SlideEntry
 from noctile.workflows.jobs.messages import RunContext
@@ -63,6 +64,11 @@ def given_values(entry: SlideEntry) -> dict[str, Any]:
         "mpp_given": list(entry.mpp) if entry.mpp else None,
         "channel_order_given": {None: None, False: "rgb", True: "bgr"}[entry.bgr],
     }
+
+
+def confinement(entry: SlideEntry) -> Confinement:
+    """Files that confine the analysis of a slide."""
+    return Confinement(entry.roi, entry.tissue_mask)
 
 
 def planned_flags(described: Mapping[str, Any]) -> list[str]:

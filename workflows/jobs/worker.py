@@ -5,24 +5,28 @@ import io
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from noctile.pipeline.errors import ModelError, UsageError
+from noctile.pipeline.errors import ModelError, RoiError, StoreError, UsageError
 from noctile.pipeline.geometry import Extent, Frame
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.load import load_predictor
 from noctile.pipeline.models.predictor import Predictor, predict_labels
 from noctile.pipeline.normalize import Amounts
 from noctile.pipeline.plan import TileGrid, TilePlan
+from noctile.pipeline.roi.regions import MAX_BYTES as ROI_BYTES
+from noctile.pipeline.roi.regions import Roi, read_roi
 from noctile.pipeline.slides.base import SlideReader
 from noctile.pipeline.slides.discover import SlideEntry
 from noctile.pipeline.slides.open import open_slide
 from noctile.pipeline.stitch.canvas import labelled_part
-from noctile.pipeline.tissue import TissueMask
+from noctile.pipeline.tissue_mask import TissueMask
 from noctile.pipeline.untrusted import read_bytes
 from noctile.workflows.inference.client import ServedPredictor
 from noctile.workflows.jobs.messages import RunContext
@@ -256,5 +260,25 @@ def read_plan(folder: SlideFolder) -> tuple[TilePlan, TissueMask, Amounts | None
     frame = Frame(
         Extent(**about["frame"]["extent"]), about["frame"]["mpp_y"], about["frame"]["mpp_x"]
     )
-    tissue = TissueMask(mask, frame, about["rule"], tuple(about["flags"]))
+    roi = planned_roi(folder, described)
+    tissue = TissueMask(mask, frame, about["rule"], tuple(about["flags"]), roi)
     return TilePlan.from_json(described["plan"]), tissue, described.get("stain")
+
+
+def planned_roi(folder: SlideFolder, described: Mapping[str, Any]) -> Roi | None:
+    """Read the regions of interest to which a slide is confined; None if it is not.
+
+    Args:
+        folder: folder of the slide.
+        described: contents of its ``plan.json``.
+
+    Raises:
+        StoreError: if they cannot be read.
+    """
+    if "roi_given" not in described.get("confined", {}):
+        return None
+    native = Frame(Extent(*described["slide"]["extent_px"]), *described["slide"]["mpp"])
+    try:
+        return read_roi(read_bytes(folder.roi, ROI_BYTES), str(folder.roi), native)
+    except (OSError, RoiError) as error:
+        raise StoreError(f"{folder.roi} cannot be read: {error}; run again with --redo") from error

@@ -124,7 +124,8 @@ def kept_files(folder: SlideFolder) -> dict[str, Path]:
 
     Summary, checksums, files of killed writers and files of the user are not among them.
     """
-    single = (folder.plan, folder.tissue, folder.block_stats_file, folder.tiles, folder.preview)
+    first = (folder.plan, folder.tissue, folder.roi, folder.block_stats_file)
+    single = (*first, folder.tiles, folder.preview)
     deep = (
         path
         for root in (folder.mask, folder.heat)

@@ -67,6 +67,8 @@ def _tables(results: ResultsFolder) -> tuple[Path, ...]:
         results.cohort_csv,
         results.cohort_parquet,
         results.columns_json,
+        results.regions_csv,
+        results.regions_parquet,
         results.index,
     )
 

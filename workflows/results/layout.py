@@ -60,6 +60,16 @@ class ResultsFolder:
         return self.path / "columns.json"
 
     @property
+    def regions_csv(self) -> Path:
+        """One row for each region of interest of the folder's slides, as CSV."""
+        return self.path / "regions.csv"
+
+    @property
+    def regions_parquet(self) -> Path:
+        """One row for each region of interest of the folder's slides, as Parquet."""
+        return self.path / "regions.parquet"
+
+    @property
     def index(self) -> Path:
         """Report of the folder, a page for a browser."""
         return self.path / "index.html"
@@ -181,6 +191,11 @@ class SlideFolder:
     def tissue(self) -> Path:
         """Tissue mask, 0 or 255, at the pixel size of the tissue search."""
         return self.path / "tissue.png"
+
+    @property
+    def roi(self) -> Path:
+        """Regions of interest to which the slide is confined, as GeoJSON; only with such."""
+        return self.path / "roi.geojson"
 
     @property
     def mask(self) -> Path:

@@ -21,7 +21,7 @@ def clear(folder: SlideFolder) -> None:
     """
     files = (folder.plan, folder.tissue, folder.block_stats_file, folder.preview, folder.tiles)
     trees = (folder.mask, folder.heat, folder.blocks)
-    for path in (folder.summary, folder.checksums, *files, folder.failure, *trees):
+    for path in (folder.summary, folder.checksums, *files, folder.roi, folder.failure, *trees):
         _delete(path)
 
 

@@ -38,7 +38,7 @@ def strange_file(folder: SlideFolder) -> str | None:
     """
     trees = (folder.mask, folder.heat, folder.blocks)
     deep = (path for tree in trees if not tree.is_symlink() for path in tree.rglob("*"))
-    for path in (*folder.required, folder.checksums, folder.blocks, *deep):
+    for path in (*folder.required, folder.roi, folder.checksums, folder.blocks, *deep):
         if what := strange_kind(path):
             return f"{path.relative_to(folder.path).as_posix()} {what}"
     return None

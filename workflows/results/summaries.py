@@ -11,7 +11,7 @@ from noctile.pipeline.columns import FIGURES, INTEGER, NUMBER, ORIGIN
 _FROM_ELSEWHERE = {"mpp_y", "mpp_x", "qc_flags", "seconds"}
 """Columns that no value of a summary fills under the same name."""
 
-_MOST_CLASSES, _MOST_FLAGS = 255, 255
+_MOST_CLASSES, _MOST_FLAGS, _MOST_REGIONS = 255, 255, 1_000
 _LARGEST = 2**63
 """Smallest whole number that no table can hold."""
 
@@ -29,6 +29,8 @@ def is_sound(summary: Mapping[str, Any]) -> bool:
         return False
     if not isinstance(flags, Sequence) or len(flags) > _MOST_FLAGS:
         return False
+    if not _are_regions(summary.get("regions", [])):
+        return False
     tests = {INTEGER: _is_integer, NUMBER: _is_number}
     values = (
         (summary.get(column.name), tests.get(column.type, _is_text))
@@ -36,6 +38,23 @@ def is_sound(summary: Mapping[str, Any]) -> bool:
         if column.name not in _FROM_ELSEWHERE
     )
     return all(map(_is_text, flags)) and all(v is None or test(v) for v, test in values)
+
+
+def _are_regions(values: Any) -> bool:
+    """Tell if values are those of regions of interest, see `RegionAreas`."""
+    if not isinstance(values, list) or len(values) > _MOST_REGIONS:
+        return False
+    return all(isinstance(value, dict) and _is_region(value) for value in values)
+
+
+def _is_region(values: Mapping[str, Any]) -> bool:
+    areas, share = values.get("class_area_mm2"), values.get("tumor_fraction_of_tissue")
+    if not isinstance(areas, dict) or len(areas) > _MOST_CLASSES or not all(map(_is_text, areas)):
+        return False
+    names = values.get("region"), values.get("region_class") or ""
+    figures = (values.get(f"{name}_area_mm2") for name in ("region", "tissue", "tumor"))
+    numbers = (*figures, *areas.values(), 0.0 if share is None else share)
+    return all(map(_is_text, names)) and all(map(_is_number, numbers))
 
 
 def _is_text(value: Any) -> bool:

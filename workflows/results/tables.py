@@ -1,11 +1,16 @@
-"""Tables of a folder of results: one row for every slide that stands in it."""
+"""Tables of a folder of results: one row for every slide that stands in it, and every region."""
 
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from noctile.pipeline.cohort import cohort_table, write_csv
+from noctile.pipeline.cohort import SlideRow, cohort_table, write_csv
 from noctile.pipeline.columns import describe_columns
+from noctile.pipeline.region_table import region_table
 from noctile.workflows.results.files import json_text, write_together
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.standing import Standing
@@ -17,6 +22,9 @@ duration of the last one. Writing takes at most 2 % of the time of the run's own
 
 class Tables:
     """Writer of ``slides.csv``, ``slides.parquet`` and ``columns.json``.
+
+    Where a slide has regions of interest, or had some before, it writes ``regions.csv`` and
+    ``regions.parquet`` too.
 
     Args:
         results: folder of results.
@@ -36,12 +44,14 @@ class Tables:
         begun = time.monotonic()
         results, rows, names = self._results, self._standing.rows(), self._standing.class_names()
         table, cells = cohort_table(rows, names), cohort_table(rows, names, typed=False)
-        columns = json_text(describe_columns(table))
+        regions = _regions(results, rows, names)
+        columns = json_text(describe_columns(table, regions))
         write_together(
             {
-                results.cohort_parquet: lambda p: pq.write_table(table, p, compression="zstd"),
+                results.cohort_parquet: partial(_write_parquet, table),
                 results.cohort_csv: lambda p: write_csv(cells, p),
                 results.columns_json: lambda p: p.write_text(columns, encoding="utf-8"),
+                **_region_writers(results, regions),
             }
         )
         now = time.monotonic()
@@ -55,3 +65,26 @@ class Tables:
         """
         if time.monotonic() >= self._due:
             self.write()
+
+
+def _regions(
+    results: ResultsFolder, rows: Sequence[SlideRow], names: Sequence[str]
+) -> pa.Table | None:
+    """Table of the regions of interest; None if there are none, and no earlier table of them."""
+    has_regions = any(row.summary.get("regions") for row in rows)
+    return region_table(rows, names) if has_regions or results.regions_parquet.exists() else None
+
+
+def _region_writers(
+    results: ResultsFolder, regions: pa.Table | None
+) -> dict[Path, Callable[[Path], object]]:
+    if regions is None:
+        return {}
+    return {
+        results.regions_parquet: partial(_write_parquet, regions),
+        results.regions_csv: partial(write_csv, regions),
+    }
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="zstd")

@@ -342,7 +342,8 @@ class RunLoop:
         """
         entry = self._entries[slide_id]
         files = [*file_state(entry.path), *file_state(entry.path.with_suffix(""))]
-        return short_hash([*files, entry.mpp, self._context.pixels_key])
+        given = [file_state(path) for path in (entry.roi, entry.tissue_mask) if path]
+        return short_hash([*files, *given, entry.mpp, self._context.pixels_key])
 
     def rows(self) -> list[SlideRow]:
         """Return one row for each slide of this call, sorted by id.

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from noctile.pipeline.errors import UsageError
+from noctile.pipeline.errors import RoiError, TissueMaskError, UsageError
 from noctile.pipeline.slides.discover import LeftOut, SlideEntry
 from noctile.pipeline.slides.fingerprint import file_state, fingerprint
 from noctile.pipeline.slides.identity import ID_TAKEN, KnownSlide, settle_ids, settle_left_out
 from noctile.pipeline.slides.manifest import ManifestRow
 from noctile.workflows.engines.base import Failure
 from noctile.workflows.jobs.messages import RunContext
-from noctile.workflows.jobs.provenance import given_values
+from noctile.workflows.jobs.provenance import confinement, given_values
 from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.results.ledger_state import LedgerState
 from noctile.workflows.results.standing import Standing
@@ -82,7 +82,8 @@ def check_replaced(submission: Submission, standing: Standing, context: RunConte
         more = f" and {n - _NAMED} more" if n > _NAMED else ""
         raise UsageError(
             f"{n} of {len(submission.entries)} slides have results in {context.results.path} that "
-            f"were made with another model, other settings or another version ({names}{more}). "
+            "were made with another model, other settings, other regions of interest or another "
+            f"version ({names}{more}). "
             "Choose another --out to keep them, or --redo to make them again: each one stands "
             "until its new result is complete"
         )
@@ -106,15 +107,25 @@ def note(submission: Submission, ledger: Ledger, run: str) -> None:
 
 
 def is_made_by(summary: Mapping[str, Any], pixels_key: str, entry: SlideEntry) -> bool:
-    """Tell if a result was made with some model, settings, pixel size and channel order.
+    """Tell if a result was made with some model, settings, and values of the user for the slide.
+
+    Files of regions or tissue that cannot be read count as those of the result: the slide fails
+    when they are read, and its result stands.
 
     Args:
         summary: summary of the result.
         pixels_key: hash of everything that masks depend on beside their slides.
-        entry: slide with the pixel size and the channel order that the user gives, if any.
+        entry: slide with the pixel size, the channel order, the region of interest and the tissue
+            mask that the user gives, if any.
     """
     made_with = {"pixels_key": pixels_key, **given_values(entry)}
-    return all(summary.get(name) == value for name, value in made_with.items())
+    if not all(summary.get(name) == value for name, value in made_with.items()):
+        return False
+    try:
+        hashes = confinement(entry).hashes()
+    except (RoiError, TissueMaskError):
+        return True
+    return all(summary.get(name) == hashes.get(name) for name in ("roi_given", "tissue_mask_given"))
 
 
 def cells(slide: SlideEntry | ManifestRow) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Regions of interest and tissue masks that the user gives: read, checked, drawn and measured."""
