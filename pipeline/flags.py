@@ -6,6 +6,7 @@ FLAG_MEANINGS = {
     "little_tissue": "less than 0.1 % of the slide is tissue",
     "almost_all_tissue": "more than 95 % of the slide is tissue",
     "tissue_mostly_rejected": "most of what looked like tissue was left out",
+    "tissue_mask_given": "the tissue was not searched for, the manifest gives a mask",
     "pen_marks": "ink of a pen was found and left out",
     "not_h_and_e": "the slide has a dark background",
     "red_blue_exchanged": "red and blue were swapped in the file",

@@ -109,3 +109,29 @@ class TestManifestAlone:
             find_slides([], archive / "gone.csv", None)
         with pytest.raises(UsageError, match="not UTF-8"):
             find_slides([], write_manifest(archive, "path\nb.svs\n", encoding="utf-16"), None)
+
+
+class TestConfinement:
+    @pytest.mark.parametrize(
+        ("roi", "mask"), [("roi", "tissue_mask"), ("ROI path", "mask_path"), ("roi", "Mask-Path")]
+    )
+    def test_files_are_relative_to_the_manifest_and_not_copied_to_the_tables(
+        self, archive: Path, roi: str, mask: str
+    ) -> None:
+        text = f"path,{roi},{mask}\nb.svs,roi/b.geojson,\nsub/c.ndpi,,/masks/c.png\n"
+        slides = {
+            s.slide_id: s for s in find_slides([], write_manifest(archive, text), None).slides
+        }
+        assert (slides["b"].roi, slides["b"].tissue_mask) == (archive / "roi/b.geojson", None)
+        assert (slides["c"].roi, slides["c"].tissue_mask) == (None, Path("/masks/c.png"))
+        assert [slide.extra for slide in slides.values()] == [(), ()]
+
+    def test_of_two_columns_the_first_name_counts_and_the_other_is_copied(self, archive) -> None:
+        file = write_manifest(archive, "path,mask_path,tissue_mask\nb.svs,old.png,new.png\n")
+        (slide,) = find_slides([], file, None).slides
+        assert slide.tissue_mask == archive / "new.png"
+        assert slide.extra == (("mask_path", "old.png"),)
+
+    def test_a_name_that_no_file_has_is_refused(self, archive) -> None:
+        with pytest.raises(UsageError, match=r"row 2: the path 'a\\x07b'"):
+            find_slides([], write_manifest(archive, "path,roi\nb.svs,a\x07b\n"), None)

@@ -22,9 +22,12 @@ def test_the_key_of_a_slide_depends_on_its_file_and_on_everything_that_pixels_de
         run.slide_key("content", None, bgr=True),
         run.slide_key("content", None, bgr=False),
         replace(run, pixels_key="other").slide_key("content", None),
+        run.slide_key("content", None, confined={"roi_given": "1"}),
+        run.slide_key("content", None, confined={"roi_given": "2"}),
+        run.slide_key("content", None, confined={"tissue_mask_given": "1"}),
     ]
-    assert len({key, *others}) == 6
-    assert run.slide_key("content", None, bgr=None) == key
+    assert len({key, *others}) == 9
+    assert run.slide_key("content", None, bgr=None, confined={}) == key
 
 
 def test_a_measurement_has_a_minute_more_than_it_predicts(run, entry, staged):

@@ -4,8 +4,15 @@ import json
 import platform
 from dataclasses import replace
 
+from noctile.pipeline.roi.confinement import Confinement
 from noctile.pipeline.slides.open import open_slide
-from noctile.workflows.jobs.provenance import describe, given_values, provenance, versions
+from noctile.workflows.jobs.provenance import (
+    confinement,
+    describe,
+    given_values,
+    provenance,
+    versions,
+)
 
 
 def test_versions_name_python_and_the_packages_that_pixels_depend_on():
@@ -32,3 +39,9 @@ def test_given_values_are_null_unless_the_user_gave_them(entry):
     stated = replace(entry, mpp=(0.5, 0.25), bgr=True)
     assert given_values(stated) == {"mpp_given": [0.5, 0.25], "channel_order_given": "bgr"}
     assert given_values(replace(entry, bgr=False))["channel_order_given"] == "rgb"
+
+
+def test_a_slide_is_confined_by_the_files_of_its_manifest(entry, tmp_path):
+    assert confinement(entry) == Confinement()
+    given = replace(entry, roi=tmp_path / "r", tissue_mask=tmp_path / "m")
+    assert confinement(given) == Confinement(tmp_path / "r", tmp_path / "m")

@@ -15,6 +15,18 @@ SOUND = {
     "largest_focus_mm2": None,
     "reader": "tiled-tiff",
     "tile_px": [[1]],
+    "roi_area_mm2": 2.0,
+    "regions": [
+        {
+            "region": "A",
+            "region_class": None,
+            "region_area_mm2": 2,
+            "tissue_area_mm2": 0.0,
+            "tumor_area_mm2": 0.0,
+            "tumor_fraction_of_tissue": None,
+            "class_area_mm2": {"tumor": 0.0},
+        }
+    ],
 }
 
 
@@ -27,6 +39,23 @@ def test_a_summary_as_a_run_writes_it_is_sound():
     ("name", "value"),
     [
         ("key", 1),
+        ("roi_area_mm2", "2"),
+        ("regions", None),
+        ("regions", [1]),
+        ("regions", SOUND["regions"] * 1001),
+        ("regions", [{}]),
+        *(
+            ("regions", [SOUND["regions"][0] | wrong])
+            for wrong in (
+                {"region": 1},
+                {"region": "\ud800"},
+                {"region_class": 2},
+                {"region_area_mm2": None},
+                {"tumor_fraction_of_tissue": "x"},
+                {"class_area_mm2": {"tumor": None}},
+                {"class_area_mm2": []},
+            )
+        ),
         ("path", None),
         ("class_area_mm2", [1]),
         ("class_area_mm2", {"tumor": "1"}),
