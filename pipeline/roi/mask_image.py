@@ -55,8 +55,10 @@ def read_mask_image(path: Path) -> Bool:
         opener = next((o for magic, o in _OPENERS.items() if content.startswith(magic)), None)
         if opener is None:
             raise ValueError("it is no PNG, TIFF or JPEG")
-        with warnings.catch_warnings(), opener(io.BytesIO(content)) as image:
-            warnings.simplefilter("ignore")  # about sizes and broken tags
+        with (  # warnings about sizes and broken tags
+            warnings.catch_warnings(action="ignore"),
+            opener(io.BytesIO(content)) as image,
+        ):
             _seek_level(image)
             image.load()
             return _marked(image, is_jpeg=opener is JpegImageFile)
