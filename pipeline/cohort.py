@@ -13,6 +13,7 @@ from noctile.pipeline.columns import (
     FIGURES,
     FLAGS,
     IDENTITY,
+    MEASURES,
     ORIGIN,
     REVIEW,
     TEXT,
@@ -84,6 +85,7 @@ def cohort_table(
     """
     rows = sorted(rows, key=lambda row: row.slide_id)
     filled = [_filled(rows, column) for column in (*IDENTITY, *FIGURES)]
+    filled += [(column, [_measure(row, column.name) for row in rows]) for column in MEASURES]
     for name in class_names:
         filled += _filled_class(rows, name)
     filled += [_filled(rows, column) for column in ORIGIN]
@@ -135,6 +137,11 @@ def _value(row: SlideRow, name: str) -> Any:
         value = getattr(row, name)
         return None if value == "" else value
     return row.summary.get(name)
+
+
+def _measure(row: SlideRow, name: str) -> Any:
+    """Spatial measure of a slide; None in summaries of versions that had none."""
+    return row.summary.get("measures", {}).get(name)
 
 
 def _filled_class(rows: Sequence[SlideRow], name: str) -> Iterator[_Filled]:

@@ -118,6 +118,58 @@ FIGURES = (
 )
 """Columns with figures of a slide's summary, under the names that they have there."""
 
+MEASURES = (
+    Column("foci_area_mm2", NUMBER, "area of all tumor foci", "mm²"),
+    Column("median_focus_mm2", NUMBER, "median area of the tumor foci", "mm²"),
+    Column("p90_focus_mm2", NUMBER, "90th percentile of the areas of the tumor foci", "mm²"),
+    Column("largest_focus_share", NUMBER, "largest_focus_mm2 / foci_area_mm2", "0..1"),
+    Column("bed_mm2", NUMBER, "analysed area of the tumor bed", "mm²"),
+    Column("bed_tumor_mm2", NUMBER, "invasive tumor in the tumor bed", "mm²"),
+    Column("bed_stroma_mm2", NUMBER, "stroma in the tumor bed", "mm²"),
+    Column("bed_inflammatory_mm2", NUMBER, "inflammatory cells in the tumor bed", "mm²"),
+    Column("border_stroma_mm2", NUMBER, "stroma within 500 µm of invasive tumor", "mm²"),
+    Column(
+        "border_inflammatory_mm2",
+        NUMBER,
+        "inflammatory cells within 500 µm of invasive tumor",
+        "mm²",
+    ),
+    Column("necrosis_mm2", NUMBER, "necrosis on the whole slide", "mm²"),
+    Column(
+        "tumor_stroma_ratio",
+        NUMBER,
+        "bed_stroma_mm2 / (bed_tumor_mm2 + bed_stroma_mm2)",
+        "0..1",
+    ),
+    Column(
+        "tumor_stroma_class",
+        CATEGORY,
+        "stroma_high if tumor_stroma_ratio is above 0.5, else stroma_low",
+    ),
+    Column(
+        "worst_field_tumor_stroma_ratio",
+        NUMBER,
+        "stroma / (tumor + stroma) in the field of 2 mm with the most stroma",
+        "0..1",
+    ),
+    Column("worst_field_tumor_stroma_class", CATEGORY, "stroma_high or stroma_low of that field"),
+    Column(
+        "stromal_inflammation_fraction",
+        NUMBER,
+        "border_inflammatory_mm2 / (border_stroma_mm2 + border_inflammatory_mm2), a proxy of "
+        "stromal TILs",
+        "0..1",
+    ),
+    Column(
+        "bed_inflammation_fraction",
+        NUMBER,
+        "bed_inflammatory_mm2 / (bed_stroma_mm2 + bed_inflammatory_mm2)",
+        "0..1",
+    ),
+    Column("necrosis_fraction", NUMBER, "necrosis_mm2 / (tumor_area_mm2 + necrosis_mm2)", "0..1"),
+)
+"""Columns with spatial measures, under the names that they have in ``measures`` of a summary."""
+
 ORIGIN = (
     Column("mpp_y", NUMBER, "height of a level-0 pixel", "µm"),
     Column("mpp_x", NUMBER, "width of a level-0 pixel", "µm"),

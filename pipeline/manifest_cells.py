@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from noctile.pipeline.columns import FIGURES, IDENTITY, ORIGIN
+from noctile.pipeline.columns import FIGURES, IDENTITY, MEASURES, ORIGIN
 from noctile.pipeline.csv_cells import read_csv, unescape_cell
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.parquet import read_parquet
@@ -16,7 +16,7 @@ _CSV_BYTES = 2**29
 _TODO = "delete it, and name the manifest again"
 
 _MANIFEST = {"patient_id", "group"}
-_NOW = {column.name for column in (*IDENTITY, *FIGURES, *ORIGIN)} - _MANIFEST
+_NOW = {column.name for column in (*IDENTITY, *FIGURES, *MEASURES, *ORIGIN)} - _MANIFEST
 _BEFORE = _NOW - {"message", "run", "qc_flags"} | {"flags", "versions"}
 """Columns that a run fills, in present tables and in those of earlier development versions."""
 

@@ -1,4 +1,4 @@
-"""Figures of a slide's label map: areas, tumor foci, mean confidence.
+"""Figures of a slide's label map: areas, tumor foci, mean confidence, spatial measures.
 
 Each block counts its labels; the figures of a slide are sums of these counts.
 """
@@ -8,25 +8,18 @@ from dataclasses import dataclass
 from itertools import compress
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
-from scipy import ndimage
 
 from noctile.pipeline.arrays import UInt8, UInt16
-from noctile.pipeline.geometry import Box, Frame
+from noctile.pipeline.geometry import Frame
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.plan import Block, TilePlan, heat_slice
 from noctile.pipeline.quality import CoreCount
-
-FOCI_MPP = 4.0
-"""Pixel size at which tumor foci are counted (um); the nearest pyramid level is used.
-
-A few such pixels cover a cell, and a level of this size is small on any slide.
-"""
-
-MIN_FOCUS_MM2 = 0.01
-"""Area of the smallest tumor focus (mm2): a disc of 0.11 mm, below which single glands break up."""
+from noctile.pipeline.spatial.classes import codes_of
+from noctile.pipeline.spatial.compute import measure_space
+from noctile.pipeline.spatial.foci import focus_areas_mm2
+from noctile.pipeline.spatial.measures import SpatialMeasures
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +61,12 @@ class SlideSummary:
         tumor_fraction_of_tissue: tumor area / tissue area, 0..1; None without tissue.
         class_area_mm2: area of each class (mm2), by name, in the card's order.
         tumor_foci: number of connected tumor regions (8 neighbours) of at least `MIN_FOCUS_MM2`,
-            counted at about `FOCI_MPP`.
+            counted at about `FOCI_MPP` (`noctile.pipeline.spatial.foci`).
         largest_focus_mm2: area of the largest tumor focus (mm2); 0 without a focus.
         mean_confidence: mean probability of the predicted class over the tissue, 0..1; None
             without tissue, and if the confidence map belongs to other classes.
         tiles: number of tiles of the plan, unreadable ones included.
+        measures: spatial measures.
     """
 
     tissue_area_mm2: float
@@ -83,19 +77,7 @@ class SlideSummary:
     largest_focus_mm2: float
     mean_confidence: float | None
     tiles: int
-
-
-@dataclass(frozen=True, slots=True)
-class Focus:
-    """One tumor focus.
-
-    Attributes:
-        box: smallest box that holds it, in pixels of the level at which it was found.
-        area_mm2: its area (mm2).
-    """
-
-    box: Box
-    area_mm2: float
+    measures: SpatialMeasures
 
 
 def count_cores(
@@ -136,7 +118,11 @@ def _sum(values: UInt8 | UInt16) -> int:
 
 
 def measure(
-    store: MaskStore, plan: TilePlan, classes: tuple[ClassInfo, ...], cores: Iterable[CoreCount]
+    store: MaskStore,
+    plan: TilePlan,
+    classes: tuple[ClassInfo, ...],
+    cores: Iterable[CoreCount],
+    threads: int = 1,
 ) -> tuple[SlideSummary, list[TileRow]]:
     """Measure a slide whose pyramid is complete.
 
@@ -147,6 +133,7 @@ def measure(
         plan: plan of the slide.
         classes: classes of the model.
         cores: counts of the cores of all blocks, in any order.
+        threads: number of blocks that are read at the same time.
 
     Returns:
         the figures of the slide, and a row for each tile with tissue, sorted by position.
@@ -163,16 +150,18 @@ def measure(
     tissue_mm2 = tissue_px * mm2
     tumor = [c.role == "tumor" for c in classes]
     tumor_mm2 = sum(compress(pixels, tumor)) * mm2
-    n_foci, largest_mm2 = tumor_foci(store, [c.code for c in compress(classes, tumor)])
+    areas_mm2 = class_areas_mm2(plan.frame, classes, pixels)
+    foci_mm2 = focus_areas_mm2(store, codes_of([*compress(classes, tumor)]))
     summary = SlideSummary(
         tissue_area_mm2=round(tissue_mm2, 6),
         tumor_area_mm2=round(tumor_mm2, 6),
         tumor_fraction_of_tissue=round(tumor_mm2 / tissue_mm2, 6) if tissue_px else None,
-        class_area_mm2=class_areas_mm2(plan.frame, classes, pixels),
-        tumor_foci=n_foci,
-        largest_focus_mm2=round(largest_mm2, 6),
+        class_area_mm2=areas_mm2,
+        tumor_foci=len(foci_mm2),
+        largest_focus_mm2=round(float(foci_mm2.max(initial=0.0)), 6),
         mean_confidence=mean_confidence(with_tissue),
         tiles=len(plan.tiles),
+        measures=measure_space(store, areas_mm2, foci_mm2, threads),
     )
     return summary, [_tile_row(plan, core) for core in with_tissue]
 
@@ -226,61 +215,3 @@ def _tile_row(plan: TilePlan, core: CoreCount) -> TileRow:
         class_fractions=tuple(round(n / tissue_px, 6) for n in core.pixels),
         mean_confidence=mean_confidence([core]),
     )
-
-
-def tumor_foci(store: MaskStore, tumor_codes: list[int]) -> tuple[int, float]:
-    """Count the connected tumor regions, and return the area of the largest too (mm2).
-
-    Args:
-        store: masks of the slide, with all levels.
-        tumor_codes: codes of the classes with the role ``tumor``.
-
-    Raises:
-        StoreError: if the masks cannot be read.
-    """
-    _, _, areas_mm2 = _tumor_regions(store, tumor_codes)
-    foci_mm2 = areas_mm2[areas_mm2 >= MIN_FOCUS_MM2]
-    return len(foci_mm2), float(foci_mm2.max(initial=0.0))
-
-
-def find_foci(store: MaskStore, tumor_codes: list[int], most: int) -> tuple[Frame, list[Focus]]:
-    """Find the tumor foci that `tumor_foci` counts, the largest first.
-
-    Args:
-        store: masks of the slide, with all levels.
-        tumor_codes: codes of the classes with the role ``tumor``.
-        most: largest number of foci.
-
-    Returns:
-        the frame in which they were found, and the foci.
-
-    Raises:
-        StoreError: if the masks cannot be read.
-    """
-    frame, regions, areas_mm2 = _tumor_regions(store, tumor_codes)
-    largest = np.argsort(-areas_mm2, kind="stable")[:most]
-    boxes = ndimage.find_objects(regions) if len(largest) else []
-    foci = []
-    for k in largest[areas_mm2[largest] >= MIN_FOCUS_MM2].tolist():
-        ys, xs = boxes[k]
-        box = Box(ys.start, xs.start, ys.stop - ys.start, xs.stop - xs.start)
-        foci.append(Focus(box, float(areas_mm2[k])))
-    return frame, foci
-
-
-def _tumor_regions(
-    store: MaskStore, tumor_codes: list[int]
-) -> tuple[Frame, npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-    """Label the connected tumor regions at about `FOCI_MPP`.
-
-    Returns:
-        the frame of the pyramid level; int32 ``[h, w]``, number of the region of each pixel, 0
-        outside of tumor; float64 ``[n]``, area of the regions 1 to n (mm2).
-    """
-    frames = store.layout.level_frames
-    level = min(range(len(frames)), key=lambda k: abs(np.log(frames[k].mpp / FOCI_MPP)))
-    tumor = np.isin(store.read_level(level), tumor_codes)
-    regions = np.zeros(tumor.shape, np.int32)
-    ndimage.label(tumor, structure=np.ones((3, 3)), output=regions)
-    areas_mm2 = (np.bincount(regions[tumor])[1:] * frames[level].pixel_area_mm2).astype(np.float64)
-    return frames[level], regions, areas_mm2

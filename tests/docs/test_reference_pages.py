@@ -14,7 +14,14 @@ from pydantic.fields import FieldInfo
 
 from noctile.cli import main
 from noctile.pipeline import errors
-from noctile.pipeline.columns import FIGURES, IDENTITY, ORIGIN, class_columns, tile_columns
+from noctile.pipeline.columns import (
+    FIGURES,
+    IDENTITY,
+    MEASURES,
+    ORIGIN,
+    class_columns,
+    tile_columns,
+)
 from noctile.pipeline.models.card import ClassInfo, ModelCard
 from noctile.pipeline.training.augment import Variation
 from noctile.pipeline.training.settings import TrainSettings
@@ -58,7 +65,7 @@ def plain(cell: str) -> str:
 @pytest.mark.parametrize(
     "columns",
     [
-        [*IDENTITY, *FIGURES, *class_columns("<name>"), *ORIGIN],
+        [*IDENTITY, *FIGURES, *MEASURES, *class_columns("<name>"), *ORIGIN],
         tile_columns(["<class>"]),
     ],
 )

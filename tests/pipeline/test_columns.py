@@ -6,13 +6,14 @@ import pytest
 from noctile.pipeline.columns import (
     FIGURES,
     IDENTITY,
+    MEASURES,
     ORIGIN,
     class_columns,
     describe_columns,
     tile_columns,
 )
 
-COLUMNS = [*IDENTITY, *FIGURES, *class_columns("tumor"), *ORIGIN]
+COLUMNS = [*IDENTITY, *FIGURES, *MEASURES, *class_columns("tumor"), *ORIGIN]
 
 
 @pytest.mark.parametrize("columns", [COLUMNS, tile_columns(["tumor", "other"])])

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from standins import tissue_of
 
-from noctile.pipeline.geometry import Box, Extent, Frame
+from noctile.pipeline.geometry import Extent, Frame
 from noctile.pipeline.masks.layout import MaskLayout
 from noctile.pipeline.masks.pyramid import build_pyramid
 from noctile.pipeline.masks.store import MaskStore
-from noctile.pipeline.measure import SlideSummary, TileRow, count_cores, find_foci, measure
+from noctile.pipeline.measure import SlideSummary, TileRow, count_cores, measure
 from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.plan import TilePlan, Tiling, plan_tiles
 
@@ -86,27 +86,6 @@ def test_tumor_regions_that_touch_at_a_corner_are_one_focus(tmp_path):
     labels = np.full((400, 600), 2, np.uint8)
     labels[0:128, 0:128] = labels[128:256, 128:256] = 5
     assert measured(tmp_path, labels)[0].tumor_foci == 1
-
-
-def test_foci_are_found_where_they_are_the_largest_first(tmp_path):
-    """At 2 um, the coarsest level: squares of 128 and 100 px begin at (20, 20) and (200, 200)."""
-    frame, foci = find_foci(stored(tmp_path, squares()), [5], most=10)
-    assert frame.mpp_y == 2.0
-    assert [focus.box for focus in foci] == [Box(10, 10, 64, 64), Box(100, 100, 50, 50)]
-    assert [focus.area_mm2 for focus in foci] == pytest.approx([128**2 * 1.01e-6, 1.01e-2])
-
-
-def test_foci_are_those_that_are_counted(tmp_path):
-    summary, _ = measured(tmp_path, squares())
-    _, foci = find_foci(MaskStore.open(tmp_path / "mask.ome.zarr"), [5], most=10)
-    assert len(foci) == summary.tumor_foci
-    assert round(foci[0].area_mm2, 6) == summary.largest_focus_mm2
-
-
-def test_no_more_foci_are_found_than_wanted(tmp_path):
-    store = stored(tmp_path, squares())
-    assert len(find_foci(store, [5], most=1)[1]) == 1
-    assert find_foci(store, [], most=1)[1] == []
 
 
 def test_the_mean_confidence_is_that_of_the_tissue(tmp_path):

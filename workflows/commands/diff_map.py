@@ -18,10 +18,11 @@ from noctile.pipeline.errors import StoreError
 from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.masks.layout import MaskLayout
 from noctile.pipeline.masks.store import MaskStore
-from noctile.pipeline.measure import count_cores, tumor_foci
+from noctile.pipeline.measure import count_cores
 from noctile.pipeline.plan import TilePlan, Tiling, plan_tiles
 from noctile.pipeline.quality import BlockStats, SlideQuality
 from noctile.pipeline.regroup import NO_MAPS
+from noctile.pipeline.spatial.foci import focus_areas_mm2
 from noctile.pipeline.tissue_mask import TissueMask
 from noctile.workflows.commands.diff_pixels import DiffSide
 from noctile.workflows.jobs.finish import measure_blocks
@@ -129,8 +130,9 @@ class ChangeMap:
         self._write_plan(plan, tissue)
         stats = self._count(plan)
         summary = measure_blocks(self._folder, plan, stats, threads=1)
-        regions, largest_mm2 = tumor_foci(self._store, list(CHANGED))
-        changed = {"changed_regions": regions, "largest_changed_mm2": round(largest_mm2, 6)}
+        regions_mm2 = focus_areas_mm2(self._store, list(CHANGED))
+        largest_mm2 = round(float(regions_mm2.max(initial=0.0)), 6)
+        changed = {"changed_regions": len(regions_mm2), "largest_changed_mm2": largest_mm2}
         try:
             sync_tree(self._folder.path)
         except OSError as error:

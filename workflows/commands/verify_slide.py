@@ -1,7 +1,7 @@
 """Checks of one finished slide: its files, its masks, and the figures that follow from them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from noctile.pipeline.models.folder import sha256_of
 from noctile.pipeline.parquet import read_parquet
 from noctile.pipeline.quality import BlockStats, SlideQuality
 from noctile.pipeline.regroup import confidence_is_known
+from noctile.pipeline.spatial.measures import SPATIAL_VERSION
 from noctile.workflows.commands.verify_faults import (
     DELETE,
     RUN_AGAIN,
@@ -153,6 +154,8 @@ def _check_contents(folder: SlideFolder, row: Row | None) -> Iterator[Fault]:
     quality = asdict(SlideQuality.from_blocks(stats.values()))
     found = {**header, **figures, **quality, **regions}
     expected = json.loads(json.dumps(found))  # tuples become lists
+    if not _has_same_measures(summary):
+        del expected["measures"]
     if surplus := {"regions", "roi_area_mm2"} & summary.keys() - expected.keys():
         what = f"has {min(surplus)}, but the slide has no region of interest"
         yield file_fault(folder, folder.summary, what)
@@ -160,6 +163,12 @@ def _check_contents(folder: SlideFolder, row: Row | None) -> Iterator[Fault]:
     yield from _tile_table_faults(folder, tiles)
     if row is not None:
         yield from check_row(folder.path.name, row, summary | expected, store.layout.classes)
+
+
+def _has_same_measures(summary: Mapping[str, Any]) -> bool:
+    """Tell if a summary has spatial measures of this version; earlier ones are no fault."""
+    found = summary.get("measures")
+    return isinstance(found, dict) and found.get("version") == SPATIAL_VERSION
 
 
 def _summary_faults(

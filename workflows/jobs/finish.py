@@ -90,7 +90,7 @@ def measure_blocks(
     coarse = build_pyramid(store, threads)
     _check_shards(store, stats, folder)
     cores = (core for block in stats.values() for core in block.cores)
-    summary, tiles = measure(store, plan, classes, cores)
+    summary, tiles = measure(store, plan, classes, cores, threads)
     table = tile_table(tiles, [c.name for c in classes])
     write_atomic(folder.tiles, lambda p: pq.write_table(table, p, compression="zstd"))
     write_preview(folder, preview_of(store, plan.slide_id, summary.class_area_mm2))

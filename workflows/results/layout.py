@@ -146,6 +146,10 @@ class ResultsFolder:
         """Every answer to a point of the audit, one JSON object a line."""
         return self.audit / "history.jsonl"
 
+    def measures(self, slide_id: str) -> Path:
+        """Return the file that caches the spatial measures of a result without them."""
+        return self.path / ".measures" / f"{slide_id}.json"
+
     def slide(self, slide_id: str) -> "SlideFolder":
         """Return the folder of a slide's result once it is done."""
         return SlideFolder(self.slides / slide_id)

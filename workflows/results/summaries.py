@@ -6,7 +6,7 @@ A summary may come from another person, and its checksums with it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from noctile.pipeline.columns import FIGURES, INTEGER, NUMBER, ORIGIN
+from noctile.pipeline.columns import FIGURES, INTEGER, MEASURES, NUMBER, ORIGIN
 
 _FROM_ELSEWHERE = {"mpp_y", "mpp_x", "qc_flags", "seconds"}
 """Columns that no value of a summary fills under the same name."""
@@ -19,6 +19,7 @@ _LARGEST = 2**63
 def is_sound(summary: Mapping[str, Any]) -> bool:
     """Tell if the values of a summary have the types that the tables need; some may be missing."""
     areas, mpp = summary.get("class_area_mm2", {}), summary.get("mpp", (0.0, 0.0))
+    measures = summary.get("measures", {})
     flags = summary.get("qc_flags", summary.get("flags", ()))
     names = (summary.get(name, "") for name in ("key", "path"))
     if not all(map(_is_text, names)) or not isinstance(areas, dict) or len(areas) > _MOST_CLASSES:
@@ -27,14 +28,17 @@ def is_sound(summary: Mapping[str, Any]) -> bool:
         return False
     if not isinstance(mpp, Sequence) or len(mpp) != 2 or not all(map(_is_number, mpp)):
         return False
+    if not isinstance(measures, dict):
+        return False
     if not isinstance(flags, Sequence) or len(flags) > _MOST_FLAGS:
         return False
     if not _are_regions(summary.get("regions", [])):
         return False
     tests = {INTEGER: _is_integer, NUMBER: _is_number}
     values = (
-        (summary.get(column.name), tests.get(column.type, _is_text))
-        for column in (*FIGURES, *ORIGIN)
+        (source.get(column.name), tests.get(column.type, _is_text))
+        for source, columns in ((summary, (*FIGURES, *ORIGIN)), (measures, MEASURES))
+        for column in columns
         if column.name not in _FROM_ELSEWHERE
     )
     return all(map(_is_text, flags)) and all(v is None or test(v) for v, test in values)

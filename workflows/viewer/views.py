@@ -12,11 +12,11 @@ from typing import Any
 from noctile.pipeline.errors import SlideError
 from noctile.pipeline.geometry import Frame
 from noctile.pipeline.masks.store import MaskStore
-from noctile.pipeline.measure import Focus, find_foci
 from noctile.pipeline.slides.base import SlideReader
 from noctile.pipeline.slides.channel_order import BGR_FLAG
 from noctile.pipeline.slides.fingerprint import file_state
 from noctile.pipeline.slides.open import open_slide
+from noctile.pipeline.spatial.foci import Focus, find_foci
 from noctile.pipeline.untrusted import printable
 from noctile.workflows.commands.opened import Results
 from noctile.workflows.commands.opened_slide import SlideResult

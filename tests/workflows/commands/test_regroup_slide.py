@@ -81,7 +81,8 @@ def test_files_and_figures_are_those_of_a_run_with_these_classes(four_classes, t
     assert label_files(tmp_path, slide_id) == label_files(by_run, slide_id)
     figures, expected = summary_of(tmp_path, slide_id), summary_of(by_run, slide_id)
     names = ["tissue_area_mm2", "tumor_area_mm2", "tumor_fraction_of_tissue", "class_area_mm2"]
-    for name in (*names, "tumor_foci", "largest_focus_mm2", "tiles", "qc_flags", "mpp", "path"):
+    names += ["tumor_foci", "largest_focus_mm2", "measures", "tiles", "qc_flags", "mpp", "path"]
+    for name in names:
         assert figures[name] == expected[name], name
     tiles, tiles_of_run = (
         pq.read_table(folder / "slides" / slide_id / "tiles.parquet").drop(["mean_confidence"])

@@ -142,6 +142,17 @@ def test_each_figure_of_a_summary_is_counted_again(damaged, name):
     )
 
 
+def test_edited_measures_are_found_and_those_of_other_versions_are_no_fault(damaged):
+    delete_checksums(damaged)
+    path = damaged / "slides" / "a" / "summary.json"
+    measures = json.loads(path.read_text())["measures"]
+    edit(path, measures=measures | {"foci_area_mm2": 17.0})
+    faults = found_without_checksums(damaged)
+    assert any(what.startswith("has measures = ") for _, what in faults)
+    edit(path, measures=measures | {"version": 0})
+    assert found_without_checksums(damaged) == []
+
+
 def test_a_missing_row_of_the_tile_table_is_found(damaged):
     delete_checksums(damaged)
     path = damaged / "slides" / "a" / "tiles.parquet"

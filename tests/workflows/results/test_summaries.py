@@ -72,6 +72,9 @@ def test_a_summary_as_a_run_writes_it_is_sound():
         ("tiles", 2**63),
         ("reader", ["x"]),
         ("vendor", "\ud800"),
+        ("measures", [1]),
+        ("measures", {"tumor_stroma_ratio": "0.5"}),
+        ("measures", {"tumor_stroma_class": 1}),
     ],
 )
 def test_a_value_of_another_type_is_found(name, value):
