@@ -28,11 +28,9 @@ def is_sound(summary: Mapping[str, Any]) -> bool:
         return False
     if not isinstance(mpp, Sequence) or len(mpp) != 2 or not all(map(_is_number, mpp)):
         return False
-    if not isinstance(measures, dict):
-        return False
     if not isinstance(flags, Sequence) or len(flags) > _MOST_FLAGS:
         return False
-    if not _are_regions(summary.get("regions", [])):
+    if not isinstance(measures, dict) or not _are_regions(summary.get("regions", [])):
         return False
     tests = {INTEGER: _is_integer, NUMBER: _is_number}
     values = (
