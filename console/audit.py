@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from noctile.console.options import FOLDER, printing
+from noctile.console.options import FILE, FOLDER, printing
 from noctile.console.printer import Printer
 
 if TYPE_CHECKING:
     from noctile.workflows.commands.audit import AuditProgress
+    from noctile.workflows.results.audits import Audits
+    from noctile.workflows.results.layout import ResultsFolder
 
 
 @click.command("audit")
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 )
 @click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
 @click.option("--status", is_flag=True, help="Show how far the readers are, and no points.")
+@click.option("--export", type=FOLDER, help="Write the points as GeoJSON for QuPath, and stop.")
+@click.option("--answers", type=FILE, multiple=True, help="Read answers from GeoJSON, and stop.")
 @printing()
 def command(
     results: Path,
@@ -37,6 +41,8 @@ def command(
     *,
     no_browser: bool,
     status: bool,
+    export: Path | None,
+    answers: tuple[Path, ...],
     printer: Printer,
     **drawing: Any,
 ) -> None:
@@ -45,6 +51,9 @@ def command(
     The first call draws the points at random, in each predicted class of each group. They are shown
     one by one in the browser, without the prediction. Answers are saved at once, and the same
     command continues. Ctrl-C ends it.
+
+    With --export and --answers the points are answered in QuPath. --export with --reader writes
+    that reader's answers, for `noctile train`.
     """
     from noctile.workflows.commands.audit import AuditRequest, audit_progress, open_audit
     from noctile.workflows.results.audits import Audits
@@ -57,7 +66,11 @@ def command(
         return
     name = reviewer_name(reader, "--reader")
     audits = open_audit(results, AuditRequest(**drawing))
+    if export or answers:
+        _exchange(ResultsFolder(results), audits, export, answers, reader)
     printer.result(_lines(results, audit_progress(audits)))
+    if export or answers:
+        return
 
     def show(url: str) -> None:
         printer.result(f"points for {name} are shown at", important=True)
@@ -67,6 +80,23 @@ def command(
             Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
     serve_audit(results, audits, port, name, show)
+
+
+def _exchange(
+    results: "ResultsFolder",
+    audits: "Audits",
+    export: Path | None,
+    answers: tuple[Path, ...],
+    reader: str | None,
+) -> None:
+    """Read answers from GeoJSON, then write points as GeoJSON."""
+    from noctile.workflows.commands.audit_exchange import export_points, import_answers
+    from noctile.workflows.viewer.server import reviewer_name
+
+    if answers:
+        import_answers(results, audits, answers, reviewer_name(reader, "--reader"))
+    if export:
+        export_points(results, audits, export, reader)
 
 
 def _lines(results: Path, progress: "AuditProgress") -> list[str]:
