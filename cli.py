@@ -21,6 +21,7 @@ COMMANDS = (
     "export",
     "regroup",
     "diff",
+    "cohort",
     "view",
     "audit",
     "inspect",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from noctile.pipeline.models.card import ModelCard
+    from noctile.workflows.commands.cohort import CohortResult
     from noctile.workflows.commands.diff import DiffResult
     from noctile.workflows.commands.export import ExportResult
     from noctile.workflows.commands.plan import PlanResult
@@ -115,6 +116,23 @@ def diff_document(result: "DiffResult", out: Path) -> Document:
             "tumor_area_mm2": asdict(result.limits) if result.limits else None,
             "provenance": result.provenance,
             "slides": result.rows,
+        },
+    )
+
+
+def cohort_document(result: "CohortResult", out: Path) -> Document:
+    """Describe a cohort."""
+    flow, conclusions = result.analysis.flow, result.conclusions
+    return _document(
+        "cohort",
+        {
+            "out": out,
+            "exit_code": 0,
+            "question": conclusions.question,
+            "answers": conclusions.answers,
+            "limits": [asdict(limit) for limit in conclusions.may_not],
+            "flow": asdict(flow),
+            "files": result.files,
         },
     )
 

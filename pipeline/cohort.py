@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import pyarrow as pa
 import pyarrow.csv as pc
@@ -25,6 +25,9 @@ from noctile.pipeline.errors import StoreError
 from noctile.pipeline.manifest_types import column_type, parse_cell
 
 Status = Literal["done", "failed", "skipped"]
+
+_OF_MANIFEST = ("column ", " of the manifest")
+"""Description of a column of the manifest, before and after its header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,17 @@ def cohort_table(
     return pa.table([_array(rows, *pair) for pair in filled], schema)
 
 
-def write_csv(table: pa.Table, path: Path) -> None:
+def manifest_headers(schema: pa.Schema) -> dict[str, str]:
+    """Return the header that each column of a manifest had there, by its name in the table."""
+    found = {}
+    for field_ in schema:
+        about = (field_.metadata or {}).get(b"description", b"").decode()
+        if about.startswith(_OF_MANIFEST[0]) and about.endswith(_OF_MANIFEST[1]):
+            found[field_.name] = about.removeprefix(_OF_MANIFEST[0]).removesuffix(_OF_MANIFEST[1])
+    return found
+
+
+def write_csv(table: pa.Table, path: Path | BinaryIO) -> None:
     """Write a table as CSV: UTF-8, with a header, and empty cells for null.
 
     Ids, paths, messages and the manifest's columns are untrusted input. Text that a spreadsheet
@@ -166,7 +179,7 @@ def _filled_manifest(
         taken.add(name)
         cells = [extra.get(header, "") for extra in extras]
         kind = column_type(header, cells) if typed else CATEGORY
-        column = Column(name, kind, f"column {header} of the manifest")
+        column = Column(name, kind, header.join(_OF_MANIFEST))
         yield column, [parse_cell(cell, kind) for cell in cells]
 
 

@@ -23,6 +23,8 @@ from noctile.pipeline.columns import (
     tile_columns,
 )
 from noctile.pipeline.models.card import ClassInfo, ModelCard
+from noctile.pipeline.patients import tables
+from noctile.pipeline.patients.measures import MEASURES
 from noctile.pipeline.training.augment import Variation
 from noctile.pipeline.training.settings import TrainSettings
 from noctile.pipeline.truth.find import DataSource
@@ -74,6 +76,26 @@ def test_columns_are_described_as_in_their_files(columns):
     described = [[plain(cell) for cell in line.split("|")] for line in lines]
     expected = [[c.name, c.type_name, c.unit, c.description] for c in columns]
     assert not [row for row in expected if row not in described]
+
+
+@pytest.mark.parametrize("name", ["PATIENTS", "GROUPS", "TESTS", "INFLUENCE", "EXCLUSIONS"])
+def test_columns_of_a_cohort_are_described_as_in_their_files(name):
+    lines = re.findall(r"^\|(.+)\|$", text_of("cohort.md"), re.MULTILINE)
+    described = [[plain(cell) for cell in line.split("|")] for line in lines]
+    measures = [measure.name for measure in MEASURES]
+    for column in getattr(tables, name):
+        row = [column.name, column.type_name, column.unit, column.description]
+        if column.name in measures:
+            row.pop(1)
+        assert row in described
+
+
+def test_every_option_of_a_cohort_is_described():
+    cohort = main.get_command(click.Context(main), "cohort")
+    assert cohort
+    given = {max(p.opts, key=len) for p in cohort.params if p.param_type_name == "option"}
+    described = {name for cell in names_in("cohort.md") for name in re.findall(r"--[a-z]+", cell)}
+    assert given - {"--quiet", "--verbose", "--help"} <= described
 
 
 def test_every_column_of_the_tiles_is_described(finished_run):

@@ -74,7 +74,7 @@ class ComparedFolder:
             "backends": sorted({str(row.summary.get("backend")) for row in rows}),
             "versions": _versions(row.summary for row in rows),
             "runs": runs,
-            "settings": _values([r.get("settings") for r in records.values()]),
+            "settings": different_values([r.get("settings") for r in records.values()]),
         }
 
     def _record(self, run: str) -> Mapping[str, Any]:
@@ -90,11 +90,11 @@ def _versions(summaries: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Versions of each library that made some results, by its name."""
     return {
         name: [str(value) for value in values]
-        for name, values in _values([s.get("versions") for s in summaries]).items()
+        for name, values in different_values([s.get("versions") for s in summaries]).items()
     }
 
 
-def _values(records: Iterable[Any]) -> dict[str, list[Any]]:
+def different_values(records: Iterable[Any]) -> dict[str, list[Any]]:
     """Different values of each key in some records, by the key; what is no record is left out."""
     found: dict[str, list[Any]] = {}
     for record in records:

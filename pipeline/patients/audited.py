@@ -1,0 +1,174 @@
+"""Areas of a cohort corrected by an audit, beside those of the model, by group."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Final
+
+import numpy as np
+
+from noctile.pipeline.arrays import Int64
+from noctile.pipeline.audit.comparison import GroupDifference, group_difference, patient_areas
+from noctile.pipeline.audit.estimators import ClassArea, CorrectedAreas, corrected_areas
+from noctile.pipeline.audit.sample import AuditFrame, AuditSample
+from noctile.pipeline.patients.analysis import Analysis
+from noctile.pipeline.patients.question import sorted_groups
+from noctile.pipeline.statistics.groups import MIN_GROUP
+from noctile.pipeline.statistics.multiplicity import holm
+
+MIN_POINTS: Final = 20
+"""Fewest answered points with which areas are corrected. A rule."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Audit:
+    """Frame and answered points of an audit, with the names behind their numbers.
+
+    Attributes:
+        frame: all slides that the audit speaks for.
+        sample: points with one answer each.
+        slides: names of the slides, by their row in the frame.
+        classes: names of the classes, by their number.
+    """
+
+    frame: AuditFrame
+    sample: AuditSample
+    slides: Sequence[str]
+    classes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedArea:
+    """Corrected area of one class in one group.
+
+    Attributes:
+        group: name of the group; None for all patients.
+        name: name of the class.
+        areas: numbers of slides, patients and points of the group.
+        area: the area, beside that of the model.
+    """
+
+    group: str | None
+    name: str
+    areas: CorrectedAreas
+    area: ClassArea
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedDifference:
+    """Comparison of two groups on the corrected share of a class.
+
+    Attributes:
+        name: name of the class.
+        a: first group.
+        b: second group.
+        found: the comparison.
+        p_holm: its p-value, corrected for the number of classes and pairs.
+    """
+
+    name: str
+    a: str
+    b: str
+    found: GroupDifference
+    p_holm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """Areas of a cohort, corrected by an audit.
+
+    Attributes:
+        areas: area of each class, by group and of all patients.
+        differences: comparisons of groups on the corrected shares of patients.
+        missing: analysed slides that the audit does not speak for.
+        points: answered points on the analysed slides.
+        problem: reason why nothing was corrected; "" if it was.
+    """
+
+    areas: tuple[AuditedArea, ...]
+    differences: tuple[AuditedDifference, ...]
+    missing: tuple[str, ...]
+    points: int
+    problem: str = ""
+
+
+def audited(analysis: Analysis, audit: Audit) -> Audited:
+    """Correct the areas of the patients of a question.
+
+    The frame is cut to the slides that answer the question, and points are post-stratified by
+    predicted class and the groups of the question.
+
+    Args:
+        analysis: the analysis.
+        audit: frame and answered points.
+    """
+    numbers = {name: k for k, name in enumerate(audit.slides)}
+    patients, rows, missing = [], [], []
+    of_rows: list[str] = []
+    groups = analysis.groups if analysis.question.kind == "groups" else ()
+    for k, patient in enumerate(analysis.values.patients):
+        for slide in patient.analysed:
+            if slide.slide_id not in numbers:
+                missing.append(slide.slide_id)
+                continue
+            rows.append(numbers[slide.slide_id])
+            patients.append(k)
+            of_rows.append(groups[k] if groups else "")
+    names = sorted_groups(of_rows)
+    numbered = np.array([names.index(group) for group in of_rows], np.int64)
+    frame, sample = _cut(audit, rows, np.array(patients, np.int64), numbered)
+    points = int((sample.answers >= 0).sum())
+    if points < MIN_POINTS:
+        problem = f"{points} points on these slides have a class; {MIN_POINTS} are needed"
+        return Audited((), (), tuple(missing), points, problem)
+    areas = _areas(frame, sample, audit.classes, names if groups else [])
+    found = _differences(frame, sample, audit.classes, names) if groups else ()
+    return Audited(areas, found, tuple(missing), points)
+
+
+def _cut(
+    audit: Audit, rows: Sequence[int], patients: Int64, groups: Int64
+) -> tuple[AuditFrame, AuditSample]:
+    """Frame and points of some slides, with patients and groups of a question."""
+    kept = np.array(rows, np.int64)
+    frame, sample = audit.frame, audit.sample
+    place = np.full(len(audit.slides), -1, np.int64)
+    place[kept] = np.arange(len(kept))
+    there = place[sample.slides] >= 0
+    return (
+        AuditFrame(patients, groups, frame.area_mm2[kept], frame.probability[kept]),
+        AuditSample(
+            place[sample.slides[there]],
+            sample.strata[there],
+            sample.answers[there],
+            sample.weights_mm2[there],
+        ),
+    )
+
+
+def _areas(
+    frame: AuditFrame, sample: AuditSample, classes: Sequence[str], groups: Sequence[str]
+) -> tuple[AuditedArea, ...]:
+    parts = [(name, corrected_areas(frame, sample, k)) for k, name in enumerate(groups)]
+    whole = (None, corrected_areas(frame, sample))
+    return tuple(
+        AuditedArea(group, name, areas, area)
+        for group, areas in (*parts, whole)
+        for name, area in zip(classes, areas.classes, strict=True)
+    )
+
+
+def _differences(
+    frame: AuditFrame, sample: AuditSample, classes: Sequence[str], groups: Sequence[str]
+) -> tuple[AuditedDifference, ...]:
+    """Compare each pair of groups of at least `MIN_GROUP` patients, with Holm's correction."""
+    found = []
+    for k, name in enumerate(classes):
+        areas = patient_areas(frame, sample, k)
+        for a, b in combinations(range(len(groups)), 2):
+            difference = group_difference(areas, a, b)
+            if difference and min(difference.patients) >= MIN_GROUP:
+                p = difference.p
+                found.append(AuditedDifference(name, groups[a], groups[b], difference, p))
+    corrected = holm([difference.found.p for difference in found])
+    return tuple(replace(d, p_holm=float(p)) for d, p in zip(found, corrected, strict=True))

@@ -1,0 +1,282 @@
+"""Tidy tables of a cohort: patients, groups, tests, influence, exclusions."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple
+from typing import Any, Final
+
+import pyarrow as pa
+
+from noctile.pipeline.columns import BOOLEAN, CATEGORY, FLAGS, INTEGER, NUMBER, TEXT, Column
+from noctile.pipeline.patients.analysis import Analysis, Finding
+from noctile.pipeline.patients.audited import Audited
+from noctile.pipeline.patients.flow import Exclusion, why_excluded
+from noctile.pipeline.patients.join import Joined, Patient
+from noctile.pipeline.patients.measures import MEASURES, measure_of
+from noctile.pipeline.patients.question import Question, survival_of
+from noctile.pipeline.patients.survival import SurvivalTest
+from noctile.pipeline.patients.values import doubt_of, patient_values
+
+PATIENTS: Final = (
+    Column("patient_id", TEXT, "patient; the slide itself if nothing names its patient"),
+    Column("patient_named", BOOLEAN, "false if nothing names the patient of the slide"),
+    Column("excluded", CATEGORY, "code of the reason why the patient is not analysed; else empty"),
+    Column("by", CATEGORY, "cell of the column that is compared; several are separated by /"),
+    Column("time", NUMBER, "survival time, in the unit of its column"),
+    Column("event", INTEGER, "1 for an event, 0 for none"),
+    Column("slides", INTEGER, "slides that count", "count"),
+    Column("slides_submitted", INTEGER, "slides of the patient that the results know", "count"),
+    Column("slides_flagged", INTEGER, "slides that count and are flagged", "count"),
+    Column("slide_ids", FLAGS, "ids of the slides that count; separated by ; in CSV"),
+    Column(
+        "doubt",
+        NUMBER,
+        "1 - mean confidence; at least 0.5 if a slide is flagged, 0.5 if it is not known",
+        "0..1",
+    ),
+    *(Column(m.name, NUMBER, m.description, m.unit) for m in MEASURES),
+)
+
+GROUPS: Final = (
+    Column("measure", CATEGORY, "name of the measure"),
+    Column("unit", CATEGORY, "unit of the measure"),
+    Column("group", CATEGORY, "group; empty for all patients together"),
+    Column("n", INTEGER, "patients with a value", "count"),
+    Column("missing", INTEGER, "patients without a value", "count"),
+    Column("median", NUMBER, "median, in the unit of the measure"),
+    Column("q1", NUMBER, "first quartile"),
+    Column("q3", NUMBER, "third quartile"),
+    Column("mean", NUMBER, "mean"),
+    Column("mean_low", NUMBER, "lower end of its 95 % bootstrap interval"),
+    Column("mean_high", NUMBER, "upper end of its 95 % bootstrap interval"),
+)
+
+TESTS: Final = (
+    Column(
+        "family",
+        CATEGORY,
+        "by: measures against the column; quality: the model's confidence; survival: measures; "
+        "survival_by: groups; survival_cut: cuts",
+    ),
+    Column("measure", CATEGORY, "name of the measure; empty for groups without a measure"),
+    Column("by", CATEGORY, "column that is compared, or the cut"),
+    Column("subset", CATEGORY, "all, or without_flagged: without flagged slides"),
+    Column("test", CATEGORY, "name of the test"),
+    Column("n", INTEGER, "patients", "count"),
+    Column("events", INTEGER, "events of these patients; empty without survival", "count"),
+    Column("statistic", NUMBER, "U of the first group, H, rho or chi-square; empty for Cox"),
+    Column("p", NUMBER, "two-sided p-value of the test", "0..1"),
+    Column("p_holm", NUMBER, "the same, corrected for the number of tests of its family", "0..1"),
+    Column(
+        "effect",
+        CATEGORY,
+        "Cliff's delta, epsilon squared, rho, or hazard ratio; each has a row of its own",
+    ),
+    Column("a", CATEGORY, "first group of the effect; empty for all groups"),
+    Column("b", CATEGORY, "second group of the effect; empty for all groups"),
+    Column("value", NUMBER, "size of the effect; delta is above 0 if a tends to be larger"),
+    Column("low", NUMBER, "lower end of its 95 % interval"),
+    Column("high", NUMBER, "upper end of its 95 % interval"),
+    Column("p_pair", NUMBER, "p-value of a and b, corrected for the number of pairs", "0..1"),
+    Column(
+        "p_proportional",
+        NUMBER,
+        "p-value of proportional hazards; a small one says that the ratio changes with time",
+        "0..1",
+    ),
+)
+
+INFLUENCE: Final = (
+    Column("patient_id", TEXT, "patient who is left out"),
+    Column("slide_ids", FLAGS, "slides of the patient that count; separated by ; in CSV"),
+    Column("measure", CATEGORY, "name of the measure"),
+    Column("changes_conclusion", BOOLEAN, "true if p_holm crosses 0.05 without the patient"),
+    Column("p_holm", NUMBER, "corrected p-value without the patient", "0..1"),
+    Column("effect", NUMBER, "first effect of the measure's test, without the patient"),
+    Column("change", NUMBER, "that effect minus the effect with all patients"),
+    Column("doubt", NUMBER, "doubt about the patient's slides, as in patients", "0..1"),
+    Column("influence_times_doubt", NUMBER, "absolute change x doubt, which sorts the rows"),
+)
+
+EXCLUSIONS: Final = (
+    Column("level", CATEGORY, "slide, patient or clinical_row"),
+    Column("name", TEXT, "slide_id, patient_id, or the id in the row of the clinical table"),
+    Column("patient_id", CATEGORY, "patient, if one is named"),
+    Column("reason", CATEGORY, "code of the reason"),
+    Column("message", CATEGORY, "text that explains it"),
+)
+
+AUDIT: Final = (
+    Column("group", CATEGORY, "group; empty for all patients together"),
+    Column("class", CATEGORY, "class of the model"),
+    Column("slides", INTEGER, "slides that the audit speaks for", "count"),
+    Column("patients", INTEGER, "patients of these slides", "count"),
+    Column("points", INTEGER, "points that were answered with a class", "count"),
+    Column("unsure", INTEGER, "points that were answered unsure", "count"),
+    Column("unreadable", INTEGER, "points that were answered unreadable", "count"),
+    Column("predicted_mm2", NUMBER, "area that the model predicts", "mm²"),
+    Column("area_mm2", NUMBER, "corrected area of the true class", "mm²"),
+    Column("area_low_mm2", NUMBER, "lower end of its 95 % interval", "mm²"),
+    Column("area_high_mm2", NUMBER, "upper end of its 95 % interval", "mm²"),
+    Column("share", NUMBER, "corrected area / analysed area", "0..1"),
+    Column("share_low", NUMBER, "lower end of its 95 % interval", "0..1"),
+    Column("share_high", NUMBER, "upper end of its 95 % interval", "0..1"),
+    Column("users_accuracy", NUMBER, "part of the predicted class that is true", "0..1"),
+    Column("producers_accuracy", NUMBER, "part of the true class that is predicted", "0..1"),
+    Column("least_mm2", NUMBER, "area if no unsure or unreadable point were of the class", "mm²"),
+    Column("most_mm2", NUMBER, "area if all unsure and unreadable points were of it", "mm²"),
+)
+
+AUDIT_TESTS: Final = (
+    Column("class", CATEGORY, "class of the model"),
+    Column("a", CATEGORY, "first group"),
+    Column("b", CATEGORY, "second group"),
+    Column("n_a", INTEGER, "patients of the first group", "count"),
+    Column("n_b", INTEGER, "patients of the second group", "count"),
+    Column("share_a", NUMBER, "mean corrected share of the class of a patient of a", "0..1"),
+    Column("share_b", NUMBER, "the same of b", "0..1"),
+    Column("difference", NUMBER, "share_a - share_b", "1"),
+    Column("low", NUMBER, "lower end of its 95 % interval", "1"),
+    Column("high", NUMBER, "upper end of its 95 % interval", "1"),
+    Column("p", NUMBER, "two-sided p-value of Welch's t", "0..1"),
+    Column("p_holm", NUMBER, "the same, corrected for the number of classes and pairs", "0..1"),
+)
+
+Row = Sequence[Any]
+
+
+def cohort_tables(
+    joined: Joined, analysis: Analysis, audit: Audited | None = None
+) -> Mapping[str, pa.Table]:
+    """Make all tables, by name.
+
+    Args:
+        joined: patients of the cohort.
+        analysis: the analysis.
+        audit: areas corrected by an audit; None without one.
+    """
+    corrected = (
+        {
+            "audit": _table(AUDIT, _audit(audit)),
+            "audit_tests": _table(AUDIT_TESTS, _audit_tests(audit)),
+        }
+        if audit
+        else {}
+    )
+    return corrected | {
+        "patients": _table(PATIENTS, _patients(joined, analysis.question)),
+        "groups": _table(GROUPS, _groups(analysis)),
+        "tests": _table(TESTS, _tests(analysis)),
+        "influence": _table(INFLUENCE, _influence(analysis)),
+        "exclusions": _table(EXCLUSIONS, _exclusions(analysis.exclusions)),
+    }
+
+
+def _table(columns: Sequence[Column], rows: Iterable[Row]) -> pa.Table:
+    cells = [[_known(cell) for cell in row] for row in rows]
+    filled = list(zip(*cells, strict=True)) or [()] * len(columns)
+    arrays = [pa.array(values, c.type) for c, values in zip(columns, filled, strict=True)]
+    return pa.table(arrays, pa.schema([column.field for column in columns]))
+
+
+def _known(cell: Any) -> Any:
+    """Cell of a table: no text and no number are null."""
+    return None if cell == "" or (isinstance(cell, float) and math.isnan(cell)) else cell
+
+
+def _patients(joined: Joined, question: Question) -> Iterator[Row]:
+    found = patient_values(joined.patients)
+    place = {patient.patient_id: k for k, patient in enumerate(found.patients)}
+    for patient in joined.patients:
+        time, event = survival_of(question, patient) if question.survival else (math.nan, math.nan)
+        slides, k = patient.analysed, place.get(patient.patient_id)
+        values = (math.nan if k is None else float(found.values[m.name][k]) for m in MEASURES)
+        yield (
+            patient.patient_id,
+            patient.named,
+            why_excluded(joined, question, patient),
+            " / ".join(patient.values.get(question.by, ())),
+            time,
+            None if math.isnan(event) else int(event),
+            len(slides),
+            len(patient.slides),
+            sum(slide.flagged for slide in slides),
+            _ids(patient),
+            doubt_of(slides) if slides else math.nan,
+            *values,
+        )
+
+
+def _ids(patient: Patient) -> list[str]:
+    return [slide.slide_id for slide in patient.analysed]
+
+
+def _groups(analysis: Analysis) -> Iterator[Row]:
+    for row in analysis.descriptions:
+        d = row.description
+        quartiles = d.median, d.q1, d.q3
+        unit = measure_of(row.measure).unit
+        head = row.measure, unit, row.group, d.n, row.missing
+        yield (*head, *quartiles, *astuple(d.mean))
+
+
+def _tests(analysis: Analysis) -> Iterator[Row]:
+    by, quality = analysis.question.by, [analysis.quality] if analysis.quality else []
+    for family, findings in (
+        ("by", [*analysis.findings, *analysis.without_flagged]),
+        ("quality", quality),
+    ):
+        for finding in findings:
+            yield from _finding(family, by, finding)
+    for test in analysis.survival.tests if analysis.survival else ():
+        yield _survival(test)
+
+
+def _finding(family: str, by: str, finding: Finding) -> Iterator[Row]:
+    f = finding
+    head = family, f.measure, by, f.subset, f.test, f.n, None, f.statistic, f.p, f.p_holm
+    for effect in f.effects:
+        pair = effect.p_holm if effect.a else None
+        yield (*head, effect.name, effect.a, effect.b, *astuple(effect.estimate), pair, None)
+
+
+def _survival(test: SurvivalTest) -> Row:
+    t = test
+    head = t.family, t.measure, t.by, "all", t.test, t.n, t.events, t.statistic, t.p, t.p_holm
+    ratio = astuple(t.hazard_ratio) if t.hazard_ratio else (None, None, None)
+    return (*head, t.effect, t.a, t.b, *ratio, None, t.p_proportional)
+
+
+def _influence(analysis: Analysis) -> Iterator[Row]:
+    for i in analysis.influences:
+        head = i.patient.patient_id, _ids(i.patient), i.measure, i.changes
+        yield (*head, i.p_holm, i.effect, i.change, i.doubt, i.score)
+
+
+def _audit(audit: Audited) -> Iterator[Row]:
+    for row in audit.areas:
+        n, area = row.areas, row.area
+        head = row.group, row.name, n.slides, n.patients, n.points, n.unsure, n.unreadable
+        accuracy = area.users_accuracy.value, area.producers_accuracy.value
+        figures = area.predicted_mm2, *astuple(area.area_mm2), *astuple(area.share), *accuracy
+        yield (*head, *figures, area.least_mm2, area.most_mm2)
+
+
+def _audit_tests(audit: Audited) -> Iterator[Row]:
+    for row in audit.differences:
+        d = row.found
+        shares = d.first.value, d.second.value
+        yield (
+            row.name,
+            row.a,
+            row.b,
+            *d.patients,
+            *shares,
+            *astuple(d.difference),
+            d.p,
+            row.p_holm,
+        )
+
+
+def _exclusions(rows: Iterable[Exclusion]) -> Iterator[Row]:
+    return (astuple(row) for row in rows)

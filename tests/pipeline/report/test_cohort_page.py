@@ -1,0 +1,81 @@
+"""Page of a cohort: content, escapes, no script, no other file."""
+
+import re
+
+import pytest
+from cohort_results import failed_row, joined_cohort, planted_clinical, planted_rows, slide_row
+
+from noctile.pipeline.patients.analysis import analyse
+from noctile.pipeline.patients.conclusions import conclude
+from noctile.pipeline.patients.methods import Item
+from noctile.pipeline.patients.question import make_question
+from noctile.pipeline.report.cohort_page import CohortReport, cohort_page
+from noctile.pipeline.report.cohort_plots import Picture
+from noctile.pipeline.report.flow_chart import flow_svg
+
+HOSTILE = '</td><script>alert("x")</script><img src=x onerror=alert(1)>'
+
+
+def page_of(rows, clinical, by: str | None = "subtype", *survival: str) -> str:
+    joined = joined_cohort(rows, clinical)
+    analysis = analyse(joined, make_question(joined, by, *(survival or (None, None))))
+    picture = Picture("tumor_area_mm2", HOSTILE, HOSTILE, b"png", b"svg")
+    report = CohortReport(
+        HOSTILE,
+        analysis,
+        conclude(analysis),
+        flow_svg(analysis.flow, analysis.question.by),
+        [picture],
+        [HOSTILE],
+        [Item("CLAIM 1", HOSTILE, HOSTILE)],
+        HOSTILE,
+        {measure.name: "no slide has it" for measure in analysis.missing},
+    )
+    return cohort_page(report)
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    clinical = planted_clinical(40)
+    for row in clinical:
+        row["subtype"] = HOSTILE if row["subtype"] == "a" else "b"
+    hostile = slide_row(HOSTILE, patient=HOSTILE, flags=[HOSTILE])
+    return page_of([*planted_rows(40), failed_row("f", HOSTILE), hostile], clinical)
+
+
+def test_names_of_users_are_escaped(page):
+    assert "<script" not in page
+    assert "<img src=x" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_the_page_needs_no_other_file(page):
+    assert re.findall(r'(?:src|href)="(?!data:image/png;base64)', page) == []
+
+
+def test_the_page_has_all_parts(page):
+    headings = re.findall(r"<h2>([^<]+)</h2>", page)
+    for heading in (
+        "Answer",
+        "Flow of slides and patients",
+        "Tests",
+        "Plots",
+        "Slides that can change the conclusion",
+        "Not counted, by name",
+        "Methods",
+    ):
+        assert heading in headings
+    assert 'data-code="not_audited"' in page
+    assert "Necrosis fraction: no slide has it" in page
+
+
+def test_survival_and_numbers_have_their_tables():
+    page = page_of(planted_rows(40), planted_clinical(40), "age", "os_months", "os_event")
+    assert "Spearman" in page
+    assert "<h2>Survival</h2>" in page
+
+
+def test_a_cohort_without_groups_has_a_page():
+    page = page_of([slide_row("s")], None, None)
+    assert "How large are the measures of this cohort?" in page
+    assert "<h2>Tests</h2>" not in page

@@ -1,0 +1,238 @@
+"""Cohort: from slides to patients, groups, tests, plots and a page, from the tables of results."""
+
+import io
+import json
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from noctile.pipeline.cohort import manifest_headers, write_csv
+from noctile.pipeline.columns import describe_columns
+from noctile.pipeline.errors import StoreError, UsageError
+from noctile.pipeline.patients.analysis import Analysis, analyse
+from noctile.pipeline.patients.audited import Audit, Audited, audited
+from noctile.pipeline.patients.clinical import read_clinical
+from noctile.pipeline.patients.conclusions import Conclusions, conclude
+from noctile.pipeline.patients.join import Joined, join
+from noctile.pipeline.patients.methods import (
+    Origin,
+    checklist,
+    methods_markdown,
+    methods_paragraphs,
+)
+from noctile.pipeline.patients.question import Cut, make_question, parse_cut
+from noctile.pipeline.patients.slides import cohort_slides
+from noctile.pipeline.patients.tables import cohort_tables
+from noctile.pipeline.slides.names import slide_id_problem
+from noctile.workflows.commands.cohort_files import CohortFolder
+from noctile.workflows.commands.diff_side import different_values
+from noctile.workflows.commands.opened import open_results
+from noctile.workflows.results.audits import Audits
+from noctile.workflows.results.files import read_json
+from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.settings import PIXEL_SETTINGS
+
+PAGE: Final = "cohort.html"
+
+_PACKAGES: Final = ("noctile", "numpy", "scipy", "statsmodels", "pyarrow", "matplotlib")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Options of a call.
+
+    Attributes:
+        clinical: clinical table; None without one.
+        patient: header of its column with patients; None for the usual ones.
+        by: column that is compared; None for the only one.
+        time: column with survival times; None without survival.
+        event: column with events; None without survival.
+        cuts: cuts as ``MEASURE=VALUE``.
+        audit: True to correct areas with the answers of an audit.
+    """
+
+    clinical: Path | None = None
+    patient: str | None = None
+    by: str | None = None
+    time: str | None = None
+    event: str | None = None
+    cuts: tuple[str, ...] = ()
+    audit: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CohortResult:
+    """Result of ``noctile cohort``.
+
+    Attributes:
+        analysis: the analysis.
+        conclusions: question, answers and limits.
+        page: the page.
+        files: paths of all files in the folder, sorted.
+    """
+
+    analysis: Analysis
+    conclusions: Conclusions
+    page: Path
+    files: tuple[str, ...]
+
+
+def cohort_results(results: Path, out: Path, asked: Asked) -> CohortResult:
+    """Analyse the patients of a folder of results, and write tables, plots and a page.
+
+    The results are only read.
+
+    Args:
+        results: folder of results.
+        out: folder that is written: new, empty, or of an earlier call on the same results.
+        asked: options of the call.
+
+    Raises:
+        UsageError: if a folder, a table or an option cannot be used.
+        StoreError: if the file system refuses.
+    """
+    cuts = [parse_cut(text) for text in asked.cuts]
+    if asked.patient is not None and asked.clinical is None:
+        raise UsageError("--patient names a column of the clinical table; name it with --clinical")
+    table = _read_table(results)
+    folder = CohortFolder(out, results)
+    joined = _joined(table, asked)
+    analysis = analyse(joined, _question(joined, asked, cuts))
+    audit = audited(analysis, _audit(ResultsFolder(results))) if asked.audit else None
+    origin = replace(_origin(ResultsFolder(results), table), audited=bool(audit and audit.areas))
+    conclusions = conclude(analysis, audit)
+    files = {
+        **_table_files(cohort_tables(joined, analysis, audit)),
+        **_pages(results, joined, analysis, (conclusions, origin, audit)),
+    }
+    folder.write(files, {"question": asdict(analysis.question), "clinical": _name(asked.clinical)})
+    return CohortResult(analysis, conclusions, out / PAGE, tuple(sorted(files)))
+
+
+def _audit(results: ResultsFolder) -> Audit:
+    """Frame and answers of the audit of a folder.
+
+    Raises:
+        UsageError: if there is none, or its files cannot be read.
+    """
+    try:
+        data = Audits(results).sample()
+    except StoreError as error:
+        raise UsageError(str(error)) from error
+    return Audit(data.frame, data.sample, data.slides, data.classes)
+
+
+def _question(joined: Joined, asked: Asked, cuts: Iterable[Cut]) -> Any:
+    return make_question(joined, asked.by, asked.time, asked.event, cuts)
+
+
+def _name(path: Path | None) -> str:
+    return path.name if path else ""
+
+
+def _read_table(results: Path) -> pa.Table:
+    """Table of slides; made from the results themselves if it is old."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a table that is made from the results is as good
+        try:
+            return open_results(results).table()
+        except StoreError as error:
+            raise UsageError(f"{results} cannot be read: {error}") from error
+
+
+def _joined(table: pa.Table, asked: Asked) -> Joined:
+    headers = manifest_headers(table.schema)
+    if "group" in table.column_names and table["group"].null_count < len(table):
+        headers = {"group": "group", **headers}
+    clinical = read_clinical(asked.clinical, asked.patient) if asked.clinical else None
+    return join(cohort_slides(table.to_pylist(), headers), clinical)
+
+
+def _origin(results: ResultsFolder, table: pa.Table) -> Origin:
+    """Models, settings and versions behind the slides that are done."""
+    done = [row for row in table.select(_ORIGIN).to_pylist() if row["status"] == "done"]
+    models = sorted({(str(row["model"]), str(row["model_sha256"])) for row in done})
+    runs = sorted({str(row["run"]) for row in done if row["run"]})
+    settings = different_values([_record(results, run).get("settings") for run in runs])
+    kept = [
+        (n, " or ".join(map(_shown, settings[n]))) for n in sorted(PIXEL_SETTINGS) if n in settings
+    ]
+    versions = {name: version(name) for name in _PACKAGES}
+    return Origin(tuple(models), tuple(kept), {**versions, "python": python_version()}, tuple(runs))
+
+
+_ORIGIN: Final = ["status", "model", "model_sha256", "run"]
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)[:200]
+
+
+def _record(results: ResultsFolder, run: str) -> Mapping[str, Any]:
+    """Record of a run; empty if it is missing or damaged."""
+    try:
+        return {} if slide_id_problem(run) else read_json(results.run_record(run)) or {}
+    except StoreError:
+        return {}
+
+
+def _table_files(tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
+    """Each table as Parquet and as CSV, and the meaning of all columns."""
+    files: dict[str, bytes] = {}
+    for name, table in tables.items():
+        parquet, csv = io.BytesIO(), io.BytesIO()
+        pq.write_table(table, parquet, compression="zstd")
+        write_csv(table, csv)
+        files |= {f"{name}.parquet": parquet.getvalue(), f"{name}.csv": csv.getvalue()}
+    columns = {name: describe_columns(table)["columns"] for name, table in tables.items()}
+    text = json.dumps(columns, indent=1, ensure_ascii=False) + "\n"
+    return {**files, "columns.json": text.encode()}
+
+
+def _pages(
+    results: Path,
+    joined: Joined,
+    analysis: Analysis,
+    about: tuple[Conclusions, Origin, Audited | None],
+) -> dict[str, bytes]:
+    """Page, flow diagram, plots and methods."""
+    from noctile.pipeline.report.cohort_figures import cohort_pictures  # noqa: PLC0415 - slow to load
+    from noctile.pipeline.report.cohort_page import CohortReport, cohort_page  # noqa: PLC0415
+    from noctile.pipeline.report.flow_chart import flow_svg  # noqa: PLC0415
+
+    conclusions, origin, audit = about
+    flow = flow_svg(analysis.flow, analysis.question.by)
+    pictures = cohort_pictures(analysis)
+    report = CohortReport(
+        results.resolve().name,
+        analysis,
+        conclusions,
+        flow,
+        pictures,
+        methods_paragraphs(joined, analysis, origin),
+        checklist(joined, analysis, origin),
+        _name(joined.clinical.file if joined.clinical else None),
+        {measure.name: _NOT_MEASURED for measure in analysis.missing},
+        audit,
+    )
+    limits = [limit.text for limit in conclusions.may_not]
+    texts = {
+        PAGE: cohort_page(report),
+        "flow.svg": flow,
+        "methods.md": methods_markdown(joined, analysis, origin, limits),
+    }
+    return {
+        **{name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()},
+        **{f"plots/{p.name}.png": p.png for p in pictures},
+        **{f"plots/{p.name}.svg": p.svg for p in pictures},
+    }
+
+
+_NOT_MEASURED: Final = "no slide has it"
