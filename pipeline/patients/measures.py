@@ -97,7 +97,7 @@ MEASURES: Final = (
         "Necrosis fraction",
         "0..1",
         "ratio",
-        ("necrosis_mm2", "invasive_tumor_mm2"),
+        ("necrosis_mm2", "whole_tumor_mm2"),
         "necrosis / (tumor + necrosis) of all slides",
     ),
     Measure(

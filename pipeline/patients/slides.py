@@ -110,7 +110,7 @@ def _figures(row: Row) -> Figures:
         "foci": row.get("tumor_foci"),
         "largest_focus_mm2": row.get("largest_focus_mm2"),
         "mean_confidence": row.get("mean_confidence"),
-        "invasive_tumor_mm2": row.get("tumor_area_mm2"),
+        "whole_tumor_mm2": row.get("tumor_area_mm2"),
     } | {name: row.get(name) for name in _SPATIAL}
     return {name: float(value) for name, value in found.items() if value is not None}
 

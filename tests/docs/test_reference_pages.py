@@ -24,7 +24,7 @@ from noctile.pipeline.columns import (
 )
 from noctile.pipeline.models.card import ClassInfo, ModelCard
 from noctile.pipeline.patients import tables
-from noctile.pipeline.patients.measures import MEASURES
+from noctile.pipeline.patients.measures import MEASURES as PATIENT_MEASURES
 from noctile.pipeline.training.augment import Variation
 from noctile.pipeline.training.settings import TrainSettings
 from noctile.pipeline.truth.find import DataSource
@@ -82,7 +82,7 @@ def test_columns_are_described_as_in_their_files(columns):
 def test_columns_of_a_cohort_are_described_as_in_their_files(name):
     lines = re.findall(r"^\|(.+)\|$", text_of("cohort.md"), re.MULTILINE)
     described = [[plain(cell) for cell in line.split("|")] for line in lines]
-    measures = [measure.name for measure in MEASURES]
+    measures = [measure.name for measure in PATIENT_MEASURES]
     for column in getattr(tables, name):
         row = [column.name, column.type_name, column.unit, column.description]
         if column.name in measures:

@@ -3,7 +3,7 @@
 import io
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +32,7 @@ from noctile.pipeline.patients.slides import cohort_slides
 from noctile.pipeline.patients.tables import cohort_tables
 from noctile.pipeline.slides.names import slide_id_problem
 from noctile.workflows.commands.cohort_files import CohortFolder
+from noctile.workflows.commands.cohort_measures import add_measures, why_missing
 from noctile.workflows.commands.diff_side import different_values
 from noctile.workflows.commands.opened import open_results
 from noctile.workflows.results.audits import Audits
@@ -103,14 +104,17 @@ def cohort_results(results: Path, out: Path, asked: Asked) -> CohortResult:
         raise UsageError("--patient names a column of the clinical table; name it with --clinical")
     table = _read_table(results)
     folder = CohortFolder(out, results)
-    joined = _joined(table, asked)
+    found = ResultsFolder(results)
+    rows = add_measures(found, table.to_pylist())
+    joined = _joined(table, rows, asked)
     analysis = analyse(joined, _question(joined, asked, cuts))
-    audit = audited(analysis, _audit(ResultsFolder(results))) if asked.audit else None
-    origin = replace(_origin(ResultsFolder(results), table), audited=bool(audit and audit.areas))
+    audit = audited(analysis, _audit(found)) if asked.audit else None
+    origin = replace(_origin(found, table), audited=bool(audit and audit.areas))
     conclusions = conclude(analysis, audit)
+    missing = why_missing(found, rows, analysis.missing)
     files = {
         **_table_files(cohort_tables(joined, analysis, audit)),
-        **_pages(results, joined, analysis, (conclusions, origin, audit)),
+        **_pages(results, joined, analysis, _About(conclusions, origin, audit, missing)),
     }
     folder.write(files, {"question": asdict(analysis.question), "clinical": _name(asked.clinical)})
     return CohortResult(analysis, conclusions, out / PAGE, tuple(sorted(files)))
@@ -147,12 +151,12 @@ def _read_table(results: Path) -> pa.Table:
             raise UsageError(f"{results} cannot be read: {error}") from error
 
 
-def _joined(table: pa.Table, asked: Asked) -> Joined:
+def _joined(table: pa.Table, rows: Sequence[Mapping[str, Any]], asked: Asked) -> Joined:
     headers = manifest_headers(table.schema)
     if "group" in table.column_names and table["group"].null_count < len(table):
         headers = {"group": "group", **headers}
     clinical = read_clinical(asked.clinical, asked.patient) if asked.clinical else None
-    return join(cohort_slides(table.to_pylist(), headers), clinical)
+    return join(cohort_slides(rows, headers), clinical)
 
 
 def _origin(results: ResultsFolder, table: pa.Table) -> Origin:
@@ -196,18 +200,30 @@ def _table_files(tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
     return {**files, "columns.json": text.encode()}
 
 
-def _pages(
-    results: Path,
-    joined: Joined,
-    analysis: Analysis,
-    about: tuple[Conclusions, Origin, Audited | None],
-) -> dict[str, bytes]:
+@dataclass(frozen=True, slots=True)
+class _About:
+    """Content of the pages beside the analysis.
+
+    Attributes:
+        conclusions: question, answers and limits.
+        origin: models, settings and versions.
+        audit: areas corrected by an audit; None without one.
+        missing: reason why a measure is missing, by its name.
+    """
+
+    conclusions: Conclusions
+    origin: Origin
+    audit: Audited | None
+    missing: Mapping[str, str]
+
+
+def _pages(results: Path, joined: Joined, analysis: Analysis, about: _About) -> dict[str, bytes]:
     """Page, flow diagram, plots and methods."""
     from noctile.pipeline.report.cohort_figures import cohort_pictures  # noqa: PLC0415 - slow to load
     from noctile.pipeline.report.cohort_page import CohortReport, cohort_page  # noqa: PLC0415
     from noctile.pipeline.report.flow_chart import flow_svg  # noqa: PLC0415
 
-    conclusions, origin, audit = about
+    conclusions, origin = about.conclusions, about.origin
     flow = flow_svg(analysis.flow, analysis.question.by)
     pictures = cohort_pictures(analysis)
     report = CohortReport(
@@ -219,8 +235,8 @@ def _pages(
         methods_paragraphs(joined, analysis, origin),
         checklist(joined, analysis, origin),
         _name(joined.clinical.file if joined.clinical else None),
-        {measure.name: _NOT_MEASURED for measure in analysis.missing},
-        audit,
+        about.missing,
+        about.audit,
     )
     limits = [limit.text for limit in conclusions.may_not]
     texts = {
@@ -233,6 +249,3 @@ def _pages(
         **{f"plots/{p.name}.png": p.png for p in pictures},
         **{f"plots/{p.name}.svg": p.svg for p in pictures},
     }
-
-
-_NOT_MEASURED: Final = "no slide has it"

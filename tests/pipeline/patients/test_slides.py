@@ -51,7 +51,7 @@ def test_areas_leave_out_the_regions_of_reviewers():
     assert slide.regions_left_out
     assert slide.figures["tumor_mm2"] == 3
     assert slide.figures["other_tissue_mm2"] == 5
-    assert slide.figures["invasive_tumor_mm2"] == 4
+    assert slide.figures["whole_tumor_mm2"] == 4
 
 
 def test_cells_of_the_manifest_have_their_headers():
