@@ -28,7 +28,8 @@ def test_rho_and_p_agree_with_pingouin_and_permutations():
     import pingouin
 
     x, y = pairs(15, 3)
-    found, other = spearman(x, y), pingouin.corr(x, y, method="spearman").iloc[0]
+    found, table = spearman(x, y), pingouin.corr(x, y, method="spearman")
+    other = table.rename(columns={"p-val": "p_val"}).iloc[0]
     assert (found.rho.value, found.p) == pytest.approx((other["r"], other["p_val"]))
     random, rank = np.random.default_rng(0), stats.rankdata(x)
     drawn = [np.corrcoef(random.permutation(rank), stats.rankdata(y))[0, 1] for _ in range(3000)]
