@@ -8,20 +8,27 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from chromium import chromium
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
+from standins import threshold_model
 from viewer_client import Client, make_results, serving
 
+from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.commands.opened import open_results
+from noctile.workflows.results.checksums import write_with_checksums
 from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.report import Report
 from noctile.workflows.results.reviews import Reviews
+from noctile.workflows.run.run import run_slides
+from noctile.workflows.settings import RunSettings
 from noctile.workflows.viewer.file_handlers import STATIC
 from noctile.workflows.viewer.listing import Listing
 
@@ -433,6 +440,103 @@ def test_the_page_fits_and_is_accessible(page, width):
         page.until(lambda: not page.id("help").is_displayed())
     finally:
         page.driver.set_window_size(1280, 900)
+
+
+DARK, PINK = (120, 10, 130), (214, 150, 190)
+NEST = (340, 560, 480, 720)
+"""Rows and columns (level-0 px) of the dark part of the slide whose pixels are not square."""
+
+MPP_YX = (0.5, 0.7)
+BOUNDS_YX = (3000, 4001)
+
+
+@pytest.fixture(scope="module")
+def stretched(tmp_path_factory) -> Path:
+    """Results of a slide with pixels of 0.5 x 0.7 um; its scanned region begins at `BOUNDS_YX`."""
+    folder = tmp_path_factory.mktemp("stretched")
+    pixels = np.full((900, 1200, 3), 243, np.uint8)
+    pixels[150:750, 200:1000] = PINK
+    pixels[NEST[0] : NEST[1], NEST[2] : NEST[3]] = DARK
+    about = {"tile": (128, 128), "photometric": "rgb", "compression": "deflate", "metadata": None}
+    tifffile.imwrite(folder / "a.tif", pixels, **about)
+    model = threshold_model(folder / "model")
+    settings = RunSettings(model=str(model), engine="serial", block_px=480, device="cpu")
+    (entry,) = find_slides([folder / "a.tif"], None, None).slides
+    run_slides([replace(entry, mpp=MPP_YX)], settings, folder / "results", lambda *_: None)
+    slide = ResultsFolder(folder / "results").slide("a")
+    summary = json.loads(slide.summary.read_text())
+    summary["bounds_px"][:2] = BOUNDS_YX
+    write_with_checksums(slide, summary)
+    return folder / "results"
+
+
+def part_of(page: Page, colour: tuple[int, int, int]) -> np.ndarray:
+    """Edges (top, bottom, left, right; px of the window) of the part that has a colour."""
+    box, pixels = page.box(), page.pixels()
+    fits = np.abs(pixels - colour).max(-1) <= 40
+    top, left = round(box["y"]), round(box["x"])
+    fits = fits[top : top + round(box["height"]), left : left + round(box["width"])]
+    rows, columns = (np.flatnonzero(fits.sum(axis) > 50) for axis in (1, 0))
+    found = rows[0] + top, rows[-1] + 1 + top, columns[0] + left, columns[-1] + 1 + left
+    return np.array(found)
+
+
+@pytest.mark.parametrize("zoom", ["", "++"])
+def test_pixels_that_are_not_square_lie_under_their_mask(browser, stretched, zoom):
+    """Slide, mask and coordinates agree to a pixel of the label map, at two zooms."""
+    with serving(stretched) as client:
+        page = Page(browser, client, stretched)
+        page.open()
+        page.press(f"]]]]]{zoom}")  # opacity 100 %
+        time.sleep(0.6)  # the picture moves for 0.4 s
+        page.until(lambda: len(part_of(page, TUMOR)) == 4)
+        mask = part_of(page, TUMOR)
+        page.press("m")
+        page.until(lambda: not page.id("mask-on").is_selected())
+        page.until(lambda: len(part_of(page, DARK)) == 4)
+        slide = part_of(page, DARK)
+        (x0, y0), ratio = page.um_scale()
+        um = np.array(NEST) * np.repeat(MPP_YX, 2)
+        expected = um * ratio + (y0, y0, x0, x0)
+        browser.get("about:blank")
+    pixel = max(1.5, 0.7 * ratio)  # the larger of a pixel of the window and one of the slide
+    assert slide == pytest.approx(expected, abs=pixel + 1)  # coordinates are shown with 0.1 um
+    assert mask == pytest.approx(slide, abs=pixel)
+
+
+def test_level_0_coordinates_begin_at_the_bounds(browser, stretched):
+    with serving(stretched) as client:
+        page = Page(browser, client, stretched)
+        page.open()
+        box = page.box()
+        x_um, y_um = page.um_at(box["x"] + 300, box["y"] + 200)
+        found = re.search(r"level 0: (-?\d+), (-?\d+) px", page.text("coordinates"))
+        browser.get("about:blank")
+    expected = x_um / MPP_YX[1] + BOUNDS_YX[1], y_um / MPP_YX[0] + BOUNDS_YX[0]
+    assert [int(text) for text in found.groups()] == pytest.approx(expected, abs=1)
+
+
+def test_links_of_the_report_lead_to_their_slides(page):
+    """The report behind the viewer's address; its links open the slide in the viewer."""
+    assert Report(ResultsFolder(page.results)).write() == ""
+    url = page.client.access.url
+    page.driver.get(f"{url}report/index.html")
+    assert not page.id("how-to-view").is_displayed()
+    links = page.driver.find_elements("css selector", "#slides a.open")
+    assert [link.get_attribute("href") for link in links] == [f"{url}#slide=a"]
+    loaded = "return [...document.images].map((image) => image.naturalWidth > 0)"
+    page.until(lambda: all(page.script(loaded)))
+    href = links[0].get_attribute("href")
+    links[0].click()  # opens another window
+    page.until(lambda: len(page.driver.window_handles) == 2)
+    first, second = page.driver.window_handles
+    page.driver.switch_to.window(second)
+    try:
+        page.until(lambda: page.text("slide-name") == "a")
+        assert page.driver.current_url == href
+    finally:
+        page.driver.close()
+        page.driver.switch_to.window(first)
 
 
 def keys_of_the_code() -> dict[str, str]:
