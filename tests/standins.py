@@ -232,8 +232,8 @@ def stored_labels(
     return ExportSource.open(store.path, summary)
 
 
-def threshold_model(folder: Path, dark_od: float = 0.3) -> Path:
-    """Write a model without a network: dark is tumor, lighter stroma; tiles of 128 px."""
+def threshold_model(folder: Path, dark_od: float = 0.3, tile_px: int = 128) -> Path:
+    """Write a model without a network: dark is tumor, lighter stroma."""
     classes = [
         {"code": 2, "name": "stroma", "color": (0, 160, 0), "role": "tissue"},
         {"code": 1, "name": "tumor", "color": (200, 0, 0), "role": "tumor"},
@@ -244,6 +244,6 @@ def threshold_model(folder: Path, dark_od: float = 0.3) -> Path:
         "classes": classes,
         "licence": "CC0-1.0",
     }
-    fields |= {"mpp": 0.5, "tile_px": 128, "overlap_px": 32}
+    fields |= {"mpp": 0.5, "tile_px": tile_px, "overlap_px": 32}
     save_threshold(folder, ThresholdConfig(thresholds_od=(dark_od,)), fields)
     return folder
