@@ -151,17 +151,37 @@ def _class_area(frame: AuditFrame, strata: Strata, k: int, patients: int) -> Cla
 def _area(frame: AuditFrame, strata: Strata, kept: Bool, k: int) -> tuple[Estimate, Spread]:
     """Return the area of a true class over design strata with its interval, and its spread.
 
-    The interval joins the Jeffreys intervals of the strata by MOVER. They take points / (design
-    effect x (t / z)^2) as the number of points.
+    Strata in which the class is predicted are one part, the others a second one. MOVER joins the
+    intervals of the parts. A stratum without points is a part of its own, from nothing to all.
     """
     spread = spread_of(strata, frame.groups, kept, k)
     effect = spread.effect * (t_quantile(spread.df) / NORMAL_QUANTILE) ** 2
-    area, p = strata.area_mm2[kept], strata.proportion[kept, k]
-    low, high = jeffreys(p, strata.points[kept] / effect)
-    low = np.where(strata.points[kept] > 0, low, 0.0)
-    high = np.where(strata.points[kept] > 0, high, 1.0)
-    estimate = mover_sum(area * p, area * low, area * high)
-    return replace(estimate, high=min(estimate.high, float(area.sum()))), spread
+    seen, same = kept & (strata.points > 0), strata.predicted == k
+    pooled = [_pooled(strata, rows, k, effect) for rows in (seen & same, seen & ~same)]
+    unseen = kept & (strata.points == 0)
+    area = strata.area_mm2[unseen]
+    blind = np.stack([area * strata.proportion[unseen, k], 0 * area, area])
+    total = mover_sum(*np.concatenate([np.array(pooled).T, blind], axis=1))
+    return replace(total, high=min(total.high, float(strata.area_mm2[kept].sum()))), spread
+
+
+def _pooled(strata: Strata, rows: Bool, k: int, effect: float) -> tuple[float, float, float]:
+    """Return the area of a true class over some strata, and the ends of its Jeffreys interval.
+
+    The number of points is the effective one: that which the areas of the strata leave (Kish), or
+    that which has the variance of the estimate (Korn and Graubard) if it is smaller, by the effect.
+    """
+    area, points = strata.area_mm2[rows], strata.points[rows]
+    if not area.any():
+        return 0.0, 0.0, 0.0
+    p, total = strata.proportion[rows, k], area.sum()
+    mean = float(area @ p / total)
+    variance = float((np.square(area) * p * (1 - p) / points).sum())
+    effective = total**2 / (np.square(area) / points).sum()
+    if variance > 0:
+        effective = min(effective, total**2 * mean * (1 - mean) / variance)
+    low, high = jeffreys(np.array(mean), np.array(effective / effect))
+    return total * mean, total * float(low), total * float(high)
 
 
 def _bounds(strata: Strata, k: int) -> tuple[float, float]:

@@ -207,3 +207,19 @@ def test_intervals_cover_the_truth_in_all_cells(cell):
     assert abs(scores.area.bias) <= 0.01 + 3 * np.std(scores.area.errors) / np.mean(
         scores.area.truths
     ) / np.sqrt(2000)
+
+
+def test_interval_does_not_depend_on_groups_that_are_alike():
+    """Two groups with equal areas and answers: as if all points were of one stratum."""
+    area = np.array([[30.0, 70.0], [30.0, 70.0]])
+    slides, strata = np.repeat([0, 1], 40), np.tile(np.repeat([0, 1], 20), 2)
+    answers = np.tile(np.r_[np.zeros(16, int), np.ones(4, int), np.ones(19, int), 0], 2)
+    weights = np.array([1.5, 3.5])[strata]
+    sample = AuditSample(slides, strata, answers, weights)
+    found = [
+        corrected_areas(AuditFrame(np.arange(2), groups, area, np.ones(2)), sample).classes[0]
+        for groups in (np.zeros(2, int), np.arange(2))
+    ]
+    assert found[0].area_mm2.value == pytest.approx(found[1].area_mm2.value)
+    assert found[0].area_mm2.low == pytest.approx(found[1].area_mm2.low, rel=0.01)
+    assert found[0].area_mm2.high == pytest.approx(found[1].area_mm2.high, rel=0.01)
