@@ -140,7 +140,9 @@ def patient_value(measure: Measure, slides: Iterable[Figures]) -> float:
         slides: figures of the patient's slides. Slides without one of the measure's figures do not
             count.
     """
-    found = [[s[name] for name in measure.figures] for s in slides if _has(s, measure.figures)]
+    names = measure.figures
+    rows = ([figures.get(name, math.nan) for name in names] for figures in slides)
+    found = [row for row in rows if math.isfinite(sum(row))]
     columns: list[tuple[float, ...]] = list(zip(*found, strict=True))
     if not columns:
         return math.nan
@@ -155,10 +157,6 @@ def patient_value(measure: Measure, slides: Iterable[Figures]) -> float:
         return max(shares) - min(shares) if len(shares) > 1 else math.nan
     weight = math.fsum(columns[1])
     return math.fsum(v * w for v, w in found) / weight if weight > 0 else math.nan
-
-
-def _has(figures: Figures, names: Sequence[str]) -> bool:
-    return all(math.isfinite(figures.get(name, math.nan)) for name in names)
 
 
 def _share(areas: Sequence[float]) -> float:

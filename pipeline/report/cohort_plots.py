@@ -26,7 +26,7 @@ COLORS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00
 
 STYLES: Final = ("-", "--", "-.", ":")
 
-_MANY_POINTS: Final = 1000
+_MANY_POINTS: Final = 300
 """Number of points from which an SVG has them as a picture."""
 
 _MANY_GROUPS: Final = 6

@@ -23,6 +23,7 @@ from scipy import stats
 
 from noctile.cli import main
 from noctile.pipeline.csv_cells import unescape_cell
+from noctile.workflows.commands.audit import AuditRequest, open_audit
 
 HOSTILE = '=HYPERLINK("x")</td><script>alert(1)</script>'
 TABLES = ("patients", "groups", "tests", "influence", "exclusions")
@@ -177,3 +178,35 @@ def test_a_stranger_needs_two_columns(tmp_path):
     page = (tmp_path / "cohort" / "cohort.html").read_text(encoding="utf-8")
     assert "You may not conclude more" in page
     assert 'data-code="patients_not_named"' in page
+
+
+def test_an_audit_corrects_the_areas(tmp_path):
+    """The model calls half of the tissue tumor; the reader finds tumor in half of that."""
+    results, lines = tmp_path / "results", ["slide_id,subtype"]
+    labels = np.ones((96, 96), np.uint8)
+    labels[:, 48:] = 2
+    for k in range(10):
+        write_result(results, labels, f"s{k}", mpp=8.0, native_mpp=8.0)
+        lines.append(f"s{k},{'ab'[k % 2]}")
+    (tmp_path / "two.csv").write_text("\n".join(lines))
+    words = ("--clinical", tmp_path / "two.csv", "--audit", "--out", tmp_path / "cohort")
+    code, text = call(results, *words)
+    assert (code, "has no audit" in text) == (2, True)
+    audits = open_audit(results, AuditRequest(points=100))
+    answers = {}
+    for k, point in enumerate(audits.points()):
+        wrong = point.stratum == "tumor" and k % 2
+        answers[point.point_id] = "stroma" if wrong else point.stratum
+    audits.save("ann", answers)
+    code, text = call(results, *words)
+    assert code == 0, text
+    rows = pd.read_csv(tmp_path / "cohort" / "audit.csv").set_index(["group", "class"])
+    whole = rows[rows.index.get_level_values("group").isna()].droplevel("group").loc["tumor"]
+    predicted, corrected = whole["predicted_mm2"], whole["area_mm2"]
+    assert predicted == pytest.approx(10 * 96 * 48 * 64e-6)
+    assert corrected == pytest.approx(predicted / 2, rel=0.35)
+    assert whole["area_low_mm2"] < corrected < whole["area_high_mm2"] < predicted
+    assert len(rows) == 6
+    page = (tmp_path / "cohort" / "cohort.html").read_text(encoding="utf-8")
+    assert "Areas corrected by the audit" in page
+    assert 'data-code="audited"' in page
