@@ -98,7 +98,7 @@ def _answers(analysis: Analysis) -> Iterator[str]:
     if not found:
         yield (
             f"No measure could be compared by {q.by}: a comparison needs two groups of five "
-            "patients, or five pairs of numbers, with values that vary."
+            "patients, or ten pairs of numbers, with values that vary."
         )
         return
     clear = sorted((f for f in found if f.differs), key=lambda f: f.p_holm)

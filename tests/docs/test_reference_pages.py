@@ -95,7 +95,7 @@ def test_every_option_of_a_cohort_is_described():
     assert cohort
     given = {max(p.opts, key=len) for p in cohort.params if p.param_type_name == "option"}
     described = {name for cell in names_in("cohort.md") for name in re.findall(r"--[a-z]+", cell)}
-    assert given - {"--quiet", "--verbose", "--help"} <= described
+    assert given - {"--quiet", "--verbose", "--help", "--log-file"} <= described
 
 
 def test_every_column_of_the_tiles_is_described(finished_run):
