@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.regions [--side 12000] [--model tumor]`` makes a slide full of tissue and
 runs it whole and with a square region in its middle, with the serial engine in this process. It
-prints the predictions, and the CPU time of the blocks.
+prints the predictions, and the CPU time of the blocks. ``--model trivial`` has a network of one
+convolution.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import BUILD, trivial_model
 from benchmarks.common import slide as made_slide
 from noctile.pipeline.slides.discover import SlideEntry
 from noctile.workflows.jobs.finish import finish_slide
@@ -26,7 +28,7 @@ from noctile.workflows.jobs.worker import ready_predictor
 from noctile.workflows.run.run import open_context
 from noctile.workflows.settings import RunSettings
 
-SHARES = (1.0, 0.5, 0.2, 0.05)
+SHARES = (1.0, 0.05, 0.2, 0.5)
 """Areas of the region, as shares of the slide."""
 
 
@@ -37,15 +39,19 @@ def main() -> None:
     parser.add_argument("--model", default="tumor")
     given = parser.parse_args()
     slide = made_slide(given.side, given.side, tissue=1.0)
+    model = given.model
+    if model == "trivial":
+        model = str(trivial_model(BUILD / "two-classes", classes=2))
     print("| region | predictions | of the whole | blocks, CPU | of the whole | prepare, finish |")
     print("|---|---|---|---|---|---|")
     whole: Sequence[float] = ()
     for share in SHARES:
-        tiles, blocks_s, rest_s = measure(slide, given.side, share, given.model)
+        tiles, blocks_s, rest_s = measure(slide, given.side, share, model)
         whole = whole or (tiles, blocks_s)
         print(
             f"| {share:.0%} | {tiles} | {tiles / whole[0]:.1%} | {blocks_s:.1f} s | "
-            f"{blocks_s / whole[1]:.1%} | {rest_s:.1f} s |"
+            f"{blocks_s / whole[1]:.1%} | {rest_s:.1f} s |",
+            flush=True,
         )
 
 

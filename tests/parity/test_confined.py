@@ -16,6 +16,7 @@ from noctile.pipeline.errors import UsageError
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.commands.merge import merge_results
+from noctile.workflows.commands.regroup import regroup_results
 from noctile.workflows.commands.table import write_tables_anew
 from noctile.workflows.commands.verify import verify
 from noctile.workflows.results.checksums import write_with_checksums
@@ -29,6 +30,12 @@ FEATURES = (
     feature(box(400, 250, 180, 200), label="Stroma"),
     feature(box(250, 150, 40, 250), label="Ignore*"),
 )
+GROUPS = """
+[[classes]]
+name = "all"
+from = ["tumor", "stroma"]
+role = "tissue"
+"""
 SETTINGS = {"engine": "serial", "device": "cpu", "block_px": 288}
 
 
@@ -265,3 +272,13 @@ def test_merge_takes_regions_along_and_no_slide_with_other_regions(
 def test_a_program_segments_a_region(finished, archive, model):
     given = {"roi": archive / "a.geojson", "model": model, **SETTINGS}
     assert np.array_equal(noctile.segment(archive / "a.tif", **given).labels, labels(finished, "a"))
+
+
+def test_regroup_counts_regions_with_the_new_classes(finished, tmp_path):
+    groups = tmp_path / "groups.toml"
+    groups.write_text(GROUPS)
+    regroup_results(finished, groups, tmp_path / "new", 1, lambda _: None)
+    before, after = (summary(out, "a")["regions"] for out in (finished, tmp_path / "new"))
+    assert [one["tissue_area_mm2"] for one in after] == [one["tissue_area_mm2"] for one in before]
+    assert [list(one["class_area_mm2"]) for one in after] == [["all"]] * 2
+    assert verify(tmp_path / "new", [], 1, lambda _: None).exit_code == 0
