@@ -1,10 +1,10 @@
 """Audits of simulated cohorts with known truth: coverage, bias, width, error rate of comparisons.
 
-``python -m benchmarks.audit [--cohorts 2000] [--only areas|groups|annotated]`` prints tables in
-Markdown. Design and estimators are those of the product. Only the pixels are simulated: each slide
-has an area, a true tumor share, and a sensitivity and specificity of the model, beta-distributed
-among patients and among the slides of a patient. A point at random in a predicted class of a slide
-is truly tumor with the probability that follows.
+``python -m benchmarks.audit [--cohorts 2000] [--only areas|classes|groups|annotated]`` prints
+tables in Markdown. Design and estimators are those of the product. Only pixels are simulated: each
+slide has an area, a true tumor share, and a sensitivity and specificity of the model, drawn from
+beta distributions among patients and among their slides. A point at random in a predicted class of
+a slide is truly tumor with the probability that follows.
 """
 
 import argparse
@@ -325,13 +325,68 @@ def print_annotated(cohorts: int) -> None:
         )
 
 
+SHARES = np.array([0.4, 0.35, 0.15, 0.07, 0.03])
+"""Mean true shares of five classes."""
+
+
+def score_classes(
+    slides: int, accuracy: float, groups: int, cohorts: int, seed: int = 0
+) -> list[Score]:
+    """Audit cohorts of five classes with 300 points; return a score for each class.
+
+    Shares of classes and of confusions differ from slide to slide (Dirichlet), and the accuracy of
+    each class, too (beta, correlation 0.1).
+    """
+    rng = np.random.default_rng(seed)
+    scores = [Score() for _ in SHARES]
+    for _ in range(cohorts):
+        right = among(rng, np.full((slides, 5), accuracy), 0.1)
+        area = rng.dirichlet(9 * SHARES, slides) * rng.lognormal(4, 0.7, (slides, 1))
+        cells = np.zeros((slides, 5, 5))  # true, predicted
+        for k in range(5):
+            others = np.where(np.arange(5) == k, 1e-6, SHARES)
+            wrong = rng.dirichlet(8 * others, slides) * (1 - right[:, [k]])
+            cells[:, k] = area[:, [k]] * wrong
+            cells[:, k, k] += area[:, k] * right[:, k]
+        frame = AuditFrame(
+            np.arange(slides), np.arange(slides) % groups, cells.sum(axis=1), np.ones(slides)
+        )
+        part = (frame.area_mm2, frame.groups, frame.probability)
+        counts = allocate(*part, 300, int(rng.integers(2**31)))
+        row, stratum = np.nonzero(counts)
+        row, stratum = (np.repeat(x, counts[row, stratum]) for x in (row, stratum))
+        chance = np.cumsum(cells[row, :, stratum], axis=1)
+        answers = (rng.random((len(row), 1)) * chance[:, [-1]] > chance).sum(axis=1)
+        weights = weights_mm2(*part, counts)[row, stratum]
+        found = corrected_areas(frame, AuditSample(row, stratum, answers, weights))
+        for k, score in enumerate(scores):
+            score.add(found.classes[k].area_mm2, float(area[:, k].sum()))
+    return scores
+
+
+def print_classes(cohorts: int) -> None:
+    """Print the table of five classes."""
+    names = " | ".join(f"{share:.0%}: covered, bias, half-width" for share in SHARES)
+    print(f"| slides | groups | accuracy | {names} |")
+    print("|---" * 8 + "|")
+    for slides, groups, accuracy in ((20, 1, 0.85), (40, 1, 0.7), (40, 3, 0.85), (20, 1, 0.95)):
+        scores = score_classes(slides, accuracy, groups, cohorts)
+        cells = (f"{s.coverage:.1%}, {s.bias:+.1%}, {s.half_width:.0%}" for s in scores)
+        print(f"| {slides} | {groups} | {accuracy} | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     """Print the tables of coverage, of comparisons and of annotated patients."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cohorts", type=int, default=2000)
-    parser.add_argument("--only", choices=("areas", "groups", "annotated"))
+    parser.add_argument("--only", choices=("areas", "classes", "groups", "annotated"))
     arguments = parser.parse_args()
-    tables = {"areas": print_areas, "groups": print_groups, "annotated": print_annotated}
+    tables = {
+        "areas": print_areas,
+        "classes": print_classes,
+        "groups": print_groups,
+        "annotated": print_annotated,
+    }
     for name, table in tables.items():
         if arguments.only in (None, name):
             start = time.process_time()
