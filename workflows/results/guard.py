@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from noctile.pipeline.errors import StoreError, UsageError
-from noctile.workflows.results.files import read_json
+from noctile.workflows.results.files import read_json, read_whole_json
 from noctile.workflows.results.layout import ResultsFolder
 
 
@@ -17,6 +17,7 @@ def check_free(results: ResultsFolder) -> None:
     """
     check_links(results)
     if _is_ledger(results.ledger) or results.planned.is_dir() or _has_record(results.runs):
+        _check_regions(results)
         return
     foreign = [path.name for path in _tables(results) if path.exists()]
     foreign += [results.review_csv.name] if results.review_csv.exists() else []
@@ -28,6 +29,23 @@ def check_free(results: ResultsFolder) -> None:
             f"--out {results.path} holds {', '.join(foreign)}, and no run of noctile has been "
             "there: it would overwrite files that noctile did not write. Choose another --out, or "
             "move them away"
+        )
+
+
+def _check_regions(results: ResultsFolder) -> None:
+    """Check that tables of regions are those that ``columns.json`` describes.
+
+    A run writes them only if a slide has regions, after ``columns.json``.
+
+    Raises:
+        UsageError: if they are not.
+    """
+    tables = (results.regions_csv, results.regions_parquet)
+    foreign = [path.name for path in tables if path.exists()]
+    if foreign and "regions" not in (read_whole_json(results.columns_json) or {}):
+        raise UsageError(
+            f"{results.path} holds {' and '.join(foreign)}, which noctile did not write and would "
+            "overwrite. Move it away, or choose another --out"
         )
 
 

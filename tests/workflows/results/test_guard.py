@@ -36,6 +36,17 @@ def test_the_results_of_a_run_are_replaced(results):
     check_free(results)
 
 
+def test_a_table_of_regions_that_no_run_has_written_is_refused(results):
+    Ledger(results.ledger).close()
+    results.regions_csv.write_text("mine")
+    for columns in ({}, {"columns": []}):
+        write_json(results.columns_json, columns)
+        with pytest.raises(UsageError, match=r"holds regions\.csv, which noctile"):
+            check_free(results)
+    write_json(results.columns_json, {"columns": [], "regions": []})
+    check_free(results)
+
+
 def test_a_run_whose_ledger_is_lost_is_known_by_its_record(results):
     write_json(results.run_record("r"), {"settings": {}, "model": {}, "versions": {}})
     results.cohort_csv.write_text("of a run")
