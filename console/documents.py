@@ -99,6 +99,7 @@ def regroup_document(result: "RegroupResult", out: Path) -> Document:
             "made": result.made,
             "stood": result.stood,
             "left_out": left_out,
+            "reviews_left_out": list(result.reviews.damaged),
             "counts": dict(result.counts),
         },
     )

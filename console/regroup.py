@@ -39,6 +39,10 @@ def command(results: Path, groups: Path, out: Path, workers: int | None, printer
     for slide_id, why in sorted(result.damaged.items()):
         line = f"{slide_id} is left out: {why}; see `noctile verify {results}`"
         printer.result(line, important=True)
+    for line in result.reviews.notes:
+        printer.warn(line)
+    for line in result.reviews.damaged:
+        printer.result(line, important=True)
     left_out = f", {len(result.damaged)} left out" if result.damaged else ""
     printer.result(
         f"{results}: {result.made} results made with new classes, {result.stood} stood already"

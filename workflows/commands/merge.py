@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from noctile.pipeline.errors import StoreError, UsageError
-from noctile.pipeline.untrusted import printable
 from noctile.workflows.commands.merge_copy import (
     DamagedResultError,
     check_space,
@@ -19,6 +18,7 @@ from noctile.workflows.commands.merge_copy import (
     size_of,
 )
 from noctile.workflows.commands.merge_ids import Arrival, Content, MergedIds
+from noctile.workflows.commands.merge_reviews import take_reviews
 from noctile.workflows.commands.merge_source import Source, contents
 from noctile.workflows.commands.table import held_for_tables, import_cells
 from noctile.workflows.results.checksums import slide_fault
@@ -28,7 +28,6 @@ from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.results.ledger_state import SlideState
 from noctile.workflows.results.report import Report
-from noctile.workflows.results.review_rows import SlideReview
 from noctile.workflows.results.reviews import Reviews
 from noctile.workflows.results.staging import clean_up, promote
 from noctile.workflows.results.standing import Standing
@@ -169,7 +168,9 @@ class _Merge:
             for arrival in self._ids.arrive(source.others, ids):
                 self._take_other(source, arrival, names)
                 final_ids[source][arrival.slide_id] = arrival.final_id
-            self._take_reviews(source, final_ids[source])
+            reviews = take_reviews(source, self._reviews, final_ids[source])
+            self.result.damaged += reviews.damaged
+            self.result.notes += reviews.notes
             if source.results.audit_design.exists():
                 self.result.notes.append(
                     f"the audit of {source.name} stays there: its points stand for the slides of "
@@ -196,38 +197,6 @@ class _Merge:
         where = source.results.slide(slide_id).path
         line = f"{slide_id} of {source.name} is left out: {why}; see `noctile verify {source.name}`"
         self.result.damaged.append(line if where.exists() else line.partition("; see")[0])
-
-    def _take_reviews(self, source: Source, final_ids: Mapping[str, str]) -> None:
-        """Add the reviews of some slides of a folder to those that stand here.
-
-        Args:
-            source: the folder.
-            final_ids: ids of the slides here, by their ids there.
-        """
-        there, found = Reviews(source.results), list[tuple[str, SlideReview]]()
-        try:
-            reviewed = there.reviewed()
-        except StoreError as error:
-            self.result.damaged.append(f"reviews of {source.name} are left out: {error}")
-            return
-        for slide_id in sorted(reviewed.keys() & final_ids.keys()):
-            rows, final_id = tuple(reviewed[slide_id]), final_ids[slide_id]
-            try:
-                found.append((final_id, SlideReview(rows, there.regions(slide_id))))
-            except StoreError as error:
-                what = f"regions in the review of {slide_id} of {source.name} are left out"
-                self.result.damaged.append(f"{what}: {error}")
-                found.append((final_id, SlideReview(rows)))
-        try:
-            left_out = self._reviews.take(found)
-        except StoreError as error:
-            self.result.damaged.append(f"reviews of {source.name} are left out: {error}")
-            return
-        for row in left_out:
-            self.result.notes.append(
-                f"{row.slide_id}: the review by {printable(row.reviewer)} stays; that in "
-                f"{source.name}, {row.status or 'without a status'}, is in review/history.jsonl"
-            )
 
     def _take_result(self, source: Source, arrival: Arrival, runs: Mapping[str, str]) -> bool:
         """Take one result; return False if it is left out."""

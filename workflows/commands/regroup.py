@@ -17,6 +17,7 @@ from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.regroup import check_names, parse_groups
 from noctile.pipeline.untrusted import SETTINGS_BYTES, read_text
 from noctile.workflows.commands.merge_copy import check_space, size_of
+from noctile.workflows.commands.merge_reviews import TakenReviews, take_reviews
 from noctile.workflows.commands.merge_source import Source
 from noctile.workflows.commands.regroup_slide import (
     GroupsFile,
@@ -42,6 +43,7 @@ from noctile.workflows.results.guard import check_free
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.ledger import Ledger
 from noctile.workflows.results.report import Report
+from noctile.workflows.results.reviews import Reviews
 from noctile.workflows.results.staging import clean_up
 from noctile.workflows.results.standing import Standing
 from noctile.workflows.results.tables import Tables
@@ -59,18 +61,20 @@ class RegroupResult:
         made: number of results that were made.
         stood: number of results that the folder had already.
         damaged: fault of each slide that has no new result, by id.
+        reviews: lines about reviews that did not come along.
         counts: number of slides in the tables by status.
     """
 
     made: int = 0
     stood: int = 0
     damaged: dict[str, str] = field(default_factory=dict)
+    reviews: TakenReviews = field(default_factory=TakenReviews)
     counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
-        """0 if every finished slide has a new result, else 1."""
-        return 1 if self.damaged else 0
+        """0 if every finished slide has a new result, and all reviews were read; else 1."""
+        return 1 if self.damaged or self.reviews.damaged else 0
 
 
 def regroup_results(
@@ -223,7 +227,7 @@ class _Regroup:
         self._ledger.started("regroup", sorted(ids), self._file.key, self._run)
 
     def take_others(self) -> None:
-        """Take the rows of all slides of the source that have no result, and all cells.
+        """Take the rows of all slides of the source that have no result, all cells, and reviews.
 
         Raises:
             StoreError: if the file system refuses.
@@ -240,6 +244,13 @@ class _Regroup:
                 self._ledger.copied(*self._source.not_finished(slide_id, slide_id, runs))
             report = self._results.failure_report(slide_id)
             self._source.copy_report(slide_id, report)
+        ids = {slide_id: slide_id for slide_id in self._source.known}
+        target = Reviews(self._results)
+        self.result.reviews = take_reviews(self._source, target, ids, self._reviewed_result)
+
+    def _reviewed_result(self, slide_id: str) -> str:
+        """Key of the finished slide, which is never that of its new result."""
+        return str(self._source.summary(slide_id).get("key") or "unknown")
 
     def _note(self, slide_id: str, run: str) -> None:
         """Record path and cells of a slide."""

@@ -35,6 +35,7 @@ from noctile.pipeline.slides.names import slide_id_problem
 from noctile.pipeline.untrusted import parse_json, printable, read_bytes
 from noctile.workflows.results.files import json_text, read_whole_json, write_json
 from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.review_history import taken_regions
 from noctile.workflows.results.review_rows import (
     Review,
     SlideReview,
@@ -204,7 +205,8 @@ class Reviews:
     def take(self, others: Sequence[tuple[str, SlideReview]]) -> list[Review]:
         """Add reviews from another folder; what a reviewer has said here stays.
 
-        The history has all of them, also those that are not added.
+        The history has all of them, also those that are not added. A region that was taken before
+        and has gone since is not taken again.
 
         Args:
             others: ids of slides in this folder, with their reviews there.
@@ -228,20 +230,23 @@ class Reviews:
                 self._remember({"event": "taken", **asdict(row)})
             if len(here) > known:
                 self._write_rows(here.values())
+            before = taken_regions(self._results.review_history)
             for slide_id, other in others:
-                self._take_regions(slide_id, other.regions["features"])
+                taken = before.get(slide_id, [])
+                self._take_regions(slide_id, other.regions["features"], taken)
         return second
 
-    def _take_regions(self, slide_id: str, features: Sequence[Any]) -> None:
-        """Add the regions that are not here; the file here may be damaged, and stays then."""
+    def _take_regions(self, slide_id: str, features: Sequence[Any], taken: Sequence[Any]) -> None:
+        """Add regions that are not here and were never taken; a damaged file here stays."""
         if not features:
             return
         here = self.regions(slide_id)["features"]
-        new = [feature for feature in features if not any(_is_twin(feature, own) for own in here)]
+        known = [*here, *taken]
+        new = [feature for feature in features if not any(_is_twin(feature, own) for own in known)]
         if new:
             event = {"event": "taken", "slide_id": slide_id, "time": self._time()}
-            self._remember({**event, "features": new})
             self._write_regions(slide_id, [*here, *new])
+            self._remember({**event, "features": new})  # last: after a kill they are taken again
 
     def areas(self, slide_id: str, summary: Mapping[str, Any]) -> ReviewedAreas | None:
         """Return the areas of a slide without its regions; None if there are none.

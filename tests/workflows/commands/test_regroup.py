@@ -17,6 +17,8 @@ from noctile.pipeline.errors import StoreError, UsageError
 from noctile.workflows.commands import regroup as module
 from noctile.workflows.commands.regroup import RegroupResult, regroup_results
 from noctile.workflows.engines.base import OUTPUT_LOST, Failure, Outcome
+from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.reviews import Reviews
 
 GROUPS = """rest = "keep"
 
@@ -51,6 +53,15 @@ folder, groups, out = map(Path, sys.argv[2:])
 regroup.regroup_results(folder, groups, out, 1, lambda line: None)
 """
 """Program that regroups and dies at the n-th step. Its arguments: n, results, groups file, out."""
+
+REGION = {
+    "type": "Feature",
+    "geometry": {
+        "type": "Polygon",
+        "coordinates": [[[0, 0], [800, 0], [800, 800], [0, 800], [0, 0]]],
+    },
+    "properties": {"classification": {"name": "fold"}},
+}
 
 
 @pytest.fixture
@@ -229,6 +240,68 @@ class TestRefusals:
         monkeypatch.setattr(module, "size_of", lambda folder: 2**62)
         with pytest.raises(UsageError, match="GB free; free space"):
             regroup(four_classes, groups, tmp_path / "out")
+
+
+class TestReviews:
+    """Reviews of the source, which come along and tell that their result was another one."""
+
+    @pytest.fixture
+    def reviewed(self, four_classes, tmp_path) -> Path:
+        """Four slides: one with regions, one with a row of an unknown result, one failed."""
+        copy = Path(shutil.copytree(four_classes, tmp_path / "reviewed"))
+        reviews = Reviews(ResultsFolder(copy))
+        reviews.save_regions("a", "ada", [REGION], "")
+        reviews.save("a", "ada", "accepted", "good", reviews.of("a").version)
+        reviews.save("broken", "ada", "look_again", "scan again", "")
+        with (copy / "review.csv").open("a") as file:
+            file.write("b,bob,rejected,by hand,,\n")
+        return copy
+
+    def test_they_come_along_and_are_of_an_earlier_result(self, reviewed, groups, tmp_path):
+        out, before = tmp_path / "out", files(reviewed)
+        assert regroup(reviewed, groups, out).exit_code == 0
+        assert files(reviewed) == before
+        theirs, ours = (Reviews(ResultsFolder(path)) for path in (reviewed, out))
+        assert ours.of("a") == theirs.of("a")
+        assert [row.note for row in ours.of("broken").reviews] == ["scan again"]
+        found_rows = rows(out)
+        shown = {i: (r["review_status"], r["reviewed_result"]) for i, r in found_rows.items()}
+        assert shown["a"] == ("accepted", "earlier")
+        assert shown["b"] == ("rejected", "earlier")
+        assert shown["broken"] == ("look_again", None)
+        a = found_rows["a"]
+        assert (
+            0
+            < a["excluded_area_mm2"]
+            == pytest.approx(a["tissue_area_mm2"] - a["reviewed_tissue_area_mm2"])
+        )
+        assert found(out) == []
+
+    def test_the_same_call_again_keeps_what_was_said_since(self, reviewed, groups, tmp_path):
+        out = tmp_path / "out"
+        regroup(reviewed, groups, out)
+        ours = Reviews(ResultsFolder(out))
+        ours.save_regions("a", "ada", [], ours.of("a").version)
+        ours.save("a", "ada", "rejected", "too sensitive", ours.of("a").version)
+        Reviews(ResultsFolder(reviewed)).save("glass", "eve", "accepted", "empty", "")
+        said = ours.of("a")
+        result = regroup(reviewed, groups, out)
+        assert ours.of("a") == said
+        assert [note.partition("; that")[0] for note in result.reviews.notes] == [
+            "a: the review by ada stays"
+        ]
+        after = {i: (r["review_status"], r["reviewed_result"]) for i, r in rows(out).items()}
+        assert after["a"] == ("rejected", "current")
+        assert after["glass"] == ("accepted", "earlier")
+        assert found(out) == []
+
+    def test_reviews_that_cannot_be_read_are_named(self, reviewed, groups, tmp_path):
+        (reviewed / "review.csv").write_bytes(b"\xff")
+        words = (reviewed, "--classes", groups, "--out", tmp_path / "out", "--workers", 1)
+        code, text = command(*words)
+        assert code == 1
+        assert f"reviews of {reviewed} are left out: " in text
+        assert len(noctile.open(tmp_path / "out")) == 3
 
 
 def test_a_full_disk_ends_the_call_with_true_tables(four_classes, groups, tmp_path, monkeypatch):

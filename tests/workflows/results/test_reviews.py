@@ -242,6 +242,32 @@ def test_reviews_of_another_folder_are_added(reviews, results):
     assert reviews.of("a") == found
 
 
+def test_a_taken_region_that_was_deleted_does_not_come_again(reviews):
+    theirs = reviews.save_regions("b", "bob", [REGION], "")
+    reviews.take([("a", theirs)])
+    reviews.save_regions("a", "bob", [], reviews.of("a").version)
+    reviews.take([("a", theirs)])
+    assert reviews.of("a").regions["features"] == []
+    more = reviews.save_regions("b", "bob", [*theirs.regions["features"], REGION], theirs.version)
+    reviews.take([("a", more)])
+    assert reviews.of("a").regions["features"] == more.regions["features"][1:]
+
+
+def test_regions_that_a_kill_kept_out_come_again(reviews, results, monkeypatch):
+    theirs = reviews.save_regions("b", "bob", [REGION], "")
+    refused = StoreError("killed")
+
+    def die(*args: object) -> None:
+        raise refused
+
+    for step in ("_write_regions", "_remember"):
+        with monkeypatch.context() as patch, suppress(StoreError):
+            patch.setattr(Reviews, step, die)
+            reviews.take([("a", theirs)])
+    reviews.take([("a", theirs)])
+    assert len(reviews.of("a").regions["features"]) == 1
+
+
 @pytest.mark.parametrize("slide_id", ["../x", "x/y", "", ".hidden", "a\0b"])
 def test_a_slide_id_leads_out_of_no_folder(reviews, results, slide_id):
     for save in (
