@@ -197,7 +197,7 @@ REVIEW = (
     Column(
         "reviewed_result",
         CATEGORY,
-        "current; earlier if another model, other settings or classes made the result after a review",
+        "current; earlier if another model, settings or classes made the result after a review",
     ),
     Column("excluded_area_mm2", NUMBER, "analysed area in regions that reviewers leave out", "mm²"),
     Column("reviewed_tissue_area_mm2", NUMBER, "tissue_area_mm2 without these regions", "mm²"),
