@@ -1,6 +1,6 @@
 """Areas of a cohort corrected by an audit, beside those of the model, by group."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
@@ -29,12 +29,14 @@ class Audit:
         sample: points with one answer each.
         slides: names of the slides, by their row in the frame.
         classes: names of the classes, by their number.
+        stale: names of slides whose result has gone or was made anew since the points were drawn.
     """
 
     frame: AuditFrame
     sample: AuditSample
     slides: Sequence[str]
     classes: Sequence[str]
+    stale: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Audited:
     Attributes:
         areas: area of each class, by group and of all patients.
         differences: comparisons of groups on the corrected shares of patients.
-        missing: analysed slides that the audit does not speak for.
+        missing: analysed slides that the audit does not speak for: outside of its frame, or stale.
         points: answered points on the analysed slides.
         problem: reason why nothing was corrected; "" if it was.
     """
@@ -108,7 +110,7 @@ def audited(analysis: Analysis, audit: Audit) -> Audited:
     groups = analysis.groups if analysis.question.kind == "groups" else ()
     for k, patient in enumerate(analysis.values.patients):
         for slide in patient.analysed:
-            if slide.slide_id not in numbers:
+            if slide.slide_id not in numbers or slide.slide_id in audit.stale:
                 missing.append(slide.slide_id)
                 continue
             rows.append(numbers[slide.slide_id])

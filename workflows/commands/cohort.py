@@ -126,11 +126,12 @@ def _audit(results: ResultsFolder) -> Audit:
     Raises:
         UsageError: if there is none, or its files cannot be read.
     """
+    audits = Audits(results)
     try:
-        data = Audits(results).sample()
+        data, stale = audits.sample(), audits.stale(pointless=True)
     except StoreError as error:
         raise UsageError(str(error)) from error
-    return Audit(data.frame, data.sample, data.slides, data.classes)
+    return Audit(data.frame, data.sample, data.slides, data.classes, stale)
 
 
 def _question(joined: Joined, asked: Asked, cuts: Iterable[Cut]) -> Any:

@@ -229,14 +229,17 @@ class Audits:
         """
         return dict(sorted(Counter(row.reader for row in self.answers()).items()))
 
-    def stale(self) -> list[str]:
+    def stale(self, *, pointless: bool = False) -> list[str]:
         """Return the slides with points whose result has gone, or was made anew since.
+
+        Args:
+            pointless: True to return slides without points, too.
 
         Raises:
             StoreError: if a file is damaged.
         """
         keys = {slide.slide_id: slide.key for slide in self.design().slides}
-        used = sorted({point.slide_id for point in self.points()})
+        used = sorted(keys if pointless else {point.slide_id for point in self.points()})
         return [slide_id for slide_id in used if self._key(slide_id) != keys[slide_id]]
 
     def sample(self, reader: str | None = None) -> AuditData:

@@ -99,6 +99,15 @@ def test_tables_hold_them(made):
     assert "audit" not in cohort_tables(joined, analysis)
 
 
+def test_slides_made_anew_since_the_points_were_drawn_are_named_and_left_out():
+    _, analysis = cohort()
+    audit = replace(audit_of([f"s{k:02}" for k in range(N)]), stale=["s03", "s04"])
+    found = audited(analysis, audit)
+    assert found.missing == ("s03", "s04")
+    assert found.points == (N - 2) * POINTS
+    assert {row.areas.slides for row in found.areas if row.group is None} == {N - 2}
+
+
 def test_slides_outside_the_audit_or_the_question_are_named_or_left_out():
     _, analysis = cohort(n=30)
     found = audited(analysis, audit_of([f"s{k:02}" for k in range(5, N)]))
