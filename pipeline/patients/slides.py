@@ -34,8 +34,8 @@ class CohortSlide:
         reason: code of the reason why it is not analysed; "" if it is.
         message: text that explains the reason.
         flags: quality flags.
-        flagged: True if it has a flag and no reviewer accepted it, or if reviewers want another
-            look or disagree.
+        flagged: True if it has a flag and no reviewer accepted this result, or if reviewers want
+            another look or disagree.
         regions_left_out: True if its areas are those without regions that reviewers left out.
         model_sha256: sha256 of the model; "" without a result.
         figures: figures that measures of patients are made of.
@@ -74,6 +74,7 @@ def _slide(row: Row, headers: Mapping[str, str]) -> CohortSlide:
     fate, reason, message = _fate(row)
     review, flags = row.get("review_status"), tuple(map(str, row.get("qc_flags") or ()))
     cells = {header: _text(row.get(name)) for name, header in headers.items()}
+    accepted = review == "accepted" and not _of_earlier_result(row)
     return CohortSlide(
         str(row["slide_id"]),
         _text(row.get("patient_id")).strip(),
@@ -81,7 +82,7 @@ def _slide(row: Row, headers: Mapping[str, str]) -> CohortSlide:
         reason,
         message,
         flags,
-        bool(flags and review != "accepted") or review in _REVIEWED_DOUBT,
+        bool(flags and not accepted) or review in _REVIEWED_DOUBT,
         row.get("reviewed_tissue_area_mm2") is not None,
         _text(row.get("model_sha256")),
         _figures(row) if fate == "analysed" else {},
@@ -94,9 +95,14 @@ def _fate(row: Row) -> tuple[Fate, str, str]:
         return "not_done", _text(row.get("reason")) or "not_done", _text(row.get("message"))
     if row.get("review_status") != "rejected":
         return "analysed", "", ""
-    earlier = row.get("reviewed_result") == "earlier"
-    note = ", when another model or other settings had made the result" if earlier else ""
+    note = ""
+    if _of_earlier_result(row):
+        note = ", when another model, other settings or other classes had made the result"
     return "rejected", "rejected", f"rejected by {_text(row.get('reviewers'))}{note}"
+
+
+def _of_earlier_result(row: Row) -> bool:
+    return row.get("reviewed_result") == "earlier"
 
 
 def _figures(row: Row) -> Figures:

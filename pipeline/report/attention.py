@@ -41,6 +41,10 @@ _REMEDIES = {
     "unreadable_tissue": "Copy the file again, then --retry-failed.",
     "mpp_missing": "Pass the pixel size: --mpp 0.25, or the column mpp of a manifest.",
     "mpp_implausible": "Pass the true pixel size: --mpp, or the column mpp of a manifest.",
+    "roi_invalid": "Correct the file of the region, or its path in the manifest, then use the same "
+    "command.",
+    "tissue_mask_invalid": "Correct the mask, or its path in the manifest, then use the same "
+    "command.",
     "timeout": "Allow more with --slide-timeout, or look at the slide.",
     "out_of_memory": "Allow more --max-memory, use fewer --workers, or a smaller block_px.",
     "worker_died": "Read its report in the folder failures; leave the slide out.",
@@ -81,10 +85,16 @@ def queue_of(rows: Iterable[Row]) -> list[NeedsLook]:
     """Slides that need a look, the most urgent first, by `RULE`."""
     done = [row for row in rows if row["status"] == "done"]
     centre, spread = _centre([row.get("tumor_fraction_of_tissue") for row in done])
-    open_ = [row for row in done if row.get("review_status") not in REVIEWED]
+    open_ = [row for row in done if not _is_reviewed(row)]
     found = [NeedsLook(row, tuple(_reasons(row, centre, spread))) for row in open_]
     found = [item for item in found if item.reasons]
     return sorted(found, key=lambda item: (-len(item.reasons), _confidence(item), _id(item)))
+
+
+def _is_reviewed(row: Row) -> bool:
+    """Tell if reviewers have accepted or rejected the result that stands, not an earlier one."""
+    current = row.get("reviewed_result") != "earlier"
+    return current and row.get("review_status") in REVIEWED
 
 
 def _reasons(row: Row, centre: float, spread: float) -> Iterable[str]:

@@ -33,15 +33,18 @@ def test_a_rejection_of_an_earlier_result_counts_and_says_so():
     assert "another model" in slides_of(row)["s"].message
 
 
-def test_a_flag_counts_unless_a_reviewer_accepted_the_slide():
+def test_a_flag_counts_unless_a_reviewer_accepted_this_result():
+    earlier = slide_row("earlier", flags=["blurred"], review="accepted")
+    earlier.review["reviewed_result"] = "earlier"
     found = slides_of(
+        earlier,
         slide_row("plain"),
         slide_row("flag", flags=["blurred"]),
         slide_row("accepted", flags=["blurred"], review="accepted"),
         slide_row("again", review="look_again"),
     )
     flagged = {name for name, slide in found.items() if slide.flagged}
-    assert flagged == {"flag", "again"}
+    assert flagged == {"flag", "again", "earlier"}
 
 
 def test_areas_leave_out_the_regions_of_reviewers():

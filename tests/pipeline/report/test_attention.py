@@ -51,10 +51,11 @@ def test_reviewed_failed_and_empty_slides_are_left_out():
         row("failed", status="failed", **flagged),
         row("accepted", review_status="accepted", **flagged),
         row("rejected", review_status="rejected", **flagged),
+        row("earlier", review_status="accepted", reviewed_result="earlier", **flagged),
         row("glass", **none),
         row("again", review_status="look_again", **flagged),
     ]
-    assert [item.row["slide_id"] for item in queue_of(rows)] == ["again"]
+    assert [item.row["slide_id"] for item in queue_of(rows)] == ["again", "earlier"]
 
 
 def test_each_documented_reason_has_a_remedy():
