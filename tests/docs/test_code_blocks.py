@@ -115,6 +115,9 @@ class Runners:
     def text(self, block: CodeBlock) -> None:
         """A folder tree or a formula: nothing to run."""
 
+    def csv(self, block: CodeBlock) -> None:
+        """A table, written under its title: nothing to run."""
+
     def toml(self, block: CodeBlock) -> None:
         checked(SETTINGS[block.title], tomllib.loads(block.text))
 

@@ -63,7 +63,9 @@ def whole(regions, tmp_path_factory):
 
 
 class TestResume:
-    @pytest.mark.parametrize("killed_in", [1, 2, 3, 4])
+    @pytest.mark.parametrize(
+        "killed_in", [1, 3, *(pytest.param(epoch, marks=pytest.mark.long) for epoch in (2, 4))]
+    )
     def test_a_training_killed_in_any_epoch_and_resumed_ends_with_the_same_weights(
         self, regions, whole, tmp_path, killed_in
     ):
