@@ -158,7 +158,7 @@ def test_a_batch_that_does_not_divide_by_the_processes_is_refused(regions, tmp_p
 
 @pytest.mark.parametrize(
     ("of_each", "steps", "dice"),
-    [(1, 60, 0.85), pytest.param(4, 280, 0.95, marks=pytest.mark.long)],
+    [(1, 90, 0.9), pytest.param(4, 280, 0.95, marks=pytest.mark.long)],
 )
 def test_real_tiles_are_learned(shared_data, tmp_path, of_each, steps, dice):
     """Out of two regions with different stains; Dice over all pixels of the tiles."""
