@@ -110,16 +110,13 @@ class PlacedRoi:
     """
 
     def __init__(self, roi: Roi, frame: Frame) -> None:
-        scale = roi.native.mpp_y / frame.mpp_y, roi.native.mpp_x / frame.mpp_x
+        self._roi, self._frame = roi, frame
         polygons = [polygon for region in roi.regions for polygon in region.polygons]
         try:
-            self._union, self._ignored = (
-                Cut(some, scale, frame.box) for some in (polygons, roi.ignored)
-            )
-            self._regions = [Cut(region.polygons, scale, frame.box) for region in roi.regions]
+            self._union, self._ignored = (self._cut(some) for some in (polygons, roi.ignored))
         except UsageError as error:
             raise RoiError(f"regions of interest: {error}") from error
-        if sum(region.cover_px for region in self._regions) > MOST_COVERS * frame.box.area:
+        if self._union.cover_px > MOST_COVERS * frame.box.area:
             raise RoiError(
                 f"the regions of interest cover the slide more than {MOST_COVERS} times; draw "
                 "fewer that overlap"
@@ -140,6 +137,15 @@ class PlacedRoi:
         for number, region in enumerate(self._regions):
             if region.touches(box):
                 yield number, self._without_ignored(region.inside(box), box)
+
+    def _cut(self, polygons: Sequence[Polygon]) -> Cut:
+        native, frame = self._roi.native, self._frame
+        return Cut(polygons, (native.mpp_y / frame.mpp_y, native.mpp_x / frame.mpp_x), frame.box)
+
+    @cached_property
+    def _regions(self) -> list[Cut]:
+        """Each region alone; only `each` needs them."""
+        return [self._cut(region.polygons) for region in self._roi.regions]
 
     def _without_ignored(self, found: Bool, box: Box) -> Bool:
         if self._ignored.touches(box):

@@ -1,5 +1,7 @@
 """Polygons on a label map, compared with shapely."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import shapely
@@ -22,6 +24,19 @@ def test_a_box_of_a_cut_equals_the_same_part_of_the_whole():
     expected = shapely.contains_xy(shapely.box(5, 5, 25, 25) - hole, x, y)
     assert np.array_equal(whole, expected)
     assert np.array_equal(found.inside(part), whole[part.slices()])
+
+
+def test_a_large_box_is_drawn_in_strips(monkeypatch):
+    found, box = Cut([[SQUARE * 20]], (1, 1), Box(0, 0, 1100, 1100)), Box(0, 0, 1100, 1100)
+    at_once = found.inside(box)
+    monkeypatch.setattr(module, "_STRIP_PX", 16)
+    tracemalloc.start()
+    try:
+        in_strips, peak = found.inside(box), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(in_strips, at_once)
+    assert peak < 1.5 * box.area
 
 
 def test_an_outline_that_crosses_itself_holds_all_that_it_goes_round():
