@@ -1,17 +1,14 @@
 """Files that confine the analysis of a slide, and the hashes of their content."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from noctile.pipeline.errors import RoiError, TissueMaskError
-from noctile.pipeline.untrusted import open_regular
+from noctile.pipeline.models.folder import sha256_of
 
 MASK_NAME = "mask.ome.zarr"
 """Folder of the label map in a result of Noctile."""
-
-_PIECE_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +75,9 @@ def given_sha256(path: Path) -> str:
     """
     folder = mask_folder(path)
     if folder is None:
-        return _sha256(path)
+        return sha256_of(path)
     digest = hashlib.sha256()
     for file in sorted(file for file in folder.rglob("*") if file.is_file()):
         name = file.relative_to(folder).as_posix().encode("utf-8", "surrogateescape")
-        digest.update(name + b"\0" + _sha256(file).encode())
+        digest.update(name + b"\0" + sha256_of(file).encode())
     return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    for piece in _pieces(path):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    with open_regular(path) as file:
-        while piece := file.read(_PIECE_BYTES):
-            yield piece
