@@ -126,9 +126,10 @@ def _standing_faults(out: Path, rows: Mapping[str, Row]) -> Iterator[Fault]:
     """Rows of ``slides.parquet`` that are missing, or differ from what stands in the folder."""
     results = ResultsFolder(out)
     standing = Standing(results, read_ledger(results.ledger), reads_only=True)
-    table = cohort_table(standing.rows(), standing.class_names())
+    standing_rows, class_names = standing.rows(), standing.class_names()
+    table = cohort_table(standing_rows, class_names)
     expected = {str(row["slide_id"]): row for row in table.to_pylist()}
-    yield from _region_faults(results, region_table(standing.rows(), standing.class_names()))
+    yield from _region_faults(results, region_table(standing_rows, class_names))
     for what in standing.review_faults:
         yield Fault("review", f"cannot be used: {what}", MEND_REVIEWS)
     if missing := sorted(expected.keys() - rows.keys()):
@@ -136,7 +137,7 @@ def _standing_faults(out: Path, rows: Mapping[str, Row]) -> Iterator[Fault]:
     if surplus := sorted(rows.keys() - expected.keys()):
         yield _table_fault("slides.parquet", f"has a row for {_names(surplus)}, not in this folder")
     shared = sorted(expected.keys() & rows.keys())
-    from_summary = set(cohort_table([], standing.class_names()).column_names) - _NOT_FROM_SUMMARY
+    from_summary = set(cohort_table([], class_names).column_names) - _NOT_FROM_SUMMARY
     for name in table.column_names:
         if name in from_summary:  # `check_row` compares these with the masks
             continue
