@@ -90,7 +90,7 @@ def cohort_table(
     filled = [_filled(rows, column) for column in (*IDENTITY, *FIGURES)]
     filled += [(column, [_measure(row, column.name) for row in rows]) for column in MEASURES]
     for name in class_names:
-        filled += _filled_class(rows, name)
+        filled += filled_class([row.summary for row in rows], name)
     filled += [_filled(rows, column) for column in ORIGIN]
     filled += [(column, [row.review.get(column.name) for row in rows]) for column in REVIEW]
     filled += _filled_manifest(rows, {column.name for column, _ in filled}, typed=typed)
@@ -157,10 +157,15 @@ def _measure(row: SlideRow, name: str) -> Any:
     return row.summary.get("measures", {}).get(name)
 
 
-def _filled_class(rows: Sequence[SlideRow], name: str) -> Iterator[_Filled]:
-    """Fill the columns of one class: its area (mm2) and its share of the tissue (0..1)."""
-    areas = [row.summary.get("class_area_mm2", {}).get(name) for row in rows]
-    tissue = [row.summary.get("tissue_area_mm2") for row in rows]
+def filled_class(figures: Sequence[Mapping[str, Any]], name: str) -> Iterator[_Filled]:
+    """Fill the columns of one class: its area (mm2) and its share of the tissue (0..1).
+
+    Args:
+        figures: summary of each slide, or figures of each region.
+        name: name of the class.
+    """
+    areas = [one.get("class_area_mm2", {}).get(name) for one in figures]
+    tissue = [one.get("tissue_area_mm2") for one in figures]
     shares = [
         round(a / t, 6) if a is not None and t else None for a, t in zip(areas, tissue, strict=True)
     ]

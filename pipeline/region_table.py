@@ -5,8 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from noctile.pipeline.cohort import SlideRow
-from noctile.pipeline.columns import REGION, class_columns
+from noctile.pipeline.cohort import SlideRow, filled_class
+from noctile.pipeline.columns import REGION
 from noctile.pipeline.errors import StoreError
 
 
@@ -29,12 +29,7 @@ def region_table(rows: Iterable[SlideRow], class_names: Sequence[str]) -> pa.Tab
     ]
     columns = [(column, [_value(*pair, column.name) for pair in pairs]) for column in REGION]
     for name in class_names:
-        areas = [region["class_area_mm2"].get(name) for _, region in pairs]
-        shares = [
-            _share(area, region["tissue_area_mm2"])
-            for area, (_, region) in zip(areas, pairs, strict=True)
-        ]
-        columns += zip(class_columns(name), (areas, shares), strict=True)
+        columns += filled_class([region for _, region in pairs], name)
     try:
         arrays = [pa.array(values, column.type) for column, values in columns]
     except (pa.ArrowException, TypeError, ValueError) as error:
@@ -47,7 +42,3 @@ def region_table(rows: Iterable[SlideRow], class_names: Sequence[str]) -> pa.Tab
 
 def _value(row: SlideRow, region: Mapping[str, Any], name: str) -> Any:
     return getattr(row, name) if name in ("slide_id", "patient_id", "group") else region.get(name)
-
-
-def _share(area_mm2: float | None, tissue_mm2: float) -> float | None:
-    return round(area_mm2 / tissue_mm2, 6) if area_mm2 is not None and tissue_mm2 else None
