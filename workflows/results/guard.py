@@ -44,8 +44,9 @@ def _check_regions(results: ResultsFolder) -> None:
     foreign = [path.name for path in tables if path.exists()]
     if foreign and "regions" not in (read_whole_json(results.columns_json) or {}):
         raise UsageError(
-            f"{results.path} holds {' and '.join(foreign)}, which noctile did not write and would "
-            "overwrite. Move it away, or choose another --out"
+            f"--out {results.path} holds {' and '.join(foreign)}, which noctile did not write and "
+            "would overwrite: columns.json describes no regions. Choose another --out, or move "
+            f"{'it' if len(foreign) == 1 else 'them'} away"
         )
 
 
