@@ -18,13 +18,13 @@ from scipy.special import ndtr
 
 from benchmarks.common import machine
 from noctile.pipeline.arrays import Bool, Float64
+from noctile.pipeline.patients.influence import compare_without_each
 from noctile.pipeline.statistics.bootstrap import bootstrap
 from noctile.pipeline.statistics.correlation import spearman
 from noctile.pipeline.statistics.describe import describe
 from noctile.pipeline.statistics.effect_sizes import cliffs_delta, epsilon_squared
 from noctile.pipeline.statistics.estimate import Estimate
 from noctile.pipeline.statistics.groups import compare, kruskal_wallis, mann_whitney
-from noctile.pipeline.statistics.influence import deltas_without, medians_without
 from noctile.pipeline.statistics.survival import (
     Cox,
     LogRank,
@@ -194,8 +194,8 @@ def _times(patients: int) -> None:
         ],
         "log-rank of 4 groups": lambda: logrank(times, event, groups),
         "Cox, 10 measures": lambda: [cox(times, event, v) for v in measures],
-        "influence on medians and deltas, 10 measures": lambda: [
-            (medians_without(v), deltas_without(v[::2], v[1::2])) for v in measures
+        "comparisons of 4 groups without each patient, 10 measures": lambda: [
+            compare_without_each(v, groups) for v in measures
         ],
         "influence on the hazard ratio, 10 measures": lambda: [
             cox_influence(times, event, v) for v in measures

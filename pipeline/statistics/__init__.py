@@ -1,1 +1,1 @@
-"""Statistics of a cohort, one value for each patient: groups, correlation, survival, influence."""
+"""Statistics of a cohort, one value for each patient: groups, correlation, survival."""
