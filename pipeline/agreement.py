@@ -8,10 +8,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 from noctile.pipeline.arrays import Float64
 from noctile.pipeline.statistics.estimate import Estimate
+from noctile.pipeline.statistics.quantiles import t_interval
 
 LIMIT_SD = 1.96
 """Distance of each limit of agreement from the bias, in standard deviations of the differences."""
@@ -54,21 +54,16 @@ def limits_of_agreement(differences: Float64) -> Limits | None:
     if n < MIN_PAIRS:
         return None
     bias, sd = float(differences.mean()), float(differences.std(ddof=1))
-    t = float(stdtrit(n - 1, 0.975))
     bias_error = sd / math.sqrt(n)
     limit_error = sd * math.sqrt(1 / n + LIMIT_SD**2 / (2 * (n - 1)))
     lower, upper = bias - LIMIT_SD * sd, bias + LIMIT_SD * sd
     return Limits(
         n,
         sd,
-        _interval(bias, t * bias_error),
-        _interval(lower, t * limit_error),
-        _interval(upper, t * limit_error),
+        t_interval(bias, bias_error, n - 1),
+        t_interval(lower, limit_error, n - 1),
+        t_interval(upper, limit_error, n - 1),
     )
-
-
-def _interval(value: float, half_width: float) -> Estimate:
-    return Estimate(value, value - half_width, value + half_width)
 
 
 def dice(both: int, a: int, b: int) -> float | None:

@@ -8,17 +8,17 @@ the totals of primary units) and 6.3 (difference estimator); Welch, Biometrika 3
 Bell and McCaffrey, Survey Methodology 28 (2002), 169-181 (few primary units).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-from scipy.special import stdtr
 
 from noctile.pipeline.arrays import Float64, Int64
-from noctile.pipeline.audit.intervals import t_quantile
 from noctile.pipeline.audit.sample import AuditFrame, AuditSample
 from noctile.pipeline.audit.strata import strata_of
 from noctile.pipeline.statistics.estimate import Estimate
+from noctile.pipeline.statistics.quantiles import t_interval, welch
 
 Measure = Literal["area", "share", "patient_share"]
 """Compared figure: mean area of a patient (mm2); summed area by summed analysed area; mean of the
@@ -114,19 +114,14 @@ def group_difference(
         return None
     parts = [_figure(areas.area_mm2[rows], areas.analysed_mm2[rows], measure) for rows in units]
     (a, variance_a, df_a), (b, variance_b, df_b) = parts
-    variance = variance_a + variance_b
-    if not variance > 0:
+    if not variance_a + variance_b > 0:
         return None
-    df = variance**2 / (variance_a**2 / df_a + variance_b**2 / df_b)
-    p = 2 * float(stdtr(df, -abs(a - b) / np.sqrt(variance)))
     return GroupDifference(
         measure,
         (len(units[0]), len(units[1])),
-        _interval(a, variance_a, df_a),
-        _interval(b, variance_b, df_b),
-        _interval(a - b, variance, df),
-        df,
-        p,
+        t_interval(a, math.sqrt(variance_a), df_a),
+        t_interval(b, math.sqrt(variance_b), df_b),
+        *welch(a - b, (variance_a, variance_b), (df_a, df_b)),
     )
 
 
@@ -150,9 +145,3 @@ def _ratio(area: Float64, analysed: Float64) -> tuple[float, float, float]:
     residual = area - ratio * analysed
     variance = float((np.square(residual) / (1 - leverage)).sum() / analysed.sum() ** 2)
     return ratio, variance, max(1.0, float(1 / np.square(leverage).sum()) - 1)
-
-
-def _interval(value: float, variance: float, df: float) -> Estimate:
-    """Return a figure with its t interval."""
-    half = t_quantile(df) * np.sqrt(variance)
-    return Estimate(value, float(value - half), float(value + half))

@@ -12,16 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from noctile.pipeline.arrays import Bool, Float64
-from noctile.pipeline.audit.intervals import (
-    NORMAL_QUANTILE,
-    jeffreys,
-    mover_share,
-    mover_sum,
-    t_quantile,
-)
+from noctile.pipeline.audit.intervals import jeffreys, mover_share, mover_sum
 from noctile.pipeline.audit.sample import UNREADABLE, UNSURE, AuditFrame, AuditSample
 from noctile.pipeline.audit.strata import Spread, Strata, spread_of, strata_of
 from noctile.pipeline.statistics.estimate import Estimate
+from noctile.pipeline.statistics.quantiles import NORMAL_QUANTILE, t_quantile
 
 
 @dataclass(frozen=True, slots=True)

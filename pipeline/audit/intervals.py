@@ -12,21 +12,13 @@ deviation, Statistical Methods in Medical Research 21 (2012), 347-359 (ratio).
 from typing import Final
 
 import numpy as np
-from scipy.special import betaincinv, stdtrit
+from scipy.special import betaincinv
 
 from noctile.pipeline.arrays import Float64
 from noctile.pipeline.statistics.estimate import LEVEL, Estimate
 
 TAIL: Final = (1 - LEVEL) / 2
 """Probability of each tail outside an interval."""
-
-NORMAL_QUANTILE: Final = 1.959963984540054
-"""Quantile of the normal distribution for `TAIL`."""
-
-
-def t_quantile(df: float) -> float:
-    """Return the quantile of Student's t for `TAIL`."""
-    return float(stdtrit(df, 1 - TAIL))
 
 
 def jeffreys(proportion: Float64, points: Float64) -> tuple[Float64, Float64]:

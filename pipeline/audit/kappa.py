@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from noctile.pipeline.arrays import Float64, Int64
-from noctile.pipeline.audit.intervals import NORMAL_QUANTILE
 from noctile.pipeline.statistics.estimate import Estimate
+from noctile.pipeline.statistics.quantiles import NORMAL_QUANTILE
 
 
 @dataclass(frozen=True, slots=True, eq=False)

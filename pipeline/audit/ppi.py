@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.special import stdtr
 
 from noctile.pipeline.arrays import Bool, Float64
-from noctile.pipeline.audit.intervals import t_quantile
 from noctile.pipeline.statistics.estimate import Estimate
+from noctile.pipeline.statistics.quantiles import t_interval, welch
 
 LEAST_ANNOTATED: Final = 4
 """Smallest number of annotated patients of a group."""
@@ -81,7 +80,7 @@ def powered_mean(predicted: Float64, truth: Float64) -> PoweredMean | None:
     if n < LEAST_ANNOTATED:
         return None
     y, f = truth[known], predicted[known]
-    alone = _interval(float(y.mean()), float(y.std(ddof=1)) / np.sqrt(n), n - 1)
+    alone = t_interval(float(y.mean()), float(y.std(ddof=1)) / np.sqrt(n), n - 1)
     squares = float(np.square(f - f.mean()).sum())
     if squares <= 1e-12 * float(np.square(f).sum()) or n == everyone:
         error = float(y.std(ddof=1)) / np.sqrt(n)
@@ -92,7 +91,7 @@ def powered_mean(predicted: Float64, truth: Float64) -> PoweredMean | None:
     return PoweredMean(
         patients=everyone,
         annotated=n,
-        mean=_interval(mean, error, df),
+        mean=t_interval(mean, error, df),
         standard_error=error,
         df=df,
         tuning=slope * (everyone - n) / everyone,
@@ -120,10 +119,7 @@ def powered_difference(
     difference = first.mean.value - second.mean.value
     if a + b == 0:
         return PoweredDifference(first, second, Estimate(difference), np.nan, np.nan)
-    df = (a + b) ** 2 / (a**2 / first.df + b**2 / second.df)
-    error = np.sqrt(a + b)
-    p = 2 * float(stdtr(df, -abs(difference) / error))
-    return PoweredDifference(first, second, _interval(difference, error, df), df, p)
+    return PoweredDifference(first, second, *welch(difference, (a, b), (first.df, second.df)))
 
 
 def _regression(
@@ -139,9 +135,3 @@ def _regression(
     lever = shift**2 / float(np.square(f - f.mean()).sum())
     variance = noise * (1 / n + lever) + slope**2 * spread / everyone
     return float(y.mean()) + slope * shift, float(np.sqrt(variance)), n - 2
-
-
-def _interval(value: float, error: float, df: float) -> Estimate:
-    """Return a figure with its t interval."""
-    half = t_quantile(df) * error
-    return Estimate(value, value - half, value + half)

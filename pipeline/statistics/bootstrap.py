@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr
 
 from noctile.pipeline.arrays import Float64, Int64
-from noctile.pipeline.statistics.estimate import LEVEL, Estimate, finite
+from noctile.pipeline.statistics.estimate import Estimate, finite
+from noctile.pipeline.statistics.quantiles import t_quantile
 
 RESAMPLES: Final = 2000
 """Number of sets that the bootstrap draws."""
@@ -88,7 +89,7 @@ def interval_of(draws: Float64, units: int) -> tuple[float, float]:
     draws = draws[np.isfinite(draws)]
     if not len(draws):
         return math.nan, math.nan
-    t = float(stdtrit(units - 1, (1 + LEVEL) / 2))
+    t = t_quantile(units - 1)
     tail = float(ndtr(-math.sqrt(units / (units - 1)) * t))
     low, high = np.quantile(draws, (tail, 1 - tail))
     return float(low), float(high)

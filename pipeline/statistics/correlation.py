@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.special import ndtri, stdtr
+from scipy.special import stdtr
 
 from noctile.pipeline.arrays import Float64
-from noctile.pipeline.statistics.estimate import LEVEL, Estimate, finite
+from noctile.pipeline.statistics.estimate import Estimate, finite
+from noctile.pipeline.statistics.quantiles import NORMAL_QUANTILE
 
 MIN_PAIRS: Final = 10
 """Smallest number of patients: with fewer, the approximations of p-value and interval are poor."""
@@ -56,7 +57,7 @@ def spearman(x: Float64, y: Float64) -> Correlation | None:
     if abs(rho) > 1 - 1e-12:
         return Correlation(n, Estimate(math.copysign(1, rho)), 0.0)
     p = 2 * float(stdtr(n - 2, -abs(rho) * math.sqrt((n - 2) / (1 - rho**2))))
-    half = float(ndtri((1 + LEVEL) / 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    half = NORMAL_QUANTILE * math.sqrt((1 + rho**2 / 2) / (n - 3))
     low, high = (math.tanh(math.atanh(rho) + sign * half) for sign in (-1, 1))
     return Correlation(n, Estimate(rho, low, high), p)
 

@@ -5,13 +5,13 @@ from typing import Final
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import ncfdtr, ndtri
+from scipy.special import ncfdtr
 
 from noctile.pipeline.arrays import Float64
-from noctile.pipeline.statistics.estimate import LEVEL, Estimate, finite
+from noctile.pipeline.statistics.estimate import Estimate, finite
+from noctile.pipeline.statistics.quantiles import NORMAL_QUANTILE, UPPER
 
-_Z: Final = float(ndtri((1 + LEVEL) / 2))
-_TAILS: Final = ((1 + LEVEL) / 2, (1 - LEVEL) / 2)
+_TAILS: Final = (UPPER, 1 - UPPER)
 
 _MAX_SHARE: Final = 0.9999
 """Largest epsilon squared with an interval: the noncentral F distribution has no end above."""
@@ -50,12 +50,12 @@ def cliffs_delta(a: Float64, b: Float64) -> Estimate:
     if min(n, m) < 2:
         return Estimate(delta)
     if abs(delta) == 1:
-        inside = (min(n, m) - _Z**2) / (min(n, m) + _Z**2)
+        inside = (min(n, m) - NORMAL_QUANTILE**2) / (min(n, m) + NORMAL_QUANTILE**2)
         return Estimate(delta, *sorted((delta, delta * inside)))
     rows, columns = ((of_a - delta) ** 2).sum(), ((of_b - delta) ** 2).sum()
     cells = n * m - tied - n * m * delta**2
     variance = (m**2 * rows + n**2 * columns - cells) / (n * m * (n - 1) * (m - 1))
-    spread = _Z**2 * max(float(variance), (1 - delta**2) / (n * m - 1))
+    spread = NORMAL_QUANTILE**2 * max(float(variance), (1 - delta**2) / (n * m - 1))
     half = math.sqrt(spread * ((1 - delta**2) ** 2 + spread))
     scale = 1 - delta**2 + spread
     middle = delta - delta**3

@@ -7,15 +7,12 @@ the log-log scale; Brookmeyer and Crowley, Biometrics 38 (1982), 29-41, for the 
 
 import math
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
-from scipy.special import ndtri
 
 from noctile.pipeline.arrays import Bool, Float64, Int64
-from noctile.pipeline.statistics.estimate import LEVEL, Estimate, finite
-
-_Z: Final = float(ndtri((1 + LEVEL) / 2))
+from noctile.pipeline.statistics.estimate import Estimate, finite
+from noctile.pipeline.statistics.quantiles import NORMAL_QUANTILE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +78,7 @@ def _ends(survival: Float64, greenwood: Float64) -> tuple[Float64, Float64]:
     """Ends of the intervals: survival to the power exp(-/+ z sqrt(greenwood) / log survival)."""
     inside = (survival > 0) & (survival < 1)
     log = np.log(survival, where=inside, out=np.full(len(survival), -1.0))
-    spread = np.exp(_Z * np.sqrt(greenwood) / -log)
+    spread = np.exp(NORMAL_QUANTILE * np.sqrt(greenwood) / -log)
     certain = np.where(survival == 1, 1.0, np.nan)
     with np.errstate(under="ignore"):
         low, high = np.exp(log * spread), np.exp(log / spread)

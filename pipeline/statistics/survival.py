@@ -11,21 +11,20 @@ from enum import StrEnum
 from typing import Final
 
 import numpy as np
-from scipy.special import chdtrc, ndtr, ndtri
+from scipy.special import chdtrc, ndtr
 
 from noctile.pipeline.arrays import Bool, Float64
 from noctile.pipeline.statistics.correlation import mean_ranks
-from noctile.pipeline.statistics.estimate import LEVEL, Estimate, finite
+from noctile.pipeline.statistics.estimate import Estimate, finite
 from noctile.pipeline.statistics.kaplan_meier import Curve, kaplan_meier, survival_times
 from noctile.pipeline.statistics.partial_likelihood import PartialLikelihood
+from noctile.pipeline.statistics.quantiles import NORMAL_QUANTILE
 
 __all__ = ["Cox", "Curve", "LogRank", "Refusal", "cox", "cox_influence", "kaplan_meier", "logrank"]
 
 MIN_EVENTS: Final = 10
 """Fewest events for each covariate of a Cox regression: Peduzzi et al., Journal of Clinical
 Epidemiology 48 (1995), 1503-1510."""
-
-_Z: Final = float(ndtri((1 + LEVEL) / 2))
 
 
 class Refusal(StrEnum):
@@ -140,7 +139,7 @@ def cox(
     if isinstance(fitted, Refusal):
         return fitted
     beta, error = fitted
-    ratio = Estimate(*(_exp(beta + sign * _Z * error) for sign in (0, -1, 1)))
+    ratio = Estimate(*(_exp(beta + sign * NORMAL_QUANTILE * error) for sign in (0, -1, 1)))
     p = 2 * float(ndtr(-abs(beta) / error))
     proportional = _p_proportional(time, event, x, beta, error)
     unit = unit if cut is None else 1

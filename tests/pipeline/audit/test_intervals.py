@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from noctile.pipeline.audit.intervals import jeffreys, mover_share, mover_sum, t_quantile
+from noctile.pipeline.audit.intervals import jeffreys, mover_share, mover_sum
 from noctile.pipeline.statistics.estimate import Estimate
 
 
@@ -30,10 +30,6 @@ def test_jeffreys_covers_about_95_percent_on_average():
     inside = (low <= true[:, None]) & (true[:, None] <= high)
     coverage = (inside * stats.binom(n, true[:, None]).pmf(np.arange(n + 1))).sum(axis=1)
     assert coverage.mean() == pytest.approx(0.95, abs=0.007)
-
-
-def test_quantile_of_t():
-    assert t_quantile(7) == pytest.approx(stats.t.ppf(0.975, 7))
 
 
 def test_sum_of_symmetric_intervals_is_that_of_independent_errors():
