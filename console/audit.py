@@ -1,19 +1,15 @@
 """``noctile audit``."""
 
-import webbrowser
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from noctile.console.options import FILE, FOLDER, printing
+from noctile.console.options import FILE, FOLDER, printing, show_page, viewer_options
 from noctile.console.printer import Printer
 
 if TYPE_CHECKING:
     from noctile.workflows.commands.audit import AuditProgress
-    from noctile.workflows.results.audits import Audits
-    from noctile.workflows.results.layout import ResultsFolder
 
 
 @click.command("audit")
@@ -22,14 +18,7 @@ if TYPE_CHECKING:
 @click.option("--by", metavar="COLUMN", help="Column of the manifest that names the groups.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all random choices (default: 0).")
 @click.option("--reader", metavar="NAME", help="Name of the reader (default: your user name).")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=0,
-    show_default="any free one",
-    help="Port on which the viewer listens.",
-)
-@click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
+@viewer_options
 @click.option("--status", is_flag=True, help="Show how far the readers are, and no points.")
 @click.option("--export", type=FOLDER, help="Write the points as GeoJSON for QuPath, and stop.")
 @click.option("--answers", type=FILE, multiple=True, help="Read answers from GeoJSON, and stop.")
@@ -56,6 +45,7 @@ def command(
     that reader's answers, for `noctile train`.
     """
     from noctile.workflows.commands.audit import AuditRequest, audit_progress, open_audit
+    from noctile.workflows.commands.audit_exchange import export_points, import_answers
     from noctile.workflows.results.audits import Audits
     from noctile.workflows.results.layout import ResultsFolder
     from noctile.workflows.viewer.audit_server import serve_audit
@@ -66,37 +56,20 @@ def command(
         return
     name = reviewer_name(reader, "--reader")
     audits = open_audit(results, AuditRequest(**drawing))
-    if export or answers:
-        _exchange(ResultsFolder(results), audits, export, answers, reader)
+    if answers:
+        import_answers(ResultsFolder(results), audits, answers, name)
+    if export:
+        export_points(ResultsFolder(results), audits, export, reader)
     printer.result(_lines(results, audit_progress(audits)))
     if export or answers:
         return
 
     def show(url: str) -> None:
-        printer.result(f"points for {name} are shown at", important=True)
-        printer.result(url, important=True)
-        printer.result("Ctrl-C ends the audit; the same command continues it")
-        if not no_browser:
-            Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+        shown = f"points for {name} are shown at"
+        end = "Ctrl-C ends the audit; the same command continues it"
+        show_page(printer, shown, url, end, no_browser=no_browser)
 
     serve_audit(results, audits, port, name, show)
-
-
-def _exchange(
-    results: "ResultsFolder",
-    audits: "Audits",
-    export: Path | None,
-    answers: tuple[Path, ...],
-    reader: str | None,
-) -> None:
-    """Read answers from GeoJSON, then write points as GeoJSON."""
-    from noctile.workflows.commands.audit_exchange import export_points, import_answers
-    from noctile.workflows.viewer.server import reviewer_name
-
-    if answers:
-        import_answers(results, audits, answers, reviewer_name(reader, "--reader"))
-    if export:
-        export_points(results, audits, export, reader)
 
 
 def _lines(results: Path, progress: "AuditProgress") -> list[str]:

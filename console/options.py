@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -145,6 +146,45 @@ RUN: tuple[Decorator, ...] = (
     ),
 )
 """Arguments and options of ``run`` and ``plan``."""
+
+
+VIEWER: tuple[Decorator, ...] = (
+    click.option(
+        "--port",
+        type=click.IntRange(0, 65535),
+        default=0,
+        show_default="any free one",
+        help="Port on which the viewer listens.",
+    ),
+    click.option("--no-browser", is_flag=True, help="Print the address, and open no browser."),
+)
+"""Options of commands that show a page in the browser."""
+
+
+def viewer_options(function: Function) -> Function:
+    """Add the options of `VIEWER` to a command."""
+    for decorate in reversed(VIEWER):
+        function = decorate(function)
+    return function
+
+
+def show_page(printer: Printer, shown: str, url: str, end: str, *, no_browser: bool) -> None:
+    """Print the address of a page, and open it in the browser.
+
+    Args:
+        printer: prints the lines.
+        shown: line before the address: what is shown there.
+        url: address of the page.
+        end: line after the address: how to end.
+        no_browser: True to open no browser.
+    """
+    import webbrowser
+
+    printer.result(shown, important=True)
+    printer.result(url, important=True)
+    printer.result(end)
+    if not no_browser:
+        Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
 
 def run_options(function: Function) -> Function:
