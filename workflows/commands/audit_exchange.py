@@ -3,11 +3,9 @@
 A point goes out without the prediction. It comes back with a class, and is known by its UUID.
 """
 
-import json
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +16,7 @@ from noctile.pipeline.truth.geojson import MAX_BYTES, class_name, normalize_name
 from noctile.pipeline.untrusted import printable, read_bytes
 from noctile.workflows.results.audit_rows import SPECIAL_ANSWERS, AuditClass, AuditPoint
 from noctile.workflows.results.audits import Audits
-from noctile.workflows.results.files import read_required_json, write_atomic
+from noctile.workflows.results.files import read_required_json, write_json
 from noctile.workflows.results.layout import ResultsFolder
 
 MOST_MOVED_UM: Final = 2.0
@@ -28,8 +26,8 @@ more is another place, which the design has not drawn."""
 _MOST_NAMED = 20
 """Most mistakes that a message names."""
 
-Position = tuple[float, float]
-"""Distance from the top and the left side of the scanned region (um)."""
+PixelSize = tuple[float, float]
+"""Height and width of a level-0 pixel of a slide (um)."""
 
 
 def point_uuid(point: AuditPoint, key: str) -> str:
@@ -78,8 +76,7 @@ def export_points(
             for point in points
             if point.slide_id == slide_id
         ]
-        text = json.dumps({"type": "FeatureCollection", "features": features}, indent=1)
-        write_atomic(path, partial(_write_text, text=text))
+        write_json(path, {"type": "FeatureCollection", "features": features})
     return list(files.values())
 
 
@@ -140,7 +137,7 @@ class _Points:
     def __init__(self, results: ResultsFolder, audits: Audits) -> None:
         design = audits.design()
         keys = {slide.slide_id: slide.key for slide in design.slides}
-        self._results, self._mpp = results, dict[str, Position]()
+        self._results, self._mpp = results, dict[str, PixelSize]()
         self._points = {point_uuid(point, keys[point.slide_id]): point for point in audits.points()}
         self._names = {
             normalize_name(name): name for name in (*SPECIAL_ANSWERS, *design.class_names)
@@ -224,11 +221,9 @@ def _files(results: ResultsFolder, points: Sequence[AuditPoint], out: Path) -> d
     return files
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _feature(point: AuditPoint, mpp: Position, key: str, info: AuditClass | None) -> dict[str, Any]:
+def _feature(
+    point: AuditPoint, mpp: PixelSize, key: str, info: AuditClass | None
+) -> dict[str, Any]:
     """GeoJSON feature of a point, at its place in the slide as QuPath opens it."""
     about: dict[str, Any] = {"objectType": "annotation", "isLocked": True, "name": point.point_id}
     if info is not None:
@@ -246,7 +241,7 @@ def _summary(results: ResultsFolder, slide_id: str) -> Mapping[str, Any]:
     return read_required_json(results.slide(slide_id).summary)
 
 
-def _level0_mpp(results: ResultsFolder, slide_id: str) -> Position:
+def _level0_mpp(results: ResultsFolder, slide_id: str) -> PixelSize:
     """Height and width of a level-0 pixel of a slide (um).
 
     Raises:
