@@ -83,8 +83,16 @@ class AnswerHandler(_AuditHandler):
     """``api/points/<id>/answer``: answer of the reader."""
 
     async def put(self, _token: str, point_id: str) -> None:
-        """Save the answer."""
-        body = self.request.body[: ANSWER_BYTES + 1]
+        """Save the answer.
+
+        Raises:
+            RefusedError: if the body is too large.
+        """
+        body = self.request.body
+        if len(body) > ANSWER_BYTES:
+            raise RefusedError(
+                HTTPStatus.BAD_REQUEST, f"an answer has at most {ANSWER_BYTES} bytes"
+            )
         await self.in_thread(lambda: self._save(point_id, body))
         self.write_json({"saved": True})
 
@@ -94,10 +102,6 @@ class AnswerHandler(_AuditHandler):
         Raises:
             RefusedError: if it cannot be saved.
         """
-        if len(body) > ANSWER_BYTES:
-            raise RefusedError(
-                HTTPStatus.BAD_REQUEST, f"an answer has at most {ANSWER_BYTES} bytes"
-            )
         try:
             self.viewer.audit.save(point_id, parse_answer(body))
         except NoPointError:
