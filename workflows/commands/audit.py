@@ -1,6 +1,6 @@
 """Audit of a folder of results: its points are drawn once, and then answered by readers."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -118,15 +118,15 @@ def audit_progress(audits: Audits) -> AuditProgress:
     Raises:
         StoreError: if a file of the audit is damaged, or there is none.
     """
-    design, points = audits.design(), audits.points()
+    design, points, answers = audits.design(), audits.points(), audits.answers()
     return AuditProgress(
         len(points),
         len({point.slide_id for point in points}),
         len(design.slides),
         design.left_out,
-        audits.progress(),
+        dict(sorted(Counter(row.reader for row in answers).items())),
         audits.stale(),
-        _agreement(design, audits.answers()),
+        _agreement(design, answers),
     )
 
 
@@ -134,10 +134,9 @@ def _agreement(design: AuditDesign, answers: Sequence[AuditAnswer]) -> dict[tupl
     """Agreement of each two readers, each point counted once."""
     numbers = {name: k for k, name in enumerate(design.class_names)} | SPECIAL_ANSWERS
     points = {name: row for row, name in enumerate(sorted({a.point_id for a in answers}))}
-    given: dict[str, Int64] = {}
+    given: defaultdict[str, Int64] = defaultdict(lambda: np.full(len(points), UNSURE, np.int64))
     for answer in answers:
-        own = given.setdefault(answer.reader, np.full(len(points), UNSURE, np.int64))
-        own[points[answer.point_id]] = numbers[answer.answer]
+        given[answer.reader][points[answer.point_id]] = numbers[answer.answer]
     pairs = {pair: (given[pair[0]], given[pair[1]]) for pair in combinations(sorted(given), 2)}
     found = {pair: cohens_kappa(*both, len(design.classes)) for pair, both in pairs.items()}
     return {pair: kappa for pair, kappa in found.items() if kappa is not None}

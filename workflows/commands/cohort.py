@@ -128,10 +128,10 @@ def _audit(results: ResultsFolder) -> Audit:
     """
     audits = Audits(results)
     try:
-        data, stale = audits.sample(), audits.stale(pointless=True)
+        data = audits.sample()
     except StoreError as error:
         raise UsageError(str(error)) from error
-    return Audit(data.frame, data.sample, data.slides, data.classes, stale)
+    return Audit(data.frame, data.sample, data.slides, data.classes, data.stale)
 
 
 def _question(joined: Joined, asked: Asked, cuts: Iterable[Cut]) -> Any:

@@ -11,7 +11,6 @@ Several processes may save at once, see `noctile.workflows.results.shared_files`
 damaged is never replaced.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -70,6 +69,7 @@ class AuditData(NamedTuple):
         patients: names of the patients, by their number.
         groups: names of the groups, by their number.
         classes: names of the classes, by their number.
+        stale: names of slides of the frame whose result has gone or was made anew since.
     """
 
     frame: AuditFrame
@@ -78,6 +78,7 @@ class AuditData(NamedTuple):
     patients: list[str]
     groups: list[str]
     classes: list[str]
+    stale: list[str]
 
 
 class Audits:
@@ -221,14 +222,6 @@ class Audits:
             text = rows_text(AuditAnswer, sorted(kept.values(), key=answer_order))
             replace_text(self._results.audit_answers, text, self._results.path)
 
-    def progress(self) -> dict[str, int]:
-        """Return the number of answers of each reader, by name.
-
-        Raises:
-            StoreError: if a file is damaged.
-        """
-        return dict(sorted(Counter(row.reader for row in self.answers()).items()))
-
     def stale(self, *, pointless: bool = False) -> list[str]:
         """Return the slides with points whose result has gone, or was made anew since.
 
@@ -257,7 +250,7 @@ class Audits:
             UsageError: if there is no such reader.
             StoreError: if a file is damaged.
         """
-        design, stale, given = self.design(), set(self.stale()), dict[str, list[str]]()
+        design, stale, given = self.design(), self.stale(pointless=True), dict[str, list[str]]()
         answers = self.answers()
         readers = {row.reader for row in answers}
         if reader is not None and reader not in readers:
@@ -266,8 +259,9 @@ class Audits:
         for row in answers:
             if reader in (None, row.reader):
                 given.setdefault(row.point_id, []).append(row.answer)
-        points = [p for p in self.points() if p.point_id in given and p.slide_id not in stale]
-        return _data(design, points, [agreed(given[point.point_id]) for point in points])
+        gone = set(stale)
+        points = [p for p in self.points() if p.point_id in given and p.slide_id not in gone]
+        return _data(design, points, [agreed(given[point.point_id]) for point in points], stale)
 
     def _key(self, slide_id: str) -> str:
         """Content key of the result that stands; "" if there is none."""
@@ -328,7 +322,9 @@ def point_weights(design: AuditDesign, points: Sequence[tuple[str, str]]) -> lis
     return [float(weights[place]) for place in places]
 
 
-def _data(design: AuditDesign, points: Sequence[AuditPoint], answers: Sequence[str]) -> AuditData:
+def _data(
+    design: AuditDesign, points: Sequence[AuditPoint], answers: Sequence[str], stale: list[str]
+) -> AuditData:
     """Frame, and sample of the points that have an answer."""
     frame, (patients, groups) = _frame(design)
     slides = [slide.slide_id for slide in design.slides]
@@ -341,7 +337,7 @@ def _data(design: AuditDesign, points: Sequence[AuditPoint], answers: Sequence[s
         answers=np.array([(classes | SPECIAL_ANSWERS)[answer] for answer in answers], np.int64),
         weights_mm2=np.array(weights, np.float64),
     )
-    return AuditData(frame, sample, slides, patients, groups, design.class_names)
+    return AuditData(frame, sample, slides, patients, groups, design.class_names, stale)
 
 
 def _frame(design: AuditDesign) -> tuple[AuditFrame, tuple[list[str], list[str]]]:
