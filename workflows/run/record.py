@@ -1,5 +1,6 @@
 """Record of a call, ``runs/<run id>.json``: settings, versions, model, machine and counts."""
 
+import math
 import os
 import platform
 import time
@@ -78,6 +79,8 @@ class RunRecord:
             "versions": versions(),
             "usage": self._usage.record(),
         }
+        if rows is not None:
+            self._due = math.inf  # no message after the end of the run writes it as at work
         write_json(context.results.run_record(context.run), record)
 
     def kept_current(self, observe: Observer) -> Observer:

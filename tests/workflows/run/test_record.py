@@ -62,3 +62,18 @@ def test_a_run_at_work_writes_its_record_every_few_minutes(model, tmp_path, monk
     now[0] += 121
     observe(Progress(1), "late")
     assert heard[-1] == "late"
+
+
+def test_the_record_of_the_end_stays(model, tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("noctile.workflows.run.record.time.monotonic", lambda: now[0])
+    settings = RunSettings(model=str(model), engine="serial", device="cpu")
+    context = open_context(settings, tmp_path, run_id(START))
+    record = RunRecord(context, START, Usage((), lambda: (1, 30)))
+    observe = record.kept_current(lambda progress, message: None)
+    record.write([SlideRow("a", Path("a"), "done")])
+    now[0] += 1000
+    observe(Progress(1), "the report cannot be written")
+    ended = json.loads(context.results.run_record(context.run).read_text())
+    assert ended["end"] is not None
+    assert ended["slides"]["done"] == 1
