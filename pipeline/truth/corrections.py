@@ -58,25 +58,24 @@ def read_truth(path: Path, exported: Path | None) -> Sequence[Annotation]:
     Raises:
         UsageError: if a file cannot be read, or is not a correction of the other.
     """
-    if exported is None:
-        return read_annotations(path, points=True)
+    files = [file for file in (path, exported) if file]
     try:
-        stamps = path.stat().st_mtime_ns, exported.stat().st_mtime_ns
-        if path.samefile(exported):
+        stamps = tuple(file.stat().st_mtime_ns for file in files)
+        if exported and path.samefile(exported):
             raise UsageError(
                 f"annotations {path} are the export itself, so nothing in them is corrected. Give "
                 "the corrected file and its export in two folders"
             )
     except OSError as error:
         raise UsageError(f"annotations {path} cannot be read: {error}") from error
-    return _read_corrections(path, exported, stamps)
+    return _read(path, exported, stamps)
 
 
 @lru_cache(maxsize=1)
-def _read_corrections(
-    path: Path, exported: Path, _stamps: tuple[int, int]
-) -> tuple[Annotation, ...]:
-    """Read a correction; that of the last slide is kept, because each of its regions needs it."""
+def _read(path: Path, exported: Path | None, _stamps: tuple[int, ...]) -> tuple[Annotation, ...]:
+    """Read the truth of a slide; that of the last slide is kept, because its regions share it."""
+    if exported is None:
+        return tuple(read_annotations(path, points=True))
     found = read_annotations(path, points=True, most=MAX_EXPORTED)
     before = read_annotations(exported, most=MAX_EXPORTED)
     truth = tuple(corrections(found, before, f"annotations {path}"))

@@ -14,6 +14,7 @@ from tiny_slides import picture, write_tiff
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.geometry import Box
 from noctile.pipeline.slides.open import open_slide
+from noctile.pipeline.truth import corrections
 from noctile.pipeline.truth import region as region_module
 from noctile.pipeline.truth.points import disc
 from noctile.pipeline.truth.region import NEAR_WHITE, Region, load_region, load_targets, read_mask
@@ -74,6 +75,18 @@ class TestPoints:
         for y, x in found.points:
             expected[disc((y, x), mpp, expected.shape)] = 0
         assert np.array_equal(found.targets, expected)
+
+    def test_annotations_are_read_once_for_all_regions_of_a_slide(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        region = self.sparse(tmp_path, [40, 40], [199, 1])
+        read, paths = corrections.read_annotations, []
+        monkeypatch.setattr(
+            corrections, "read_annotations", lambda path, **k: paths.append(path) or read(path, **k)
+        )
+        for _ in range(2):
+            load_region(region, BCSS5, 0.5)
+        assert paths == [region.truth]
 
     def test_points_of_ignored_areas_are_none(self, tmp_path: Path) -> None:
         found = load_region(self.sparse(tmp_path, [100, 80], classes="Ignore*"), BCSS5, 0.5)
