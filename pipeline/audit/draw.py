@@ -4,6 +4,7 @@ Each pixel of a class is equally likely. A part of the label map is chosen by it
 the class, then a pixel within it, so that only small parts are read.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -107,6 +108,6 @@ def _draw(parts: LabelParts, stratum: int, rng: np.random.Generator) -> DrawnPoi
 
 def _has_room(point: DrawnPoint, drawn: Sequence[DrawnPoint], mpp: tuple[float, float]) -> bool:
     return all(
-        np.hypot((point.y - other.y) * mpp[0], (point.x - other.x) * mpp[1]) >= SPACING_UM
+        math.hypot((point.y - other.y) * mpp[0], (point.x - other.x) * mpp[1]) >= SPACING_UM
         for other in drawn
     )
