@@ -37,6 +37,7 @@ from noctile.workflows.results.audits import Audits, point_weights
 from noctile.workflows.results.files import read_required_json
 from noctile.workflows.results.layout import ResultsFolder, SlideFolder
 from noctile.workflows.results.reviews import Reviews
+from noctile.workflows.results.shared_files import time_text
 from noctile.workflows.results.standing import read_standing
 
 _AREA_TOLERANCE_MM2 = 2e-6
@@ -170,7 +171,7 @@ def _draw(results: ResultsFolder, request: AuditRequest) -> tuple[AuditDesign, l
         by,
         seed,
         SPACING_UM,
-        datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        time_text(datetime.now(UTC)),
         {"noctile": version("noctile")},
         classes,
         left_out,

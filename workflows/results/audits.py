@@ -42,7 +42,7 @@ from noctile.workflows.results.audit_rows import (
     parse_points,
     rows_text,
 )
-from noctile.workflows.results.files import json_text, read_whole_json
+from noctile.workflows.results.files import json_text
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.shared_files import (
     damage,
@@ -50,6 +50,8 @@ from noctile.workflows.results.shared_files import (
     refuse_links,
     remember,
     replace_text,
+    result_key,
+    time_text,
 )
 
 MAX_BYTES, MAX_VALUES = 2**26, 2**22
@@ -208,7 +210,7 @@ class Audits:
         """
         check_review(reader, "", "")
         design, points = self.design(), {point.point_id for point in self.points()}
-        time = self._now().astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        time = time_text(self._now())
         rows = [AuditAnswer(point, reader, answer, time) for point, answer in answers.items()]
         try:
             for row in rows:
@@ -233,7 +235,7 @@ class Audits:
         """
         keys = {slide.slide_id: slide.key for slide in self.design().slides}
         used = sorted(keys if pointless else {point.slide_id for point in self.points()})
-        return [slide_id for slide_id in used if self._key(slide_id) != keys[slide_id]]
+        return [name for name in used if result_key(self._results.slide(name)) != keys[name]]
 
     def sample(self, reader: str | None = None) -> AuditData:
         """Return frame and answered points, as the estimators take them.
@@ -262,10 +264,6 @@ class Audits:
         gone = set(stale)
         points = [p for p in self.points() if p.point_id in given and p.slide_id not in gone]
         return _data(design, points, [agreed(given[point.point_id]) for point in points], stale)
-
-    def _key(self, slide_id: str) -> str:
-        """Content key of the result that stands; "" if there is none."""
-        return str((read_whole_json(self._results.slide(slide_id).summary) or {}).get("key", ""))
 
     def _locked(self) -> AbstractContextManager[None]:
         results = self._results

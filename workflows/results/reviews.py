@@ -51,6 +51,8 @@ from noctile.workflows.results.shared_files import (
     refuse_links,
     remember,
     replace_text,
+    result_key,
+    time_text,
 )
 
 MAX_BYTES, MAX_VALUES = 2**25, 2**20
@@ -161,7 +163,7 @@ class Reviews:
             rows = self.all()
             others = [r for r in rows if (r.slide_id, r.reviewer) != (slide_id, reviewer)]
             more = next((r.more for r in rows if r not in others), ())
-            about = self._time(), self._result(slide_id)
+            about = self._time(), result_key(self._results.slide(slide_id))
             row = Review(slide_id, reviewer, status, note, *about, more)
             self._remember({"event": "review", **asdict(row)})
             self._write_rows([*others, row])
@@ -327,12 +329,7 @@ class Reviews:
         return current
 
     def _time(self) -> str:
-        return self._now().astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-    def _result(self, slide_id: str) -> str:
-        """Key of the result of a slide; "" if it has none."""
-        summary = read_whole_json(self._results.slide(slide_id).summary) or {}
-        return str(summary.get("key", ""))
+        return time_text(self._now())
 
     def _write_rows(self, rows: Iterable[Review]) -> None:
         replace_text(self._results.review_csv, rows_text(rows), self._results.path)

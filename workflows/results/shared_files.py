@@ -1,6 +1,6 @@
 """Files that several people write at once: a lock, a history, and replacement as a whole.
 
-Reviews and audits are made of such files.
+Reviews and audits are made of such files, which note times and the results that they belong to.
 """
 
 import json
@@ -8,19 +8,35 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from noctile.pipeline.errors import StoreError
 from noctile.workflows.results.durable import sync_names
-from noctile.workflows.results.files import write_atomic
+from noctile.workflows.results.files import read_whole_json, write_atomic
+from noctile.workflows.results.layout import SlideFolder
 
 if sys.platform != "win32":
     import fcntl
 
 _OWN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 """Flags of `os.open` with which no link leads out of the folder, and no pipe makes it wait."""
+
+
+def time_text(now: datetime) -> str:
+    """Time of a review, an answer or a design as its file has it: in UTC, to the second, with Z."""
+    return now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def result_key(folder: SlideFolder) -> str:
+    """Content key of the result of a slide, which its reviews and points belong to; "" for none.
+
+    Raises:
+        StoreError: if the disk cannot read the summary of the slide.
+    """
+    return str((read_whole_json(folder.summary) or {}).get("key", ""))
 
 
 @contextmanager
