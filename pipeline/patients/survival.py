@@ -74,10 +74,12 @@ class Curves:
     Attributes:
         title: column of the groups, or the cut; "" for all patients.
         curves: curve of each group, by its name.
+        measure: measure of the cut; "" for groups and for all patients.
     """
 
     title: str
     curves: dict[str, Curve]
+    measure: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +146,7 @@ def analyse_survival(question: Question, values: PatientValues) -> Survival:
         x = values.values[cut.measure][known]
         part, sides = watched.of(np.isfinite(x)), cut_sides(cut, x[np.isfinite(x)])
         label = f"{cut.measure} = {cut.value:g}"
-        curves += [_curves(label, part, sides)] if sides else []
+        curves += [_curves(label, part, sides, cut.measure)] if sides else []
         cut_tests.append(_logrank("survival_cut", cut.measure, label, part, sides))
     found.append(cut_tests)
     tests = [test for family in found for test in _corrected(family)]
@@ -159,10 +161,11 @@ def cut_sides(cut: Cut, values: Float64) -> list[str]:
     return [above if value >= cut.value else below for value in values]
 
 
-def _curves(title: str, watched: Watched, groups: Sequence[str]) -> Curves:
+def _curves(title: str, watched: Watched, groups: Sequence[str], measure: str = "") -> Curves:
     of = np.array(groups, str)
     parts = {name: watched.of(of == name) for name in sorted_groups(groups)}
-    return Curves(title, {name: kaplan_meier(w.time, w.event) for name, w in parts.items()})
+    found = {name: kaplan_meier(w.time, w.event) for name, w in parts.items()}
+    return Curves(title, found, measure)
 
 
 def _logrank(

@@ -1,6 +1,5 @@
 """Choice of the plots of a cohort."""
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -41,8 +40,7 @@ def _measures(analysis: Analysis) -> Iterator[Picture]:
 def _survival(analysis: Analysis) -> Iterator[Picture]:
     found = analysis.survival
     for k, curves in enumerate(found.curves if found else ()):
-        cut = analysis.question.cuts[k - 1].measure if k else ""
-        name = re.sub(r"\W", "_", f"survival_{cut}_{k}") if k else "survival"
+        name = f"survival_{curves.measure}_{k}" if curves.measure else "survival"
         yield plot_survival(name, curves, analysis.question.time)
 
 

@@ -44,6 +44,12 @@ def test_survival_has_curves_for_groups_and_cuts():
     assert found[:2] == ["survival", "survival_tumor_area_mm2_1"]
 
 
+def test_a_cut_that_no_patient_has_lends_its_name_to_no_other():
+    cuts = [Cut("necrosis_fraction", 0.1), Cut("tumor_area_mm2", 60.5)]
+    found = names("subtype", "os_months", "os_event", cuts=cuts)
+    assert found[:3] == ["survival", "survival_tumor_area_mm2_1", "effects"]
+
+
 def test_a_cohort_without_groups_has_its_distributions():
     joined = joined_cohort(planted_rows(10))
     analysis = analyse(joined, make_question(joined, None, None, None))
