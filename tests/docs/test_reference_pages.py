@@ -78,7 +78,9 @@ def test_columns_are_described_as_in_their_files(columns):
     assert not [row for row in expected if row not in described]
 
 
-@pytest.mark.parametrize("name", ["PATIENTS", "GROUPS", "TESTS", "INFLUENCE", "EXCLUSIONS"])
+@pytest.mark.parametrize(
+    "name", ["PATIENTS", "GROUPS", "TESTS", "INFLUENCE", "EXCLUSIONS", "AUDIT", "AUDIT_TESTS"]
+)
 def test_columns_of_a_cohort_are_described_as_in_their_files(name):
     lines = re.findall(r"^\|(.+)\|$", text_of("cohort.md"), re.MULTILINE)
     described = [[plain(cell) for cell in line.split("|")] for line in lines]
