@@ -8,6 +8,7 @@ from typing import Any
 from noctile.pipeline.columns import FIGURES, IDENTITY, MEASURES, ORIGIN
 from noctile.pipeline.csv_cells import read_csv, unescape_cell
 from noctile.pipeline.errors import StoreError
+from noctile.pipeline.manifest_types import cell_text
 from noctile.pipeline.parquet import read_parquet
 
 _CSV_BYTES = 2**29
@@ -70,14 +71,7 @@ def _parquet_rows(path: Path) -> Iterator[_Row]:
     table = read_parquet(path, ["slide_id"])
     names = _manifest_names(table.column_names)
     for row in table.select(["slide_id", *names]).to_pylist():
-        yield row["slide_id"], {own: _text(row[name]) for name, own in names.items()}
-
-
-def _text(value: Any) -> str:
-    """Text of a value as a manifest may write it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)
+        yield row["slide_id"], {own: cell_text(row[name]) for name, own in names.items()}
 
 
 def _manifest_names(header: Sequence[str]) -> dict[str, str]:

@@ -68,6 +68,13 @@ def parse_cell(cell: str, kind: pa.DataType) -> Any:
     return date.fromisoformat(cell) if kind == DATE else cell
 
 
+def cell_text(value: Any) -> str:
+    """Return the text of a value as a manifest may write it; "" for None."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
 def _are_integers(cells: set[str]) -> bool:
     return all(_is_integer(cell, _INTEGER_LIMIT) for cell in cells)
 

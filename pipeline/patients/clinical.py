@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from noctile.pipeline.errors import UsageError
+from noctile.pipeline.slides.manifest import ALIASES
 from noctile.pipeline.slides.table_file import check_header, filled_row, read_table_file
 from noctile.pipeline.wrong_values import did_you_mean
 
 KIND: Final = "clinical table"
-
-_SLIDE: Final = ("slide_id", "sample_id", "slide")
-_PATIENT: Final = ("patient_id", "patient", "case_id")
-"""Accepted headers of the columns with ids, best first, as in a manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,7 @@ def read_clinical(file: Path, patient: str | None = None) -> ClinicalTable:
     table = read_table_file(KIND, file)
     header = table[0] if table else []
     folded = check_header(KIND, file, header)
-    slide, owner = _position(folded, _SLIDE), _position(folded, _PATIENT)
+    slide, owner = (_position(folded, ALIASES[name]) for name in ("slide_id", "patient_id"))
     if patient is not None:
         if patient not in header:
             near = did_you_mean(patient, header)

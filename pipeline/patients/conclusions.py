@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isnan
 from typing import Final
 
 from noctile.pipeline.patients.analysis import ALPHA, Analysis, Finding, by_measure
@@ -71,7 +72,7 @@ def p_text(p: float) -> str:
 def interval_text(estimate: Estimate, digits: int = 2) -> str:
     """Figure with its interval, for a reader."""
     value, low, high = (f"{v:.{digits}f}" for v in (estimate.value, estimate.low, estimate.high))
-    if estimate.low != estimate.low:
+    if isnan(estimate.low):
         return f"{value} (no interval)"
     return f"{value} (95 % interval {low} to {high})"
 
@@ -160,7 +161,7 @@ def _survival_answers(analysis: Analysis) -> Iterator[str]:
         if test.hazard_ratio:
             of = f" of {test.a} against {test.b}" if test.a else " per standard deviation"
             ratio = f"hazard ratio{of} {interval_text(test.hazard_ratio)}, "
-        cut = f" cut at {test.by.rpartition('= ')[2]}" if test.family == "survival_cut" else ""
+        cut = f" cut at {test.cut}" if test.cut else ""
         yield f"Survival goes with {subject}{cut}: {ratio}{p_text(test.p_holm)} ({test.test})."
     if len(clear) < len(survival.tests):
         more = " other" if clear else ""
@@ -204,8 +205,8 @@ def _limits(analysis: Analysis, audit: Audited | None) -> Iterator[Remark]:
     else:
         yield Remark(
             "not_audited",
-            "The areas are those of the model, and are not corrected for its error, which nobody "
-            "has measured on these slides. If it errs more in one group, it makes or hides a "
+            "The areas are those of the model, and are not corrected for its error, which was not "
+            "measured on these slides. If it errs more in one group, it makes or hides a "
             "difference. noctile audit measures the error with points that a pathologist answers.",
         )
     if analysis.findings:
@@ -268,12 +269,11 @@ def _sample(analysis: Analysis) -> Iterator[Remark]:
     if left_out:
         names = ", ".join(f"{name} ({n})" for name, n in left_out.items())
         yield Remark("groups_left_out", f"Too small to be compared at all: {names}.")
-    lost = flow.with_result.patients - flow.analysed.patients
-    no_slide = flow.submitted.patients - flow.with_result.patients
-    if flow.submitted.patients and (lost + no_slide) / flow.submitted.patients > _MANY_EXCLUDED:
+    lost = flow.submitted.patients - flow.analysed.patients
+    if flow.submitted.patients and lost / flow.submitted.patients > _MANY_EXCLUDED:
         yield Remark(
             "many_excluded",
-            f"{lost + no_slide} of {flow.submitted.patients} patients are not part of the answer. "
+            f"{lost} of {flow.submitted.patients} patients are not part of the answer. "
             "If their absence has to do with the question, it is biased.",
         )
     tests = analysis.survival.tests if analysis.survival else ()

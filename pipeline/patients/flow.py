@@ -1,12 +1,12 @@
 """Flow of slides and patients from the submission to the analysis, and the exclusions by name."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from noctile.pipeline.patients.join import Joined, Patient
-from noctile.pipeline.patients.question import Question, by_value, group_sizes
+from noctile.pipeline.patients.question import Question, by_value, sorted_groups
 
 NO_SLIDE: Final = "no_analysed_slide"
 NO_ROW: Final = "no_clinical_row"
@@ -146,11 +146,10 @@ def _flagged(patients: Iterable[Patient]) -> Count:
 def _groups(patients: Sequence[Patient], question: Question) -> tuple[tuple[str, Count], ...]:
     if question.kind != "groups":
         return ()
-    of = {patient.patient_id: by_value(question, patient) for patient in patients}
-    return tuple(
-        (name, _count([p for p in patients if of[p.patient_id] == name]))
-        for name in group_sizes(of.values())
-    )
+    members: dict[str, list[Patient]] = defaultdict(list)
+    for patient in patients:
+        members[by_value(question, patient)].append(patient)
+    return tuple((name, _count(members[name])) for name in sorted_groups(members))
 
 
 def exclusions(joined: Joined, question: Question) -> list[Exclusion]:

@@ -4,7 +4,7 @@ Sources of the items: CLAIM: Mongan, Moy and Kahn, Radiology: Artificial Intelli
 e200029, whose numbers are given; STARD-AI: Sounderajah et al., Nature Medicine 31 (2025).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,11 +51,6 @@ class Item:
     guideline: str
     topic: str
     text: str
-
-    @property
-    def known(self) -> bool:
-        """True if the authors need not fill it in."""
-        return not self.text.startswith(AUTHORS)
 
 
 def methods_paragraphs(joined: Joined, analysis: Analysis, origin: Origin) -> list[str]:
@@ -212,23 +207,23 @@ def _todo(text: str) -> str:
     return f"{AUTHORS}: {text}"
 
 
-def methods_markdown(joined: Joined, analysis: Analysis, origin: Origin, limits: list[str]) -> str:
+def methods_markdown(
+    paragraphs: Iterable[str], items: Iterable[Item], limits: Iterable[str]
+) -> str:
     """Text of ``methods.md``.
 
     Args:
-        joined: patients of the cohort.
-        analysis: the analysis.
-        origin: origin of the results.
+        paragraphs: paragraphs for a methods section, see `methods_paragraphs`.
+        items: items of reporting guidelines, see `checklist`.
         limits: limits of the conclusions.
     """
-    paragraphs = "\n\n".join(map(_plain, methods_paragraphs(joined, analysis, origin)))
+    methods = "\n\n".join(map(_plain, paragraphs))
     rows = "\n".join(
-        f"| {_cell(i.guideline)} | {_cell(i.topic)} | {_cell(i.text)} |"
-        for i in checklist(joined, analysis, origin)
+        f"| {_plain(i.guideline)} | {_plain(i.topic)} | {_plain(i.text)} |" for i in items
     )
     listed = "\n".join(f"- {_plain(limit)}" for limit in limits)
     return (
-        f"# Methods\n\n{paragraphs}\n\n## Limits\n\n{listed}\n\n## Reporting guidelines\n\n"
+        f"# Methods\n\n{methods}\n\n## Limits\n\n{listed}\n\n## Reporting guidelines\n\n"
         f"| guideline | topic | text |\n|---|---|---|\n{rows}\n"
     )
 
@@ -237,6 +232,3 @@ def _plain(text: str) -> str:
     """Text in which Markdown sees no markup of a column's or group's name."""
     escaped = "".join(f"\\{char}" if char in "\\`*_{}[]<>#|" else char for char in text)
     return " ".join(escaped.split())
-
-
-_cell = _plain

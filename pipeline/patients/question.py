@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -208,9 +208,3 @@ def _event(cell: str) -> float:
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(f"{name:.60}" for name in names[:20])
     return (f"{shown}, ..." if len(names) > 20 else shown) or "none"
-
-
-def group_sizes(groups: Iterable[str]) -> Mapping[str, int]:
-    """Count the patients of each group, in the order of `sorted_groups`."""
-    found = list(groups)
-    return {name: found.count(name) for name in sorted_groups(found)}

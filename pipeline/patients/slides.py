@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from noctile.pipeline.manifest_types import cell_text
 from noctile.pipeline.patients.measures import Figures
 
 Fate = Literal["analysed", "not_done", "rejected", "not_listed"]
@@ -73,18 +74,18 @@ def cohort_slides(rows: Iterable[Row], headers: Mapping[str, str]) -> list[Cohor
 def _slide(row: Row, headers: Mapping[str, str]) -> CohortSlide:
     fate, reason, message = _fate(row)
     review, flags = row.get("review_status"), tuple(map(str, row.get("qc_flags") or ()))
-    cells = {header: _text(row.get(name)) for name, header in headers.items()}
+    cells = {header: cell_text(row.get(name)) for name, header in headers.items()}
     accepted = review == "accepted" and not _of_earlier_result(row)
     return CohortSlide(
         str(row["slide_id"]),
-        _text(row.get("patient_id")).strip(),
+        cell_text(row.get("patient_id")).strip(),
         fate,
         reason,
         message,
         flags,
         bool(flags and not accepted) or review in _REVIEWED_DOUBT,
         row.get("reviewed_tissue_area_mm2") is not None,
-        _text(row.get("model_sha256")),
+        cell_text(row.get("model_sha256")),
         _figures(row) if fate == "analysed" else {},
         {header: cell for header, cell in cells.items() if cell},
     )
@@ -92,13 +93,13 @@ def _slide(row: Row, headers: Mapping[str, str]) -> CohortSlide:
 
 def _fate(row: Row) -> tuple[Fate, str, str]:
     if row["status"] != "done":
-        return "not_done", _text(row.get("reason")) or "not_done", _text(row.get("message"))
+        return "not_done", cell_text(row.get("reason")) or "not_done", cell_text(row.get("message"))
     if row.get("review_status") != "rejected":
         return "analysed", "", ""
     note = ""
     if _of_earlier_result(row):
         note = ", when another model, other settings or other classes had made the result"
-    return "rejected", "rejected", f"rejected by {_text(row.get('reviewers'))}{note}"
+    return "rejected", "rejected", f"rejected by {cell_text(row.get('reviewers'))}{note}"
 
 
 def _of_earlier_result(row: Row) -> bool:
@@ -123,10 +124,3 @@ def _figures(row: Row) -> Figures:
 
 def _first(row: Row, *names: str) -> Any:
     return next((row[name] for name in names if row.get(name) is not None), None)
-
-
-def _text(value: Any) -> str:
-    """Text of a value as a manifest may write it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)

@@ -66,6 +66,11 @@ class SurvivalTest:
     b: str = ""
     p_proportional: float = math.nan
 
+    @property
+    def cut(self) -> str:
+        """Value of the cut; "" for a test without one."""
+        return self.by.rpartition("= ")[2] if self.family == "survival_cut" else ""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curves:

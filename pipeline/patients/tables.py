@@ -15,7 +15,7 @@ from noctile.pipeline.patients.join import Joined, Patient
 from noctile.pipeline.patients.measures import MEASURES, measure_of
 from noctile.pipeline.patients.question import Question, survival_of
 from noctile.pipeline.patients.survival import SurvivalTest
-from noctile.pipeline.patients.values import doubt_of, patient_values
+from noctile.pipeline.patients.values import patient_values
 
 PATIENTS: Final = (
     Column("patient_id", TEXT, "patient; the slide itself if nothing names its patient"),
@@ -202,7 +202,7 @@ def _patients(joined: Joined, question: Question) -> Iterator[Row]:
             len(patient.slides),
             sum(slide.flagged for slide in slides),
             _ids(patient),
-            doubt_of(slides) if slides else math.nan,
+            math.nan if k is None else float(found.doubt[k]),
             *values,
         )
 

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any, Final
 
-from noctile.pipeline.patients.analysis import Analysis
+from noctile.pipeline.patients.analysis import (
+    Analysis,
+    Finding,
+    GroupDescription,
+    by_measure,
+)
 from noctile.pipeline.patients.audited import Audited
 from noctile.pipeline.patients.conclusions import Conclusions, p_text
 from noctile.pipeline.patients.flow import Exclusion, counted
@@ -97,23 +102,23 @@ def _named(exclusions: Sequence[Exclusion]) -> list[_Named]:
     return [_Named(*key, rows[:_MOST_NAMED], len(rows)) for key, rows in found.items()]
 
 
-def _headline(analysis: Analysis) -> Any:
-    """Description of the headline measure of all patients; None if nobody has it."""
+def _headline(analysis: Analysis) -> GroupDescription | None:
+    """Description of the headline measure of all patients; None if no patient has it."""
     rows = (r for r in analysis.descriptions if r.group is None and r.measure == HEADLINE)
     return next(rows, None)
 
 
-def _table_one(analysis: Analysis) -> list[tuple[str, list[Any]]]:
+def _table_one(analysis: Analysis) -> list[tuple[str, list[GroupDescription]]]:
     """Descriptions of each measure: groups in order, then all patients."""
-    rows: dict[str, list[Any]] = {}
+    rows: dict[str, list[GroupDescription]] = {}
     for row in analysis.descriptions:
         rows.setdefault(row.measure, []).append(row)
     return list(rows.items())
 
 
-def _pairs(analysis: Analysis) -> list[tuple[Any, Any]]:
+def _pairs(analysis: Analysis) -> list[tuple[Finding, Finding | None]]:
     """Each finding beside that without flagged slides, or None."""
-    calm = {f.measure: f for f in analysis.without_flagged}
+    calm = by_measure(analysis.without_flagged)
     return [(f, calm.get(f.measure)) for f in analysis.findings]
 
 

@@ -10,7 +10,7 @@ from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.names import fold_name, path_problem, slide_id_problem
 from noctile.pipeline.slides.table_file import check_header, filled_row, read_table_file
 
-_ALIASES = {
+ALIASES = {
     "slide_id": ("slide_id", "sample_id", "slide"),
     "path": ("path", "image_path", "wsi", "wsi_path", "slide_path", "filepath", "filename", "file"),
     "patient_id": ("patient_id", "patient", "case_id"),
@@ -65,7 +65,7 @@ class _Column:
     """A column of a manifest.
 
     Attributes:
-        name: its key in `_ALIASES`, or "" for an unknown column.
+        name: its key in `ALIASES`, or "" for an unknown column.
         header: header as the manifest has it.
     """
 
@@ -105,7 +105,7 @@ def _rows(file: Path, table: list[list[str]]) -> Iterator[ManifestRow]:
 def _columns(file: Path, header: list[str]) -> list[_Column]:
     folded = check_header("manifest", file, header)
     chosen = {}
-    for name, aliases in _ALIASES.items():
+    for name, aliases in ALIASES.items():
         present = [alias for alias in aliases if alias in folded]
         if present:
             chosen[folded.index(present[0])] = name

@@ -3,7 +3,7 @@
 import io
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -27,16 +27,15 @@ from noctile.pipeline.patients.methods import (
     methods_markdown,
     methods_paragraphs,
 )
-from noctile.pipeline.patients.question import Cut, make_question, parse_cut
+from noctile.pipeline.patients.question import make_question, parse_cut
 from noctile.pipeline.patients.slides import cohort_slides
 from noctile.pipeline.patients.tables import cohort_tables
-from noctile.pipeline.slides.names import slide_id_problem
 from noctile.workflows.commands.cohort_files import CohortFolder
 from noctile.workflows.commands.cohort_measures import add_measures, why_missing
-from noctile.workflows.commands.diff_side import different_values
+from noctile.workflows.commands.diff_side import different_values, run_record
 from noctile.workflows.commands.opened import open_results
 from noctile.workflows.results.audits import Audits
-from noctile.workflows.results.files import read_json
+from noctile.workflows.results.files import json_text
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.settings import PIXEL_SETTINGS
 
@@ -107,7 +106,8 @@ def cohort_results(results: Path, out: Path, asked: Asked) -> CohortResult:
     found = ResultsFolder(results)
     rows = add_measures(found, table.to_pylist())
     joined = _joined(table, rows, asked)
-    analysis = analyse(joined, _question(joined, asked, cuts))
+    question = make_question(joined, asked.by, asked.time, asked.event, cuts)
+    analysis = analyse(joined, question)
     audit = audited(analysis, _audit(found)) if asked.audit else None
     origin = replace(_origin(found, table), audited=bool(audit and audit.areas))
     conclusions = conclude(analysis, audit)
@@ -116,7 +116,7 @@ def cohort_results(results: Path, out: Path, asked: Asked) -> CohortResult:
         **_table_files(cohort_tables(joined, analysis, audit)),
         **_pages(results, joined, analysis, _About(conclusions, origin, audit, missing)),
     }
-    folder.write(files, {"question": asdict(analysis.question), "clinical": _name(asked.clinical)})
+    folder.write(files, {"question": asdict(question), "clinical": _name(asked.clinical)})
     return CohortResult(analysis, conclusions, out / PAGE, tuple(sorted(files)))
 
 
@@ -132,10 +132,6 @@ def _audit(results: ResultsFolder) -> Audit:
     except StoreError as error:
         raise UsageError(str(error)) from error
     return Audit(data.frame, data.sample, data.slides, data.classes, data.stale)
-
-
-def _question(joined: Joined, asked: Asked, cuts: Iterable[Cut]) -> Any:
-    return make_question(joined, asked.by, asked.time, asked.event, cuts)
 
 
 def _name(path: Path | None) -> str:
@@ -165,7 +161,7 @@ def _origin(results: ResultsFolder, table: pa.Table) -> Origin:
     done = [row for row in table.select(_ORIGIN).to_pylist() if row["status"] == "done"]
     models = sorted({(str(row["model"]), str(row["model_sha256"])) for row in done})
     runs = sorted({str(row["run"]) for row in done if row["run"]})
-    settings = different_values([_record(results, run).get("settings") for run in runs])
+    settings = different_values([run_record(results, run).get("settings") for run in runs])
     kept = [
         (n, " or ".join(map(_shown, settings[n]))) for n in sorted(PIXEL_SETTINGS) if n in settings
     ]
@@ -180,14 +176,6 @@ def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)[:200]
 
 
-def _record(results: ResultsFolder, run: str) -> Mapping[str, Any]:
-    """Record of a run; empty if it is missing or damaged."""
-    try:
-        return {} if slide_id_problem(run) else read_json(results.run_record(run)) or {}
-    except StoreError:
-        return {}
-
-
 def _table_files(tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
     """Each table as Parquet and as CSV, and the meaning of all columns."""
     files: dict[str, bytes] = {}
@@ -197,8 +185,7 @@ def _table_files(tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
         write_csv(table, csv)
         files |= {f"{name}.parquet": parquet.getvalue(), f"{name}.csv": csv.getvalue()}
     columns = {name: describe_columns(table)["columns"] for name, table in tables.items()}
-    text = json.dumps(columns, indent=1, ensure_ascii=False) + "\n"
-    return {**files, "columns.json": text.encode()}
+    return {**files, "columns.json": json_text(columns).encode()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,14 +214,16 @@ def _pages(results: Path, joined: Joined, analysis: Analysis, about: _About) -> 
     conclusions, origin = about.conclusions, about.origin
     flow = flow_svg(analysis.flow, analysis.question.by)
     pictures = cohort_pictures(analysis)
+    paragraphs = methods_paragraphs(joined, analysis, origin)
+    items = checklist(joined, analysis, origin)
     report = CohortReport(
         results.resolve().name,
         analysis,
         conclusions,
         flow,
         pictures,
-        methods_paragraphs(joined, analysis, origin),
-        checklist(joined, analysis, origin),
+        paragraphs,
+        items,
         _name(joined.clinical.file if joined.clinical else None),
         about.missing,
         about.audit,
@@ -243,7 +232,7 @@ def _pages(results: Path, joined: Joined, analysis: Analysis, about: _About) -> 
     texts = {
         PAGE: cohort_page(report),
         "flow.svg": flow,
-        "methods.md": methods_markdown(joined, analysis, origin, limits),
+        "methods.md": methods_markdown(paragraphs, items, limits),
     }
     return {
         **{name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()},

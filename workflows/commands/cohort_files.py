@@ -1,4 +1,4 @@
-"""Folder of a cohort: files are replaced only if the command wrote them and nobody changed them."""
+"""Folder of a cohort, in which only the command's own, unchanged files are replaced."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from noctile.pipeline.errors import StoreError, UsageError
-from noctile.pipeline.untrusted import read_bytes
+from noctile.pipeline.models.folder import sha256_of
 from noctile.workflows.results.files import read_json, write_json, write_together
 
 RECORD: Final = "cohort.json"
 """Name of the record, which tells the folder from others and has the sha256 of each file."""
 
-_MOST_BYTES: Final = 2**31
 _OWN_FOLDERS: Final = frozenset(
     ("slides", "runs", "failures", "exports", "review", "index_files", "audit")
 )
@@ -114,7 +113,7 @@ class CohortFolder:
         if path.is_symlink() or not path.is_file():
             return "other"
         try:
-            return hashlib.sha256(read_bytes(path, _MOST_BYTES)).hexdigest()
+            return sha256_of(path)
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error}") from error
 

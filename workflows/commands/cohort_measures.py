@@ -6,6 +6,7 @@ from typing import Any, Final
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.patients.measures import Measure
 from noctile.pipeline.slides.names import slide_id_problem
+from noctile.pipeline.spatial.measures import SpatialMeasures
 from noctile.workflows.results.files import read_json
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.measures import measures_of
@@ -35,11 +36,17 @@ def _of_earlier(results: ResultsFolder, row: Row) -> Row:
     slide_id = str(row["slide_id"])
     if row["status"] != "done" or row.get(_ALWAYS) is not None or slide_id_problem(slide_id):
         return {}
+    found = _measures(results, slide_id)
+    return found.to_json() if found else {}
+
+
+def _measures(results: ResultsFolder, slide_id: str) -> SpatialMeasures | None:
+    """Spatial measures of a slide; None if its result cannot be read."""
     try:
         summary = read_json(results.slide(slide_id).summary)
-        return measures_of(results, slide_id, summary).to_json() if summary else {}
+        return measures_of(results, slide_id, summary) if summary else None
     except StoreError:
-        return {}
+        return None
 
 
 def why_missing(
@@ -54,13 +61,8 @@ def why_missing(
     """
     done = (str(row["slide_id"]) for row in rows if row["status"] == "done")
     first = next((slide_id for slide_id in done if not slide_id_problem(slide_id)), None)
-    reasons: Mapping[str, str] = {}
-    if first is not None:
-        try:
-            summary = read_json(results.slide(first).summary)
-            reasons = measures_of(results, first, summary).not_measured if summary else {}
-        except StoreError:
-            reasons = {}
+    found = _measures(results, first) if first else None
+    reasons = found.not_measured if found else {}
     own = {measure.name: _UNKNOWN for measure in missing}
     if "tumor_fraction_range" in own:
         own["tumor_fraction_range"] = "no patient has two slides"

@@ -66,7 +66,6 @@ class ComparedFolder:
             (str(row.summary.get("model")), str(row.summary.get("model_sha256"))) for row in rows
         }
         runs = sorted({row.run for row in rows if row.run})
-        records = {run: self._record(run) for run in runs}
         return {
             "results": str(self.results.path),
             "slides": len(self.rows),
@@ -74,16 +73,18 @@ class ComparedFolder:
             "backends": sorted({str(row.summary.get("backend")) for row in rows}),
             "versions": _versions(row.summary for row in rows),
             "runs": runs,
-            "settings": different_values([r.get("settings") for r in records.values()]),
+            "settings": different_values(
+                [run_record(self.results, run).get("settings") for run in runs]
+            ),
         }
 
-    def _record(self, run: str) -> Mapping[str, Any]:
-        """Record of a run; empty if it is missing or damaged."""
-        try:
-            path = self.results.run_record(run)
-            return {} if slide_id_problem(run) else read_json(path) or {}
-        except StoreError:
-            return {}
+
+def run_record(results: ResultsFolder, run: str) -> Mapping[str, Any]:
+    """Record of a run; empty if it is missing or damaged."""
+    try:
+        return {} if slide_id_problem(run) else read_json(results.run_record(run)) or {}
+    except StoreError:
+        return {}
 
 
 def _versions(summaries: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:

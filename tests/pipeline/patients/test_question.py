@@ -11,7 +11,6 @@ from noctile.pipeline.patients.join import Joined, Patient
 from noctile.pipeline.patients.question import (
     Cut,
     by_value,
-    group_sizes,
     make_question,
     number_of,
     parse_cut,
@@ -101,4 +100,3 @@ def test_values_that_disagree_are_none():
 
 def test_groups_are_sorted_by_number_then_by_text():
     assert sorted_groups(["b", "10", "9", "A"]) == ["9", "10", "A", "b"]
-    assert group_sizes(["b", "a", "b"]) == {"a": 1, "b": 2}
