@@ -35,14 +35,13 @@ def draw_union(polygons: Polygons, scale: tuple[float, float], box: Box) -> npt.
     """
     inside = np.zeros((box.height, box.width), bool)
     rings = [
-        _directed(ring, hole=number > 0) * np.array(scale) - (box.y, box.x)
+        _directed(ring, hole=number > 0) * np.array(scale)
         for polygon in polygons
         for number, ring in enumerate(polygon)
     ]
-    part = cover(np.concatenate(rings)).intersect(Box.of(box.extent)) if rings else Box(0, 0, 0, 0)
+    part = cover(np.concatenate(rings)).intersect(box) if rings else Box(0, 0, 0, 0)
     if part.area:
-        moved = [ring - (part.y, part.x) for ring in rings]
-        inside[part.slices()] = _turns(moved, part.height, part.width) != 0
+        inside[part.slices(box)] = _turns(rings, part) != 0
     return inside
 
 
@@ -63,11 +62,10 @@ def fill(codes: UInt8, polygons: Polygons, code: int, scale: Ring, box: Box) -> 
         box: place of ``codes`` (px of the scaled frame).
     """
     for rings in polygons:
-        scaled = [ring * scale - (box.y, box.x) for ring in rings]
-        part = cover(scaled[0]).intersect(Box.of(box.extent))
+        scaled = [ring * scale for ring in rings]
+        part = cover(scaled[0]).intersect(box)
         if part.area:
-            turns = _turns([ring - (part.y, part.x) for ring in scaled], part.height, part.width)
-            codes[part.slices()][turns % 2 == 1] = code
+            codes[part.slices(box)][_turns(scaled, part) % 2 == 1] = code
 
 
 def cover(ring: Ring) -> Box:
@@ -76,28 +74,29 @@ def cover(ring: Ring) -> Box:
     return Box(int(y), int(x), int(y_stop - y), int(x_stop - x))
 
 
-def _turns(rings: Sequence[Ring], height: int, width: int) -> npt.NDArray[np.int32]:
+def _turns(rings: Sequence[Ring], box: Box) -> npt.NDArray[np.int32]:
     """Count how often rings go round the centre of each pixel.
 
     Each edge that crosses a row of pixel centres adds or takes away one turn for the rest of the
-    row, by its direction. A centre lies inside an odd number of rings if its turns are odd.
+    row, by its direction. A centre lies inside an odd number of rings if its turns are odd. Edges
+    are crossed in the coordinates of the frame, so that the count of a centre on an outline is the
+    same in every box.
 
     Args:
-        rings: rings, closed or not, float64 ``[n, 2]``, y and x (px of the result).
-        height: height of the result (px).
-        width: width of the result (px).
+        rings: rings, closed or not, float64 ``[n, 2]``, y and x (px of the frame).
+        box: part of the frame that is counted.
 
     Returns:
-        int32 ``[height, width]``.
+        int32 ``[box.height, box.width]``.
     """
     start = np.concatenate(rings)
     stop = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
     upper, lower = np.minimum(start[:, 0], stop[:, 0]), np.maximum(start[:, 0], stop[:, 0])
     first, last = (
-        np.clip(np.ceil(edge - 0.5), 0, height).astype(np.int64) for edge in (upper, lower)
+        np.clip(np.ceil(edge - 0.5), box.y, box.y_stop).astype(np.int64) for edge in (upper, lower)
     )
     crossed = last - first
-    turns, down = np.zeros((height, width + 1), np.int32), stop[:, 0] > start[:, 0]
+    turns, down = np.zeros((box.height, box.width + 1), np.int32), stop[:, 0] > start[:, 0]
     for some in batches(crossed):
         edge = np.repeat(np.arange(some.start, some.stop), crossed[some])
         row = (
@@ -107,10 +106,10 @@ def _turns(rings: Sequence[Ring], height: int, width: int) -> npt.NDArray[np.int
         )
         (y0, x0), (y1, x1) = start[edge].T, stop[edge].T
         x = x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-        column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
-        np.add.at(turns, (row, column), np.where(down[edge], 1, -1))
+        column = np.clip(np.ceil(x - 0.5), box.x, box.x_stop).astype(np.int64)
+        np.add.at(turns, (row - box.y, column - box.x), np.where(down[edge], 1, -1))
     np.cumsum(turns, axis=1, out=turns)
-    return turns[:, :width]
+    return turns[:, : box.width]
 
 
 def batches(crossed: npt.NDArray[np.int64]) -> Iterator[slice]:

@@ -39,3 +39,12 @@ def test_another_implementation_draws_the_same_triangle():
     points = np.array([[3.2, 4.1], [40.7, 12.3], [20.1, 55.9]])
     drawn = draw_union([[points]], (1.0, 1.0), Box(0, 0, 60, 60))
     assert (drawn == polygon2mask((60, 60), points - 0.5)).all()
+
+
+def test_a_centre_on_an_outline_is_inside_in_every_box_or_in_none():
+    ring = np.array([(0.0, 0.0), (1.0, 4.0), (77.46229419219478, 77.46229419219478)])
+    whole = Box(0, 0, 78, 100)
+    drawn = draw_union([[ring]], (1.0, 1.0), whole)
+    for y, x in np.ndindex(5, 7):
+        part = Box(16 * y, 16 * x, 16, 16).intersect(whole)
+        assert np.array_equal(draw_union([[ring]], (1.0, 1.0), part), drawn[part.slices()])
