@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -26,7 +27,7 @@ def main() -> None:
     given = parser.parse_args()
     make_cohort(given.folder, given.slides)
     words = ["cohort", "results", "--clinical", "clinical.csv", "--by", "subtype"]
-    words += ["--time", "os_months", "--event", "os_event"]
+    words += ["--time", "os_months", "--event", "os_event", "--cut", "tumor_stroma_ratio=0.5"]
     begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "noctile", *words], cwd=given.folder, check=True)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -62,6 +63,7 @@ def make_cohort(folder: Path, slides: int) -> None:
             "largest_focus_mm2": float(random.gamma(2, 3)),
             "mean_confidence": float(random.beta(12, 3)),
             "qc_flags": ["blurred"] if k % 9 == 0 else [],
+            "measures": _spatial(tissue, share, random),
         }
         rows.append(SlideRow(slide_id, path, "done", patient_id=patient, summary=summary))
     pq.write_table(cohort_table(rows, []), results.cohort_parquet)
@@ -70,6 +72,21 @@ def make_cohort(folder: Path, slides: int) -> None:
         months, subtype = random.exponential(40), "abc"[int(random.integers(0, 3))]
         lines.append(f"p{k:05},{subtype},{months:.2f},{int(random.random() < 0.5)}")
     (folder / "clinical.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _spatial(tissue: float, share: float, random: np.random.Generator) -> dict[str, Any]:
+    """Made-up spatial measures of a slide, in the columns that its patient's measures need."""
+    tumor = tissue * share
+    stroma, border, inflamed = random.uniform(0.2, 1.5, 3) * tumor
+    return {
+        "foci_area_mm2": tumor,
+        "bed_tumor_mm2": tumor,
+        "bed_stroma_mm2": stroma,
+        "border_stroma_mm2": border,
+        "border_inflammatory_mm2": inflamed,
+        "necrosis_mm2": float(random.beta(1, 9)) * tumor,
+        "worst_field_tumor_stroma_ratio": float(random.beta(6, 2)),
+    }
 
 
 if __name__ == "__main__":
