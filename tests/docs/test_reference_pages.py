@@ -19,6 +19,7 @@ from noctile.pipeline.columns import (
     IDENTITY,
     MEASURES,
     ORIGIN,
+    REGION,
     class_columns,
     tile_columns,
 )
@@ -68,6 +69,7 @@ def plain(cell: str) -> str:
     "columns",
     [
         [*IDENTITY, *FIGURES, *MEASURES, *class_columns("<name>"), *ORIGIN],
+        REGION,
         tile_columns(["<class>"]),
     ],
 )

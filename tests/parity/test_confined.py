@@ -6,13 +6,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from roi_files import box, drawn, feature, write_manifest, write_mask, write_roi
 from standins import small_slide
 
 import noctile
-from noctile.pipeline.errors import UsageError
+from noctile.pipeline.errors import StoreError, UsageError
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.commands.merge import merge_results
@@ -272,6 +273,23 @@ def test_merge_takes_regions_along_and_no_slide_with_other_regions(
 def test_a_program_segments_a_region(finished, archive, model):
     given = {"roi": archive / "a.geojson", "model": model, **SETTINGS}
     assert np.array_equal(noctile.segment(archive / "a.tif", **given).labels, labels(finished, "a"))
+
+
+def test_a_program_reads_the_regions_as_a_frame(finished, out):
+    regions = noctile.open(finished).regions
+    expected = pq.read_table(finished / "regions.parquet").to_pandas()
+    pd.testing.assert_frame_equal(regions, expected)
+    a = noctile.open(finished)["a"].regions
+    pd.testing.assert_frame_equal(a, regions.drop(columns=["patient_id", "group"]))
+    assert len(noctile.open(finished)["b"].regions) == 0
+    (out / "regions.parquet").unlink()
+    with pytest.warns(UserWarning, match=r"regions\.parquet is missing.*noctile table"):
+        made = noctile.open(out).regions
+    pd.testing.assert_frame_equal(made, expected)
+    slide = noctile.open(out)["a"]
+    slide.summary["regions"][0]["region"] = 5
+    with pytest.raises(StoreError, match=r"summary\.json is damaged: its value of regions"):
+        _ = slide.regions
 
 
 def test_regroup_counts_regions_with_the_new_classes(finished, tmp_path):

@@ -1,16 +1,18 @@
 """Folder of results, opened for a program: the table of its slides, and the result of each."""
 
 import os
+import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from noctile.pipeline.cohort import cohort_table
+from noctile.pipeline.cohort import SlideRow, cohort_table
 from noctile.pipeline.errors import SlideNotDoneError, StoreError, UsageError
 from noctile.pipeline.parquet import read_parquet
+from noctile.pipeline.region_table import region_table
 from noctile.pipeline.slides.names import slide_id_problem
 from noctile.pipeline.untrusted import printable
 from noctile.workflows.commands.frames import to_frame
@@ -23,6 +25,9 @@ from noctile.workflows.results.standing import read_standing
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_MakeTable = Callable[[Sequence[SlideRow], Sequence[str]], pa.Table]
+"""Function that makes a table from the rows of the slides and the names of the classes."""
 
 
 class Results(Mapping[str, SlideResult]):
@@ -109,6 +114,18 @@ class Results(Mapping[str, SlideResult]):
         return self._table()
 
     @property
+    def regions(self) -> "pd.DataFrame":
+        """One row for each region of interest of the slides that are done: areas in it (mm2).
+
+        Its columns are those of ``regions.parquet``; without regions it has no row. It is read or
+        made from the results like ``slides``.
+
+        Raises:
+            StoreError: if a summary holds a value of a wrong type.
+        """
+        return to_frame(self._region_table())
+
+    @property
     def reviews(self) -> "pd.DataFrame":
         """One row for each slide and reviewer: status, note, time and key of the reviewed result.
 
@@ -124,9 +141,18 @@ class Results(Mapping[str, SlideResult]):
         return to_frame(pa.table({name: pa.array(v, pa.string()) for name, v in columns.items()}))
 
     def _table(self) -> pa.Table:
-        path = self._results.cohort_parquet
+        return self._read(self._results.cohort_parquet, cohort_table)
+
+    def _region_table(self) -> pa.Table:
+        path = self._results.regions_parquet
+        if not path.exists() and not _are_confined(slides := self._table()):
+            return region_table((), _class_names(slides))
+        return self._read(path, region_table)
+
+    def _read(self, path: Path, make: _MakeTable) -> pa.Table:
+        """Read a table, or make it, with a warning, if its file is old, damaged or missing."""
         found = f"{path} is missing or older than the results"
-        if self._table_is_current():
+        if self._is_current(path):
             try:
                 return read_parquet(path, ["slide_id"])
             except StoreError as error:
@@ -136,10 +162,11 @@ class Results(Mapping[str, SlideResult]):
             f"'noctile table {self.path}' writes it anew",
             stacklevel=4,
         )
-        return _standing_table(self._results)
+        standing = read_standing(self._results)
+        return make(standing.rows(), standing.class_names())
 
-    def _table_is_current(self) -> bool:
-        """Tell if no result, no event and no review is newer than ``slides.parquet``.
+    def _is_current(self, table: Path) -> bool:
+        """Tell if no result, no event and no review is newer than the file of a table.
 
         A result that is done, replaced or deleted changes the time of the folder ``slides``, and a
         file with regions that is new or deleted that of ``review``.
@@ -147,7 +174,7 @@ class Results(Mapping[str, SlideResult]):
         found = self._results
         regions = found.review.glob("*.geojson")
         changing = (found.slides, found.ledger, found.review_csv, found.review, *regions)
-        times = [_modified_ns(path) for path in (found.cohort_parquet, *changing)]
+        times = [_modified_ns(path) for path in (table, *changing)]
         return times[0] is not None and times[0] >= max(time or 0 for time in times)
 
     def _is_done(self, slide_id: str) -> bool:
@@ -183,14 +210,16 @@ def open_results(results: str | os.PathLike[str]) -> Results:
     return Results(folder.path)
 
 
-def _standing_table(results: ResultsFolder) -> pa.Table:
-    """Make the table of slides from the ledger and the summaries.
+def _are_confined(slides: pa.Table) -> bool:
+    """Tell if a slide of the table has regions of interest."""
+    name = "roi_area_mm2"  # tables of earlier versions lack it
+    return name in slides.column_names and slides[name].null_count < slides.num_rows
 
-    Raises:
-        StoreError: if the ledger cannot be read, or a summary holds a value of a wrong type.
-    """
-    standing = read_standing(results)
-    return cohort_table(standing.rows(), standing.class_names())
+
+def _class_names(slides: pa.Table) -> list[str]:
+    """Names of the classes that have columns in the table of slides."""
+    found = (re.fullmatch("class_(.+)_area_mm2", name) for name in slides.column_names)
+    return [match[1] for match in found if match]
 
 
 def _modified_ns(path: Path) -> int | None:

@@ -9,18 +9,21 @@ import numpy.typing as npt
 from PIL import Image
 
 from noctile.pipeline.arrays import UInt8
+from noctile.pipeline.cohort import SlideRow
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.geometry import Frame
 from noctile.pipeline.masks.ngff import level0_affine
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.parquet import read_parquet
+from noctile.pipeline.region_table import region_table
 from noctile.workflows.commands.frames import to_frame
 from noctile.workflows.jobs.worker import load_picture
 from noctile.workflows.results.files import read_required_json
 from noctile.workflows.results.layout import ResultsFolder, SlideFolder
 from noctile.workflows.results.review_rows import SlideReview
 from noctile.workflows.results.reviews import Reviews
+from noctile.workflows.results.summaries import are_regions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,6 +176,21 @@ class SlideResult:
             StoreError: if the table cannot be read.
         """
         return to_frame(read_parquet(self._folder.tiles))
+
+    @property
+    def regions(self) -> "pd.DataFrame":
+        """One row for each region of interest: name, class, and areas in it (mm2).
+
+        Without regions it has no row. Their outlines are in ``roi.geojson`` of ``path``.
+
+        Raises:
+            StoreError: if the summary is damaged.
+        """
+        if not are_regions(self.summary.get("regions", [])):
+            raise self._damage("regions")
+        row = SlideRow(self.slide_id, self.path, "done", summary=self.summary)
+        table = region_table([row], list(self.area_mm2))
+        return to_frame(table.drop_columns(["patient_id", "group"]))
 
     @cached_property
     def summary(self) -> dict[str, Any]:

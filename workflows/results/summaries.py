@@ -30,7 +30,7 @@ def is_sound(summary: Mapping[str, Any]) -> bool:
         return False
     if not isinstance(flags, Sequence) or len(flags) > _MOST_FLAGS:
         return False
-    if not isinstance(measures, dict) or not _are_regions(summary.get("regions", [])):
+    if not isinstance(measures, dict) or not are_regions(summary.get("regions", [])):
         return False
     tests = {INTEGER: _is_integer, NUMBER: _is_number}
     values = (
@@ -42,7 +42,7 @@ def is_sound(summary: Mapping[str, Any]) -> bool:
     return all(map(_is_text, flags)) and all(v is None or test(v) for v, test in values)
 
 
-def _are_regions(values: Any) -> bool:
+def are_regions(values: Any) -> bool:
     """Tell if values are those of regions of interest, see `RegionAreas`."""
     if not isinstance(values, list) or len(values) > _MOST_REGIONS:
         return False

@@ -124,6 +124,16 @@ def test_the_table_of_slides_is_also_an_arrow_table(results):
     assert table.column_names == list(opened.slides.columns)
 
 
+def test_results_without_regions_of_interest_have_an_empty_table_of_them(results):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        regions = noctile.open(results).regions
+    assert len(regions) == len(noctile.open(results)["a"].regions) == 0
+    areas = [name for name in regions.columns if name.endswith("_area_mm2")]
+    names = [name.split("_")[1] for name in areas if name.startswith("class_")]
+    assert names == list(noctile.open(results)["a"].area_mm2)
+
+
 def test_reviews_are_read_as_they_stand(damaged):
     opened = noctile.open(damaged)
     assert len(opened.reviews) == 0
