@@ -15,7 +15,7 @@ from noctile.pipeline.patients.analysis import (
 from noctile.pipeline.patients.audited import Audited
 from noctile.pipeline.patients.conclusions import Conclusions, p_text
 from noctile.pipeline.patients.flow import Exclusion, counted
-from noctile.pipeline.patients.measures import HEADLINE, measure_of
+from noctile.pipeline.patients.measures import HEADLINE, Measure, measure_of
 from noctile.pipeline.patients.methods import Item
 from noctile.pipeline.report.cohort_plots import Picture
 from noctile.pipeline.report.template import figure, load_template
@@ -66,8 +66,6 @@ def cohort_page(report: CohortReport) -> str:
         "estimate": _estimate,
         "p": _p,
         "title": lambda name: measure_of(name).title,
-        "unit": lambda name: measure_of(name).unit,
-        "digits": _digits,
         "counted": counted,
         "encoded": lambda content: base64.b64encode(content).decode("ascii"),
     }
@@ -108,22 +106,32 @@ def _headline(analysis: Analysis) -> GroupDescription | None:
     return next(rows, None)
 
 
-def _table_one(analysis: Analysis) -> list[tuple[str, list[GroupDescription]]]:
-    """Descriptions of each measure: groups in order, then all patients."""
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """Line of the table of measures: its descriptions, groups in order, then all patients."""
+
+    measure: Measure
+    rows: Sequence[GroupDescription]
+
+    @property
+    def digits(self) -> int:
+        """Digits behind the point of its figures."""
+        if self.measure.unit == "count":
+            return 1
+        return 2 if self.rows[-1].description.median >= 1 else 3
+
+
+def _table_one(analysis: Analysis) -> list[_Line]:
     rows: dict[str, list[GroupDescription]] = {}
     for row in analysis.descriptions:
         rows.setdefault(row.measure, []).append(row)
-    return list(rows.items())
+    return [_Line(measure_of(name), found) for name, found in rows.items()]
 
 
 def _pairs(analysis: Analysis) -> list[tuple[Finding, Finding | None]]:
     """Each finding beside that without flagged slides, or None."""
     calm = by_measure(analysis.without_flagged)
     return [(f, calm.get(f.measure)) for f in analysis.findings]
-
-
-def _digits(name: str) -> int:
-    return {"count": 1}.get(measure_of(name).unit, 3)
 
 
 def _estimate(found: Estimate | None, digits: int = 2) -> str:
