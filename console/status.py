@@ -7,7 +7,7 @@ import click
 
 from noctile.console.options import FOLDER, printing
 from noctile.console.printer import Printer
-from noctile.console.summary import group_lines, grouped, review_counts, shortened
+from noctile.console.summary import audit_line, group_lines, grouped, review_counts, shortened
 
 if TYPE_CHECKING:
     from noctile.workflows.commands.status import Status
@@ -81,6 +81,8 @@ def _print_status(printer: Printer, status: "Status", out: Path) -> None:
         f"{review_counts(status.reviews)}",
         important=bool(status.failed),
     )
+    if status.audit:
+        printer.result(audit_line(status.audit), important=bool(status.audit.fault))
 
 
 def _state(status: "Status") -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Column
 
+    from noctile.workflows.commands.status import AuditStatus
+
 MAX_ROWS = 20
 """Most slides that a table shows one by one, unless the user asks for all."""
 
@@ -77,6 +79,17 @@ def review_counts(reviews: Mapping[str, int]) -> str:
     """
     named = [f"{n} {status.replace('_', ' ')}" for status, n in sorted(reviews.items()) if n]
     return f"; reviewed: {', '.join(named)}" if named else ""
+
+
+def audit_line(audit: "AuditStatus") -> str:
+    """Return a line: points of an audit, answers of each reader, and points without use."""
+    if audit.fault:
+        return f"audit: {audit.fault}"
+    named = [f"{name} {count}" for name, count in audit.readers.items()]
+    more = ["..."] if len(named) > _MAX_GROUPS else []
+    answered = ", ".join([*named[:_MAX_GROUPS], *more]) or "none"
+    stale = f"; not used, because the results have changed: points of {audit.stale} slides"
+    return f"audit: {audit.points} points, answered: {answered}{stale if audit.stale else ''}"
 
 
 def _examples(slide_ids: list[str]) -> list[str]:

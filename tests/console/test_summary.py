@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noctile.console.summary import group_lines, grouped, review_counts, shortened
+from noctile.console.summary import audit_line, group_lines, grouped, review_counts, shortened
+from noctile.workflows.commands.status import AuditStatus
 
 FAILED = [("unopenable", f"TCGA-BRCA-2019-batch{n % 7}-a-long-name-{n:05d}") for n in range(25)]
 FAILED += [("mpp_missing", f"S{n}") for n in range(10)] + [("timeout", "S77")]
@@ -34,6 +35,11 @@ def test_a_group_is_a_line_with_its_number_and_first_slides():
 
 def test_no_failure_is_no_table():
     assert group_lines("failed", {}, 60) == []
+
+
+def test_the_line_of_an_audit_is_short_for_many_readers():
+    line = audit_line(AuditStatus(300, {f"reader{n}": n for n in range(50)}))
+    assert line.endswith("reader9 9, ...")
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -1,7 +1,7 @@
 """Progress of a run, read from its folder of results while it is at work or after its end.
 
 No slide is opened, nothing is locked or written. The ledger is read once, and the plans of the
-slides that are under way.
+slides that are under way, and the summaries of slides with points of an audit.
 """
 
 import time
@@ -16,6 +16,8 @@ from typing import Any
 from noctile.pipeline.csv_cells import read_csv, unescape_cell
 from noctile.pipeline.errors import StoreError, UsageError
 from noctile.pipeline.review import combined_status
+from noctile.pipeline.untrusted import printable
+from noctile.workflows.results.audits import Audits
 from noctile.workflows.results.events import Block, Segmented
 from noctile.workflows.results.files import read_json
 from noctile.workflows.results.layout import ResultsFolder
@@ -87,6 +89,23 @@ class BegunSlide:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditStatus:
+    """State of the audit of a folder.
+
+    Attributes:
+        points: number of points.
+        readers: number of points that each reader has answered, by name.
+        stale: number of slides with points whose result has gone or was made anew since.
+        fault: message about a damaged file, with which nothing was counted; "" if there is none.
+    """
+
+    points: int = 0
+    readers: Mapping[str, int] = field(default_factory=dict)
+    stale: int = 0
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """Progress of a run. Each submitted slide is done, failed, begun or waiting.
 
@@ -102,6 +121,7 @@ class Status:
         end: expected end of a run that is alive, at this speed; None while it cannot be estimated.
         note: line for the user about the ledger; "" if it is in order.
         reviews: number of slides by review status, of those that reviewers have given one.
+        audit: state of the audit; None if none has been drawn.
     """
 
     run: Run | None
@@ -114,6 +134,7 @@ class Status:
     end: datetime | None
     note: str = ""
     reviews: Mapping[str, int] = field(default_factory=dict)
+    audit: AuditStatus | None = None
 
 
 def read_status(out: Path) -> Status:
@@ -136,6 +157,7 @@ def read_status(out: Path) -> Status:
         progress.end(speed) if run and run.alive else None,
         progress.note,
         _review_counts(ResultsFolder(out)),
+        _audit_status(Audits(ResultsFolder(out))),
     )
 
 
@@ -146,6 +168,18 @@ def _review_counts(results: ResultsFolder) -> dict[str, int]:
         for review in Reviews(results).all():
             by_slide[review.slide_id].append(review.status)
     return dict(Counter(filter(None, map(combined_status, by_slide.values()))))
+
+
+def _audit_status(audits: Audits) -> AuditStatus | None:
+    """Count points and answers; None if there is no audit. Damage is a part of the answer."""
+    try:
+        if not audits.exists():
+            return None
+        points, answers, stale = audits.points(), audits.answers(), audits.stale()
+    except (StoreError, OSError) as error:
+        return AuditStatus(fault=printable(str(error)))
+    readers = Counter(printable(answer.reader) for answer in answers)
+    return AuditStatus(len(points), dict(sorted(readers.items())), len(stale))
 
 
 def current_run(out: Path) -> Run | None:

@@ -9,14 +9,17 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from label_results import write_result
 from standins import small_slide, threshold_model
 
 from noctile.cli import main
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.slides.discover import find_slides
-from noctile.workflows.commands.status import Status, read_status
+from noctile.workflows.commands.audit import AuditRequest, open_audit
+from noctile.workflows.commands.status import AuditStatus, Status, read_status
 from noctile.workflows.engines.base import Failure
 from noctile.workflows.results.lease import Lease
 from noctile.workflows.results.ledger import Ledger
@@ -305,3 +308,56 @@ def test_reviews_are_counted_by_their_combined_status(ledger, tmp_path):
     assert "; reviewed: 1 disagreement, 1 rejected" in shown.output
     (tmp_path / "review.csv").write_text("{")
     assert read_status(tmp_path).reviews == {}
+
+
+class TestAudit:
+    @pytest.fixture
+    def audits(self, ledger, tmp_path):
+        """Audit of two slides with 30 points; ada has answered three and ben one."""
+        ledger.started("run", ["a", "b"], "k")
+        for name in "ab":
+            write_result(tmp_path, np.ones((400, 400), np.uint8), name)
+        audits = open_audit(tmp_path, AuditRequest(points=30))
+        first, *more = [point.point_id for point in audits.points()][:3]
+        audits.save("ada", dict.fromkeys((first, *more), "tumor"))
+        audits.save("ben", {first: "unsure"})
+        return audits
+
+    @staticmethod
+    def shown(out: Path) -> tuple[str, object]:
+        """Line about the audit, and its part of the JSON document."""
+        lines, document = (
+            CliRunner().invoke(main, ["status", str(out), *more]) for more in ([], ["--json"])
+        )
+        assert (lines.exit_code, document.exit_code) == (0, 0)
+        found = [line for line in lines.output.splitlines() if line.startswith("audit")]
+        return "\n".join(found), json.loads(document.stdout)["audit"]
+
+    def test_answers_are_counted_by_reader(self, audits, tmp_path):
+        line, document = self.shown(tmp_path)
+        assert line == "audit: 30 points, answered: ada 3, ben 1"
+        counted = {"points": 30, "readers": {"ada": 3, "ben": 1}, "stale": 0, "fault": ""}
+        assert document == counted
+
+    def test_slides_whose_results_have_changed_are_counted(self, audits, tmp_path):
+        (tmp_path / "slides" / "a" / "summary.json").unlink()
+        line, _ = self.shown(tmp_path)
+        assert line.endswith("; not used, because the results have changed: points of 1 slides")
+
+    def test_without_an_audit_there_is_no_line(self, ledger, tmp_path):
+        ledger.started("run", ["a"], "k")
+        assert self.shown(tmp_path) == ("", None)
+
+    @pytest.mark.parametrize("name", ["design.json", "points.csv", "answers.csv"])
+    @pytest.mark.parametrize("content", [None, b"{", b"\xff\0"])
+    def test_a_damaged_audit_is_named(self, name, content, audits, tmp_path):
+        path = tmp_path / "audit" / name
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        line, _ = self.shown(tmp_path)
+        if (name, content) == ("answers.csv", None):
+            assert line == "audit: 30 points, answered: none"
+        else:
+            assert line.startswith(f"audit: {path} ")
+            assert read_status(tmp_path).audit == AuditStatus(fault=line.removeprefix("audit: "))
