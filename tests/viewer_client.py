@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from roi_files import box, feature, write_manifest, write_mask, write_roi
 from standins import small_slide, threshold_model
 
 from noctile.pipeline.errors import ReviewConflictError
@@ -32,6 +34,48 @@ def make_results(folder: Path) -> Path:
     entries = find_slides([folder / "slides"], None, None).slides
     run_slides(entries, settings, folder / "results", lambda progress, say: None)
     return folder
+
+
+REGIONS = (
+    feature(box(100, 120, 700, 900), box(300, 400, 200, 250), name="bed"),
+    {
+        "type": "Feature",
+        "properties": {"objectType": "annotation", "name": "<b>two</b>"},
+        "geometry": {
+            "type": "MultiPolygon",
+            "coordinates": [
+                [[[900, 200], [1100, 200], [1000, 500], [900, 200]]],
+                [[[900, 600], [1300, 600], [1300, 900], [900, 900], [900, 600]]],
+            ],
+        },
+    },
+    feature(box(150, 800, 200, 100), label="Ignore*"),
+)
+"""A region with a hole, one of two polygons, and what is cut out (x, y; px of level 0)."""
+
+TISSUE_BOX = (400, 300, 600, 800)
+"""Tissue of a given mask: x, y, width and height (px of level 0)."""
+
+
+def make_confined_results(folder: Path) -> Path:
+    """Make ``results``: slide a confined to `REGIONS`, b to the tissue of a mask, c to nothing."""
+    for seed, name in ((0, "a"), (1, "b"), (2, "c")):
+        small_slide(folder / f"{name}.tif", seed=seed, height=1300, width=1500)
+    write_roi(folder / "a.geojson", *REGIONS)
+    x, y, width, height = TISSUE_BOX
+    mask = np.zeros((1300, 1500), np.bool_)
+    mask[y : y + height, x : x + width] = True
+    write_mask(folder / "b.png", mask)
+    given = {"a": ("a.geojson", ""), "b": ("", "b.png"), "c": ("", "")}
+    rows = [
+        {"path": f"{name}.tif", "roi": roi, "tissue_mask": mask}
+        for name, (roi, mask) in given.items()
+    ]
+    model = threshold_model(folder / "model")
+    settings = RunSettings(model=str(model), engine="serial", block_px=480, device="cpu")
+    entries = find_slides([], write_manifest(folder / "slides.csv", *rows), None).slides
+    run_slides(entries, settings, folder / "results", lambda *_: None)
+    return folder / "results"
 
 
 @dataclass

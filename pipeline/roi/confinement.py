@@ -1,8 +1,10 @@
 """Files that confine the analysis of a slide, and the hashes of their content."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from noctile.pipeline.errors import RoiError, TissueMaskError
 from noctile.pipeline.models.folder import sha256_of
@@ -43,6 +45,18 @@ class Confinement:
                 what = unreadable("tissue mask", self.tissue_mask, error)
                 raise TissueMaskError(what) from error
         return found
+
+
+def confined_to(summary: Mapping[str, Any]) -> str:
+    """Say to what a slide was confined, such as ``2 regions of interest``; "" if to nothing.
+
+    Args:
+        summary: contents of its ``summary.json``.
+    """
+    n = len(summary.get("regions", ()))
+    regions = [f"{n} region{'s' if n != 1 else ''} of interest"] if "roi_given" in summary else []
+    mask = ["a given tissue mask"] if "tissue_mask_given" in summary else []
+    return " and ".join((*regions, *mask))
 
 
 def unreadable(what: str, path: Path, error: OSError) -> str:

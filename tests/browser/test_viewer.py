@@ -19,7 +19,7 @@ from chromium import chromium
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from standins import threshold_model
-from viewer_client import Client, make_results, serving
+from viewer_client import Client, make_confined_results, make_results, serving
 
 from noctile.pipeline.slides.discover import find_slides
 from noctile.workflows.commands.opened import open_results
@@ -514,6 +514,57 @@ def test_level_0_coordinates_begin_at_the_bounds(browser, stretched):
         browser.get("about:blank")
     expected = x_um / MPP_YX[1] + BOUNDS_YX[1], y_um / MPP_YX[0] + BOUNDS_YX[0]
     assert [int(text) for text in found.groups()] == pytest.approx(expected, abs=1)
+
+
+@pytest.fixture(scope="module")
+def confined(tmp_path_factory) -> Path:
+    return make_confined_results(tmp_path_factory.mktemp("confined"))
+
+
+def outline_um(page: Page, place: int) -> np.ndarray:
+    """Box of a path among the outlines (x, y, width, height; um); each has a halo before it."""
+    code = "return document.querySelector(`#outline-paths path:nth-child(${arguments[0]})`)"
+    box = page.script(f"{code}.getBoundingClientRect().toJSON()", place)
+    corner, ratio = page.um_scale()
+    x, y = (np.array([box["x"], box["y"]]) - corner) / ratio
+    return np.array([x, y, box["width"] / ratio, box["height"] / ratio])
+
+
+def test_regions_of_interest_lie_on_the_slide_and_can_be_switched_off(browser, confined):
+    """Each outline has its box, at two zooms; the hole is a part of it, and the name is text."""
+    with serving(confined) as client:
+        page = Page(browser, client, confined)
+        page.open()
+        shown = page.text("confined")
+        assert "All areas and figures are confined to 2 regions of interest." in shown
+        assert "<b>two</b>" in shown
+        assert page.text("confined-here") == "confined to 2 regions of interest"
+        for keys in ("", "++"):
+            page.press(keys)
+            time.sleep(0.6)  # the picture moves for 0.4 s
+            assert outline_um(page, 2) == pytest.approx([50, 60, 350, 450], abs=4)
+            assert outline_um(page, 4) == pytest.approx([450, 100, 200, 350], abs=4)
+        names = (
+            "return [...document.querySelectorAll('#outline-names text')].map(t => t.textContent)"
+        )
+        assert page.script(names) == ["bed", "<b>two</b>", "Ignore*"]
+        page.press("0")
+        time.sleep(0.6)
+        hole_edge = (150.0, 250.0)
+        page.until(lambda: page.colour_at(hole_edge)[2] > page.colour_at(hole_edge)[0] + 60)
+        page.press("i")
+        page.until(lambda: not page.id("regions-on").is_selected())
+        page.until(lambda: page.colour_at(hole_edge)[2] <= page.colour_at(hole_edge)[0] + 60)
+        assert not page.id("outlines").is_displayed()
+        page.press("j")
+        page.until(lambda: "confined to a given tissue mask." in page.text("confined"))
+        page.press("i")
+        page.until(lambda: outline_um(page, 2) == pytest.approx([200, 150, 300, 400], abs=4))
+        page.press("j")
+        page.until(lambda: page.text("slide-name") == "c" and page.text("scale-text"))
+        assert not page.id("confined").is_displayed()
+        assert page.script(names) == []
+        browser.get("about:blank")
 
 
 def test_links_of_the_report_lead_to_their_slides(page):

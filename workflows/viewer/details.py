@@ -5,6 +5,7 @@ from typing import Any
 
 from noctile.pipeline.columns import FIGURES
 from noctile.pipeline.flags import flag_meaning
+from noctile.workflows.viewer.confined import confined_document
 from noctile.workflows.viewer.masks import RAMPS
 from noctile.workflows.viewer.views import SlideView
 
@@ -33,6 +34,7 @@ def slide_document(view: SlideView) -> dict[str, Any]:
         "classes": _classes(view),
         "figures": {column.name: _finite(summary.get(column.name)) for column in FIGURES},
         "units": {column.name: column.unit for column in FIGURES},
+        "confined": confined_document(view),
         "qc_flags": [{"name": flag, "meaning": flag_meaning(flag)} for flag in flags],
     }
 

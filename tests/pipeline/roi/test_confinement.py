@@ -7,7 +7,13 @@ import pytest
 from standins import stored_labels
 
 from noctile.pipeline.errors import RoiError, TissueMaskError
-from noctile.pipeline.roi.confinement import Confinement, given_sha256, mask_folder, unreadable
+from noctile.pipeline.roi.confinement import (
+    Confinement,
+    confined_to,
+    given_sha256,
+    mask_folder,
+    unreadable,
+)
 
 
 def test_only_the_content_of_a_file_counts(tmp_path):
@@ -50,3 +56,10 @@ def test_hashes_have_the_names_of_summaries_and_missing_files_are_named(tmp_path
     with pytest.raises(TissueMaskError, match="gone"):
         Confinement(None, tmp_path / "gone").hashes()
     assert "No such" in unreadable("x", tmp_path, FileNotFoundError(2, "No such file"))
+
+
+def test_words_tell_to_what_a_slide_was_confined():
+    assert confined_to({"tumor_area_mm2": 1.0}) == ""
+    assert confined_to({"roi_given": "x", "regions": [{}]}) == "1 region of interest"
+    both = {"roi_given": "x", "tissue_mask_given": "y", "regions": [{}, {}]}
+    assert confined_to(both) == "2 regions of interest and a given tissue mask"

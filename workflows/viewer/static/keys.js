@@ -15,6 +15,7 @@ export const KEYS = [
   ["]", "stronger", "mask and heat map stronger"],
   ["t", "tumor", "heat map of tumor on or off"],
   ["u", "confidence", "heat map of confidence on or off"],
+  ["i", "regions", "regions of interest on or off"],
   ["+", "zoom-in", "zoom in"],
   ["-", "zoom-out", "zoom out"],
   ["0", "whole", "whole slide"],

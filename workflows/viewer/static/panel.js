@@ -36,6 +36,21 @@ export function showLegend(slide, heat) {
   context.fillRect(0, 0, width, height);
 }
 
+// Say to what the slide was confined, and list its regions; show(outline) moves the picture there.
+export function showConfined(confined, show) {
+  $("confined").hidden = !confined;
+  $("confined-here").textContent = confined ? `confined to ${confined.text}` : "";
+  if (!confined) return;
+  $("confined-to").textContent = `All areas and figures are confined to ${confined.text}.`;
+  const rows = confined.outlines.filter((one) => one.kind === "region").map((one) => {
+    const areas = `tumor ${area(one.tumor_area_mm2)}, tissue ${area(one.tissue_area_mm2)}`;
+    const button = make("button", { type: "button", text: "Show" });
+    button.addEventListener("click", () => show(one));
+    return make("li", { class: "row" }, make("b", { text: one.name }), make("span", { text: areas }), button);
+  });
+  $("confined-list").replaceChildren(...rows);
+}
+
 function flagRow(flag) {
   return make("li", {}, make("b", { text: words(flag.name) }), make("div", { class: "soft", text: flag.meaning }));
 }

@@ -1,6 +1,7 @@
 // Review in the page: buttons, note, regions that are drawn, and messages about saving.
 
 import { $, make, words } from "./dom.js";
+import { boxOf } from "./outlines.js";
 import { SlideReview, reasonOf, regionFeature, reviewerOf, rings } from "./review.js";
 
 export const REASONS = ["pen", "fold", "wrong_block", "other"];
@@ -103,11 +104,7 @@ export class ReviewPanel {
     if (!points.length) return;
     this.chosen = feature;
     this.redraw();
-    const [xs, ys] = [0, 1].map((k) => points.map((point) => point[k]));
-    const least = (values) => values.reduce((a, b) => Math.min(a, b));
-    const most = (values) => values.reduce((a, b) => Math.max(a, b));
-    const [x, y] = [least(xs), least(ys)];
-    this.stage.show({ x, y, width: most(xs) - x, height: most(ys) - y });
+    this.stage.show(boxOf(points));
   }
 
   // Mark a focus on the picture.

@@ -3,6 +3,7 @@
 
 import { tileUrl } from "./api.js";
 import { $, length, number, roundLength } from "./dom.js";
+import { Outlines } from "./outlines.js";
 
 const OSD = window.OpenSeadragon;
 const SVG = "http://www.w3.org/2000/svg";
@@ -48,13 +49,14 @@ function tileSource(slide, name, layer, query) {
 }
 
 export class Stage {
-  // look: what is shown: {classes: Set of codes, maskOn, outline, heat, opacity}.
+  // look: what is shown: {classes: Set of codes, maskOn, outline, heat, opacity, regions}.
   constructor(look, clicked) {
     this.look = look;
     this.slide = null;
     this.items = {};
     this.drawing = false;
     this.shapes = [];
+    this.outlines = new Outlines();
     this.osd = OSD({
       element: $("osd"), drawer: "canvas", showNavigationControl: false, animationTime: 0.4,
       gestureSettingsMouse: { clickToZoom: false }, gestureSettingsTouch: { dblClickToZoom: true },
@@ -83,6 +85,7 @@ export class Stage {
     this.slide = slide;
     this.width = slide.slide.width * slide.slide.mpp_x;
     for (const name of LAYERS) this.add(name);
+    this.outlines.draw(slide.confined?.outlines || []);
   }
 
   // Add a layer; it takes the place of the one of this name.
@@ -119,6 +122,7 @@ export class Stage {
     this.items = {};
     this.osd.world.removeAll();
     this.drawShapes([]);
+    this.outlines.draw([]);
     $("scale").hidden = true;
     $("coordinates").textContent = "";
   }
@@ -139,6 +143,7 @@ export class Stage {
   // Show the layers as look says. If classes or style have changed, the mask has other tiles.
   update(maskChanged) {
     for (const [name, item] of Object.entries(this.items)) item.setOpacity(this.opacity(name));
+    $("outlines").toggleAttribute("hidden", !this.look.regions);
     if (maskChanged && this.slide) this.add("mask");
     this.osd.forceRedraw();
   }
@@ -212,8 +217,9 @@ export class Stage {
     const perUm = viewport.deltaPixelsFromPoints(new OSD.Point(1, 0), true).x / this.width;
     const zero = viewport.pixelFromPoint(new OSD.Point(0, 0), true);
     const { mpp_x: x, mpp_y: y } = this.slide.level0;
-    const matrix = [perUm * x, 0, 0, perUm * y, zero.x, zero.y].join(" ");
-    $("shapes").setAttribute("transform", `matrix(${matrix})`);
+    const matrix = [perUm * x, 0, 0, perUm * y, zero.x, zero.y];
+    $("shapes").setAttribute("transform", `matrix(${matrix.join(" ")})`);
+    this.outlines.place(matrix);
     if (!(perUm > 0)) return;
     const um = roundLength(BAR_PX / perUm);
     $("scale").hidden = false;

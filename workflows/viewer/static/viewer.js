@@ -4,13 +4,14 @@ import { readFoci, readSlide, readSlides } from "./api.js";
 import { $, area, make, words } from "./dom.js";
 import { KEYS, listen } from "./keys.js";
 import { SlideList } from "./list.js";
-import { showClasses, showFigures, showLegend } from "./panel.js";
+import { boxOf } from "./outlines.js";
+import { showClasses, showConfined, showFigures, showLegend } from "./panel.js";
 import { ReviewPanel } from "./review_panel.js";
 import { Stage } from "./stage.js";
 
 const READ_AGAIN_MS = 30000;
 
-const look = { classes: new Set(), maskOn: true, outline: false, heat: "", opacity: 0.5 };
+const look = { classes: new Set(), maskOn: true, outline: false, heat: "", opacity: 0.5, regions: true };
 const hidden = new Set(); // names of the classes that the user has switched off
 let me = "", results = "", slide = null, foci = null, focus = -1, shownId = null;
 
@@ -46,6 +47,7 @@ async function openSlide(slideId) {
   slide = foci = null;
   focus = -1;
   $("problem").hidden = $("notice").hidden = true;
+  showConfined(null);
   $("slide-name").textContent = slideId;
   document.title = `${slideId} - ${results} - Noctile`;
   list.select(slideId);
@@ -71,6 +73,7 @@ function showSlide(answer) {
   stage.open(slide);
   showClasses(slide.classes, look, classesChanged);
   showFigures(slide);
+  showConfined(slide.confined, (one) => stage.show(boxOf(one.rings.flat())));
   showLegend(slide, look.heat);
   $("heat").disabled = !slide.heat;
   $("focus").textContent = "";
@@ -149,6 +152,7 @@ const ACTIONS = {
   stronger: () => setOpacity($("opacity").valueAsNumber + 10),
   tumor: () => setHeat(look.heat === "tumor" ? "" : "tumor"),
   confidence: () => setHeat(look.heat === "confidence" ? "" : "confidence"),
+  regions: () => $("regions-on").click(),
   "zoom-in": () => stage.zoom(1.5),
   "zoom-out": () => stage.zoom(1 / 1.5),
   whole: () => stage.whole(false),
@@ -185,6 +189,7 @@ function connect() {
   $("help-close").addEventListener("click", () => $("help").close());
   $("mask-on").addEventListener("change", () => { look.maskOn = $("mask-on").checked; stage.update(false); });
   $("outline").addEventListener("change", () => { look.outline = $("outline").checked; stage.update(true); });
+  $("regions-on").addEventListener("change", () => { look.regions = $("regions-on").checked; stage.update(false); });
   $("opacity").addEventListener("input", () => setOpacity($("opacity").valueAsNumber));
   $("heat").addEventListener("change", () => setHeat($("heat").value));
   const rows = KEYS.map(([key, , text]) => make(
