@@ -8,6 +8,9 @@ import click
 from noctile.console.options import FILE, FOLDER, printing
 from noctile.console.printer import Printer
 
+_MOST_NAMED = 5
+"""Most files that a warning names; a table has all."""
+
 
 @click.command("cohort")
 @click.argument("results", type=FOLDER)
@@ -24,6 +27,7 @@ from noctile.console.printer import Printer
     help="Cut for survival that was stated before; again for more.",
 )
 @click.option("--audit", is_flag=True, help="Correct areas with the answers of noctile audit.")
+@click.option("--truth", type=FOLDER, help="GeoJSON of slides that were annotated in full.")
 @click.option(
     "--out", type=FILE, default=Path("cohort"), show_default=True, help="Folder to write."
 )
@@ -34,6 +38,7 @@ def command(results: Path, out: Path, printer: Printer, **asked: Any) -> None:
     Slides of a patient are added up. The page says what may and may not be concluded.
     """
     from noctile.console.documents import cohort_document
+    from noctile.pipeline.patients.annotated import why_unused
     from noctile.pipeline.patients.flow import counted
     from noctile.workflows.commands.cohort import Asked, cohort_results
 
@@ -49,6 +54,10 @@ def command(results: Path, out: Path, printer: Printer, **asked: Any) -> None:
             f"{counted(flow.unmatched_rows, 'row')} of the clinical table without a slide: "
             f"{out / 'exclusions.csv'}"
         )
+    if result.annotated and (unused := result.annotated.unused):
+        files = "; ".join(f"{slide.file}: {why_unused(slide)}" for slide in unused[:_MOST_NAMED])
+        more = "; ..." if len(unused) > _MOST_NAMED else ""
+        printer.warn(f"{counted(len(unused), 'annotated slide')} not used: {files}{more}")
     for answer in result.conclusions.answers:
         printer.result(answer)
     kept, all_ = flow.analysed, flow.submitted

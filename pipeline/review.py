@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from noctile.pipeline.arrays import Int64
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.qupath import properties
 from noctile.pipeline.roi.cut import Cut, strips
@@ -174,14 +175,7 @@ def reviewed_areas(source: "ExportSource", regions: Sequence[Annotation]) -> Rev
         StoreError: if the masks or the summary cannot be read.
         UsageError: if the regions are so many or so long that it would take minutes.
     """
-    layout, (scale_y, scale_x) = source.store.layout, source.qupath_scale
-    polygons = [rings for region in regions for rings in region.polygons]
-    cut = Cut(polygons, (1 / scale_y, 1 / scale_x), layout.frame.box)
-    counts = np.zeros(256, np.int64)
-    for row, col in source.store.stored_shards() if regions else ():
-        for box in filter(cut.touches, strips(layout.shard_box(row, col))):
-            labels = source.store.read(box)
-            counts += np.bincount(labels[cut.inside(box)], minlength=256)
+    layout, counts = source.store.layout, excluded_pixels(source, regions)
     mm2 = layout.frame.mpp_y * layout.frame.mpp_x / 1e6
     tumor = [info.code for info in layout.classes if info.role == "tumor"]
     excluded = float(counts[1:].sum() * mm2)
@@ -190,3 +184,23 @@ def reviewed_areas(source: "ExportSource", regions: Sequence[Annotation]) -> Rev
         round(max(0.0, source.figure("tissue_area_mm2") - excluded), 6),
         round(max(0.0, source.figure("tumor_area_mm2") - float(counts[tumor].sum() * mm2)), 6),
     )
+
+
+def excluded_pixels(source: "ExportSource", regions: Sequence[Annotation]) -> Int64:
+    """Count the pixels of a slide in some regions by their labels, int64 ``[256]``.
+
+    Only blocks that a region touches are read. See `reviewed_areas` for the arguments and errors.
+    """
+    cut, counts = regions_cut(source, regions), np.zeros(256, np.int64)
+    for row, col in source.store.stored_shards() if regions else ():
+        for box in filter(cut.touches, strips(source.store.layout.shard_box(row, col))):
+            labels = source.store.read(box)
+            counts += np.bincount(labels[cut.inside(box)], minlength=256)
+    return counts
+
+
+def regions_cut(source: "ExportSource", regions: Sequence[Annotation]) -> Cut:
+    """Part of the label map of a slide that some regions cover; see `reviewed_areas`."""
+    scale_y, scale_x = source.qupath_scale
+    polygons = [rings for region in regions for rings in region.polygons]
+    return Cut(polygons, (1 / scale_y, 1 / scale_x), source.store.layout.frame.box)

@@ -1,12 +1,13 @@
 """Answers to a question in plain words, and the limits within which they hold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import Final
 
 from noctile.pipeline.patients.analysis import ALPHA, Analysis, Finding, by_measure
-from noctile.pipeline.patients.audited import Audited
+from noctile.pipeline.patients.annotated import Annotated, ShareDifference
+from noctile.pipeline.patients.audited import Audited, AuditedDifference
 from noctile.pipeline.patients.flow import counted
 from noctile.pipeline.patients.join import Patient
 from noctile.pipeline.patients.measures import measure_of
@@ -49,18 +50,25 @@ class Conclusions:
     may_not: tuple[Remark, ...]
 
 
-def conclude(analysis: Analysis, audit: Audited | None = None) -> Conclusions:
+def conclude(
+    analysis: Analysis, audit: Audited | None = None, annotated: Annotated | None = None
+) -> Conclusions:
     """Say what an analysis answers, and what may and may not be concluded.
 
     Args:
         analysis: the analysis.
         audit: areas corrected by an audit; None without one.
+        annotated: shares by patients who are annotated in full; None without annotations.
     """
+    corrected = (
+        *_share_answers("Corrected by the audit", audit.differences if audit else ()),
+        *_share_answers("By the annotated patients", annotated.differences if annotated else ()),
+    )
     return Conclusions(
         _question(analysis),
-        (*_answers(analysis), *_audit_answers(audit), *_survival_answers(analysis)),
+        (*_answers(analysis), *corrected, *_survival_answers(analysis)),
         tuple(_may(analysis)),
-        tuple(_limits(analysis, audit)),
+        tuple(_limits(analysis, audit, annotated)),
     )
 
 
@@ -134,17 +142,18 @@ def _difference(analysis: Analysis, finding: Finding) -> str:
     )
 
 
-def _audit_answers(audit: Audited | None) -> Iterator[str]:
-    for row in audit.differences if audit else ():
+def _share_answers(
+    by: str, differences: Sequence[AuditedDifference | ShareDifference]
+) -> Iterator[str]:
+    for row in differences:
         if row.p_holm < ALPHA:
             way = "larger" if row.found.difference.value > 0 else "smaller"
             yield (
-                f"Corrected by the audit, the share of {row.name} is {way} in {row.a} than in "
-                f"{row.b}: difference {interval_text(row.found.difference, 3)}, "
-                f"{p_text(row.p_holm)}."
+                f"{by}, the share of {row.name} is {way} in {row.a} than in {row.b}: difference "
+                f"{interval_text(row.found.difference, 3)}, {p_text(row.p_holm)}."
             )
-    if audit and audit.differences and all(d.p_holm >= ALPHA for d in audit.differences):
-        yield "Corrected by the audit, no share of a class differs between the groups."
+    if differences and all(row.p_holm >= ALPHA for row in differences):
+        yield f"{by}, no share of a class differs between the groups."
 
 
 def _survival_answers(analysis: Analysis) -> Iterator[str]:
@@ -186,7 +195,9 @@ def _may(analysis: Analysis) -> Iterator[str]:
         )
 
 
-def _limits(analysis: Analysis, audit: Audited | None) -> Iterator[Remark]:
+def _limits(
+    analysis: Analysis, audit: Audited | None, annotated: Annotated | None
+) -> Iterator[Remark]:
     yield from _changing(analysis)
     yield from _sample(analysis)
     yield from _data(analysis)
@@ -202,7 +213,9 @@ def _limits(analysis: Analysis, audit: Audited | None) -> Iterator[Remark]:
                 f"The audit does not speak for {counted(len(audit.missing), 'slide')} of this "
                 "question.",
             )
-    else:
+    if annotated:
+        yield from _annotated_limits(annotated)
+    if (not audit or audit.problem) and (not annotated or annotated.problem):
         yield Remark(
             "not_audited",
             "The areas are those of the model, and are not corrected for its error, which was not "
@@ -219,6 +232,24 @@ def _limits(analysis: Analysis, audit: Audited | None) -> Iterator[Remark]:
         yield Remark(
             "not_equal",
             "A measure without a difference is not shown to be equal in the groups.",
+        )
+
+
+def _annotated_limits(annotated: Annotated) -> Iterator[Remark]:
+    if not annotated.problem:
+        yield Remark(
+            "annotated",
+            "Shares by the annotated patients stand below, and hold whatever errors the model "
+            "makes, if these patients were chosen at random. If they were chosen by their slides, "
+            "or difficult ones were passed over, the shares are biased, and no interval tells. "
+            "The tests of the measures take the areas of the model.",
+        )
+    if annotated.unused:
+        yield Remark(
+            "annotated_in_part",
+            f"No figure uses {counted(len(annotated.unused), 'annotated slide')}, which the page "
+            "names. If they were left unfinished because they are difficult, the annotated "
+            "patients are no random choice.",
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from noctile.pipeline.patients.analysis import ALPHA, Analysis
+from noctile.pipeline.patients.annotated import IN_FULL, Annotated
 from noctile.pipeline.patients.flow import counted
 from noctile.pipeline.patients.join import Joined
 from noctile.pipeline.patients.measures import MEASURES
@@ -29,6 +30,7 @@ class Origin:
         versions: version of each program.
         runs: ids of the runs.
         audited: True if an audit has measured the model's error.
+        annotated: number of patients whose slides readers annotated in full.
     """
 
     models: tuple[tuple[str, str], ...]
@@ -36,6 +38,7 @@ class Origin:
     versions: Mapping[str, str]
     runs: tuple[str, ...]
     audited: bool = False
+    annotated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,9 @@ class Item:
     text: str
 
 
-def methods_paragraphs(joined: Joined, analysis: Analysis, origin: Origin) -> list[str]:
+def methods_paragraphs(
+    joined: Joined, analysis: Analysis, origin: Origin, annotated: Annotated | None = None
+) -> list[str]:
     """Paragraphs for the methods section of a paper."""
     return [
         " ".join(part)
@@ -61,6 +66,7 @@ def methods_paragraphs(joined: Joined, analysis: Analysis, origin: Origin) -> li
             _slides(analysis, origin),
             _patients(joined, analysis),
             _statistics(analysis),
+            *([_annotated(annotated)] if annotated and annotated.shares else []),
             _software(origin),
         )
     ]
@@ -152,6 +158,26 @@ def _statistics(analysis: Analysis) -> Iterator[str]:
             yield f"Cut given with the command: {cut.measure} at {cut.value:g}."
 
 
+def _annotated(annotated: Annotated) -> Iterator[str]:
+    slides = sum(slide.status == "used" for slide in annotated.slides)
+    patients = f"{annotated.annotated} of {counted(annotated.patients, 'patient')}"
+    yield (
+        f"Readers annotated {counted(slides, 'slide')} of {patients} in full (at least "
+        f"{100 * IN_FULL:g} % of the analysed area). The mean true share of each class in the "
+        "analysed area of a patient was estimated from these annotations and the predictions of "
+        "all patients by prediction-powered inference (Angelopoulos et al., Science 382 (2023), "
+        "669-674) with the tuning of PPI++ (Angelopoulos, Duchi and Zrnic, arXiv:2311.01453) and "
+        "the small-sample variance of the regression estimator (Cochran, Sampling Techniques, "
+        "1977, chapter 12). This supposes that the annotated patients were chosen at random in "
+        "each group."
+    )
+    if annotated.differences:
+        yield (
+            "Groups were compared by Welch's t, with Holm's correction for "
+            f"{counted(len(annotated.differences), 'comparison')}."
+        )
+
+
 def _software(origin: Origin) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in origin.versions.items())
     yield f"Software: {versions}."
@@ -164,7 +190,10 @@ def checklist(joined: Joined, analysis: Analysis, origin: Origin) -> list[Item]:
     data = "manifest and clinical table" if joined.clinical else "manifest"
     by = f"column {q.by}" if q.by else "no groups"
     cuts = ", ".join(f"{cut.measure} at {cut.value:g}" for cut in q.cuts)
-    audit = "a point sample of this cohort, answered by readers" if origin.audited else ""
+    standards = ["a point sample of this cohort, answered by readers"] if origin.audited else []
+    if origin.annotated:
+        patients = counted(origin.annotated, "patient")
+        standards.append(f"the slides of {patients}, annotated in full by readers")
     known = (
         ("CLAIM 9", "preprocessing", "pixel sizes and settings of the run: see the methods"),
         ("CLAIM 11", "definition of data elements", f"measures: see the methods; {by} ({data})"),
@@ -191,7 +220,8 @@ def checklist(joined: Joined, analysis: Analysis, origin: Origin) -> list[Item]:
         ("STARD-AI", "a statement if the question was stated before the slides were analysed"),
     )
     items = [Item(*row) for row in known]
-    items.append(Item("CLAIM 14 to 18", "reference standard", audit or _todo("none was used")))
+    standard = "; ".join(standards) or _todo("none was used")
+    items.append(Item("CLAIM 14 to 18", "reference standard", standard))
     items += [Item(guideline, topic, AUTHORS) for guideline, topic in authors]
     if flow.own_patients:
         items.append(Item("CLAIM 21", "patients", _todo("the patient of each slide")))

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from noctile.pipeline.columns import BOOLEAN, CATEGORY, FLAGS, INTEGER, NUMBER, TEXT, Column
 from noctile.pipeline.patients.analysis import Analysis, Finding
+from noctile.pipeline.patients.annotated import Annotated
 from noctile.pipeline.patients.audited import Audited
 from noctile.pipeline.patients.flow import Exclusion, why_excluded
 from noctile.pipeline.patients.join import Joined, Patient
@@ -142,11 +143,58 @@ AUDIT_TESTS: Final = (
     Column("p_holm", NUMBER, "the same, corrected for the number of classes and pairs", "0..1"),
 )
 
+ANNOTATED: Final = (
+    Column("group", CATEGORY, "group; empty for all patients together"),
+    Column("class", CATEGORY, "class of the model"),
+    Column("patients", INTEGER, "patients with a prediction", "count"),
+    Column("annotated", INTEGER, "patients who are annotated in full", "count"),
+    Column("predicted_share", NUMBER, "mean predicted share of all these patients", "0..1"),
+    Column("annotated_share", NUMBER, "mean true share of the annotated patients alone", "0..1"),
+    Column("annotated_low", NUMBER, "lower end of the 95 % interval of annotated_share", "1"),
+    Column("annotated_high", NUMBER, "upper end of the 95 % interval of annotated_share", "1"),
+    Column("share", NUMBER, "mean true share by prediction-powered inference", "1"),
+    Column("share_low", NUMBER, "lower end of the 95 % interval of share", "1"),
+    Column("share_high", NUMBER, "upper end of the 95 % interval of share", "1"),
+    Column("tuning", NUMBER, "weight of the predictions; 0 if they tell nothing", "1"),
+)
+
+ANNOTATED_TESTS: Final = (
+    Column("class", CATEGORY, "class of the model"),
+    Column("a", CATEGORY, "first group"),
+    Column("b", CATEGORY, "second group"),
+    Column("n_a", INTEGER, "patients of the first group", "count"),
+    Column("n_b", INTEGER, "patients of the second group", "count"),
+    Column("annotated_a", INTEGER, "annotated patients of the first group", "count"),
+    Column("annotated_b", INTEGER, "annotated patients of the second group", "count"),
+    Column("share_a", NUMBER, "share of a, as in annotated", "1"),
+    Column("share_b", NUMBER, "the same of b", "1"),
+    Column("difference", NUMBER, "share_a - share_b", "1"),
+    Column("low", NUMBER, "lower end of its 95 % interval", "1"),
+    Column("high", NUMBER, "upper end of its 95 % interval", "1"),
+    Column("p", NUMBER, "two-sided p-value of Welch's t", "0..1"),
+    Column("p_holm", NUMBER, "the same, corrected for the number of classes and pairs", "0..1"),
+)
+
+ANNOTATED_SLIDES: Final = (
+    Column("slide_id", TEXT, "slide with annotations"),
+    Column("patient_id", TEXT, "patient of the slide; empty if the slide does not count"),
+    Column("file", TEXT, "name of the file with the annotations"),
+    Column("status", CATEGORY, "used, in_part, patient_in_part or not_counted"),
+    Column("reason", CATEGORY, "code of the reason why the slide does not count"),
+    Column("covered", NUMBER, "annotated part of the analysed area", "0..1"),
+    Column("class", CATEGORY, "class of the model; a slide that counts has a row for each"),
+    Column("predicted_mm2", NUMBER, "area that the model predicts", "mm²"),
+    Column("true_mm2", NUMBER, "annotated area of the class", "mm²"),
+)
+
 Row = Sequence[Any]
 
 
 def cohort_tables(
-    joined: Joined, analysis: Analysis, audit: Audited | None = None
+    joined: Joined,
+    analysis: Analysis,
+    audit: Audited | None = None,
+    annotated: Annotated | None = None,
 ) -> Mapping[str, pa.Table]:
     """Make all tables, by name.
 
@@ -154,7 +202,17 @@ def cohort_tables(
         joined: patients of the cohort.
         analysis: the analysis.
         audit: areas corrected by an audit; None without one.
+        annotated: shares by patients who are annotated in full; None without annotations.
     """
+    powered = (
+        {
+            "annotated": _table(ANNOTATED, _annotated(annotated)),
+            "annotated_tests": _table(ANNOTATED_TESTS, _annotated_tests(annotated)),
+            "annotated_slides": _table(ANNOTATED_SLIDES, _annotated_slides(annotated)),
+        }
+        if annotated
+        else {}
+    )
     corrected = (
         {
             "audit": _table(AUDIT, _audit(audit)),
@@ -163,7 +221,9 @@ def cohort_tables(
         if audit
         else {}
     )
-    return corrected | {
+    return {
+        **corrected,
+        **powered,
         "patients": _table(PATIENTS, _patients(joined, analysis.question)),
         "groups": _table(GROUPS, _groups(analysis)),
         "tests": _table(TESTS, _tests(analysis)),
@@ -276,6 +336,30 @@ def _audit_tests(audit: Audited) -> Iterator[Row]:
             d.p,
             row.p_holm,
         )
+
+
+def _annotated(annotated: Annotated) -> Iterator[Row]:
+    for row in annotated.shares:
+        f = row.found
+        head = row.group, row.name, f.patients, f.annotated, f.predicted
+        yield (*head, *astuple(f.annotated_mean), *astuple(f.mean), f.tuning)
+
+
+def _annotated_tests(annotated: Annotated) -> Iterator[Row]:
+    for row in annotated.differences:
+        f, parts = row.found, (row.found.first, row.found.second)
+        patients = (*(p.patients for p in parts), *(p.annotated for p in parts))
+        shares = (p.mean.value for p in parts)
+        difference = astuple(f.difference)
+        yield (row.name, row.a, row.b, *patients, *shares, *difference, f.p, row.p_holm)
+
+
+def _annotated_slides(annotated: Annotated) -> Iterator[Row]:
+    for s in annotated.slides:
+        head = s.slide_id, s.patient_id, s.file, s.status, s.reason, s.covered
+        areas = zip(annotated.classes, s.predicted_mm2, s.true_mm2, strict=True)
+        rows = areas if len(s.true_mm2) else (("", math.nan, math.nan),)
+        yield from ((*head, name, float(own), float(true)) for name, own, true in rows)
 
 
 def _exclusions(rows: Iterable[Exclusion]) -> Iterator[Row]:

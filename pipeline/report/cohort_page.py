@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any, Final
 
+from noctile.pipeline.audit.ppi import LEAST_ANNOTATED
 from noctile.pipeline.patients.analysis import (
     Analysis,
     Finding,
     GroupDescription,
     by_measure,
 )
+from noctile.pipeline.patients.annotated import Annotated, why_unused
 from noctile.pipeline.patients.audited import Audited
 from noctile.pipeline.patients.conclusions import Conclusions, p_text
 from noctile.pipeline.patients.flow import Exclusion, counted
@@ -40,6 +42,7 @@ class CohortReport:
         clinical: name of the clinical table; "" without one.
         not_measured: reason why a measure is missing, by its name.
         audit: areas corrected by an audit; None without one.
+        annotated: shares by patients who are annotated in full; None without annotations.
     """
 
     name: str
@@ -52,6 +55,7 @@ class CohortReport:
     clinical: str
     not_measured: Mapping[str, str]
     audit: Audited | None = None
+    annotated: Annotated | None = None
 
 
 def cohort_page(report: CohortReport) -> str:
@@ -67,6 +71,7 @@ def cohort_page(report: CohortReport) -> str:
         "p": _p,
         "title": lambda name: measure_of(name).title,
         "counted": counted,
+        "why_unused": why_unused,
         "encoded": lambda content: base64.b64encode(content).decode("ascii"),
     }
     return load_template("cohort.html", **filters).render(
@@ -79,6 +84,7 @@ def cohort_page(report: CohortReport) -> str:
         doubtful=analysis.influences[:_MOST_NAMED],
         exclusions=_named(analysis.exclusions),
         most=_MOST_NAMED,
+        least=LEAST_ANNOTATED,
     )
 
 

@@ -42,22 +42,45 @@ def draw_codes(
         UsageError: if an annotation's class is not known.
     """
     known = class_codes(scheme)
-    scale = np.array([frame.mpp_y / target.mpp_y, frame.mpp_x / target.mpp_x])
+    coded = []
+    for annotation in annotations:
+        code = OUTSIDE if annotation.label is None else _code(annotation.label, known, origin)
+        if annotation.removed:
+            code = code_without(code, scheme)
+        coded.append((annotation, code))
+    scale = frame.mpp_y / target.mpp_y, frame.mpp_x / target.mpp_x
+    return draw_coded(coded, scale, target.mpp, box)
+
+
+def draw_coded(
+    coded: Sequence[tuple[Annotation, int]], scale: tuple[float, float], mpp: float, box: Box
+) -> UInt8:
+    """Draw annotations whose codes are known; see `draw_codes`.
+
+    Args:
+        coded: annotations of the slide with their codes; the code of an outer frame is not used.
+        scale: pixels of the result for each pixel of level 0, as ``(y, x)``.
+        mpp: pixel size of the result (um).
+        box: part of the result that is drawn.
+
+    Returns:
+        uint8 ``[box.height, box.width]``; `OUTSIDE` where there is no annotation, and outside the
+        outer frames if there are any.
+    """
+    factors = np.array(scale)
     codes = np.full((box.height, box.width), OUTSIDE, np.uint8)
-    for annotation in sorted(annotations, key=lambda a: (a.layer, -a.area_px)):
+    for annotation, code in sorted(coded, key=lambda one: (one[0].layer, -one[0].area_px)):
         if annotation.label is None:
             continue
-        code = _code(annotation.label, known, origin)
         if annotation.point is not None:
-            y, x = np.array(annotation.point) * scale - (box.y, box.x)
-            codes[disc((y, x), target.mpp, codes.shape)] = code
+            y, x = np.array(annotation.point) * factors - (box.y, box.x)
+            codes[disc((y, x), mpp, codes.shape)] = code
         else:
-            code = code_without(code, scheme) if annotation.removed else code
-            fill(codes, annotation.polygons, code, scale, box)
-    if frames := [annotation for annotation in annotations if annotation.label is None]:
+            fill(codes, annotation.polygons, code, factors, box)
+    if frames := [annotation for annotation, _ in coded if annotation.label is None]:
         inside = np.zeros_like(codes)
         for annotation in frames:
-            fill(inside, annotation.polygons, 1, scale, box)
+            fill(inside, annotation.polygons, 1, factors, box)
         codes[inside == 0] = OUTSIDE
     return codes
 

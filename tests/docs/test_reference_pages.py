@@ -81,7 +81,19 @@ def test_columns_are_described_as_in_their_files(columns):
 
 
 @pytest.mark.parametrize(
-    "name", ["PATIENTS", "GROUPS", "TESTS", "INFLUENCE", "EXCLUSIONS", "AUDIT", "AUDIT_TESTS"]
+    "name",
+    [
+        "PATIENTS",
+        "GROUPS",
+        "TESTS",
+        "INFLUENCE",
+        "EXCLUSIONS",
+        "AUDIT",
+        "AUDIT_TESTS",
+        "ANNOTATED",
+        "ANNOTATED_TESTS",
+        "ANNOTATED_SLIDES",
+    ],
 )
 def test_columns_of_a_cohort_are_described_as_in_their_files(name):
     lines = re.findall(r"^\|(.+)\|$", text_of("cohort.md"), re.MULTILINE)

@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 from noctile.pipeline.cohort import manifest_headers, write_csv
 from noctile.pipeline.columns import describe_columns
 from noctile.pipeline.errors import StoreError, UsageError
+from noctile.pipeline.models.folder import sha256_of
 from noctile.pipeline.patients.analysis import Analysis, analyse
+from noctile.pipeline.patients.annotated import Annotated, annotated
 from noctile.pipeline.patients.audited import Audit, Audited, audited
 from noctile.pipeline.patients.clinical import read_clinical
 from noctile.pipeline.patients.conclusions import Conclusions, conclude
@@ -56,6 +58,7 @@ class Asked:
         event: column with events; None without survival.
         cuts: cuts as ``MEASURE=VALUE``.
         audit: True to correct areas with the answers of an audit.
+        truth: folder with annotations of slides in full; None without any.
     """
 
     clinical: Path | None = None
@@ -65,6 +68,7 @@ class Asked:
     event: str | None = None
     cuts: tuple[str, ...] = ()
     audit: bool = False
+    truth: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,12 +78,14 @@ class CohortResult:
     Attributes:
         analysis: the analysis.
         conclusions: question, answers and limits.
+        annotated: shares by patients who are annotated in full; None without annotations.
         page: the page.
         files: paths of all files in the folder, sorted.
     """
 
     analysis: Analysis
     conclusions: Conclusions
+    annotated: Annotated | None
     page: Path
     files: tuple[str, ...]
 
@@ -109,15 +115,23 @@ def cohort_results(results: Path, out: Path, asked: Asked) -> CohortResult:
     question = make_question(joined, asked.by, asked.time, asked.event, cuts)
     analysis = analyse(joined, question)
     audit = audited(analysis, _audit(found)) if asked.audit else None
-    origin = replace(_origin(found, table), audited=bool(audit and audit.areas))
-    conclusions = conclude(analysis, audit)
+    truth = _annotated(found, rows, joined, analysis, asked.truth)
+    origin = replace(
+        _origin(found, table),
+        audited=bool(audit and audit.areas),
+        annotated=truth.annotated if truth and truth.shares else 0,
+    )
+    conclusions = conclude(analysis, audit, truth)
     missing = why_missing(found, rows, analysis.missing)
     files = {
-        **_table_files(cohort_tables(joined, analysis, audit)),
-        **_pages(results, joined, analysis, _About(conclusions, origin, audit, missing)),
+        **_table_files(cohort_tables(joined, analysis, audit, truth)),
+        **_pages(results, joined, analysis, _About(conclusions, origin, audit, truth, missing)),
     }
-    folder.write(files, {"question": asdict(question), "clinical": _name(asked.clinical)})
-    return CohortResult(analysis, conclusions, out / PAGE, tuple(sorted(files)))
+    about = {"question": asdict(question), "clinical": _name(asked.clinical)}
+    if truth and asked.truth:
+        about["truth"] = {s.file: sha256_of(asked.truth / s.file) for s in truth.slides}
+    folder.write(files, about)
+    return CohortResult(analysis, conclusions, truth, out / PAGE, tuple(sorted(files)))
 
 
 def _audit(results: ResultsFolder) -> Audit:
@@ -132,6 +146,21 @@ def _audit(results: ResultsFolder) -> Audit:
     except StoreError as error:
         raise UsageError(str(error)) from error
     return Audit(data.frame, data.sample, data.slides, data.classes, data.stale)
+
+
+def _annotated(
+    results: ResultsFolder,
+    rows: Sequence[Mapping[str, Any]],
+    joined: Joined,
+    analysis: Analysis,
+    folder: Path | None,
+) -> Annotated | None:
+    """Shares by patients who are annotated in full; None without annotations."""
+    if folder is None:
+        return None
+    from noctile.workflows.commands.cohort_truth import read_cohort_truth  # noqa: PLC0415 - loads Zarr
+
+    return annotated(analysis, read_cohort_truth(results, rows, joined, analysis, folder))
 
 
 def _name(path: Path | None) -> str:
@@ -196,12 +225,14 @@ class _About:
         conclusions: question, answers and limits.
         origin: models, settings and versions.
         audit: areas corrected by an audit; None without one.
+        annotated: shares by patients who are annotated in full; None without annotations.
         missing: reason why a measure is missing, by its name.
     """
 
     conclusions: Conclusions
     origin: Origin
     audit: Audited | None
+    annotated: Annotated | None
     missing: Mapping[str, str]
 
 
@@ -214,7 +245,7 @@ def _pages(results: Path, joined: Joined, analysis: Analysis, about: _About) -> 
     conclusions, origin = about.conclusions, about.origin
     flow = flow_svg(analysis.flow, analysis.question.by)
     pictures = cohort_pictures(analysis)
-    paragraphs = methods_paragraphs(joined, analysis, origin)
+    paragraphs = methods_paragraphs(joined, analysis, origin, about.annotated)
     items = checklist(joined, analysis, origin)
     report = CohortReport(
         results.resolve().name,
@@ -227,6 +258,7 @@ def _pages(results: Path, joined: Joined, analysis: Analysis, about: _About) -> 
         _name(joined.clinical.file if joined.clinical else None),
         about.missing,
         about.audit,
+        about.annotated,
     )
     limits = [limit.text for limit in conclusions.may_not]
     texts = {

@@ -5,7 +5,7 @@ import pytest
 from scipy import optimize, stats
 
 from benchmarks.audit import Cell, score_annotated
-from noctile.pipeline.audit.ppi import powered_difference, powered_mean
+from noctile.pipeline.audit.ppi import joined_mean, powered_difference, powered_mean
 
 
 def patients(n: int, annotated: int, seed: int = 0, noise: float = 0.3) -> tuple:
@@ -89,6 +89,42 @@ def test_groups_without_spread_have_a_difference_and_no_p():
     found = powered_difference(groups * 1.0, groups * 2.0, groups, ~groups)
     assert found.difference.value == 2
     assert np.isnan(found.p)
+
+
+def test_truth_that_does_not_vary_gives_no_interval():
+    """Four annotated patients without the class do not show that no patient has it."""
+    predicted, truth = np.random.default_rng(1).random(30), np.full(30, np.nan)
+    truth[:4] = 0
+    found = powered_mean(predicted, truth)
+    assert (found.mean.value, found.annotated_mean.value, found.tuning) == (0, 0, 0)
+    assert np.isnan([found.mean.low, found.annotated_mean.high]).all()
+    truth[15:25] = predicted[15:25]
+    groups = np.arange(30) < 15
+    difference = powered_difference(predicted, truth, groups, ~groups)
+    assert np.isnan([difference.p, difference.difference.low]).all()
+    joined = joined_mean([difference.first, difference.second])
+    assert joined.mean.value == pytest.approx(difference.second.mean.value / 2)
+    assert np.isnan(joined.mean.low)
+
+
+def test_groups_join_to_a_stratified_mean_also_if_their_parts_differ():
+    """Most of a small group with a high mean is annotated; the truth of all is 0.28."""
+    random, means, covered = np.random.default_rng(5), [], 0
+    for _ in range(300):
+        groups = np.repeat([0, 1], [80, 20])
+        true = random.normal(0.2 + 0.4 * groups, 0.05)
+        predicted = 0.1 + 0.7 * true + random.normal(0, 0.02, 100)
+        truth = np.full(100, np.nan)
+        truth[:8], truth[80:95] = true[:8], true[80:95]
+        parts = [powered_mean(predicted[groups == g], truth[groups == g]) for g in (0, 1)]
+        found = joined_mean(parts)
+        means.append(found.mean.value)
+        covered += found.mean.low <= 0.28 <= found.mean.high
+    assert (found.patients, found.annotated) == (100, 23)
+    assert np.mean(means) == pytest.approx(0.28, abs=0.002)
+    limits = stats.binom(300, 0.95).ppf([1e-4, 1 - 1e-4]) / 300
+    assert limits[0] <= covered / 300 <= limits[1]
+    assert joined_mean(parts[:1]).mean.low == pytest.approx(parts[0].mean.low)
 
 
 def test_intervals_cover_and_the_null_is_rejected_as_often_as_it_should():
