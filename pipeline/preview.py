@@ -10,6 +10,7 @@ from noctile.pipeline.arrays import UInt8
 from noctile.pipeline.geometry import Extent, Frame
 from noctile.pipeline.masks.store import MaskStore
 from noctile.pipeline.models.card import ClassInfo
+from noctile.pipeline.roi.regions import Roi
 
 Color = tuple[int, int, int]
 
@@ -27,7 +28,14 @@ _LINE: Color = (190, 190, 190)
 _OUTLINE: Color = (0, 0, 0)
 
 
-def preview_of(store: MaskStore, title: str, class_area_mm2: Mapping[str, float]) -> Image.Image:
+_REGION: Color = (0, 48, 143)
+_REGION_PX = 3
+"""Colour and width (px) of the outline of a region of interest; it has a halo of paper."""
+
+
+def preview_of(
+    store: MaskStore, title: str, class_area_mm2: Mapping[str, float], roi: Roi | None = None
+) -> Image.Image:
     """Draw the preview of a finished mask.
 
     Args:
@@ -35,6 +43,7 @@ def preview_of(store: MaskStore, title: str, class_area_mm2: Mapping[str, float]
         title: name of the slide.
         class_area_mm2: area of each class, by name (mm2); a class without area is not in the
             legend.
+        roi: regions of interest to which the slide was confined, or None.
 
     Raises:
         StoreError: if the mask cannot be read.
@@ -47,6 +56,7 @@ def preview_of(store: MaskStore, title: str, class_area_mm2: Mapping[str, float]
         store.layout.classes,
         title,
         class_area_mm2,
+        roi,
     )
 
 
@@ -56,10 +66,11 @@ def render_preview(
     classes: Sequence[ClassInfo],
     title: str,
     class_area_mm2: Mapping[str, float],
+    roi: Roi | None = None,
 ) -> Image.Image:
     """Draw a slide, the slide with its label map, a scale bar and a legend.
 
-    The picture is at most 1600 px wide.
+    The picture is at most 1600 px wide. Regions of interest are outlined on both.
 
     Args:
         thumbnail: thumbnail of the slide, uint8 ``[h, w, 3]``, and its frame.
@@ -68,6 +79,7 @@ def render_preview(
         title: name of the slide.
         class_area_mm2: area of each class, by name (mm2); a class without area is not in the
             legend.
+        roi: regions of interest to which the slide was confined, or None.
     """
     panel = panel_frame(thumbnail[1])
     size = (panel.extent.width, panel.extent.height)
@@ -81,7 +93,23 @@ def render_preview(
         for c, area in found
         if area > 0
     ]
+    if roi:
+        n = len(roi.regions)
+        title = f"{title}, confined to {n} region{'s' if n > 1 else ''} of interest"
+        for picture in (tissue, overlay):
+            _outline_regions(picture, roi, panel)
     return _compose(title, (tissue, overlay), panel, entries)
+
+
+def _outline_regions(picture: Image.Image, roi: Roi, panel: Frame) -> None:
+    """Draw the outlines of regions of interest, and of what is cut out of them."""
+    draw, native = ImageDraw.Draw(picture), roi.native
+    scale = np.array([native.mpp_x / panel.mpp_x, native.mpp_y / panel.mpp_y])
+    polygons = (*(p for region in roi.regions for p in region.polygons), *roi.ignored)
+    rings = [ring[:, ::-1] * scale for polygon in polygons for ring in polygon]
+    for color, width_px in ((_PAPER, _REGION_PX + 2), (_REGION, _REGION_PX)):
+        for ring in rings:
+            draw.line([tuple(point) for point in (*ring, ring[0])], color, width_px, "curve")
 
 
 def panel_frame(thumbnail_frame: Frame) -> Frame:

@@ -22,7 +22,7 @@ MARK = '<meta name="generator" content="noctile report">'
 """Line by which a page that Noctile has written is recognised."""
 
 _SHOWN = 200
-"""Most slides that the queue lists; the table has all."""
+"""Most slides that the queue lists, and most regions of interest; the tables have all."""
 
 _PACE_BINS = 24
 
@@ -66,6 +66,7 @@ class Report:
         at_work: True if a run is at work.
         made: time of the page, UTC.
         usage: samples of the last run that predicted tiles; None without one.
+        regions: row of each region of interest, as in its table.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Report:
     at_work: bool
     made: datetime
     usage: RunUsage | None = None
+    regions: Sequence[Row] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,7 @@ def report_page(report: Report, thumbnails: Collection[str]) -> str:
         pace=_pace(report.finished_h),
         usage=usage_charts(report.usage) if report.usage else [],
         thumbnails=thumbnails,
+        confined=Counter(row["slide_id"] for row in report.regions),
     )
     return str(page)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from roi_files import box, drawn, feature, write_manifest, write_mask, write_roi
 from standins import small_slide
 
@@ -268,11 +269,29 @@ def test_merge_takes_regions_along_and_no_slide_with_other_regions(
     assert len(result.refused) == 1
     assert (merged / "regions.csv").read_bytes() == (finished / "regions.csv").read_bytes()
     assert verify(merged, [], 1, lambda _: None).exit_code == 0
+    page = (merged / "index.html").read_text()
+    assert "confined to 2 regions" in page
+    assert "<td>bed</td>" in page
 
 
 def test_a_program_segments_a_region(finished, archive, model):
     given = {"roi": archive / "a.geojson", "model": model, **SETTINGS}
     assert np.array_equal(noctile.segment(archive / "a.tif", **given).labels, labels(finished, "a"))
+
+
+def outline_px(preview: Path) -> int:
+    """Number of pixels of a preview in the colour of the outline of a region."""
+    with Image.open(preview) as picture:
+        return int((np.abs(np.asarray(picture).astype(int) - (0, 48, 143)).max(-1) < 40).sum())
+
+
+def test_previews_of_confined_slides_show_the_regions(finished, tmp_path):
+    assert outline_px(finished / "slides" / "a" / "preview.jpg") > 1000
+    assert outline_px(finished / "slides" / "c" / "preview.jpg") == 0
+    groups = tmp_path / "groups.toml"
+    groups.write_text(GROUPS)
+    regroup_results(finished, groups, tmp_path / "new", 1, lambda _: None)
+    assert outline_px(tmp_path / "new" / "slides" / "a" / "preview.jpg") > 1000
 
 
 def test_a_program_reads_the_regions_as_a_frame(finished, out):

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from noctile.pipeline.preview import (
     render_preview,
     scale_bar_um,
 )
+from noctile.pipeline.roi.regions import read_roi
 
 TUMOR = ClassInfo(code=1, name="tumor", color=(220, 30, 30), role="tumor")
 OTHER = ClassInfo(code=2, name="other_tissue", color=(30, 110, 220), role="tissue")
@@ -75,6 +77,32 @@ def test_the_legend_shows_the_classes_that_were_found_and_no_others():
     assert has(below, TUMOR.color)
     assert has(below, OTHER.color)
     assert not has(below, ABSENT.color)
+
+
+def test_regions_of_interest_are_outlined_on_both_panels_with_their_holes():
+    """Pixels of level 0 of 2 x 4 um; the panel has others."""
+    corners, hole = (
+        [[100, 40], [400, 40], [400, 160], [100, 160]],
+        [[200, 80], [300, 80], [300, 120]],
+    )
+    geometry = {"type": "Polygon", "coordinates": [[*r, r[0]] for r in (corners, hole)]}
+    feature = {"type": "Feature", "geometry": geometry, "properties": {}}
+    text = json.dumps({"type": "FeatureCollection", "features": [feature]})
+    roi = read_roi(text.encode(), "roi", Frame(Extent(200, 560), 4.0, 2.0))
+    frame = Frame(Extent(100, 140), 8.0, 8.0)
+    pixels, labels = np.full((100, 140, 3), 200, np.uint8), np.ones((100, 140), np.uint8)
+    about = (pixels, frame), (labels, frame), (TUMOR,), "slide", {"tumor": 1.0}
+    found = np.asarray(render_preview(*about, roi)).astype(int)
+    without = np.asarray(render_preview(*about)).astype(int)
+    panel = panel_frame(frame)
+    for left in (20, 20 + panel.extent.width + 20):
+        for x, y in ((100, 100), (250, 40), (250, 80), (300, 100), (400, 159)):
+            at = 66 + round(y * 4.0 / panel.mpp_y), left + round(x * 2.0 / panel.mpp_x)
+            assert tuple(found[at]) == (0, 48, 143)
+        inside = 66 + round(400 / panel.mpp_y), left + round(300 / panel.mpp_x)
+        assert tuple(found[inside]) == tuple(without[inside])
+    assert (found[:60] != without[:60]).any()  # the title says so
+    assert found.shape == without.shape
 
 
 def test_a_trace_of_a_class_is_in_the_legend():

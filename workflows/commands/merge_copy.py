@@ -14,6 +14,7 @@ from noctile.pipeline.preview import preview_of
 from noctile.pipeline.untrusted import open_regular, parse_json
 from noctile.workflows.commands.verify_slide import strange_files
 from noctile.workflows.jobs.finish import write_preview
+from noctile.workflows.jobs.worker import planned_roi
 from noctile.workflows.results.checksums import (
     kept_files,
     read_checksums,
@@ -198,7 +199,8 @@ def _rename(source: SlideFolder, staged: SlideFolder, summary_sha256: str) -> No
         described = read_required_json(staged.plan)
         described["slide"]["slide_id"] = described["plan"]["slide_id"] = slide_id
         attributes = dict(_renamed_attributes(staged, slide_id))
-        preview = preview_of(MaskStore.open(staged.mask), slide_id, summary["class_area_mm2"])
+        store, roi = MaskStore.open(staged.mask), planned_roi(staged, described)
+        preview = preview_of(store, slide_id, summary["class_area_mm2"], roi)
         laid_out = list(described.get("files") or {})
     except (StoreError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise DamagedResultError(f"it cannot be given the id {slide_id}: {error!s:.200}") from error

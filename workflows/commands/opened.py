@@ -113,6 +113,17 @@ class Results(Mapping[str, SlideResult]):
         """
         return self._table()
 
+    def region_table(self) -> pa.Table:
+        """One row for each region of interest, as an Arrow table; see ``regions``.
+
+        Raises:
+            StoreError: if a summary holds a value of a wrong type.
+        """
+        path = self._results.regions_parquet
+        if not path.exists() and not _are_confined(slides := self._table()):
+            return region_table((), _class_names(slides))
+        return self._read(path, region_table)
+
     @property
     def regions(self) -> "pd.DataFrame":
         """One row for each region of interest of the slides that are done: areas in it (mm2).
@@ -123,7 +134,7 @@ class Results(Mapping[str, SlideResult]):
         Raises:
             StoreError: if a summary holds a value of a wrong type.
         """
-        return to_frame(self._region_table())
+        return to_frame(self.region_table())
 
     @property
     def reviews(self) -> "pd.DataFrame":
@@ -142,12 +153,6 @@ class Results(Mapping[str, SlideResult]):
 
     def _table(self) -> pa.Table:
         return self._read(self._results.cohort_parquet, cohort_table)
-
-    def _region_table(self) -> pa.Table:
-        path = self._results.regions_parquet
-        if not path.exists() and not _are_confined(slides := self._table()):
-            return region_table((), _class_names(slides))
-        return self._read(path, region_table)
 
     def _read(self, path: Path, make: _MakeTable) -> pa.Table:
         """Read a table, or make it, with a warning, if its file is old, damaged or missing."""

@@ -40,6 +40,7 @@ from noctile.workflows.jobs.finish import measure_blocks
 from noctile.workflows.jobs.prepare import laid_out
 from noctile.workflows.jobs.provenance import versions
 from noctile.workflows.jobs.regions import region_figures
+from noctile.workflows.jobs.worker import planned_roi
 from noctile.workflows.results.checksums import slide_fault, write_with_checksums
 from noctile.workflows.results.durable import sync_names
 from noctile.workflows.results.files import read_required_json, write_json
@@ -191,7 +192,8 @@ def _make(job: RegroupJob) -> None:
         write_json(job.staged.block_stats_file, plain, compact=True)
         shards = [job.staged.path / name for block in stats for name in store.block_seals(block)]
         sync_names([*shards, job.staged.plan], job.staged.path)
-        figures = measure_blocks(job.staged, plan, stats, job.threads)
+        roi = planned_roi(job.staged, source.described)
+        figures = measure_blocks(job.staged, plan, stats, job.threads, roi)
         summary = _summary(source, figures, change, about)
         summary |= region_figures(job.staged, source.described)
         keys = {"key": key, "pixels_key": short_hash([summary.get("pixels_key"), job.file.key])}

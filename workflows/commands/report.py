@@ -28,9 +28,10 @@ def report_results(path: Path) -> Mapping[str, int]:
     results = ResultsFolder(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a table that is made from the results is as good
-        table = open_results(path).table()
+        opened = open_results(path)
+        table, regions = opened.table(), opened.region_table()
     try:
-        write_report(results, table, at_work=results.lease.exists())
+        write_report(results, table, regions, at_work=results.lease.exists())
     except (StoreError, OSError) as error:
         raise UsageError(str(error)) from error
     return Counter(table["status"].to_pylist())

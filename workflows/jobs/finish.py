@@ -18,10 +18,12 @@ from noctile.pipeline.plan import TilePlan
 from noctile.pipeline.preview import preview_of
 from noctile.pipeline.quality import BlockStats, SlideQuality
 from noctile.pipeline.readable import checked_quality
+from noctile.pipeline.roi.regions import Roi
 from noctile.workflows.jobs.messages import StepJob
 from noctile.workflows.jobs.provenance import given_values, planned_flags, versions
 from noctile.workflows.jobs.regions import region_figures
 from noctile.workflows.jobs.unchanged import check_unchanged
+from noctile.workflows.jobs.worker import planned_roi
 from noctile.workflows.results.blocks import collect_block_stats
 from noctile.workflows.results.checksums import slide_fault, write_with_checksums
 from noctile.workflows.results.durable import sync_names
@@ -64,13 +66,14 @@ def _complete(job: StepJob, folder: SlideFolder) -> None:
     except UnreadableTissueError:
         folder.plan.unlink()  # so that a retry reads everything again
         raise
-    summary = measure_blocks(folder, plan, stats, run.resources.threads)
+    roi = planned_roi(folder, described)
+    summary = measure_blocks(folder, plan, stats, run.resources.threads, roi)
     regions = region_figures(folder, described)
     write_with_checksums(folder, _summary(described, plan, summary, quality, job) | regions)
 
 
 def measure_blocks(
-    folder: SlideFolder, plan: TilePlan, stats: _Stats, threads: int
+    folder: SlideFolder, plan: TilePlan, stats: _Stats, threads: int, roi: Roi | None = None
 ) -> SlideSummary:
     """Build the pyramid of a slide whose blocks are done, measure it, and draw its preview.
 
@@ -81,6 +84,7 @@ def measure_blocks(
         plan: plan of the slide.
         stats: statistics of each block, by its (row, col).
         threads: number of threads.
+        roi: regions of interest to which the slide is confined, or None.
 
     Raises:
         StoreError: if the masks cannot be read or written, or a shard is missing.
@@ -93,7 +97,7 @@ def measure_blocks(
     summary, tiles = measure(store, plan, classes, cores, threads)
     table = tile_table(tiles, [c.name for c in classes])
     write_atomic(folder.tiles, lambda p: pq.write_table(table, p, compression="zstd"))
-    write_preview(folder, preview_of(store, plan.slide_id, summary.class_area_mm2))
+    write_preview(folder, preview_of(store, plan.slide_id, summary.class_area_mm2, roi))
     sync_names([*coarse, folder.preview], folder.path)
     return summary
 

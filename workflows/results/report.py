@@ -53,7 +53,9 @@ class Report:
         begun, problem = time.monotonic(), ""
         try:
             table = read_parquet(self._results.cohort_parquet, ["slide_id", "status"])
-            write_report(self._results, table, at_work=at_work)
+            regions = self._results.regions_parquet
+            of_regions = read_parquet(regions, ["slide_id"]) if regions.exists() else None
+            write_report(self._results, table, of_regions, at_work=at_work)
         except Exception as error:  # noqa: BLE001 - a page must not cost a night's work
             problem = f"the report {self._results.index} was not written: {printable(str(error))}"
         now = time.monotonic()
@@ -66,12 +68,15 @@ class Report:
             self.write(at_work=True)
 
 
-def write_report(results: ResultsFolder, table: pa.Table, *, at_work: bool = False) -> None:
+def write_report(
+    results: ResultsFolder, table: pa.Table, regions: pa.Table | None, *, at_work: bool = False
+) -> None:
     """Write ``index.html`` and ``index_files/``; only pictures of changed slides are made.
 
     Args:
         results: folder of results.
         table: row of each slide.
+        regions: row of each region of interest; None without any.
         at_work: True if a run is at work in the folder.
 
     Raises:
@@ -88,7 +93,14 @@ def write_report(results: ResultsFolder, table: pa.Table, *, at_work: bool = Fal
     name = results.path.resolve().name
     finished = _finished_h(results.ledger)
     content = Content(
-        name, rows, run_facts(results), finished, at_work, datetime.now(UTC), last_usage(results)
+        name,
+        rows,
+        run_facts(results),
+        finished,
+        at_work,
+        datetime.now(UTC),
+        last_usage(results),
+        regions.to_pylist() if regions else [],
     )
     page = report_page(content, pictures).encode("utf-8", "backslashreplace")
     write_atomic(results.index, lambda path: path.write_bytes(page))

@@ -27,10 +27,11 @@ def row(slide_id: str, status: str = "done", **values) -> dict:
     return {"slide_id": slide_id, "status": status} | about | figures | values
 
 
-def page(rows, text: str = "x", finished=(0.1, 0.5, 1.0), thumbnails=()) -> str:
+def page(rows, text: str = "x", finished=(0.1, 0.5, 1.0), thumbnails=(), regions=()) -> str:
     run = RunFacts(text, text, 2, 1, 0, text, text, text, text)
     hours = np.array(finished, float)
-    report = Report(text, rows, [run], hours, False, datetime(2026, 11, 29, tzinfo=UTC))
+    made = datetime(2026, 11, 29, tzinfo=UTC)
+    report = Report(text, rows, [run], hours, False, made, regions=regions)
     return report_page(report, thumbnails)
 
 
@@ -115,3 +116,22 @@ def test_the_review_status_is_a_column_where_there_is_one():
 def test_a_long_queue_names_the_number_of_the_others():
     rows = [row(f"s{k}", mean_confidence=0.1) for k in range(201)]
     assert "The first 200 of 201 are shown" in page(rows)
+
+
+def region(slide_id: str, name: str) -> dict:
+    areas = {
+        f"{kind}_area_mm2": mm2 for kind, mm2 in (("region", 4), ("tissue", 2), ("tumor", 0.5))
+    }
+    about = {"region": name, "region_class": None, "tumor_fraction_of_tissue": 0.125}
+    return {"slide_id": slide_id} | about | areas
+
+
+def test_regions_of_interest_have_rows_and_their_slides_a_caption():
+    regions = [region("a", SCRIPT), region("a", "bed")]
+    text = page([row("a"), row("b")], regions=regions)
+    assert text.count("confined to 2 regions") == 1
+    assert re.search(r"<td>bed</td><td></td><td class=\"n\">4\.000</td>.*>0\.125<", text)
+    assert "alert('x')" not in text
+    assert "Regions of interest" not in page([row("a")])
+    many = page([row("a")], regions=[region("a", str(k)) for k in range(201)])
+    assert "The first 200 of 201 are shown. regions.csv has all." in many

@@ -62,7 +62,7 @@ def test_files_of_others_stay(results, tmp_path, kind):
     else:
         results.index_files.write_text("mine")
     with pytest.raises(StoreError, match="move it away"):
-        write_report(results, table(results))
+        write_report(results, table(results), None)
     assert "move it away" in Report(results).write()
     assert (tmp_path / "mine.html").read_text() == "mine"
     if kind == "page":
