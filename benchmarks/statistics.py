@@ -18,21 +18,17 @@ from scipy.special import ndtr
 
 from benchmarks.common import machine
 from noctile.pipeline.arrays import Bool, Float64
-from noctile.pipeline.patients.influence import compare_without_each
 from noctile.pipeline.statistics.bootstrap import bootstrap
 from noctile.pipeline.statistics.correlation import spearman
+from noctile.pipeline.statistics.cox_without_each import cox_without_each
 from noctile.pipeline.statistics.describe import describe
 from noctile.pipeline.statistics.effect_sizes import cliffs_delta, epsilon_squared
 from noctile.pipeline.statistics.estimate import Estimate
 from noctile.pipeline.statistics.groups import compare, kruskal_wallis, mann_whitney
-from noctile.pipeline.statistics.survival import (
-    Cox,
-    LogRank,
-    cox,
-    cox_influence,
-    kaplan_meier,
-    logrank,
-)
+from noctile.pipeline.statistics.kaplan_meier import kaplan_meier
+from noctile.pipeline.statistics.log_rank import LogRank, logrank, logrank_without_each
+from noctile.pipeline.statistics.survival import Cox, cox
+from noctile.pipeline.statistics.without_each import compare_without_each
 
 Random = np.random.Generator
 Draw = Callable[[Random, int], Estimate]
@@ -197,8 +193,11 @@ def _times(patients: int) -> None:
         "comparisons of 4 groups without each patient, 10 measures": lambda: [
             compare_without_each(v, groups) for v in measures
         ],
-        "influence on the hazard ratio, 10 measures": lambda: [
-            cox_influence(times, event, v) for v in measures
+        "log-rank of 4 groups without each patient": lambda: logrank_without_each(
+            times, event, groups
+        ),
+        "Cox without each patient, 10 measures": lambda: [
+            cox_without_each(times, event, v) for v in measures
         ],
     }
     mann_whitney(x[:9], x[9:20])

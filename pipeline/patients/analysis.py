@@ -1,30 +1,33 @@
 """Analysis of a cohort: descriptions by group, tests, sensitivity, influence, survival."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
 
-from noctile.pipeline.arrays import Float64
+from noctile.pipeline.arrays import Float64, Int64
 from noctile.pipeline.patients.flow import Exclusion, Flow, exclusions, included, make_flow
-from noctile.pipeline.patients.influence import (
-    WithoutEach,
-    compare_without_each,
-    correlate_without_each,
-)
-from noctile.pipeline.patients.join import Joined, Patient
-from noctile.pipeline.patients.measures import MEASURES, QUALITY, Measure
+from noctile.pipeline.patients.influence import Influence, Tested, find_influences
+from noctile.pipeline.patients.join import Joined
+from noctile.pipeline.patients.measures import MEASURES, QUALITY, Measure, measure_of
 from noctile.pipeline.patients.question import Question, by_value, number_of, sorted_groups
-from noctile.pipeline.patients.survival import Survival, analyse_survival
+from noctile.pipeline.patients.survival import (
+    Survival,
+    SurvivalTest,
+    analyse_survival,
+    survival_without_each,
+)
 from noctile.pipeline.patients.values import PatientValues, patient_values
 from noctile.pipeline.statistics.correlation import spearman
 from noctile.pipeline.statistics.describe import Description, describe
 from noctile.pipeline.statistics.groups import Comparison, Effect, compare
-from noctile.pipeline.statistics.multiplicity import holm
-
-ALPHA: Final = 0.05
-"""Level of a test below which a difference is called one."""
+from noctile.pipeline.statistics.multiplicity import ALPHA, holm
+from noctile.pipeline.statistics.without_each import (
+    WithoutEach,
+    compare_without_each,
+    correlate_without_each,
+)
 
 SPEARMAN: Final = "Spearman"
 RHO: Final = "rho"
@@ -81,34 +84,6 @@ class GroupDescription:
     description: Description
 
 
-@dataclass(frozen=True, slots=True)
-class Influence:
-    """Influence of one patient on one finding.
-
-    Attributes:
-        patient: the patient.
-        measure: name of the measure.
-        effect: effect size without the patient.
-        change: that effect minus the effect of all patients.
-        p_holm: corrected p-value without the patient.
-        doubt: doubt about the slides of the patient, 0..1.
-        changes: True if p_holm crosses `ALPHA` without the patient.
-    """
-
-    patient: Patient
-    measure: str
-    effect: float
-    change: float
-    p_holm: float
-    doubt: float
-    changes: bool
-
-    @property
-    def score(self) -> float:
-        """Influence times doubt."""
-        return abs(self.change) * self.doubt
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
     """Everything that is known of a question.
@@ -125,6 +100,7 @@ class Analysis:
         quality: test of the model's confidence; None if there is none.
         influences: influence of each patient, that which needs a look first.
         survival: survival analysis; None if it is not asked for.
+        survival_without_flagged: its tests without flagged slides; empty if there are none.
     """
 
     question: Question
@@ -138,6 +114,7 @@ class Analysis:
     quality: Finding | None
     influences: tuple[Influence, ...]
     survival: Survival | None
+    survival_without_flagged: tuple[SurvivalTest, ...]
 
     @property
     def missing(self) -> tuple[Measure, ...]:
@@ -151,12 +128,15 @@ def analyse(joined: Joined, question: Question) -> Analysis:
     values = patient_values(patients)
     groups = _groups(question, values)
     findings = _findings(question, values, "all")
+    survival = analyse_survival(question, values) if question.survival else None
     without: tuple[Finding, ...] = ()
+    survival_without: tuple[SurvivalTest, ...] = ()
     if any(slide.flagged for patient in patients for slide in patient.analysed):
         calm = patient_values(patients, without_flagged=True)
         without = _findings(question, calm, "without_flagged")
+        survival_without = analyse_survival(question, calm).tests if survival else ()
     quality = _test(question, values.values[QUALITY], groups)
-    survival = analyse_survival(question, values) if question.survival else None
+    tested = list(_tested(question, values, groups, findings))
     return Analysis(
         question,
         make_flow(joined, question),
@@ -167,8 +147,9 @@ def analyse(joined: Joined, question: Question) -> Analysis:
         findings,
         without,
         replace(quality, measure=QUALITY) if quality else None,
-        tuple(_influences(question, values, groups, findings)),
+        find_influences(values, [tested, *_tested_survival(survival)]),
         survival,
+        survival_without,
     )
 
 
@@ -232,44 +213,34 @@ def _of_comparison(found: Comparison) -> Finding:
     )
 
 
-def _influences(
+def _tested(
     question: Question,
     values: PatientValues,
     groups: Sequence[str],
     findings: Sequence[Finding],
-) -> list[Influence]:
-    """Influence of each patient on each finding; the one that needs a look first comes first."""
-    if not findings:
-        return []
-    p = np.array([[f.p] * len(values.patients) for f in findings]).T
-    effects = np.full(p.shape, np.nan)
-    for k, finding in enumerate(findings):
-        rows, without = _without_each(question, values.values[finding.measure], groups, finding)
-        p[rows, k], effects[rows, k] = without.p, without.effect
-    corrected = np.array([holm(row) for row in p])
-    made = [
-        Influence(
-            patient,
-            finding.measure,
-            float(effects[i, k]),
-            float(effects[i, k] - finding.effects[0].estimate.value),
-            float(corrected[i, k]),
-            float(values.doubt[i]),
-            bool((corrected[i, k] < ALPHA) != finding.differs),
+) -> Iterator[Tested]:
+    """Yield each finding with the same test without each patient."""
+    for finding in findings:
+        title, effect = measure_of(finding.measure).title, finding.effects[0].estimate.value
+        about = "by", finding.measure, question.by, title, finding.p, finding.p_holm, effect
+        yield Tested(
+            *about, *_without_each(question, values.values[finding.measure], groups, finding)
         )
-        for k, finding in enumerate(findings)
-        for i, patient in enumerate(values.patients)
-        if np.isfinite(effects[i, k])
-    ]
-    order = {finding.measure: k for k, finding in enumerate(findings)}
-    return sorted(
-        made, key=lambda i: (not i.changes, -i.score, i.patient.patient_id, order[i.measure])
-    )
+
+
+def _tested_survival(survival: Survival | None) -> list[list[Tested]]:
+    """Return the tests of survival with the same tests without each patient, by family."""
+    families: dict[str, list[Tested]] = {}
+    for test, sample in zip(survival.tests, survival.samples, strict=True) if survival else ():
+        about = *test.about, test.title, test.p, test.p_holm, test.size
+        tested = Tested(*about, sample.rows, survival_without_each(test, sample))
+        families.setdefault(test.family, []).append(tested)
+    return list(families.values())
 
 
 def _without_each(
     question: Question, values: Float64, groups: Sequence[str], finding: Finding
-) -> tuple[np.ndarray, WithoutEach]:
+) -> tuple[Int64, WithoutEach]:
     """Rows of the patients in a finding, and the finding without each of them."""
     of, there = np.array(groups, str), np.isfinite(values)
     if question.kind == "number":

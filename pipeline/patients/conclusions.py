@@ -1,11 +1,12 @@
 """Answers to a question in plain words, and the limits within which they hold."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import Final
 
-from noctile.pipeline.patients.analysis import ALPHA, Analysis, Finding, by_measure
+from noctile.pipeline.patients.analysis import Analysis, Finding
 from noctile.pipeline.patients.annotated import Annotated, ShareDifference
 from noctile.pipeline.patients.audited import Audited, AuditedDifference
 from noctile.pipeline.patients.flow import counted
@@ -13,6 +14,7 @@ from noctile.pipeline.patients.join import Patient
 from noctile.pipeline.patients.measures import measure_of
 from noctile.pipeline.statistics.estimate import Estimate
 from noctile.pipeline.statistics.groups import CLIFFS_DELTA
+from noctile.pipeline.statistics.multiplicity import ALPHA
 
 FEW: Final = 20
 """Groups with fewer patients are called small."""
@@ -163,15 +165,13 @@ def _survival_answers(analysis: Analysis) -> Iterator[str]:
     if not survival.tests:
         yield f"Survival could not be tested: {survival.events} events are too few or do not vary."
         return
-    clear = [test for test in survival.tests if test.p_holm < ALPHA]
+    clear = [test for test in survival.tests if test.differs]
     for test in clear:
-        subject = measure_of(test.measure).title if test.measure else test.by
         ratio = ""
         if test.hazard_ratio:
             of = f" of {test.a} against {test.b}" if test.a else " per standard deviation"
             ratio = f"hazard ratio{of} {interval_text(test.hazard_ratio)}, "
-        cut = f" cut at {test.cut}" if test.cut else ""
-        yield f"Survival goes with {subject}{cut}: {ratio}{p_text(test.p_holm)} ({test.test})."
+        yield f"Survival goes with {test.subject}: {ratio}{p_text(test.p_holm)} ({test.test})."
     if len(clear) < len(survival.tests):
         more = " other" if clear else ""
         yield f"No{more} association with survival was found."
@@ -255,28 +255,20 @@ def _annotated_limits(annotated: Annotated) -> Iterator[Remark]:
 
 def _changing(analysis: Analysis) -> Iterator[Remark]:
     """Limits by flagged slides and single patients that change an answer."""
-    if analysis.without_flagged:
-        calm, n = by_measure(analysis.without_flagged), analysis.flow.flagged.slides
-        changed = [
-            measure_of(f.measure).title
-            for f in analysis.findings
-            if f.measure not in calm or calm[f.measure].differs != f.differs
-        ]
-        if changed:
-            yield Remark(
-                "flagged_slides",
-                f"Without {counted(n, 'flagged slide')} the answer changes for: "
-                f"{', '.join(changed)}. Look at these slides before you rely on it.",
-            )
-    for finding in analysis.findings:
-        count = sum(i.changes for i in analysis.influences if i.measure == finding.measure)
-        if count:
-            title = measure_of(finding.measure).title
-            yield Remark(
-                "single_patients",
-                f"{title}: leaving out a single patient can change the answer; this holds for "
-                f"{counted(count, 'patient')}, who are listed below.",
-            )
+    changed = list(_changed_without_flagged(analysis)) if analysis.flow.flagged.slides else []
+    if changed:
+        yield Remark(
+            "flagged_slides",
+            f"Without {counted(analysis.flow.flagged.slides, 'flagged slide')} the answer changes "
+            f"for: {', '.join(changed)}. Look at these slides before you rely on it.",
+        )
+    patients = Counter(i.test.title for i in analysis.influences if i.changes)
+    for title, count in patients.items():
+        yield Remark(
+            "single_patients",
+            f"{title}: leaving out a single patient can change the answer; this holds for "
+            f"{counted(count, 'patient')}, who are listed below.",
+        )
     quality = analysis.quality
     if quality and quality.p < ALPHA:
         yield Remark(
@@ -284,6 +276,18 @@ def _changing(analysis: Analysis) -> Iterator[Remark]:
             f"The model's confidence goes with {analysis.question.by} too ({p_text(quality.p)}), "
             "so a difference of areas may be one of the model's errors.",
         )
+
+
+def _changed_without_flagged(analysis: Analysis) -> Iterator[str]:
+    """Yield the tests whose answer changes, or is lost, without flagged slides."""
+    calm = {f.measure for f in analysis.without_flagged if f.differs}
+    for finding in analysis.findings:
+        if finding.differs != (finding.measure in calm):
+            yield measure_of(finding.measure).title
+    calm_survival = {t.about for t in analysis.survival_without_flagged if t.differs}
+    for test in analysis.survival.tests if analysis.survival else ():
+        if test.differs != (test.about in calm_survival):
+            yield test.title
 
 
 def _sample(analysis: Analysis) -> Iterator[Remark]:

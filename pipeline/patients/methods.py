@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from noctile.pipeline.patients.analysis import ALPHA, Analysis
+from noctile.pipeline.patients.analysis import Analysis
 from noctile.pipeline.patients.annotated import IN_FULL, Annotated
 from noctile.pipeline.patients.flow import counted
 from noctile.pipeline.patients.join import Joined
@@ -16,6 +16,7 @@ from noctile.pipeline.patients.measures import MEASURES
 from noctile.pipeline.statistics.bootstrap import RESAMPLES
 from noctile.pipeline.statistics.correlation import MIN_PAIRS
 from noctile.pipeline.statistics.groups import MIN_GROUP
+from noctile.pipeline.statistics.multiplicity import ALPHA
 
 AUTHORS: Final = "to be filled in by the authors"
 
@@ -145,17 +146,19 @@ def _statistics(analysis: Analysis) -> Iterator[str]:
     if analysis.findings:
         yield (
             f"P-values are two-sided, and were corrected for the {len(analysis.findings)} measures "
-            f"with Holm's method; the level is {ALPHA}. All tests were repeated without flagged "
-            "slides, and without each single patient."
+            f"with Holm's method; the level is {ALPHA}."
         )
     if analysis.survival:
         yield (
             "Survival was described with Kaplan-Meier curves and compared with the log-rank test. "
-            "Hazard ratios come from Cox models with one measure each, per standard deviation. No "
-            "cut was searched for in these data."
+            "Hazard ratios come from Cox models with one measure each, per standard deviation, and "
+            "p-values were corrected with Holm's method within groups, measures and cuts. No cut "
+            "was searched for in these data."
         )
         for cut in analysis.question.cuts:
             yield f"Cut given with the command: {cut.measure} at {cut.value:g}."
+    if analysis.influences:
+        yield "All tests were repeated without flagged slides, and without each single patient."
 
 
 def _annotated(annotated: Annotated) -> Iterator[str]:

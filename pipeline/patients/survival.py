@@ -7,27 +7,23 @@ from typing import Final
 
 import numpy as np
 
-from noctile.pipeline.arrays import Bool, Float64
+from noctile.pipeline.arrays import Bool, Float64, Int64
+from noctile.pipeline.patients.measures import measure_of
 from noctile.pipeline.patients.question import Cut, Question, by_value, sorted_groups, survival_of
 from noctile.pipeline.patients.values import PatientValues
+from noctile.pipeline.statistics.cox_without_each import cox_without_each
 from noctile.pipeline.statistics.estimate import Estimate
-from noctile.pipeline.statistics.multiplicity import holm
-from noctile.pipeline.statistics.survival import (
-    Curve,
-    LogRank,
-    Refusal,
-    cox,
-    kaplan_meier,
-    logrank,
-)
+from noctile.pipeline.statistics.kaplan_meier import Curve, kaplan_meier
+from noctile.pipeline.statistics.log_rank import logrank, logrank_without_each
+from noctile.pipeline.statistics.multiplicity import ALPHA, holm
+from noctile.pipeline.statistics.survival import Cox, Refusal, cox
+from noctile.pipeline.statistics.without_each import WithoutEach
 
 LOGRANK: Final = "log-rank"
 COX: Final = "Cox"
 PER_SD: Final = "hazard ratio per standard deviation"
 OF_GROUPS: Final = "hazard ratio"
 AT_OR_ABOVE: Final = "hazard ratio at or above the cut"
-
-_FEWEST: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +63,38 @@ class SurvivalTest:
     p_proportional: float = math.nan
 
     @property
-    def cut(self) -> str:
-        """Value of the cut; "" for a test without one."""
-        return self.by.rpartition("= ")[2] if self.family == "survival_cut" else ""
+    def differs(self) -> bool:
+        """True if the corrected p-value is below `ALPHA`."""
+        return self.p_holm < ALPHA
+
+    @property
+    def about(self) -> tuple[str, str, str]:
+        """Family, measure and column or cut, which tell the tests apart."""
+        return self.family, self.measure, self.by
+
+    @property
+    def subject(self) -> str:
+        """Measure, cut or column that survival is compared by, for a reader."""
+        if not self.measure:
+            return self.by
+        title, cut = measure_of(self.measure).title, self.by.rpartition("= ")[2]
+        return f"{title}, cut at {cut}" if cut else title
+
+    @property
+    def title(self) -> str:
+        """Title of the test beside those of measures."""
+        return f"Survival by {self.subject}"
+
+    @property
+    def size(self) -> float:
+        """Log hazard ratio; without one, that of two equal groups with this chi-square.
+
+        Source: Schoenfeld, The asymptotic properties of nonparametric tests for comparing survival
+        distributions, Biometrika 68 (1981), 316-319.
+        """
+        if self.hazard_ratio:
+            return float(np.log(max(self.hazard_ratio.value, np.finfo(np.float64).tiny)))
+        return 2 * math.sqrt(self.statistic / self.events)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,27 +110,6 @@ class Curves:
     title: str
     curves: dict[str, Curve]
     measure: str = ""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Survival:
-    """Survival analysis of a cohort.
-
-    Attributes:
-        n: patients with a time and an event.
-        events: number of events.
-        without: patients without a usable time or event.
-        curves: curves by group, then those of each cut.
-        tests: tests of all families.
-        not_tested: measure, cut or column of each test that was refused, and the reason.
-    """
-
-    n: int
-    events: int
-    without: int
-    curves: tuple[Curves, ...]
-    tests: tuple[SurvivalTest, ...]
-    not_tested: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,6 +129,57 @@ class Watched:
         return Watched(self.time[there], self.event[there])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Patients of one test of survival.
+
+    Attributes:
+        family: see `SurvivalTest`.
+        measure: see `SurvivalTest`.
+        by: see `SurvivalTest`.
+        rows: int64 ``[n]``, numbers of the patients.
+        watched: their times and events.
+        x: float64 ``[n]``, measure in standard deviations; of two groups, 1 for the first, else 0.
+        groups: group of each patient; empty for a measure.
+    """
+
+    family: str
+    measure: str
+    by: str
+    rows: Int64
+    watched: Watched
+    x: Float64
+    groups: Sequence[str] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the groups; of a cut, the patients at or above it come first."""
+        return sorted_groups(self.groups)[:: -1 if self.measure else 1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Survival:
+    """Survival analysis of a cohort.
+
+    Attributes:
+        n: patients with a time and an event.
+        events: number of events.
+        without: patients without a usable time or event.
+        curves: curves by group, then those of each cut.
+        tests: tests of all families.
+        samples: patients of each test.
+        not_tested: measure, cut or column of each test that was refused, and the reason.
+    """
+
+    n: int
+    events: int
+    without: int
+    curves: tuple[Curves, ...]
+    tests: tuple[SurvivalTest, ...]
+    samples: tuple[Sample, ...]
+    not_tested: tuple[tuple[str, str], ...]
+
+
 def analyse_survival(question: Question, values: PatientValues) -> Survival:
     """Analyse the survival of patients.
 
@@ -134,30 +189,20 @@ def analyse_survival(question: Question, values: PatientValues) -> Survival:
     pairs = [survival_of(question, patient) for patient in values.patients]
     both = np.array(pairs, np.float64).reshape(-1, 2)
     known: Bool = np.asarray(np.isfinite(both).all(axis=1), bool)
-    watched = Watched(both[known, 0], both[known, 1] == 1)
-    if not len(watched.time):
-        return Survival(0, 0, len(known), (), (), ())
-    names = [by_value(question, patient) for patient in values.patients]
-    of = [name for name, there in zip(names, known, strict=True) if there]
-    curves, found = [], []
-    if question.kind == "groups":
-        curves.append(_curves(question.by, watched, of))
-        found.append([_logrank("survival_by", "", question.by, watched, of)])
-    else:
-        curves.append(_curves("", watched, ["all patients"] * len(watched.time)))
-    found.append(list(_hazard_ratios(values, known, watched)))
-    cut_tests = []
-    for cut in question.cuts:
-        x = values.values[cut.measure][known]
-        part, sides = watched.of(np.isfinite(x)), cut_sides(cut, x[np.isfinite(x)])
-        label = f"{cut.measure} = {cut.value:g}"
-        curves += [_curves(label, part, sides, cut.measure)] if sides else []
-        cut_tests.append(_logrank("survival_cut", cut.measure, label, part, sides))
-    found.append(cut_tests)
-    tests = [test for family in found for test in _corrected(family)]
-    refused = [test for family in found for test in family if isinstance(test, tuple)]
-    n, events = len(watched.time), int(watched.event.sum())
-    return Survival(n, events, int((~known).sum()), tuple(curves), tuple(tests), tuple(refused))
+    rows, watched = np.flatnonzero(known), Watched(both[known, 0], both[known, 1] == 1)
+    if not len(rows):
+        return Survival(0, 0, len(known), (), (), (), ())
+    samples = list(_samples(question, values, rows, watched))
+    curves = [_curves(sample) for sample in samples if sample.groups]
+    if question.kind != "groups":
+        curves.insert(0, Curves("", {"all patients": kaplan_meier(watched.time, watched.event)}))
+    tried = [(sample, _test(sample)) for sample in samples]
+    refused = [(s.by or s.measure, test) for s, test in tried if isinstance(test, str)]
+    found = [(s, test) for s, test in tried if isinstance(test, SurvivalTest)]
+    tests = _corrected([test for _, test in found])
+    tested = tuple(sample for sample, _ in found)
+    n, events = len(rows), int(watched.event.sum())
+    return Survival(n, events, int((~known).sum()), tuple(curves), tests, tested, tuple(refused))
 
 
 def cut_sides(cut: Cut, values: Float64) -> list[str]:
@@ -166,62 +211,95 @@ def cut_sides(cut: Cut, values: Float64) -> list[str]:
     return [above if value >= cut.value else below for value in values]
 
 
-def _curves(title: str, watched: Watched, groups: Sequence[str], measure: str = "") -> Curves:
-    of = np.array(groups, str)
-    parts = {name: watched.of(of == name) for name in sorted_groups(groups)}
+def survival_without_each(test: SurvivalTest, sample: Sample) -> WithoutEach:
+    """Repeat a test of survival without each of its patients.
+
+    Args:
+        test: the test.
+        sample: its patients.
+
+    Returns:
+        `SurvivalTest.size` and p-value without each patient.
+    """
+    time, event = sample.watched.time, sample.watched.event
+    if not sample.groups:
+        return cox_without_each(time, event, sample.x)
+    found = logrank_without_each(time, event, sample.groups)
+    if test.hazard_ratio:
+        return WithoutEach(cox_without_each(time, event, sample.x).effect, found.p)
+    return WithoutEach(2 * np.sqrt(found.statistic / (event.sum() - event)), found.p)
+
+
+def _samples(
+    question: Question, values: PatientValues, rows: Int64, watched: Watched
+) -> Iterator[Sample]:
+    """Yield the patients of each test, without those who have no value."""
+    if question.kind == "groups":
+        groups = [by_value(question, values.patients[row]) for row in rows]
+        yield _of_groups("survival_by", "", question.by, rows, watched, groups)
+    for measure in values.measures:
+        x = values.values[measure.name][rows]
+        there = np.isfinite(x)
+        deviation = float(x[there].std(ddof=1)) if there.sum() > 1 else 0.0
+        part = rows[there], watched.of(there), x[there] / (deviation or 1.0)
+        yield Sample("survival", measure.name, "", *part)
+    for cut in question.cuts:
+        x = values.values[cut.measure][rows]
+        there, label = np.isfinite(x), f"{cut.measure} = {cut.value:g}"
+        sides = cut_sides(cut, x[there])
+        yield _of_groups("survival_cut", cut.measure, label, rows[there], watched.of(there), sides)
+
+
+def _of_groups(
+    family: str, measure: str, by: str, rows: Int64, watched: Watched, groups: Sequence[str]
+) -> Sample:
+    sample = Sample(family, measure, by, rows, watched, np.zeros(len(rows)), groups)
+    if len(sample.names) != 2:
+        return sample
+    return replace(sample, x=(np.array(groups, str) == sample.names[0]).astype(np.float64))
+
+
+def _curves(sample: Sample) -> Curves:
+    of = np.array(sample.groups, str)
+    parts = {name: sample.watched.of(of == name) for name in sorted_groups(sample.groups)}
     found = {name: kaplan_meier(w.time, w.event) for name, w in parts.items()}
-    return Curves(title, found, measure)
+    return Curves(sample.by, found, sample.measure)
 
 
-def _logrank(
-    family: str, measure: str, by: str, watched: Watched, groups: Sequence[str]
-) -> SurvivalTest | tuple[str, str]:
-    """Test groups; of two, the hazard of the first is compared with that of the second."""
-    names = sorted_groups(groups)
-    if not names:
-        return by, "no patient has a value"
-    found = logrank(watched.time, watched.event, groups)
-    if not isinstance(found, LogRank):
-        return by, str(found)
-    head = family, measure, by, LOGRANK, found.n, found.events
-    test = SurvivalTest(*head, found.statistic, found.p, found.p)
-    if len(names) != 2:
-        return test
-    a, b = reversed(names) if measure else names
-    ratio = cox(watched.time, watched.event, (np.array(groups, str) == a).astype(np.float64))
+def _test(sample: Sample) -> SurvivalTest | str:
+    """Test a sample; the reason if that is refused."""
+    if not len(sample.rows):
+        return "no patient has a value"
+    time, event = sample.watched.time, sample.watched.event
+    ratio, head = cox(time, event, sample.x), (sample.family, sample.measure, sample.by)
+    if not sample.groups:
+        if isinstance(ratio, Refusal):
+            return str(ratio)
+        about = *head, COX, ratio.n, ratio.events
+        test = SurvivalTest(*about, math.nan, ratio.p, ratio.p)
+        return _with_ratio(test, PER_SD, ratio)
+    found = logrank(time, event, sample.groups)
+    if isinstance(found, Refusal):
+        return str(found)
+    about = *head, LOGRANK, found.n, found.events
+    test = SurvivalTest(*about, found.statistic, found.p, found.p)
     if isinstance(ratio, Refusal):
         return test
+    a, b = sample.names
+    effect = AT_OR_ABOVE if sample.measure else OF_GROUPS
+    return replace(_with_ratio(test, effect, ratio), a=a, b=b)
+
+
+def _with_ratio(test: SurvivalTest, effect: str, ratio: Cox) -> SurvivalTest:
     return replace(
-        test,
-        effect=AT_OR_ABOVE if measure else OF_GROUPS,
-        hazard_ratio=ratio.hazard_ratio,
-        a=a,
-        b=b,
-        p_proportional=ratio.p_proportional,
+        test, effect=effect, hazard_ratio=ratio.hazard_ratio, p_proportional=ratio.p_proportional
     )
 
 
-def _hazard_ratios(
-    values: PatientValues, known: Bool, watched: Watched
-) -> Iterator[SurvivalTest | tuple[str, str]]:
-    for measure in values.measures:
-        x = values.values[measure.name][known]
-        there = np.isfinite(x)
-        part, x = watched.of(there), x[there]
-        if len(x) < _FEWEST:
-            yield measure.name, "too few patients have a value"
-            continue
-        found = cox(part.time, part.event, x, unit=float(x.std(ddof=1)) or 1.0)
-        if isinstance(found, Refusal):
-            yield measure.name, str(found)
-            continue
-        head = "survival", measure.name, "", COX, found.n, found.events
-        test = SurvivalTest(*head, math.nan, found.p, found.p, PER_SD, found.hazard_ratio)
-        yield replace(test, p_proportional=found.p_proportional)
-
-
-def _corrected(family: Sequence[SurvivalTest | tuple[str, str]]) -> list[SurvivalTest]:
-    """Return the tests of one family with Holm's correction."""
-    found = [test for test in family if isinstance(test, SurvivalTest)]
-    corrected = holm([test.p for test in found])
-    return [replace(t, p_holm=float(p)) for t, p in zip(found, corrected, strict=True)]
+def _corrected(tests: Sequence[SurvivalTest]) -> tuple[SurvivalTest, ...]:
+    """Return tests with Holm's correction within each family."""
+    corrected = {
+        family: iter(holm([test.p for test in tests if test.family == family]))
+        for family in {test.family for test in tests}
+    }
+    return tuple(replace(test, p_holm=float(next(corrected[test.family]))) for test in tests)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from noctile.pipeline.columns import BOOLEAN, CATEGORY, FLAGS, INTEGER, NUMBER, TEXT, Column
-from noctile.pipeline.patients.analysis import Analysis, Finding
+from noctile.pipeline.patients.analysis import Analysis, Finding, Subset
 from noctile.pipeline.patients.annotated import Annotated
 from noctile.pipeline.patients.audited import Audited
 from noctile.pipeline.patients.flow import Exclusion, why_excluded
@@ -90,10 +90,25 @@ TESTS: Final = (
 INFLUENCE: Final = (
     Column("patient_id", TEXT, "patient who is left out"),
     Column("slide_ids", FLAGS, "slides of the patient that count; separated by ; in CSV"),
-    Column("measure", CATEGORY, "name of the measure"),
-    Column("changes_conclusion", BOOLEAN, "true if p_holm crosses 0.05 without the patient"),
-    Column("p_holm", NUMBER, "corrected p-value without the patient", "0..1"),
-    Column("effect", NUMBER, "first effect of the measure's test, without the patient"),
+    Column("family", CATEGORY, "family of the test, as in tests"),
+    Column("measure", CATEGORY, "name of the measure; empty for groups without a measure"),
+    Column("by", CATEGORY, "column that is compared, or the cut"),
+    Column(
+        "changes_conclusion",
+        BOOLEAN,
+        "true if p_holm crosses 0.05 without the patient, or a difference can no longer be tested",
+    ),
+    Column(
+        "p_holm",
+        NUMBER,
+        "corrected p-value without the patient; empty if the test cannot be made",
+        "0..1",
+    ),
+    Column(
+        "effect",
+        NUMBER,
+        "first effect of the test, without the patient; of survival, the log hazard ratio",
+    ),
     Column("change", NUMBER, "that effect minus the effect with all patients"),
     Column("doubt", NUMBER, "doubt about the patient's slides, as in patients", "0..1"),
     Column("influence_times_doubt", NUMBER, "absolute change x doubt, which sorts the rows"),
@@ -289,7 +304,9 @@ def _tests(analysis: Analysis) -> Iterator[Row]:
         for finding in findings:
             yield from _finding(family, by, finding)
     for test in analysis.survival.tests if analysis.survival else ():
-        yield _survival(test)
+        yield _survival(test, "all")
+    for test in analysis.survival_without_flagged:
+        yield _survival(test, "without_flagged")
 
 
 def _finding(family: str, by: str, finding: Finding) -> Iterator[Row]:
@@ -300,16 +317,18 @@ def _finding(family: str, by: str, finding: Finding) -> Iterator[Row]:
         yield (*head, effect.name, effect.a, effect.b, *astuple(effect.estimate), pair, None)
 
 
-def _survival(test: SurvivalTest) -> Row:
+def _survival(test: SurvivalTest, subset: Subset) -> Row:
     t = test
-    head = t.family, t.measure, t.by, "all", t.test, t.n, t.events, t.statistic, t.p, t.p_holm
+    head = *t.about, subset, t.test, t.n, t.events, t.statistic, t.p, t.p_holm
     ratio = astuple(t.hazard_ratio) if t.hazard_ratio else (None, None, None)
     return (*head, t.effect, t.a, t.b, *ratio, None, t.p_proportional)
 
 
 def _influence(analysis: Analysis) -> Iterator[Row]:
+    slides = {patient.patient_id: _ids(patient) for patient in analysis.values.patients}
     for i in analysis.influences:
-        head = i.patient.patient_id, _ids(i.patient), i.measure, i.changes
+        test = i.test.family, i.test.measure, i.test.by
+        head = i.patient.patient_id, slides[i.patient.patient_id], *test, i.changes
         yield (*head, i.p_holm, i.effect, i.change, i.doubt, i.score)
 
 

@@ -19,6 +19,7 @@ from noctile.pipeline.patients.conclusions import Conclusions, p_text
 from noctile.pipeline.patients.flow import Exclusion, counted
 from noctile.pipeline.patients.measures import HEADLINE, Measure, measure_of
 from noctile.pipeline.patients.methods import Item
+from noctile.pipeline.patients.survival import SurvivalTest
 from noctile.pipeline.report.cohort_plots import Picture
 from noctile.pipeline.report.template import figure, load_template
 from noctile.pipeline.statistics.estimate import Estimate
@@ -80,6 +81,7 @@ def cohort_page(report: CohortReport) -> str:
         headline=_headline(analysis),
         table=_table_one(analysis),
         pairs=_pairs(analysis),
+        survival_pairs=_survival_pairs(analysis),
         changing=[i for i in analysis.influences if i.changes],
         doubtful=analysis.influences[:_MOST_NAMED],
         exclusions=_named(analysis.exclusions),
@@ -138,6 +140,13 @@ def _pairs(analysis: Analysis) -> list[tuple[Finding, Finding | None]]:
     """Each finding beside that without flagged slides, or None."""
     calm = by_measure(analysis.without_flagged)
     return [(f, calm.get(f.measure)) for f in analysis.findings]
+
+
+def _survival_pairs(analysis: Analysis) -> list[tuple[SurvivalTest, SurvivalTest | None]]:
+    """Each test of survival beside that without flagged slides, or None."""
+    calm = {test.about: test for test in analysis.survival_without_flagged}
+    tests = analysis.survival.tests if analysis.survival else ()
+    return [(test, calm.get(test.about)) for test in tests]
 
 
 def _estimate(found: Estimate | None, digits: int = 2) -> str:

@@ -1,10 +1,15 @@
 """Correction of p-values for the number of tests."""
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
 from noctile.pipeline.arrays import Float64
 from noctile.pipeline.statistics.estimate import finite
+
+ALPHA: Final = 0.05
+"""Level of a test below which a difference is called one."""
 
 
 def holm(p: npt.ArrayLike) -> Float64:

@@ -76,16 +76,30 @@ class PartialLikelihood:
             Log likelihood; float64 ``[events]``, mean at each event; float64 ``[events]``, its
             variance. Patients weigh as their hazard.
         """
+        log_hazard, sums, dying = self.moments(beta)
+        total, first, second = sums - self.done * dying
+        mean = first / total
+        likelihood = float((log_hazard[self.events] - np.log(total)).sum())
+        return likelihood, mean, second / total - mean**2
+
+    def moments(self, beta: float) -> tuple[Float64, Float64, Float64]:
+        """Return hazards, and their sums at each event.
+
+        Args:
+            beta: log hazard ratio for a difference of 1.
+
+        Returns:
+            float64 ``[n]``, log hazard of each patient minus the largest; float64 ``[3, events]``,
+            sums over those at risk of hazard, hazard x measure and hazard x measure squared;
+            float64 ``[3, events]``, the same sums over the events of the same time.
+        """
         eta = beta * self.x
-        top = float(eta.max())
-        weight = np.exp(eta - top)
+        log_hazard = eta - float(eta.max())
+        weight = np.exp(log_hazard)
         of_risk = np.stack([weight, weight * self.x, weight * self.x**2])
         sums = np.cumsum(of_risk[:, ::-1], axis=1)[:, ::-1][:, self.first]
         dying = np.stack([np.bincount(self.tie, part) for part in of_risk[:, self.events]])
-        total, first, second = sums - self.done * dying[:, self.tie]
-        mean = first / total
-        likelihood = float((eta[self.events] - top - np.log(total)).sum())
-        return likelihood, mean, second / total - mean**2
+        return log_hazard, sums, np.asarray(dying[:, self.tie], np.float64)
 
     def residuals(self, beta: float) -> Float64:
         """Return the measure of each event minus the mean of those at risk (Schoenfeld).
@@ -95,12 +109,14 @@ class PartialLikelihood:
         """
         return np.asarray(self.x[self.events] - self.means(beta)[1], np.float64)
 
-    def maximize(self) -> tuple[float, float] | None:
+    def maximize(self, beta: float = 0.0) -> tuple[float, float] | None:
         """Return log hazard ratio and standard error, by Newton's method; None without success.
 
         A step that lowers the likelihood is halved.
+
+        Args:
+            beta: log hazard ratio to begin with.
         """
-        beta = 0.0
         with np.errstate(all="ignore"):
             likelihood, mean, variance = self.means(beta)
             for _ in range(_MAX_STEPS):

@@ -1,11 +1,10 @@
-"""Survival of patients: log-rank test of groups, and Cox regression on one measure.
+"""Cox regression of survival on one measure.
 
-Kaplan-Meier curves are in `kaplan_meier`. The regression is in `partial_likelihood`: the one of
-statsmodels gives the same figures (the tests compare them) but takes seconds for 5,000 patients.
+The regression of statsmodels gives the same figures (the tests compare them) but takes seconds for
+5,000 patients.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -16,11 +15,9 @@ from scipy.special import chdtrc, ndtr
 from noctile.pipeline.arrays import Bool, Float64
 from noctile.pipeline.statistics.correlation import mean_ranks
 from noctile.pipeline.statistics.estimate import Estimate, finite
-from noctile.pipeline.statistics.kaplan_meier import Curve, kaplan_meier, survival_times
+from noctile.pipeline.statistics.kaplan_meier import survival_times
 from noctile.pipeline.statistics.partial_likelihood import PartialLikelihood
 from noctile.pipeline.statistics.quantiles import NORMAL_QUANTILE
-
-__all__ = ["Cox", "Curve", "LogRank", "Refusal", "cox", "cox_influence", "kaplan_meier", "logrank"]
 
 MIN_EVENTS: Final = 10
 """Fewest events for each covariate of a Cox regression: Peduzzi et al., Journal of Clinical
@@ -33,26 +30,8 @@ class Refusal(StrEnum):
     TOO_FEW_EVENTS = "too few events"
     NO_VARIATION = "all patients have the same value"
     SEPARATED = "the values order the events perfectly: no hazard ratio is finite"
+    NOT_AT_RISK = "no event happens while two groups are at risk"
     NOT_CONVERGED = "the estimate did not converge"
-
-
-@dataclass(frozen=True, slots=True)
-class LogRank:
-    """Log-rank test of the equality of survival curves.
-
-    Attributes:
-        statistic: chi-square.
-        freedom: degrees of freedom, the number of groups less one.
-        p: p-value.
-        n: number of patients.
-        events: number of events.
-    """
-
-    statistic: float
-    freedom: int
-    p: float
-    n: int
-    events: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,35 +57,6 @@ class Cox:
     p_proportional: float
     unit: float
     cut: float | None
-
-
-def logrank(time: Float64, event: Bool, groups: Sequence[str]) -> LogRank | Refusal:
-    """Compare the survival of groups by the log-rank test.
-
-    Args:
-        time: float64 ``[n]``, time of the event or of the last watch, 0 or more.
-        event: bool ``[n]``, True for an event.
-        groups: name of the group of each patient, ``[n]``.
-
-    Returns:
-        A refusal with fewer than `MIN_EVENTS` events, or if all patients are in one group.
-
-    Raises:
-        ValueError: if a time is missing or below 0, or the groups do not fit the times.
-    """
-    from statsmodels.duration.survfunc import survdiff  # noqa: PLC0415 - takes a second
-
-    time, event = survival_times(time, event)
-    if len(groups) != len(time):
-        raise ValueError(f"{len(time)} times have {len(groups)} groups")
-    names, numbers = np.unique(np.asarray(groups, str), return_inverse=True)
-    events = int(event.sum())
-    if events < MIN_EVENTS:
-        return Refusal.TOO_FEW_EVENTS
-    if len(names) < 2:
-        return Refusal.NO_VARIATION
-    statistic, p = survdiff(time, event.astype(np.int64), numbers)
-    return LogRank(float(statistic), len(names) - 1, float(p), len(time), events)
 
 
 def cox(
@@ -135,7 +85,7 @@ def cox(
     time, event = survival_times(time, event)
     measure = finite(measure, len(time))
     x = measure / unit if cut is None else (measure > cut).astype(np.float64)
-    fitted = _fit(time, event, x)
+    fitted = fit(time, event, x)
     if isinstance(fitted, Refusal):
         return fitted
     beta, error = fitted
@@ -151,8 +101,15 @@ def _exp(x: float) -> float:
     return math.exp(x) if x < 700 else math.inf
 
 
-def _fit(time: Float64, event: Bool, x: Float64) -> tuple[float, float] | Refusal:
-    """Log hazard ratio and its standard error."""
+def fit(time: Float64, event: Bool, x: Float64, start: float = 0) -> tuple[float, float] | Refusal:
+    """Return log hazard ratio and its standard error.
+
+    Args:
+        time: float64 ``[n]``, time of the event or of the last watch, 0 or more.
+        event: bool ``[n]``, True for an event.
+        x: float64 ``[n]``, one value for each patient, finite.
+        start: log hazard ratio to begin with.
+    """
     if int(event.sum()) < MIN_EVENTS:
         return Refusal.TOO_FEW_EVENTS
     scale = float(x.std())
@@ -161,7 +118,7 @@ def _fit(time: Float64, event: Bool, x: Float64) -> tuple[float, float] | Refusa
     likelihood = PartialLikelihood.of(time, event, (x - x.mean()) / scale)
     if likelihood.separated:
         return Refusal.SEPARATED
-    found = likelihood.maximize()
+    found = likelihood.maximize(start * scale)
     return (found[0] / scale, found[1] / scale) if found else Refusal.NOT_CONVERGED
 
 
@@ -179,53 +136,3 @@ def _p_proportional(time: Float64, event: Bool, x: Float64, beta: float, error: 
         return math.nan
     trend = float(centred @ likelihood.residuals(beta))
     return float(chdtrc(1, len(rank) * (error * trend) ** 2 / spread))
-
-
-def cox_influence(
-    time: Float64, event: Bool, measure: Float64, refits: int = 20
-) -> Float64 | Refusal:
-    """Return the change of the log hazard ratio when each patient is left out.
-
-    The change of all patients is approximated by the score residual times the variance (dfbeta);
-    the patients with the largest changes are then left out in truth, and the model fitted anew.
-
-    Source: Therneau and Grambsch, Modeling Survival Data (2000), section 7.1.
-
-    Args:
-        time: float64 ``[n]``, time of the event or of the last watch, 0 or more.
-        event: bool ``[n]``, True for an event.
-        measure: float64 ``[n]``, one value for each patient, finite.
-        refits: number of patients for whom the model is fitted anew.
-
-    Returns:
-        float64 ``[n]``, log hazard ratio without the patient minus that of all; NaN where the fit
-        without the patient is refused.
-    """
-    time, event = survival_times(time, event)
-    measure = finite(measure, len(time))
-    whole = _fit(time, event, measure)
-    if isinstance(whole, Refusal):
-        return whole
-    beta, error = whole
-    change = -_score_residuals(time, event, measure, beta) * error**2
-    for k in np.argsort(-np.abs(change), kind="stable")[:refits]:
-        rest = _fit(np.delete(time, k), np.delete(event, k), np.delete(measure, k))
-        change[k] = math.nan if isinstance(rest, Refusal) else rest[0] - beta
-    return change
-
-
-def _score_residuals(time: Float64, event: Bool, x: Float64, beta: float) -> Float64:
-    """Share of each patient in the score of Breslow's likelihood, ``[n]``."""
-    order = np.argsort(time, kind="stable")
-    eta = beta * x[order]
-    weight = np.exp(eta - eta.max())
-    below = np.cumsum(weight[::-1])[::-1]
-    mean = np.cumsum((weight * x[order])[::-1])[::-1] / below
-    first = np.searchsorted(time[order], time[order])
-    last = np.searchsorted(time[order], time[order], side="right") - 1
-    hazard = np.cumsum(event[order] / below[first])[last]
-    drift = np.cumsum(event[order] * mean[first] / below[first])[last]
-    own = np.where(event[order], x[order] - mean[first], 0.0)
-    residuals = np.empty(len(time))
-    residuals[order] = own - weight * (x[order] * hazard - drift)
-    return residuals

@@ -43,7 +43,7 @@ from noctile.workflows.settings import PIXEL_SETTINGS
 
 PAGE: Final = "cohort.html"
 
-_PACKAGES: Final = ("noctile", "numpy", "scipy", "statsmodels", "pyarrow", "matplotlib")
+_PACKAGES: Final = ("noctile", "numpy", "scipy", "pyarrow", "matplotlib")
 
 
 @dataclass(frozen=True, slots=True)

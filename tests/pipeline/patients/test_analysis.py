@@ -96,8 +96,8 @@ def test_influence_is_a_repeated_test_without_the_patient(groups):
         rest = frame.drop(wanted.patient.patient_id)
         ps = [stats.mannwhitneyu(*split(rest, name)).pvalue for name in MEASURES]
         _, corrected = pingouin.multicomp(ps, method="holm")
-        k = MEASURES.index(wanted.measure)
-        a, b = split(rest, wanted.measure)
+        k = MEASURES.index(wanted.test.measure)
+        a, b = split(rest, wanted.test.measure)
         delta = np.sign(a.to_numpy()[:, None] - b.to_numpy()).mean()
         assert wanted.p_holm == pytest.approx(corrected[k])
         assert wanted.effect == pytest.approx(delta)
@@ -136,9 +136,9 @@ def test_numbers_are_correlated_as_by_pingouin():
         assert finding.statistic == pytest.approx(expected["r"].iloc[0])
         assert finding.p == pytest.approx(expected["p_val"].iloc[0])
     rest = frame.drop(analysis.influences[0].patient.patient_id).dropna(
-        subset=[analysis.influences[0].measure]
+        subset=[analysis.influences[0].test.measure]
     )
-    rho = stats.spearmanr(rest[analysis.influences[0].measure], rest["age"]).statistic
+    rho = stats.spearmanr(rest[analysis.influences[0].test.measure], rest["age"]).statistic
     assert analysis.influences[0].effect == pytest.approx(rho)
 
 

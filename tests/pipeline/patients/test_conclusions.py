@@ -97,6 +97,39 @@ def test_correlation_and_survival_have_answers():
     assert "Survival goes with subtype: hazard ratio of a against b" in found.answers[2]
 
 
+def test_survival_that_hangs_on_flagged_slides_is_a_limit():
+    """Flagged patients are of group a and die early; the others die in turns."""
+    rows, clinical = [], []
+    for k in range(60):
+        flagged = k < 12
+        rows.append(slide_row(f"s{k}", 1 + k % 7, patient=f"p{k:04}", flags=["x"] * flagged))
+        group = "a" if flagged or k % 3 == 0 else "b"
+        about = {"subtype": group, "os_months": str(k + 1), "os_event": "1"}
+        clinical.append({"patient_id": f"p{k:04}", **about})
+    found = concluded(rows, clinical, "subtype", "os_months", "os_event")
+    assert any(answer.startswith("Survival goes with subtype") for answer in found.answers)
+    (limit,) = [limit for limit in found.may_not if limit.code == "flagged_slides"]
+    assert "Without 12 flagged slides the answer changes for: " in limit.text
+    assert "Survival by subtype" in limit.text
+
+
+def test_survival_that_a_single_patient_decides_is_a_limit():
+    rows = [slide_row(f"s{k}", 1 + k % 7, patient=f"p{k:04}") for k in range(24)]
+    early = (0, 1, 3, 6, 7, 10, 12, 15, 18)
+    clinical = [
+        {
+            "patient_id": f"p{k:04}",
+            "subtype": "a" if k in early else "b",
+            "os_months": str(k + 1),
+            "os_event": "1",
+        }
+        for k in range(24)
+    ]
+    found = concluded(rows, clinical, "subtype", "os_months", "os_event")
+    limits = [limit.text for limit in found.may_not if limit.code == "single_patients"]
+    assert any(text.startswith("Survival by subtype: leaving out a single") for text in limits)
+
+
 def test_a_cohort_that_is_not_compared_is_described():
     found = concluded([slide_row("s")], None, None)
     assert found.answers == ("Nothing is compared: 1 patient with 1 slide are described.",)

@@ -10,6 +10,8 @@ from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 from noctile.pipeline.patients.analysis import Analysis, analyse
 from noctile.pipeline.patients.question import Cut, make_question
 from noctile.pipeline.patients.survival import cut_sides
+from noctile.pipeline.patients.values import patient_values
+from noctile.pipeline.statistics.multiplicity import holm
 
 CUT = Cut("tumor_fraction_of_tissue", 0.4)
 
@@ -87,3 +89,117 @@ def test_few_events_are_not_tested():
     found = analyse(joined, make_question(joined, None, "os_months", "os_event")).survival
     assert (found.events, found.tests) == (3, ())
     assert list(found.curves[0].curves) == ["all patients"]
+
+
+def hazard(time, event, x) -> tuple[float, float]:
+    """Log hazard ratio and p-value by statsmodels."""
+    x = np.asarray(x, float)[:, None]
+    fit = PHReg(time, x, event, ties="efron").fit(disp=False)
+    return float(fit.params[0]), float(fit.pvalues[0])
+
+
+def test_influence_on_measures_is_a_fit_without_the_patient(analysis, frame):
+    found = [i for i in analysis.influences if i.test.family == "survival"]
+    tests = [t for t in analysis.survival.tests if t.family == "survival"]
+    assert len(found) == sum(t.n for t in tests)
+    for wanted in (found[0], found[100], found[-1]):
+        size, k, ps = 0.0, [t.measure for t in tests].index(wanted.test.measure), []
+        rest = frame[frame["patient_id"] != wanted.patient.patient_id]
+        for test in tests:
+            rows = rest.dropna(subset=[test.measure])
+            beta, p = hazard(
+                rows["os_months"], rows["os_event"], rows[test.measure] / frame[test.measure].std()
+            )
+            ps.append(p)
+            size = beta if test.measure == wanted.test.measure else size
+        assert wanted.effect == pytest.approx(size, abs=1e-5)
+        assert wanted.change == pytest.approx(size - np.log(tests[k].hazard_ratio.value), abs=1e-5)
+        assert wanted.p_holm == pytest.approx(holm(ps)[k], rel=1e-3)
+        assert wanted.changes == ((wanted.p_holm < 0.05) != tests[k].differs)
+
+
+@pytest.mark.parametrize("family", ["survival_by", "survival_cut"])
+def test_influence_on_groups_is_a_test_without_the_patient(analysis, frame, family):
+    found = [i for i in analysis.influences if i.test.family == family]
+    for wanted in (found[0], found[-1]):
+        rest = frame[frame["patient_id"] != wanted.patient.patient_id]
+        a = rest["subtype"] == "a" if family == "survival_by" else rest[CUT.measure] >= CUT.value
+        expected = survdiff(rest["os_months"], rest["os_event"], a)[1]
+        assert wanted.p_holm == pytest.approx(expected)
+        beta, _ = hazard(rest["os_months"], rest["os_event"], a)
+        assert wanted.effect == pytest.approx(beta, abs=1e-5)
+
+
+def test_tests_without_flagged_slides_are_tests_of_the_other_slides(analysis):
+    calm = planted_rows()
+    calm = [row for row in calm if not row.summary["qc_flags"]]
+    joined = joined_cohort(calm, planted_clinical())
+    values = patient_values(joined.patients)
+    frame = pd.DataFrame(planted_clinical()).set_index("patient_id")
+    frame = frame.loc[[patient.patient_id for patient in joined.patients]]
+    frame = frame.assign(**values.values).drop(["p0003", "p0004"])
+    time, event = frame["os_months"].astype(float), frame["os_event"].astype(float)
+    tests = {t.about: t for t in analysis.survival_without_flagged}
+    assert tests.keys() == {t.about for t in analysis.survival.tests}
+    for (family, measure, _), test in tests.items():
+        if family == "survival":
+            there = frame[measure].notna()
+            x = frame.loc[there, measure]
+            beta, p = hazard(time[there], event[there], x / x.std())
+            assert np.log(test.hazard_ratio.value) == pytest.approx(beta, abs=1e-5)
+        else:
+            of = frame["subtype"] if family == "survival_by" else frame[measure] >= CUT.value
+            p = survdiff(time, event, of)[1]
+        assert test.p == pytest.approx(p, rel=1e-3)
+
+
+def test_without_flagged_slides_nothing_is_repeated():
+    rows = [row for row in planted_rows(60) if not row.summary["qc_flags"]]
+    joined = joined_cohort(rows, planted_clinical(60))
+    found = analyse(joined, make_question(joined, None, "os_months", "os_event"))
+    assert found.survival.tests
+    assert found.survival_without_flagged == ()
+
+
+def test_a_patient_whose_event_is_needed_loses_the_answer():
+    """Of ten events, without one there is no test; a difference is lost, no other answer."""
+    clinical = planted_clinical(60)
+    for k, row in enumerate(clinical):
+        late = k >= 20 or k % 2
+        row |= {"os_months": str(k + 1), "os_event": str(int(not late))}
+    joined = joined_cohort(planted_rows(60), clinical)
+    found = analyse(joined, make_question(joined, "subtype", "os_months", "os_event"))
+    (test,) = [t for t in found.survival.tests if t.family == "survival_by"]
+    assert (test.events, test.differs) == (10, True)
+    of = [i for i in found.influences if i.test.family == "survival_by"]
+    lost = [i for i in of if np.isnan(i.p_holm)]
+    assert {i.patient.patient_id for i in lost} == {f"p{k:04}" for k in range(0, 20, 2)}
+    assert all(i.changes for i in lost)
+    measures = [i for i in found.influences if i.test.family == "survival" and np.isnan(i.p_holm)]
+    assert len(measures) == 10 * len([t for t in found.survival.tests if t.family == "survival"])
+    assert not any(i.changes for i in measures)
+
+
+def test_more_than_two_groups_have_the_size_of_two_equal_ones():
+    clinical = planted_clinical(90)
+    for k, row in enumerate(clinical):
+        row["grade"] = str(1 + k % 3)
+    joined = joined_cohort(planted_rows(90), clinical)
+    found = analyse(joined, make_question(joined, "grade", "os_months", "os_event"))
+    (test,) = [t for t in found.survival.tests if t.family == "survival_by"]
+    assert test.size == pytest.approx(2 * np.sqrt(test.statistic / test.events))
+    influence = next(i for i in found.influences if i.test.family == "survival_by")
+    rest = pd.DataFrame(clinical).set_index("patient_id").drop(influence.patient.patient_id)
+    event = rest["os_event"].astype(int)
+    statistic, p = survdiff(rest["os_months"].astype(float), event, rest["grade"])
+    assert influence.p_holm == pytest.approx(p)
+    assert influence.effect == pytest.approx(2 * np.sqrt(statistic / event.sum()))
+    assert influence.change == pytest.approx(influence.effect - test.size)
+
+
+def test_the_size_of_two_groups_is_near_their_log_hazard_ratio():
+    """Schoenfeld's approximation, which orders more groups among the other tests."""
+    joined = joined_cohort(planted_rows(), planted_clinical())
+    found = analyse(joined, make_question(joined, "subtype", "os_months", "os_event"))
+    (test,) = [t for t in found.survival.tests if t.family == "survival_by"]
+    assert 2 * np.sqrt(test.statistic / test.events) == pytest.approx(abs(test.size), rel=0.15)

@@ -45,8 +45,16 @@ def test_the_tables_hold_the_analysis(made):
     assert first["p_holm"] == finding.p_holm
     assert first["value"] == finding.effects[0].estimate.value
     assert (first["a"], first["b"], first["events"]) == ("a", "b", None)
+    influence = tables["influence"].to_pylist()
     families = set(tables["tests"]["family"].to_pylist())
     assert families == {"by", "quality", "survival", "survival_by", "survival_cut"}
+    survival = [r for r in tables["tests"].to_pylist() if r["family"] == "survival_cut"]
+    assert [row["subset"] for row in survival] == ["all", "without_flagged"]
+    assert survival[1]["p"] == analysis.survival_without_flagged[-1].p
+    tested = {(i.test.family, i.test.measure, i.test.by) for i in analysis.influences}
+    named = {tuple(row[c] or "" for c in ("family", "measure", "by")) for row in influence}
+    assert named == tested
+    assert {family for family, *_ in named} == {"by", "survival", "survival_by", "survival_cut"}
     assert len(tables["groups"]) == len(analysis.descriptions)
     assert len(tables["influence"]) == len(analysis.influences)
     assert len(tables["exclusions"]) == len(analysis.exclusions) == 2 + 2

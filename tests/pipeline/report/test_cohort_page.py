@@ -73,6 +73,8 @@ def test_survival_and_numbers_have_their_tables():
     page = page_of(planted_rows(40), planted_clinical(40), "age", "os_months", "os_event")
     assert "Spearman" in page
     assert "<h2>Survival</h2>" in page
+    assert "n (events) without flagged" in page
+    assert "Survival by Tumor area</td>" in page
 
 
 def test_a_cohort_without_groups_has_a_page():

@@ -17,7 +17,7 @@ from noctile.pipeline.report.cohort_plots import (
     plot_survival,
 )
 from noctile.pipeline.statistics.estimate import Estimate
-from noctile.pipeline.statistics.survival import kaplan_meier
+from noctile.pipeline.statistics.kaplan_meier import kaplan_meier
 
 HOSTILE = "$\\frac{1$ </text><script>\x07\u6f22"
 MEASURE = measure_of("tumor_area_mm2")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from noctile.pipeline.patients.influence import compare_without_each, correlate_without_each
+from noctile.pipeline.statistics.without_each import compare_without_each, correlate_without_each
 
 
 def drawn(n: int, digits: int, names: str) -> tuple[np.ndarray, list[str]]:
