@@ -252,6 +252,36 @@ def score_annotated(
     return powered, alone, rejected / cohorts
 
 
+def score_rare(
+    present: float, annotated: int, cohorts: int, seed: int = 0
+) -> tuple[Score, Score, float, float]:
+    """Annotate some of 100 patients, of whom a part has a class; its share is 10 % in these.
+
+    The model finds 50 to 100 % of the class, and some where there is none.
+
+    Returns:
+        Scores of the prediction-powered mean and of the mean of the annotated patients alone, where
+        there is an interval; the part of cohorts without one; and the rate of p < 0.05 for two
+        halves of the patients, which do not differ.
+    """
+    rng = np.random.default_rng(seed)
+    powered, alone, none, rejected = Score(), Score(), 0, 0
+    for _ in range(cohorts):
+        truth = np.where(rng.random(100) < present, rng.beta(1, 9, 100), 0.0)
+        predicted = truth * rng.uniform(0.5, 1, 100) + rng.gamma(1, 0.005, 100)
+        truth[annotated:] = np.nan
+        half = np.arange(100) % 2 == 0
+        test = powered_difference(predicted, truth, half, ~half)
+        rejected += test is not None and test.p < 0.05
+        found = powered_mean(predicted, truth)
+        if found is None or np.isnan(found.mean.low):
+            none += 1
+            continue
+        powered.add(found.mean, 0.1 * present)
+        alone.add(found.annotated_mean, 0.1 * present)
+    return powered, alone, none / cohorts, rejected / cohorts
+
+
 MODELS = ((0.6, 0.8), (0.85, 0.93), (0.95, 0.99), (0.6, 0.99))
 """Sensitivity and specificity of the simulated models."""
 
@@ -322,6 +352,15 @@ def print_annotated(cohorts: int) -> None:
             f"| {annotated} | {powered.coverage:.1%} | {powered.bias:+.2%} "
             f"| {powered.half_width:.1%} | {alone.coverage:.1%} | {alone.half_width:.1%} "
             f"| {rejected:.1%} |"
+        )
+
+    print("\n| have the class | annotated | no interval | covered | covered, alone | p < 0.05 |")
+    print("|---" * 6 + "|")
+    for present, annotated in product((0.1, 0.3, 0.6, 1.0), (10, 20, 40)):
+        powered, alone, none, rejected = score_rare(present, annotated, cohorts)
+        print(
+            f"| {present:.0%} | {annotated} | {none:.1%} | {powered.coverage:.1%} "
+            f"| {alone.coverage:.1%} | {rejected:.1%} |"
         )
 
 

@@ -30,6 +30,11 @@ from noctile.pipeline.statistics.multiplicity import holm
 IN_FULL: Final = 0.99
 """Smallest covered part of the analysed pixels of a slide that is annotated in full. A rule."""
 
+MANY: Final = 10
+"""Annotated patients with a class from which on its interval is long enough, if others lack it.
+
+Measured (benchmarks/history/audit.md, patients annotated in full)."""
+
 Status = Literal["used", "in_part", "patient_in_part", "not_counted"]
 
 
@@ -106,11 +111,19 @@ class ClassShare:
         group: name of the group; None for all patients.
         name: name of the class.
         found: the mean.
+        with_class: number of annotated patients who have the class.
     """
 
     group: str | None
     name: str
     found: PoweredMean
+    with_class: int
+
+    @property
+    def rare(self) -> bool:
+        """True if the class is so rare that the interval, if there is one, may be too short."""
+        is_rare = self.with_class < min(MANY, self.found.annotated)
+        return is_rare and not math.isnan(self.found.mean.low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,22 +287,28 @@ def _class_shares(
     shares: _Shares, classes: Sequence[str], names: Sequence[str]
 ) -> tuple[ClassShare, ...]:
     """Means of each group with enough annotations, and of all patients if all groups have some."""
-    found: dict[str, list[PoweredMean | None]] = {}
+    found: dict[str, list[ClassShare]] = {}
     for name in names:
         there = shares.groups == name
-        pairs = zip(shares.predicted[there].T, shares.true[there].T, strict=True)
-        found[name] = [powered_mean(*pair) for pair in pairs]
-    rows = [
-        ClassShare(name, label, mean)
-        for name in (names if list(names) != [""] else ())
-        for label, mean in zip(classes, found[name], strict=True)
-        if mean
+        for k, label in enumerate(classes):
+            true = shares.true[there, k]
+            mean = powered_mean(shares.predicted[there, k], true)
+            if mean:
+                own = ClassShare(name, label, mean, int((true > 0).sum()))
+                found.setdefault(label, []).append(own)
+    rows = [row for label in classes for row in found.get(label, ())]
+    rows.sort(key=lambda row: names.index(str(row.group)))
+    whole = [
+        ClassShare(
+            None,
+            label,
+            joined_mean([row.found for row in own]),
+            sum(row.with_class for row in own),
+        )
+        for label, own in found.items()
+        if len(own) == len(names)
     ]
-    for label, *means in zip(classes, *found.values(), strict=True):
-        there = [mean for mean in means if mean]
-        if len(there) == len(names):
-            rows.append(ClassShare(None, label, joined_mean(there)))
-    return tuple(rows)
+    return tuple(whole if list(names) == [""] else rows + whole)
 
 
 def _differences(

@@ -7,7 +7,7 @@ from math import isnan
 from typing import Final
 
 from noctile.pipeline.patients.analysis import Analysis, Finding
-from noctile.pipeline.patients.annotated import Annotated, ShareDifference
+from noctile.pipeline.patients.annotated import MANY, Annotated, ShareDifference
 from noctile.pipeline.patients.audited import Audited, AuditedDifference
 from noctile.pipeline.patients.flow import counted
 from noctile.pipeline.patients.join import Patient
@@ -243,6 +243,18 @@ def _annotated_limits(annotated: Annotated) -> Iterator[Remark]:
             "makes, if these patients were chosen at random. If they were chosen by their slides, "
             "or difficult ones were passed over, the shares are biased, and no interval tells. "
             "The tests of the measures take the areas of the model.",
+        )
+    if rare := [row for row in annotated.shares if row.rare]:
+        listed = ", ".join(
+            f"{row.name}{f' in {row.group}' if row.group else ''} ({row.with_class} of "
+            f"{row.found.annotated})"
+            for row in rare
+        )
+        yield Remark(
+            "rare_classes",
+            f"Fewer than {MANY} annotated patients have these classes, and others lack them: "
+            f"{listed}. Intervals of their shares may be too short; in simulations they held the "
+            "truth in as few as 84 % of the cohorts.",
         )
     if annotated.unused:
         yield Remark(

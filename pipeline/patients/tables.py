@@ -163,6 +163,7 @@ ANNOTATED: Final = (
     Column("class", CATEGORY, "class of the model"),
     Column("patients", INTEGER, "patients with a prediction", "count"),
     Column("annotated", INTEGER, "patients who are annotated in full", "count"),
+    Column("with_class", INTEGER, "annotated patients who have the class", "count"),
     Column("predicted_share", NUMBER, "mean predicted share of all these patients", "0..1"),
     Column("annotated_share", NUMBER, "mean true share of the annotated patients alone", "0..1"),
     Column("annotated_low", NUMBER, "lower end of the 95 % interval of annotated_share", "1"),
@@ -360,7 +361,7 @@ def _audit_tests(audit: Audited) -> Iterator[Row]:
 def _annotated(annotated: Annotated) -> Iterator[Row]:
     for row in annotated.shares:
         f = row.found
-        head = row.group, row.name, f.patients, f.annotated, f.predicted
+        head = row.group, row.name, f.patients, f.annotated, row.with_class, f.predicted
         yield (*head, *astuple(f.annotated_mean), *astuple(f.mean), f.tuning)
 
 

@@ -15,9 +15,10 @@ from shapely import Polygon, contains_xy
 from statsmodels.stats.multitest import multipletests
 
 from noctile.cli import main
+from noctile.pipeline.export.geojson import write_geojson
+from noctile.pipeline.export.source import ExportSource
 from noctile.pipeline.models.card import ClassInfo
 from noctile.pipeline.models.folder import sha256_of
-from noctile.workflows.commands.export import export_results
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.reviews import Reviews
 
@@ -367,6 +368,22 @@ def test_slides_that_do_not_count_are_named_with_the_reason(small):
     assert "the slide does not count (rejected)" in text
 
 
+def test_rare_classes_are_named_and_classes_of_nobody_have_no_interval(small):
+    """Two annotated patients of b have tumor, none of a has any."""
+    for k in range(10):
+        areas = [("Stroma", box(0, 200)), *[("Tumor", box(0, 60))] * (k in (3, 5))]
+        write_truth(small / "truth" / f"s{k}.geojson", areas)
+    assert compare(small)[0] == 0
+    shares = pd.read_csv(small / "cohort" / "annotated.csv").set_index(["group", "class"])
+    assert shares.loc[("b", "tumor"), ["with_class", "share"]].tolist() == [2, pytest.approx(0.12)]
+    assert np.isfinite(shares.loc[("b", "tumor"), "share_high"])
+    assert shares.loc[("a", "tumor"), ["with_class", "share"]].tolist() == [0, 0]
+    assert np.isnan(shares.loc[("a", "tumor"), "share_high"])
+    assert pd.read_csv(small / "cohort" / "annotated_tests.csv").empty
+    page = (small / "cohort" / "cohort.html").read_text(encoding="utf-8")
+    assert "others lack them: tumor in b (2 of 5)." in page
+
+
 def test_too_few_annotations_give_no_figure_and_say_so(small):
     annotate(small, 0, 1, 2)
     code, text = compare(small)
@@ -424,7 +441,11 @@ def test_two_files_of_a_slide_and_damaged_files_are_refused(small):
 
 
 def test_an_unchanged_export_is_no_truth(small):
-    export_results(small / "results", ["geojson"], ["s0", "s1"], out=small / "truth")
+    for name in ("s0", "s1"):
+        folder = small / "results" / "slides" / name
+        summary = json.loads((folder / "summary.json").read_text())
+        source = ExportSource.open(folder / "mask.ome.zarr", summary)
+        write_geojson(source, small / "truth" / f"{name}.geojson")
     code, text = compare(small)
     assert (code, "predictions, not the truth" in text) == (2, True), text
     for path in (small / "truth").glob("*.geojson"):
