@@ -75,10 +75,7 @@ class SurvivalTest:
     @property
     def subject(self) -> str:
         """Measure, cut or column that survival is compared by, for a reader."""
-        if not self.measure:
-            return self.by
-        title, cut = measure_of(self.measure).title, self.by.rpartition("= ")[2]
-        return f"{title}, cut at {cut}" if cut else title
+        return _subject(self.measure, self.by)
 
     @property
     def title(self) -> str:
@@ -110,6 +107,38 @@ class Curves:
     title: str
     curves: dict[str, Curve]
     measure: str = ""
+
+    @property
+    def subject(self) -> str:
+        """Column or cut, for a reader; "" for all patients."""
+        return _subject(self.measure, self.title)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupCurve:
+    """Survival curve of one group.
+
+    Attributes:
+        by: column of the groups, or the cut; "" for all patients.
+        subject: the same, for a reader.
+        name: name of the group.
+        curve: curve of the group.
+    """
+
+    by: str
+    subject: str
+    name: str
+    curve: Curve
+
+    @property
+    def n(self) -> int:
+        """Number of patients."""
+        return int(self.curve.at_risk[0])
+
+    @property
+    def events(self) -> int:
+        """Number of events."""
+        return int(self.curve.events.sum())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,19 +194,36 @@ class Survival:
         n: patients with a time and an event.
         events: number of events.
         without: patients without a usable time or event.
+        overall: curve of all patients; None if there are none.
         curves: curves by group, then those of each cut.
         tests: tests of all families.
         samples: patients of each test.
-        not_tested: measure, cut or column of each test that was refused, and the reason.
+        not_tested: subject of each test that was refused, and the reason.
     """
 
     n: int
     events: int
     without: int
+    overall: Curve | None
     curves: tuple[Curves, ...]
     tests: tuple[SurvivalTest, ...]
     samples: tuple[Sample, ...]
     not_tested: tuple[tuple[str, str], ...]
+
+    @property
+    def groups(self) -> list[GroupCurve]:
+        """Curve of all patients, then of each group and of each side of a cut."""
+        if not self.overall:
+            return []
+        return [
+            GroupCurve("", "", "all patients", self.overall),
+            *(
+                GroupCurve(curves.title, curves.subject, name, curve)
+                for curves in self.curves
+                for name, curve in curves.curves.items()
+                if curves.title
+            ),
+        ]
 
 
 def analyse_survival(question: Question, values: PatientValues) -> Survival:
@@ -191,18 +237,27 @@ def analyse_survival(question: Question, values: PatientValues) -> Survival:
     known: Bool = np.asarray(np.isfinite(both).all(axis=1), bool)
     rows, watched = np.flatnonzero(known), Watched(both[known, 0], both[known, 1] == 1)
     if not len(rows):
-        return Survival(0, 0, len(known), (), (), (), ())
+        return Survival(0, 0, len(known), None, (), (), (), ())
     samples = list(_samples(question, values, rows, watched))
     curves = [_curves(sample) for sample in samples if sample.groups]
+    overall = kaplan_meier(watched.time, watched.event)
     if question.kind != "groups":
-        curves.insert(0, Curves("", {"all patients": kaplan_meier(watched.time, watched.event)}))
+        curves.insert(0, Curves("", {"all patients": overall}))
     tried = [(sample, _test(sample)) for sample in samples]
-    refused = [(s.by or s.measure, test) for s, test in tried if isinstance(test, str)]
+    refused = [(_subject(s.measure, s.by), test) for s, test in tried if isinstance(test, str)]
     found = [(s, test) for s, test in tried if isinstance(test, SurvivalTest)]
     tests = _corrected([test for _, test in found])
     tested = tuple(sample for sample, _ in found)
-    n, events = len(rows), int(watched.event.sum())
-    return Survival(n, events, int((~known).sum()), tuple(curves), tests, tested, tuple(refused))
+    counts = len(rows), int(watched.event.sum()), int((~known).sum())
+    return Survival(*counts, overall, tuple(curves), tests, tested, tuple(refused))
+
+
+def _subject(measure: str, by: str) -> str:
+    """Measure, cut or column of a test, for a reader."""
+    if not measure:
+        return by
+    title, cut = measure_of(measure).title, by.rpartition("= ")[2]
+    return f"{title}, cut at {cut}" if cut else title
 
 
 def cut_sides(cut: Cut, values: Float64) -> list[str]:

@@ -15,7 +15,7 @@ from noctile.pipeline.patients.flow import Exclusion, why_excluded
 from noctile.pipeline.patients.join import Joined, Patient
 from noctile.pipeline.patients.measures import MEASURES, measure_of
 from noctile.pipeline.patients.question import Question, survival_of
-from noctile.pipeline.patients.survival import SurvivalTest
+from noctile.pipeline.patients.survival import Survival, SurvivalTest
 from noctile.pipeline.patients.values import patient_values
 
 PATIENTS: Final = (
@@ -85,6 +85,19 @@ TESTS: Final = (
         "p-value of proportional hazards; a small one says that the ratio changes with time",
         "0..1",
     ),
+)
+
+SURVIVAL: Final = (
+    Column("by", CATEGORY, "column of the groups, or the cut; empty for all patients"),
+    Column("group", CATEGORY, "group, or side of the cut; empty for all patients"),
+    Column("n", INTEGER, "patients with a time and an event", "count"),
+    Column("events", INTEGER, "events of these patients", "count"),
+    Column("median", NUMBER, "median survival (Kaplan-Meier); empty if it is not reached"),
+    Column("median_low", NUMBER, "lower end of its 95 % interval"),
+    Column("median_high", NUMBER, "upper end of its 95 % interval; empty if it is not reached"),
+    Column("follow_up", NUMBER, "median follow-up, by the reverse Kaplan-Meier method"),
+    Column("follow_up_low", NUMBER, "lower end of its 95 % interval"),
+    Column("follow_up_high", NUMBER, "upper end of its 95 % interval"),
 )
 
 INFLUENCE: Final = (
@@ -242,6 +255,9 @@ def cohort_tables(
         **powered,
         "patients": _table(PATIENTS, _patients(joined, analysis.question)),
         "groups": _table(GROUPS, _groups(analysis)),
+        **(
+            {"survival": _table(SURVIVAL, _medians(analysis.survival))} if analysis.survival else {}
+        ),
         "tests": _table(TESTS, _tests(analysis)),
         "influence": _table(INFLUENCE, _influence(analysis)),
         "exclusions": _table(EXCLUSIONS, _exclusions(analysis.exclusions)),
@@ -323,6 +339,12 @@ def _survival(test: SurvivalTest, subset: Subset) -> Row:
     head = *t.about, subset, t.test, t.n, t.events, t.statistic, t.p, t.p_holm
     ratio = astuple(t.hazard_ratio) if t.hazard_ratio else (None, None, None)
     return (*head, t.effect, t.a, t.b, *ratio, None, t.p_proportional)
+
+
+def _medians(survival: Survival) -> Iterator[Row]:
+    for group in survival.groups:
+        medians = *astuple(group.curve.median), *astuple(group.curve.follow_up)
+        yield (group.by, group.name if group.by else None, group.n, group.events, *medians)
 
 
 def _influence(analysis: Analysis) -> Iterator[Row]:

@@ -69,6 +69,7 @@ def cohort_page(report: CohortReport) -> str:
     filters: dict[str, Callable[..., Any]] = {
         "figure": figure,
         "estimate": _estimate,
+        "median": _median,
         "p": _p,
         "title": lambda name: measure_of(name).title,
         "counted": counted,
@@ -156,6 +157,15 @@ def _estimate(found: Estimate | None, digits: int = 2) -> str:
     if isnan(found.low) or isnan(found.high):
         return value
     return f"{value} ({figure(found.low, digits)} to {figure(found.high, digits)})"
+
+
+def _median(found: Estimate) -> str:
+    """Median time with its interval; each is "not reached" where a curve stays above one half."""
+    value, low, high = (
+        "not reached" if isnan(end) else figure(end, 1)
+        for end in (found.value, found.low, found.high)
+    )
+    return value if isnan(found.low) else f"{value} ({low} to {high})"
 
 
 def _p(value: float) -> str:

@@ -116,7 +116,9 @@ def plot_number(measure: Measure, x: Float64, y: Float64, by: str) -> Picture:
 
 
 def plot_survival(name: str, found: Curves, time: str) -> Picture:
-    """Plot Kaplan-Meier curves with their intervals and the numbers at risk below.
+    """Plot Kaplan-Meier curves with their intervals, and the numbers at risk below.
+
+    A mark stands where a patient is censored, unless there are very many.
 
     Args:
         name: name of the files.
@@ -140,6 +142,9 @@ def plot_survival(name: str, found: Curves, time: str) -> Picture:
                 where="post",
                 color=color,
             )
+            censored = curve.censored > 0
+            if censored.sum() <= _MANY_POINTS:
+                axes.plot(t[censored], curve.survival[censored], "|", color=color, ms=6)
             axes.fill_between(t, curve.low, curve.high, step="post", color=color, alpha=0.12, lw=0)
             y = len(found.curves) - 1 - k
             for tick in ticks:
@@ -148,10 +153,10 @@ def plot_survival(name: str, found: Curves, time: str) -> Picture:
         axes.set(ylim=(0, 1.03), xlim=(-0.02 * last, last * 1.02), ylabel="survival (0 to 1)")
         axes.set_xticks(ticks)
         axes.set_xlabel(_label(time, 60))
-        axes.set_title(f"Survival by {_label(found.title, 60)}" if found.title else "Survival")
+        axes.set_title(f"Survival by {_label(found.subject, 60)}" if found.title else "Survival")
         axes.legend(frameon=False, fontsize=8, loc="best")
         _risk_axes(table, found, axes)
-        title = f"Survival by {printable(found.title)}" if found.title else "Survival"
+        title = f"Survival by {printable(found.subject)}" if found.title else "Survival"
         text = "; ".join(
             f"{printable(g)}: {c.at_risk[0]} patients" for g, c in found.curves.items()
         )

@@ -2,7 +2,8 @@
 
 Sources: Kaplan and Meier, Journal of the American Statistical Association 53 (1958), 457-481;
 Kalbfleisch and Prentice, The Statistical Analysis of Failure Time Data (2002), section 1.4, for
-the log-log scale; Brookmeyer and Crowley, Biometrics 38 (1982), 29-41, for the median.
+the log-log scale; Brookmeyer and Crowley, Biometrics 38 (1982), 29-41, for the median; Schemper
+and Smith, Controlled Clinical Trials 17 (1996), 343-346, for the follow-up.
 """
 
 import math
@@ -43,8 +44,15 @@ class Curve:
 
         Each end of the interval is the time at which an end of the curve's interval does.
         """
-        ends = (self.survival, self.low, self.high)
-        return Estimate(*(self._first_half(end) for end in ends))
+        return self._median(self.events)
+
+    @property
+    def follow_up(self) -> Estimate:
+        """Median follow-up: the median of the curve in which events and censoring change places."""
+        return self._median(self.censored)
+
+    def _median(self, ends: Int64) -> Estimate:
+        return Estimate(*(self._first_half(share) for share in _product(self.at_risk, ends)))
 
     def _first_half(self, share: Float64) -> float:
         fallen = share <= 0.5 + 1e-12
@@ -68,10 +76,14 @@ def kaplan_meier(time: Float64, event: Bool) -> Curve:
         for weights in (None, event)
     )
     at_risk = len(time) - np.cumsum(ends) + ends
-    survival = np.cumprod(1 - events / at_risk)
+    return Curve(times, *_product(at_risk, events), at_risk, events, ends - events)
+
+
+def _product(at_risk: Int64, events: Int64) -> tuple[Float64, Float64, Float64]:
+    """Share without event after each time, and the ends of its interval."""
+    share: Float64 = np.cumprod(1 - events / at_risk, dtype=np.float64)
     left = np.where(at_risk > events, at_risk - events, 1)
-    low, high = _ends(survival, np.cumsum(events / (at_risk * left)))
-    return Curve(times, survival, low, high, at_risk, events, ends - events)
+    return share, *_ends(share, np.cumsum(events / (at_risk * left)))
 
 
 def _ends(survival: Float64, greenwood: Float64) -> tuple[Float64, Float64]:

@@ -86,6 +86,7 @@ def test_columns_are_described_as_in_their_files(columns):
         "PATIENTS",
         "GROUPS",
         "TESTS",
+        "SURVIVAL",
         "INFLUENCE",
         "EXCLUSIONS",
         "AUDIT",

@@ -48,6 +48,26 @@ def test_curves_are_those_of_statsmodels(analysis, frame):
             assert curve.survival[last] == pytest.approx(theirs)
 
 
+def test_medians_and_follow_up_are_those_of_statsmodels(analysis, frame):
+    sides = np.where(frame[CUT.measure] >= CUT.value, ">= 0.4", "< 0.4")
+    rows = [("", "all patients", frame)]
+    rows += [("subtype", group, frame[frame["subtype"] == group]) for group in "ab"]
+    rows += [("Tumor fraction, cut at 0.4", s, frame[sides == s]) for s in ("< 0.4", ">= 0.4")]
+    found = analysis.survival.groups
+    for group, (subject, name, part) in zip(found, rows, strict=True):
+        assert (group.subject, group.name) == (subject, name)
+        assert (group.n, group.events) == (len(part), part["os_event"].sum())
+        for median, event in (
+            (group.curve.median, part["os_event"]),
+            (group.curve.follow_up, 1 - part["os_event"]),
+        ):
+            other = SurvfuncRight(part["os_months"], event)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ends = other.quantile_ci(0.5, method="cloglog")
+            figures = median.value, median.low, median.high
+            assert figures == pytest.approx((other.quantile(0.5), *ends), nan_ok=True)
+
+
 def test_groups_differ_by_the_log_rank_test(analysis, frame):
     (test,) = [t for t in analysis.survival.tests if t.family == "survival_by"]
     statistic, p = survdiff(frame["os_months"], frame["os_event"], frame["subtype"])

@@ -55,6 +55,11 @@ def test_the_tables_hold_the_analysis(made):
     named = {tuple(row[c] or "" for c in ("family", "measure", "by")) for row in influence}
     assert named == tested
     assert {family for family, *_ in named} == {"by", "survival", "survival_by", "survival_cut"}
+    medians = tables["survival"].to_pylist()
+    assert [(r["by"], r["group"], r["n"]) for r in medians] == [
+        (g.by or None, g.name if g.by else None, g.n) for g in analysis.survival.groups
+    ]
+    assert medians[0]["median"] == analysis.survival.overall.median.value
     assert len(tables["groups"]) == len(analysis.descriptions)
     assert len(tables["influence"]) == len(analysis.influences)
     assert len(tables["exclusions"]) == len(analysis.exclusions) == 2 + 2

@@ -74,6 +74,7 @@ def test_survival_and_numbers_have_their_tables():
     assert "Spearman" in page
     assert "<h2>Survival</h2>" in page
     assert "n (events) without flagged" in page
+    assert "median follow-up" in page
     assert "Survival by Tumor area</td>" in page
 
 

@@ -59,6 +59,16 @@ def test_curve_and_interval_agree_with_statsmodels(seed):
     assert curve.high[rows] == pytest.approx(s ** np.exp(-half))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_median_follow_up_is_the_median_with_events_and_censoring_exchanged(seed):
+    random = np.random.default_rng(seed)
+    time, event = random.integers(1, 30, 60).astype(float), random.random(60) < 0.5
+    found = kaplan_meier(time, event).follow_up
+    other = SurvfuncRight(time, (~event).astype(int))
+    assert found.value == other.quantile(0.5)
+    assert (found.low, found.high) == other.quantile_ci(0.5, method="cloglog")
+
+
 @given(PATIENTS)
 def test_law_survival_falls_from_1_within_its_interval(patients):
     curve = curve_of(patients)

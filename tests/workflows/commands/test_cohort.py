@@ -26,7 +26,7 @@ from noctile.pipeline.csv_cells import unescape_cell
 from noctile.workflows.commands.audit import AuditRequest, open_audit
 
 HOSTILE = '=HYPERLINK("x")</td><script>alert(1)</script>'
-TABLES = ("patients", "groups", "tests", "influence", "exclusions")
+TABLES = ("patients", "groups", "tests", "survival", "influence", "exclusions")
 
 
 def call(*words: object) -> tuple[int, str]:
