@@ -6,7 +6,8 @@ DATA is a folder of regions as `noctile train` reads it. Each region is a slide 
 own. Two methods predict: the stain alone, and a model. Points are drawn as `noctile audit --by`
 draws them, answered from the true mask, and corrected as `noctile cohort --audit` corrects. A model
 that was trained on these regions is nearer to the truth than on others; its areas are corrected in
-the same way.
+the same way. ``--model 'folds/without-{region}-0.5'`` takes for each region the model that
+`benchmarks.leave_one_out` trained without it.
 """
 
 import argparse
@@ -102,13 +103,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=200)
     a = parser.parse_args()
     by_method: dict[str, list[tuple[str, Predicted]]] = {}
-    mpp = read_card(find_model(a.model)).mpp
     for region in find_regions(DataSource(path=a.data, mpp=a.mpp)):
-        for name, tumor, targets in predictions(region, a.model):
+        model = a.model.format(region=region.region_id)
+        mpp = read_card(find_model(model)).mpp
+        for name, tumor, targets in predictions(region, model):
             known = targets != IGNORED
             codes = [np.where(t, TUMOR, OTHER) * known for t in (tumor, targets == 0)]
             labels, truth = (code.astype(np.uint8) for code in codes)
-            by_method.setdefault(name, []).append((region.region_id, Predicted(labels, truth, mpp)))
+            method = name.replace(model, a.model)
+            predicted = Predicted(labels, truth, mpp)
+            by_method.setdefault(method, []).append((region.region_id, predicted))
     print("| region | by | raw / true | corrected / true, seed 0 | intervals that hold the truth |")
     print("|---|---|---|---|---|")
     for name, found in by_method.items():
