@@ -1,23 +1,25 @@
 """Audits of simulated cohorts with known truth: coverage, bias, width, error rate of comparisons.
 
-``python -m benchmarks.audit [--cohorts 2000] [--only areas|classes|groups|annotated]`` prints
-tables in Markdown. Design and estimators are those of the product. Only pixels are simulated: each
-slide has an area, a true tumor share, and a sensitivity and specificity of the model, drawn from
-beta distributions among patients and among their slides. A point at random in a predicted class of
-a slide is truly tumor with the probability that follows.
+``python -m benchmarks.audit [--cohorts 2000] [--only TABLE]`` prints tables in Markdown. Design and
+estimators are those of the product. Only pixels are simulated: each slide has an area, a true tumor
+share, and a sensitivity and specificity of the model, drawn from beta distributions among patients
+and among their slides. A point at random in a predicted class of a slide is truly tumor with the
+probability that follows.
 """
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
 
-from noctile.pipeline.arrays import Float64
+from noctile.pipeline.arrays import Float64, Int64
 from noctile.pipeline.audit.comparison import Measure, group_difference, patient_areas
 from noctile.pipeline.audit.design import allocate, choose_slides, weights_mm2
 from noctile.pipeline.audit.estimators import corrected_areas
+from noctile.pipeline.audit.planning import further_points
 from noctile.pipeline.audit.ppi import powered_difference, powered_mean
 from noctile.pipeline.audit.sample import AuditFrame, AuditSample
 from noctile.pipeline.statistics.estimate import Estimate
@@ -38,6 +40,10 @@ class Cell:
         points: number of points.
         prevalence: mean true share of tumor.
         chosen: number of slides that are chosen; all by default.
+        first: number of points of a first batch, which is answered before the others are drawn; all
+            by default.
+        half_width: wanted half-width of the tumor area, by the area, for which points are added to
+            the first batch, to `points` at most; None to add all of `points`.
     """
 
     sensitivity: tuple[float, ...]
@@ -47,13 +53,18 @@ class Cell:
     points: int
     prevalence: float = 0.3
     chosen: int | None = None
+    first: int | None = None
+    half_width: float | None = None
 
     def __str__(self) -> str:
         """Return the cells of the row of a table."""
         of = self.slides if self.chosen is None else f"{self.chosen} of {self.slides}"
         sensitivity = " and ".join(f"{value:g}" for value in self.sensitivity)
+        points = f"{self.first} to {self.points}" if self.first else f"{self.points}"
+        if self.half_width:
+            points = f"{self.first} to those for ± {self.half_width:.0%}"
         return (
-            f"| {of} | {self.points} | {sensitivity} | {self.specificity:g} "
+            f"| {of} | {points} | {sensitivity} | {self.specificity:g} "
             f"| {self.clustering:g} | {self.prevalence:g}"
         )
 
@@ -116,14 +127,39 @@ def audit(rng: np.random.Generator, cohort: Cohort, cell: Cell) -> tuple[AuditFr
     frame = replace(frame, probability=probability)
     rows = np.flatnonzero(chosen)
     part = (frame.area_mm2[rows], frame.groups[rows], probability[rows])
-    counts = allocate(*part, cell.points, seed)
+    counts = allocate(*part, cell.first or cell.points, seed)
+    row, stratum, answers = answered(rng, cohort.tumor[rows], counts)
     weights = weights_mm2(*part, counts)
+    if cell.first:
+        total = wanted_points(
+            frame, AuditSample(rows[row], stratum, answers, weights[row, stratum]), cell
+        )
+        more = allocate(*part, total, seed, counts)
+        further = answered(rng, cohort.tumor[rows], more)
+        both = zip((row, stratum, answers), further, strict=True)
+        row, stratum, answers = (np.concatenate(values) for values in both)
+        weights = weights_mm2(*part, counts + more)
+    return frame, AuditSample(rows[row], stratum, answers, weights[row, stratum])
+
+
+def answered(rng: np.random.Generator, tumor: Float64, counts: Int64) -> tuple[Int64, Int64, Int64]:
+    """Answer points with the truth; return the slide, the stratum and the answer of each."""
     row, stratum = np.nonzero(counts)
     times = counts[row, stratum]
     row, stratum = np.repeat(row, times), np.repeat(stratum, times)
-    slides = rows[row]
-    answers = np.where(rng.random(len(slides)) < cohort.tumor[slides, stratum], TUMOR, 1)
-    return frame, AuditSample(slides, stratum, answers, weights[row, stratum])
+    answers = np.where(rng.random(len(row)) < tumor[row, stratum], TUMOR, 1)
+    return row, stratum, answers
+
+
+def wanted_points(frame: AuditFrame, sample: AuditSample, cell: Cell) -> int:
+    """Return the number of points in total that the first answers ask for."""
+    n = len(sample.answers)
+    if cell.half_width is None:
+        return cell.points
+    found = corrected_areas(frame, sample).classes[TUMOR]
+    wanted = cell.half_width * found.area_mm2.value
+    further = further_points(found.area_mm2, n, wanted, found.slides_part)
+    return cell.points if further is None else min(cell.points, n + further)
 
 
 @dataclass
@@ -312,12 +348,38 @@ def group_cells() -> list[Cell]:
     return [*cells, replace(cells[-1], chosen=60)]
 
 
-def print_areas(cohorts: int) -> None:
-    """Print the table of areas, row by row."""
+def chosen_cells() -> list[Cell]:
+    """Return the cells of the table of chosen slides."""
+    usual, models = Cell((0.85,), 0.93, 0.3, 200, 300), ((0.85, 0.93), (0.95, 0.99), (0.6, 0.99))
+    kinds = [replace(usual, sensitivity=(se,), specificity=sp) for se, sp in models]
+    many = replace(kinds[-1], slides=1000)
+    return [
+        *(replace(cell, chosen=chosen) for chosen in (10, 20, 40, 60, None) for cell in kinds),
+        *(replace(many, chosen=chosen) for chosen in (40, 60, 100)),
+        *(replace(many, chosen=chosen, points=600) for chosen in (60, 100, 150)),
+    ]
+
+
+def extended_cells() -> list[Cell]:
+    """Return the cells of the table of audits with points that were added later."""
+    usual = Cell((0.85,), 0.93, 0.1, 200, 300, first=150)
+    models = [replace(usual, sensitivity=(se,), specificity=sp) for se, sp in MODELS]
+    return [
+        *(replace(cell, slides=slides) for slides in (5, 20, 200) for cell in models),
+        replace(usual, clustering=0.3),
+        replace(usual, sensitivity=(0.95, 0.6)),
+        replace(usual, chosen=60),
+        replace(usual, first=20),
+        *(replace(cell, points=3000, half_width=0.1) for cell in models),
+    ]
+
+
+def print_areas(cohorts: int, cells: Sequence[Cell] | None = None) -> None:
+    """Print a table of areas, row by row; that of `area_cells` by default."""
     columns = "raw / true, middle 90 % | area covered | bias | half-width | user's | producer's"
     print(f"{HEAD} | {columns} |")
     print("|---" * 12 + "|")
-    for cell in area_cells():
+    for cell in area_cells() if cells is None else cells:
         scores = score_areas(cell, cohorts)
         low, high = np.quantile(scores.raw, [0.05, 0.95])
         area = scores.area
@@ -416,16 +478,18 @@ def print_classes(cohorts: int) -> None:
 
 def main() -> None:
     """Print the tables of coverage, of comparisons and of annotated patients."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cohorts", type=int, default=2000)
-    parser.add_argument("--only", choices=("areas", "classes", "groups", "annotated"))
-    arguments = parser.parse_args()
     tables = {
         "areas": print_areas,
+        "chosen": lambda cohorts: print_areas(cohorts, chosen_cells()),
+        "extended": lambda cohorts: print_areas(cohorts, extended_cells()),
         "classes": print_classes,
         "groups": print_groups,
         "annotated": print_annotated,
     }
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cohorts", type=int, default=2000)
+    parser.add_argument("--only", choices=tables)
+    arguments = parser.parse_args()
     for name, table in tables.items():
         if arguments.only in (None, name):
             start = time.process_time()

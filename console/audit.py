@@ -1,5 +1,7 @@
 """``noctile audit``."""
 
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,22 +9,49 @@ import click
 
 from noctile.console.options import FILE, FOLDER, printing, show_page, viewer_options
 from noctile.console.printer import Printer
+from noctile.pipeline.errors import UsageError
 
 if TYPE_CHECKING:
-    from noctile.workflows.commands.audit import AuditProgress
+    from noctile.workflows.commands.audit_status import AuditProgress, WantedArea
+    from noctile.workflows.results.audits import Audits
+
+
+class Percent(click.types.StringParamType):
+    """Percentage above 0, with or without the sign, as a fraction."""
+
+    name = "percent"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Return the fraction."""
+        try:
+            number = float(str(value).removesuffix("%"))
+        except ValueError:
+            number = math.nan
+        if not 0 < number < math.inf:
+            self.fail(f"{value!r} is no percentage above 0, such as 5%", param, ctx)
+        return number / 100
 
 
 @click.command("audit")
 @click.argument("results", type=FOLDER)
-@click.option("--points", type=click.IntRange(1), help="Number of points to draw (default: 300).")
+@click.option("--points", type=click.IntRange(1), help="Number of points in all (default: 300).")
+@click.option("--slides", type=click.IntRange(1), help="Number of slides to choose (default: all).")
 @click.option("--by", metavar="COLUMN", help="Column of the manifest that names the groups.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all random choices (default: 0).")
 @click.option("--reader", metavar="NAME", help="Name of the reader (default: your user name).")
 @viewer_options
-@click.option("--status", is_flag=True, help="Show how far the readers are, and no points.")
+@click.option("--status", is_flag=True, help="Show answers and corrected areas, and no points.")
+@click.option(
+    "--half-width",
+    type=Percent(),
+    help="With --status: wanted half of each interval, in percent of the area (default: half of "
+    "the present one).",
+)
 @click.option("--export", type=FOLDER, help="Write the points as GeoJSON for QuPath, and stop.")
 @click.option("--answers", type=FILE, multiple=True, help="Read answers from GeoJSON, and stop.")
-@printing()
+@printing(as_json=True)
 def command(
     results: Path,
     reader: str | None,
@@ -33,34 +62,39 @@ def command(
     export: Path | None,
     answers: tuple[Path, ...],
     printer: Printer,
-    **drawing: Any,
+    **options: Any,
 ) -> None:
     """Tell the class of points, from which `noctile cohort --audit` corrects the areas.
 
     The first call draws the points at random, in each predicted class of each group. They are shown
     one by one in the browser, without the prediction. Answers are saved at once, and the same
-    command continues. Ctrl-C ends it.
+    command continues. Ctrl-C ends it. A larger number of --points adds points.
 
     With --export and --answers the points are answered in QuPath. --export with --reader writes
     that reader's answers, for `noctile train`.
     """
-    from noctile.workflows.commands.audit import AuditRequest, audit_progress, open_audit
+    from noctile.workflows.commands.audit import AuditRequest, open_audit
     from noctile.workflows.commands.audit_exchange import export_points, import_answers
+    from noctile.workflows.commands.audit_status import audit_progress
     from noctile.workflows.results.audits import Audits
     from noctile.workflows.results.layout import ResultsFolder
     from noctile.workflows.viewer.audit_server import serve_audit
     from noctile.workflows.viewer.server import reviewer_name
 
+    half_width: float | None = options.pop("half_width")
     if status:
-        printer.result(_lines(results, audit_progress(Audits(ResultsFolder(results)))))
+        _print_status(results, Audits(ResultsFolder(results)), half_width, printer)
         return
+    if printer.as_json or half_width is not None:
+        raise UsageError("--json and --half-width belong to --status; add it, or leave them out")
     name = reviewer_name(reader, "--reader")
-    audits = open_audit(results, AuditRequest(**drawing))
+    audits = open_audit(results, AuditRequest(**options))
     if answers:
         import_answers(ResultsFolder(results), audits, answers, name)
     if export:
         export_points(ResultsFolder(results), audits, export, reader)
     printer.result(_lines(results, audit_progress(audits)))
+    _warn_of_few_slides(audits, printer)
     if export or answers:
         return
 
@@ -70,6 +104,64 @@ def command(
         show_page(printer, shown, url, end, no_browser=no_browser)
 
     serve_audit(results, audits, port, name, show)
+
+
+def _print_status(
+    results: Path, audits: "Audits", half_width: float | None, printer: Printer
+) -> None:
+    from noctile.console.documents import audit_document
+    from noctile.workflows.commands.audit_status import audit_areas, audit_progress
+
+    progress, areas = audit_progress(audits), audit_areas(audits, half_width)
+    printer.result(_lines(results, progress))
+    printer.result(list(_area_lines(areas, progress)))
+    _warn_of_few_slides(audits, printer)
+    printer.document(audit_document(progress, areas, results))
+
+
+def _warn_of_few_slides(audits: "Audits", printer: Printer) -> None:
+    from noctile.workflows.commands.audit_status import LEAST_SLIDES, few_slides
+
+    design = audits.design()
+    if (number := few_slides(design)) is not None:
+        where = "slides of a group" if design.by else "slides"
+        printer.warn(
+            f"points lie on {number} chosen {where}. With fewer than {LEAST_SLIDES}, intervals of "
+            "accuracies can be too short where errors differ from slide to slide; those of areas "
+            "hold"
+        )
+
+
+def _area_lines(areas: "Sequence[WantedArea]", progress: "AuditProgress") -> Iterator[str]:
+    """One line for each class: its corrected area, and the points that the wanted width takes."""
+    from noctile.pipeline.patients.audited import MIN_POINTS
+
+    if not areas:
+        yield f"no areas yet: they take {MIN_POINTS} points with a class"
+        return
+    counts = areas[0].found.areas
+    yield f"areas of {counts.slides} slides, corrected by {counts.points} points with a class:"
+    for row in areas:
+        area, half_width = row.found.area.area_mm2, 100 * row.found.half_width
+        line = f"  {row.found.name}: {area.value:.3g} mm² ({area.low:.3g} to {area.high:.3g})"
+        if area.value > 0:
+            line += f", ± {half_width:.3g} %; {_further(row, progress.points)}"
+        yield line
+
+
+def _further(row: "WantedArea", drawn: int) -> str:
+    """Points that the wanted width of an area takes."""
+    from noctile.workflows.results.audit_rows import MOST_POINTS
+
+    wanted = f"± {100 * row.half_width:.3g} %"
+    if row.further == 0:
+        return f"{wanted} is reached"
+    if row.further is None or row.total is None:
+        return f"no number of points on these slides gives {wanted}"
+    takes = f"{wanted} takes about {row.further} further points with a class"
+    if row.total > MOST_POINTS:
+        return f"{takes}, more than an audit can have"
+    return takes + (", which are drawn" if row.total <= drawn else f": --points {row.total}")
 
 
 def _lines(results: Path, progress: "AuditProgress") -> list[str]:

@@ -1,6 +1,7 @@
 """JSON documents of ``--json``: one for each command, described in docs/json.md."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from noctile.pipeline.models.card import ModelCard
+    from noctile.pipeline.statistics.estimate import Estimate
+    from noctile.workflows.commands.audit_status import AuditProgress, WantedArea
     from noctile.workflows.commands.cohort import CohortResult
     from noctile.workflows.commands.diff import DiffResult
     from noctile.workflows.commands.export import ExportResult
@@ -136,6 +139,45 @@ def cohort_document(result: "CohortResult", out: Path) -> Document:
             "files": result.files,
         },
     )
+
+
+def audit_document(progress: "AuditProgress", areas: "Sequence[WantedArea]", out: Path) -> Document:
+    """Describe the state of an audit.
+
+    Args:
+        progress: answers of the readers.
+        areas: areas of the classes; empty with too few answers.
+        out: folder of results.
+    """
+    agreement = [
+        {"readers": pair, "points": kappa.points, "agreement": kappa.agreement}
+        | {"kappa": _estimate(kappa.kappa)}
+        for pair, kappa in progress.agreement.items()
+    ]
+    classes = [
+        {
+            "class": row.found.name,
+            "points": row.found.areas.points,
+            "area_mm2": _estimate(row.found.area.area_mm2),
+            "half_width": _number(row.found.half_width),
+            "wanted_half_width": _number(row.half_width),
+            "further_points": row.further,
+            "points_in_all": row.total,
+        }
+        for row in areas
+    ]
+    names = ("points", "slides", "frame", "left_out", "readers", "stale")
+    values = {name: getattr(progress, name) for name in names}
+    return _document("audit", {"out": out, **values, "agreement": agreement, "areas": classes})
+
+
+def _estimate(found: "Estimate") -> Document:
+    return {name: _number(value) for name, value in asdict(found).items()}
+
+
+def _number(value: float) -> float | None:
+    """Number for JSON, which has no NaN."""
+    return None if math.isnan(value) else value
 
 
 def models_document(cards: "Mapping[Path, ModelCard]") -> Document:

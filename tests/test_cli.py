@@ -361,6 +361,51 @@ class TestAudit:
             "done again after the points were drawn: s" in noctile("audit", audited, "--status")[1]
         )
 
+    def test_the_status_tells_areas_and_further_points(self, audited):
+        audits = open_audit(audited, AuditRequest(points=40))
+        ids = [point.point_id for point in audits.points()]
+        audits.save("ada", dict.fromkeys(ids[:19], "tumor"))
+        assert "no areas yet: they take 20 points" in noctile("audit", audited, "--status")[1]
+        wrong = {p.point_id: "stroma" for p in audits.points() if p.stratum == "tumor"}
+        right = {p.point_id: p.stratum for p in audits.points()}
+        audits.save("ada", right | dict(list(wrong.items())[::2]))
+        code, text = noctile("audit", audited, "--status")
+        assert code == 0
+        assert "takes about 120 further points with a class: --points 160" in text
+        output = CliRunner().invoke(main, ["audit", str(audited), "--status", "--json"]).stdout
+        tumor, stroma = json.loads(output)["areas"]
+        area = tumor["area_mm2"]
+        assert (tumor["class"], tumor["points"], tumor["points_in_all"]) == ("tumor", 40, 160)
+        assert area["value"] == pytest.approx(0.01)
+        assert area["low"] < area["value"] < area["high"]
+        assert tumor["wanted_half_width"] == pytest.approx(tumor["half_width"] / 2)
+        assert stroma["area_mm2"]["value"] + area["value"] == pytest.approx(0.04)
+        assert (
+            "± 900 % is reached" in noctile("audit", audited, "--status", "--half-width", "900%")[1]
+        )
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("--json",),
+            ("--half-width", "5%"),
+            *(("--status", "--half-width", p) for p in ("0", "5mm2", "nan")),
+        ],
+    )
+    def test_options_of_the_status_are_checked(self, audited, words):
+        assert noctile("audit", audited, "--no-browser", *words)[0] == 2
+        assert not (audited / "audit").exists()
+
+    def test_few_chosen_slides_are_warned_of(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(audit_server, "serve_audit", lambda *_: None)
+        labels = np.tile(np.repeat([1, 2], 100), (200, 1)).astype(np.uint8)
+        for name in "abcd":
+            write_result(tmp_path, labels, name)
+        text = noctile("audit", tmp_path, "--points", 20, "--slides", 2, "--no-browser")[1]
+        assert "20 points on 2 of 4 slides" in text
+        assert "points lie on 2 chosen slides. With fewer than 100" in text
+        assert "points lie on 2 chosen slides" in noctile("audit", tmp_path, "--status")[1]
+
     def test_a_folder_without_results_is_exit_2(self, tmp_path):
         code, text = noctile("audit", tmp_path, "--no-browser")
         assert code == 2

@@ -32,8 +32,8 @@ POINT_AREA_MM2: Final = 0.001
 LEAST_SIZE: Final = 0.01
 """Size of a slide at least, as a fraction of the mean, so that each slide can be chosen."""
 
-_SLIDES, _POINTS = 1, 2
-"""Independent streams of random numbers from one seed."""
+PIXELS, _POINTS, _SLIDES = 1, 2, 3
+"""Independent streams of random numbers from one seed: pixels are drawn from the first."""
 
 
 def choose_slides(
@@ -123,6 +123,7 @@ def allocate(
     probability: Float64,
     points: int = DEFAULT_POINTS,
     seed: int = 0,
+    drawn: Int64 | None = None,
 ) -> Int64:
     """Allocate points to the predicted classes of chosen slides.
 
@@ -131,21 +132,30 @@ def allocate(
     points are spread over slides in proportion to area / probability, so that all of them stand
     for the same area. A stratum that is too small for two points gets none.
 
+    If some points are drawn already, the total is divided in the same way, and each stratum gets
+    what it lacks. These points are spread over its slides by a systematic sample of their own, so
+    that old and new points of a stratum stand for the same area.
+
     Args:
         area_mm2: float64 ``[chosen slides, strata]``, area of each predicted class (mm2).
         groups: int64 ``[chosen slides]``, number of the group of each slide, from 0 up.
         probability: float64 ``[chosen slides]``, probability with which each slide was chosen.
         points: number of points in total.
         seed: seed of the random starts.
+        drawn: int64 ``[chosen slides, strata]``, number of points that are drawn already; None for
+            none.
 
     Returns:
-        Number of points, int64 ``[chosen slides, strata]``.
+        Number of points to draw, int64 ``[chosen slides, strata]``.
 
     Raises:
         UsageError: the points do not suffice for two in each stratum.
     """
-    rng = np.random.default_rng([seed, _POINTS])
-    wanted = points_by_stratum(stratum_area_mm2(area_mm2 / probability[:, None], groups), points)
+    rng = np.random.default_rng([seed, _POINTS] if drawn is None else [seed, _POINTS, points])
+    there = np.zeros(area_mm2.shape) if drawn is None else drawn.astype(np.float64)
+    have = stratum_area_mm2(there, groups).astype(np.int64)
+    area = stratum_area_mm2(area_mm2 / probability[:, None], groups)
+    wanted = points_by_stratum(area, points, have) - have
     counts = np.zeros(area_mm2.shape, np.int64)
     for group, stratum in np.argwhere(wanted):
         rows = slide_order(area_mm2, groups, int(group), int(stratum))
@@ -154,12 +164,14 @@ def allocate(
     return counts
 
 
-def points_by_stratum(area_mm2: Float64, points: int) -> Int64:
+def points_by_stratum(area_mm2: Float64, points: int, drawn: Int64 | None = None) -> Int64:
     """Return the number of points of each design stratum.
 
     Args:
         area_mm2: float64 ``[groups, strata]``, area of each design stratum (mm2).
         points: number of points in total.
+        drawn: int64 ``[groups, strata]``, points that are drawn already, of which none is given
+            up; None for none.
 
     Returns:
         int64 ``[groups, strata]``. The sum is less than asked for only if the strata are too small.
@@ -176,6 +188,10 @@ def points_by_stratum(area_mm2: Float64, points: int) -> Int64:
             f"Ask for {PAIR * used} points or more."
         )
     least = np.minimum(min(LEAST_POINTS, max(PAIR, points // (2 * max(used, 1)))), most)
+    if drawn is not None:
+        there = drawn.ravel()
+        more = np.maximum(there, least)
+        least = more if more.sum() <= points else there
     size = np.where(most > 0, np.sqrt(area_mm2.ravel()), 0)
     return _shares(size, points, least, most).reshape(area_mm2.shape)
 

@@ -60,7 +60,10 @@ class DrawnPoint:
 
 
 def draw_points(
-    parts: LabelParts, wanted: Sequence[int], rng: np.random.Generator
+    parts: LabelParts,
+    wanted: Sequence[int],
+    rng: np.random.Generator,
+    there: Sequence[DrawnPoint] = (),
 ) -> list[DrawnPoint]:
     """Draw points of each class at random; no two of them are closer than `SPACING_UM`.
 
@@ -70,14 +73,15 @@ def draw_points(
         parts: label map of the slide.
         wanted: number of points of each class.
         rng: source of all random choices.
+        there: points of an earlier draw, from which the new ones keep the same distance.
 
     Returns:
-        The points, fewer than wanted where there is no room for them.
+        The new points, fewer than wanted where there is no room for them.
 
     Raises:
         ValueError: if the counts differ from the labels.
     """
-    drawn = list[DrawnPoint]()
+    drawn = list(there)
     totals = parts.pixels.sum(axis=0)
     for stratum in np.argsort(totals, kind="stable").tolist():
         for _ in range(wanted[stratum] if totals[stratum] else 0):
@@ -86,7 +90,7 @@ def draw_points(
             if point is None:
                 break
             drawn.append(point)
-    return drawn
+    return drawn[len(there) :]
 
 
 def _draw(parts: LabelParts, stratum: int, rng: np.random.Generator) -> DrawnPoint:

@@ -13,7 +13,13 @@ import numpy as np
 
 from noctile.pipeline.arrays import Bool, Float64
 from noctile.pipeline.audit.intervals import jeffreys, mover_share, mover_sum
-from noctile.pipeline.audit.sample import UNREADABLE, UNSURE, AuditFrame, AuditSample
+from noctile.pipeline.audit.sample import (
+    UNREADABLE,
+    UNSURE,
+    AuditFrame,
+    AuditSample,
+    part_of,
+)
 from noctile.pipeline.audit.strata import Spread, Strata, spread_of, strata_of
 from noctile.pipeline.statistics.estimate import Estimate
 from noctile.pipeline.statistics.quantiles import NORMAL_QUANTILE, t_quantile
@@ -97,7 +103,8 @@ def corrected_areas(
         ValueError: the frame has no slides, or none of the group.
     """
     if group is not None:
-        frame, sample = _of_group(frame, sample, group)
+        frame, sample = part_of(frame, sample, np.flatnonzero(frame.groups == group))
+        frame = replace(frame, groups=np.zeros_like(frame.groups))
     if len(frame.groups) == 0:
         raise ValueError("there are no slides to estimate areas of")
     strata = strata_of(frame, sample)
@@ -192,22 +199,3 @@ def _scaled(estimate: Estimate, by: float) -> Estimate:
     if by == 0:
         return Estimate(np.nan)
     return Estimate(estimate.value / by, estimate.low / by, estimate.high / by)
-
-
-def _of_group(frame: AuditFrame, sample: AuditSample, group: int) -> tuple[AuditFrame, AuditSample]:
-    """Return the slides of one group, and their points."""
-    rows = frame.groups == group
-    number = np.cumsum(rows) - 1
-    points = rows[sample.slides]
-    part = AuditFrame(
-        frame.patients[rows],
-        np.zeros(int(rows.sum()), np.int64),
-        frame.area_mm2[rows],
-        frame.probability[rows],
-    )
-    return part, AuditSample(
-        number[sample.slides[points]],
-        sample.strata[points],
-        sample.answers[points],
-        sample.weights_mm2[points],
-    )

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from noctile.pipeline.arrays import Float64, Int64
 
 UNSURE: Final = -1
@@ -49,3 +51,32 @@ class AuditSample:
     strata: Int64
     answers: Int64
     weights_mm2: Float64
+
+
+def part_of(
+    frame: AuditFrame, sample: AuditSample, slides: Int64
+) -> tuple[AuditFrame, AuditSample]:
+    """Return the part of a frame that some slides are, and the points on them.
+
+    Args:
+        frame: all slides.
+        sample: their points.
+        slides: int64, rows of the slides to keep, in the order in which they are wanted.
+    """
+    place = np.full(len(frame.groups), -1, np.int64)
+    place[slides] = np.arange(len(slides))
+    there = place[sample.slides] >= 0
+    return (
+        AuditFrame(
+            frame.patients[slides],
+            frame.groups[slides],
+            frame.area_mm2[slides],
+            frame.probability[slides],
+        ),
+        AuditSample(
+            place[sample.slides[there]],
+            sample.strata[there],
+            sample.answers[there],
+            sample.weights_mm2[there],
+        ),
+    )

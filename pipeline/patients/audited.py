@@ -1,5 +1,6 @@
 """Areas of a cohort corrected by an audit, beside those of the model, by group."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -7,10 +8,10 @@ from typing import Final
 
 import numpy as np
 
-from noctile.pipeline.arrays import Int64
 from noctile.pipeline.audit.comparison import GroupDifference, group_difference, patient_areas
 from noctile.pipeline.audit.estimators import ClassArea, CorrectedAreas, corrected_areas
-from noctile.pipeline.audit.sample import AuditFrame, AuditSample
+from noctile.pipeline.audit.planning import further_points
+from noctile.pipeline.audit.sample import AuditFrame, AuditSample, part_of
 from noctile.pipeline.patients.analysis import Analysis
 from noctile.pipeline.patients.question import sorted_groups
 from noctile.pipeline.statistics.groups import MIN_GROUP
@@ -18,6 +19,9 @@ from noctile.pipeline.statistics.multiplicity import holm
 
 MIN_POINTS: Final = 20
 """Fewest answered points with which areas are corrected. A rule."""
+
+HALF_WIDTH: Final = 0.1
+"""Half-width of an area's interval, by the area, for which further points are told. A rule."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +58,27 @@ class AuditedArea:
     name: str
     areas: CorrectedAreas
     area: ClassArea
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval's width by the area; NaN for no area."""
+        area = self.area.area_mm2
+        return (area.high - area.low) / (2 * area.value) if area.value > 0 else math.nan
+
+    def further_points(self, half_width: float = HALF_WIDTH) -> int | None:
+        """Number of further answers on these slides until the interval is as narrow as wanted.
+
+        Args:
+            half_width: half of the interval's width by the area, above 0.
+
+        Returns:
+            None if no number of points on these slides suffices, or there is no area.
+        """
+        if not self.area.area_mm2.value > 0:
+            return None
+        wanted = half_width * self.area.area_mm2.value
+        part = self.area.slides_part
+        return further_points(self.area.area_mm2, self.areas.points, wanted, part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +143,8 @@ def audited(analysis: Analysis, audit: Audit) -> Audited:
             of_rows.append(groups[k] if groups else "")
     names = sorted_groups(of_rows)
     numbered = np.array([names.index(group) for group in of_rows], np.int64)
-    frame, sample = _cut(audit, rows, np.array(patients, np.int64), numbered)
+    frame, sample = part_of(audit.frame, audit.sample, np.array(rows, np.int64))
+    frame = replace(frame, patients=np.array(patients, np.int64), groups=numbered)
     points = int((sample.answers >= 0).sum())
     if points < MIN_POINTS:
         problem = f"{points} points on these slides have a class; {MIN_POINTS} are needed"
@@ -126,26 +152,6 @@ def audited(analysis: Analysis, audit: Audit) -> Audited:
     areas = _areas(frame, sample, audit.classes, names if groups else [])
     found = _differences(frame, sample, audit.classes, names) if groups else ()
     return Audited(areas, found, tuple(missing), points)
-
-
-def _cut(
-    audit: Audit, rows: Sequence[int], patients: Int64, groups: Int64
-) -> tuple[AuditFrame, AuditSample]:
-    """Frame and points of some slides, with patients and groups of a question."""
-    kept = np.array(rows, np.int64)
-    frame, sample = audit.frame, audit.sample
-    place = np.full(len(audit.slides), -1, np.int64)
-    place[kept] = np.arange(len(kept))
-    there = place[sample.slides] >= 0
-    return (
-        AuditFrame(patients, groups, frame.area_mm2[kept], frame.probability[kept]),
-        AuditSample(
-            place[sample.slides[there]],
-            sample.strata[there],
-            sample.answers[there],
-            sample.weights_mm2[there],
-        ),
-    )
 
 
 def _areas(

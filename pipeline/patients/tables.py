@@ -154,6 +154,13 @@ AUDIT: Final = (
     Column("producers_accuracy", NUMBER, "part of the true class that is predicted", "0..1"),
     Column("least_mm2", NUMBER, "area if no unsure or unreadable point were of the class", "mm²"),
     Column("most_mm2", NUMBER, "area if all unsure and unreadable points were of it", "mm²"),
+    Column("half_width", NUMBER, "half of the area's 95 % interval / area", "1"),
+    Column(
+        "further_points",
+        INTEGER,
+        "further answers on these slides for a half-width of 0.1; empty if no number suffices",
+        "count",
+    ),
 )
 
 AUDIT_TESTS: Final = (
@@ -361,7 +368,8 @@ def _audit(audit: Audited) -> Iterator[Row]:
         head = row.group, row.name, n.slides, n.patients, n.points, n.unsure, n.unreadable
         accuracy = area.users_accuracy.value, area.producers_accuracy.value
         figures = area.predicted_mm2, *astuple(area.area_mm2), *astuple(area.share), *accuracy
-        yield (*head, *figures, area.least_mm2, area.most_mm2)
+        further = row.half_width, row.further_points()
+        yield (*head, *figures, area.least_mm2, area.most_mm2, *further)
 
 
 def _audit_tests(audit: Audited) -> Iterator[Row]:

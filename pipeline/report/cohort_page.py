@@ -14,7 +14,7 @@ from noctile.pipeline.patients.analysis import (
     by_measure,
 )
 from noctile.pipeline.patients.annotated import Annotated, why_unused
-from noctile.pipeline.patients.audited import Audited
+from noctile.pipeline.patients.audited import HALF_WIDTH, Audited
 from noctile.pipeline.patients.conclusions import Conclusions, p_text
 from noctile.pipeline.patients.flow import Exclusion, counted
 from noctile.pipeline.patients.measures import HEADLINE, Measure, measure_of
@@ -88,6 +88,7 @@ def cohort_page(report: CohortReport) -> str:
         exclusions=_named(analysis.exclusions),
         most=_MOST_NAMED,
         least=LEAST_ANNOTATED,
+        further_at=f"{100 * HALF_WIDTH:g}",
     )
 
 

@@ -1,20 +1,17 @@
-"""Audit of a folder of results: its points are drawn once, and then answered by readers."""
+"""Audit of a folder of results: its points are drawn, and more of them later if asked for."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from noctile.pipeline.arrays import Int64
-from noctile.pipeline.audit.design import DEFAULT_POINTS, allocate, choose_slides
+from noctile.pipeline.audit.design import DEFAULT_POINTS, PIXELS, allocate, choose_slides
 from noctile.pipeline.audit.draw import SPACING_UM, DrawnPoint, LabelParts, draw_points
-from noctile.pipeline.audit.kappa import Kappa, cohens_kappa
-from noctile.pipeline.audit.sample import UNSURE
 from noctile.pipeline.cohort import SlideRow
 from noctile.pipeline.errors import StoreError, UsageError
 from noctile.pipeline.masks.store import MaskStore
@@ -27,18 +24,26 @@ from noctile.workflows.commands.opened_slide import SlideResult
 from noctile.workflows.results.audit_rows import (
     MOST_POINTS,
     SPECIAL_ANSWERS,
-    AuditAnswer,
     AuditClass,
     AuditDesign,
     AuditPoint,
     AuditSlide,
 )
-from noctile.workflows.results.audits import Audits, point_weights
+from noctile.workflows.results.audits import (
+    Audits,
+    frame_of,
+    last_batch,
+    point_counts,
+    point_weights,
+)
 from noctile.workflows.results.files import read_required_json
 from noctile.workflows.results.layout import ResultsFolder, SlideFolder
 from noctile.workflows.results.reviews import Reviews
 from noctile.workflows.results.shared_files import time_text
 from noctile.workflows.results.standing import read_standing
+
+_MOST_NAMED = 8
+"""Most slides that a message names."""
 
 _AREA_TOLERANCE_MM2 = 2e-6
 """Difference between an area and the count of its pixels that rounding explains (mm2)."""
@@ -49,41 +54,20 @@ class AuditRequest:
     """Options of an audit that are given when its points are drawn.
 
     Attributes:
-        points: number of points; None for that of the audit, or 300.
+        points: number of points in total; None for that of the audit, or 300.
         by: column of the table of slides that names the groups; None for that of the audit.
         seed: seed of all random choices; None for that of the audit, or 0.
+        slides: number of slides to choose; None for that of the audit, or all.
     """
 
     points: int | None = None
     by: str | None = None
     seed: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AuditProgress:
-    """State of an audit.
-
-    Attributes:
-        points: number of points.
-        slides: number of slides with points.
-        frame: number of slides that the audit speaks for.
-        left_out: number of slides that it does not speak for, by reason.
-        readers: number of answers of each reader, by name.
-        stale: slides with points whose result has gone or was made anew since.
-        agreement: agreement of each two readers who answered the same points, by their names.
-    """
-
-    points: int
-    slides: int
-    frame: int
-    left_out: Mapping[str, int]
-    readers: Mapping[str, int]
-    stale: Sequence[str]
-    agreement: Mapping[tuple[str, str], Kappa]
+    slides: int | None = None
 
 
 def open_audit(path: Path, request: AuditRequest) -> Audits:
-    """Open the audit of a folder of results; draw its points if there are none.
+    """Open the audit of a folder of results; draw the points that it lacks.
 
     Args:
         path: folder of results.
@@ -98,49 +82,21 @@ def open_audit(path: Path, request: AuditRequest) -> Audits:
     audits = Audits(folder)
     if not audits.exists():
         audits.begin(lambda: _draw(folder, request))
-    design = audits.design()
-    drawn = AuditRequest(design.points, design.by, design.seed)
-    asked = replace(
-        drawn, **{k: v for k in ("points", "by", "seed") if (v := getattr(request, k)) is not None}
-    )
-    if asked != drawn:
+    design, points = audits.design(), last_batch(audits.points())
+    total = request.points or points
+    drawn = AuditRequest(points, design.by, design.seed, design.n_slides)
+    names = ("by", "seed", "slides")
+    asked = replace(drawn, **{k: v for k in names if (v := getattr(request, k)) is not None})
+    if asked != drawn or total < points:
         by = f" --by {printable(design.by)}" if design.by else ""
+        slides = f" --slides {design.n_slides}" if design.n_slides else ""
         raise UsageError(
-            f"the audit of {path} was drawn with --points {design.points}{by} --seed "
-            f"{design.seed}, and a drawn audit is not replaced; leave these options out to "
-            f"continue it, or move {folder.audit} away to draw another"
+            f"the audit of {path} was drawn with --points {points}{slides}{by} --seed "
+            f"{design.seed}. Points can be added to it, and nothing else can be changed; leave "
+            f"these options out to continue it, or move {folder.audit} away to draw another"
         )
+    audits.extend(total, lambda there: _draw_further(folder, audits, total, there))
     return audits
-
-
-def audit_progress(audits: Audits) -> AuditProgress:
-    """Return the state of an audit.
-
-    Raises:
-        StoreError: if a file of the audit is damaged, or there is none.
-    """
-    design, points, answers = audits.design(), audits.points(), audits.answers()
-    return AuditProgress(
-        len(points),
-        len({point.slide_id for point in points}),
-        len(design.slides),
-        design.left_out,
-        dict(sorted(Counter(row.reader for row in answers).items())),
-        audits.stale(),
-        _agreement(design, answers),
-    )
-
-
-def _agreement(design: AuditDesign, answers: Sequence[AuditAnswer]) -> dict[tuple[str, str], Kappa]:
-    """Agreement of each two readers, each point counted once."""
-    numbers = {name: k for k, name in enumerate(design.class_names)} | SPECIAL_ANSWERS
-    points = {name: row for row, name in enumerate(sorted({a.point_id for a in answers}))}
-    given: defaultdict[str, Int64] = defaultdict(lambda: np.full(len(points), UNSURE, np.int64))
-    for answer in answers:
-        given[answer.reader][points[answer.point_id]] = numbers[answer.answer]
-    pairs = {pair: (given[pair[0]], given[pair[1]]) for pair in combinations(sorted(given), 2)}
-    found = {pair: cohens_kappa(*both, len(design.classes)) for pair, both in pairs.items()}
-    return {pair: kappa for pair, kappa in found.items() if kappa is not None}
 
 
 def _draw(results: ResultsFolder, request: AuditRequest) -> tuple[AuditDesign, list[AuditPoint]]:
@@ -152,20 +108,9 @@ def _draw(results: ResultsFolder, request: AuditRequest) -> tuple[AuditDesign, l
     """
     points = DEFAULT_POINTS if request.points is None else request.points
     seed, by = request.seed or 0, request.by or ""
-    if points > MOST_POINTS:
-        raise UsageError(f"an audit has at most {MOST_POINTS} points, not {points}")
     rows, left_out = _frame_rows(results)
     classes = _classes(results, rows)
     _check_by(by, rows)
-    slides = [_slide(row, by) for row in rows]
-    areas = np.array([[s.area_mm2[c.name] for c in classes] for s in slides])
-    groups, patients = (
-        np.unique([getattr(s, name) for s in slides], return_inverse=True)[1].astype(np.int64)
-        for name in ("group", "patient")
-    )
-    probability, chosen = choose_slides(areas.sum(axis=1), groups, patients, seed=seed)
-    counts = np.zeros(areas.shape, np.int64)
-    counts[chosen] = allocate(areas[chosen], groups[chosen], probability[chosen], points, seed)
     design = AuditDesign(
         points,
         by,
@@ -175,9 +120,90 @@ def _draw(results: ResultsFolder, request: AuditRequest) -> tuple[AuditDesign, l
         {"noctile": version("noctile")},
         classes,
         left_out,
-        tuple(replace(s, probability=float(p)) for s, p in zip(slides, probability, strict=True)),
+        tuple(_slide(row, by) for row in rows),
+        request.slides,
     )
-    return design, _draw_points(results, design, counts)
+    frame, _ = frame_of(design)
+    area = frame.area_mm2.sum(axis=1)
+    found = choose_slides(area, frame.groups, frame.patients, request.slides, seed)
+    parts = zip(design.slides, *found, strict=True)
+    slides = (replace(s, probability=float(p), chosen=bool(chosen)) for s, p, chosen in parts)
+    design = replace(design, slides=tuple(slides))
+    return design, _draw_batch(results, design, points, [])
+
+
+def _draw_further(
+    results: ResultsFolder, audits: Audits, total: int, there: Sequence[AuditPoint]
+) -> list[AuditPoint]:
+    """Draw points that an audit lacks to a total.
+
+    Raises:
+        UsageError: if a slide is not as it was when the audit was drawn, or there is no room.
+        StoreError: if a file of the audit or a result is damaged.
+    """
+    if stale := audits.stale(pointless=True):
+        raise UsageError(
+            "no points can be added, because these slides were done again or have gone since the "
+            f"audit was drawn: {listed(stale)}; move {results.audit} away to draw another"
+        )
+    points = _draw_batch(results, audits.design(), total, there)
+    if len(points) == len(there):
+        raise UsageError(
+            f"the slides have no room for more than the {len(there)} points that are drawn; leave "
+            "--points out to continue the audit"
+        )
+    return points
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name the first slides of a list."""
+    return f"{', '.join(names[:_MOST_NAMED])}{', ...' if len(names) > _MOST_NAMED else ''}"
+
+
+def _draw_batch(
+    results: ResultsFolder, design: AuditDesign, total: int, there: Sequence[AuditPoint]
+) -> list[AuditPoint]:
+    """Draw points on the chosen slides, and give all points their weights.
+
+    The new points have names in random order, after those that are there.
+
+    Raises:
+        UsageError: if the points are too few, or too many.
+        StoreError: if a result is damaged.
+    """
+    if total > MOST_POINTS:
+        raise UsageError(f"an audit has at most {MOST_POINTS} points, not {total}")
+    counts = _allocate(design, total, there)
+    stream = [design.seed, PIXELS, total] if there else [design.seed, PIXELS]
+    rng, drawn = np.random.default_rng(stream), list[AuditPoint]()
+    for slide, wanted in zip(design.slides, counts.tolist(), strict=True):
+        if any(wanted):
+            taken = [point for point in there if point.slide_id == slide.slide_id]
+            folder = results.slide(slide.slide_id)
+            drawn += _slide_points(folder, slide, design, wanted, taken, rng)
+    digits = len(str(len(there) + len(drawn)))
+    numbers = len(there) + 1 + rng.permutation(len(drawn))
+    named = [
+        replace(point, point_id=f"p{number:0{digits}}", batch=total)
+        for point, number in zip(drawn, numbers.tolist(), strict=True)
+    ]
+    points = [*there, *sorted(named, key=lambda point: point.point_id)]
+    weights = point_weights(design, points)
+    return [replace(p, weight_mm2=w) for p, w in zip(points, weights, strict=True)]
+
+
+def _allocate(design: AuditDesign, total: int, there: Sequence[AuditPoint]) -> Int64:
+    """Number of points to draw on each slide in each class, int64 ``[slides, classes]``.
+
+    Raises:
+        UsageError: if the points are too few.
+    """
+    frame, _ = frame_of(design)
+    rows = np.flatnonzero([slide.chosen for slide in design.slides])
+    drawn, counts = point_counts(design, there), np.zeros(frame.area_mm2.shape, np.int64)
+    part = frame.area_mm2[rows], frame.groups[rows], frame.probability[rows]
+    counts[rows] = allocate(*part, total, design.seed, drawn[rows] if there else None)
+    return counts
 
 
 def _frame_rows(results: ResultsFolder) -> tuple[list[SlideRow], dict[str, int]]:
@@ -264,32 +290,15 @@ def _check_by(by: str, rows: Sequence[SlideRow]) -> None:
         )
 
 
-def _draw_points(results: ResultsFolder, design: AuditDesign, counts: Int64) -> list[AuditPoint]:
-    """Draw points on all slides; their names are given in random order.
-
-    Raises:
-        StoreError: if a result is damaged.
-    """
-    rng, drawn = np.random.default_rng([design.seed, 1]), list[AuditPoint]()
-    for slide, wanted in zip(design.slides, counts.tolist(), strict=True):
-        if any(wanted):
-            drawn += _slide_points(results.slide(slide.slide_id), slide, design, wanted, rng)
-    weights = point_weights(design, [(point.slide_id, point.stratum) for point in drawn])
-    digits = len(str(len(drawn)))
-    names = [f"p{number:0{digits}}" for number in (1 + rng.permutation(len(drawn))).tolist()]
-    named = zip(drawn, names, weights, strict=True)
-    found = [replace(p, point_id=name, weight_mm2=weight) for p, name, weight in named]
-    return sorted(found, key=lambda point: point.point_id)
-
-
 def _slide_points(
     folder: SlideFolder,
     slide: AuditSlide,
     design: AuditDesign,
     wanted: Sequence[int],
+    taken: Sequence[AuditPoint],
     rng: np.random.Generator,
 ) -> list[AuditPoint]:
-    """Draw the points of one slide, without names and weights.
+    """Draw points of one slide apart from those that it has, without names and weights.
 
     Raises:
         StoreError: if the result is damaged.
@@ -299,7 +308,8 @@ def _slide_points(
         counted = parts.pixels.sum(axis=0) * (parts.mpp[0] * parts.mpp[1] / 1e6)
         if np.abs(counted - list(slide.area_mm2.values())).max() > _AREA_TOLERANCE_MM2:
             raise ValueError("blocks.json and summary.json have different areas")
-        drawn = draw_points(parts, wanted, rng)
+        there = [_drawn(point, parts.mpp) for point in taken]
+        drawn = draw_points(parts, wanted, rng, there)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(
             f"the result of {slide.slide_id} cannot be used: {error!s:.200}; `noctile verify` "
@@ -320,7 +330,12 @@ def _point(
     y, x = point.y + 0.5, point.x + 0.5
     y_px, x_px = (round(float(value), 3) for value in result.to_level0(y, x))
     um = round(y * mpp[0], 3), round(x * mpp[1], 3)
-    return AuditPoint("", slide.slide_id, y_px, x_px, *um, stratum, slide.group, 0.0)
+    return AuditPoint("", slide.slide_id, y_px, x_px, *um, stratum, slide.group, 0.0, 0)
+
+
+def _drawn(point: AuditPoint, mpp: tuple[float, float]) -> DrawnPoint:
+    """Pixel of the label map at whose centre a point lies."""
+    return DrawnPoint(round(point.y_um / mpp[0] - 0.5), round(point.x_um / mpp[1] - 0.5), 0)
 
 
 def label_parts(folder: SlideFolder, codes: Sequence[int]) -> LabelParts:

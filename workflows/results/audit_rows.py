@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, TypeVar
 
@@ -48,6 +48,7 @@ class AuditSlide:
         group: group of the slide; empty without groups.
         area_mm2: area of each predicted class (mm2), by its name.
         probability: probability with which the design chose the slide, above 0 and at most 1.
+        chosen: True if it chose the slide, so that points are drawn on it.
     """
 
     slide_id: str
@@ -56,6 +57,7 @@ class AuditSlide:
     group: str
     area_mm2: Mapping[str, float]
     probability: float
+    chosen: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class AuditDesign:
     """Design of an audit: all slides that it speaks for, and how its points were drawn.
 
     Attributes:
-        points: number of points that were asked for.
+        points: number of points that were asked for at first.
         by: column of the table of slides that names the groups; empty without groups.
         seed: seed of all random choices.
         spacing_um: smallest distance between two points of a slide (um).
@@ -72,6 +74,7 @@ class AuditDesign:
         classes: predicted classes, the strata, in the order of the model.
         left_out: number of slides that are not in the frame, by reason.
         slides: slides of the frame, sorted by id.
+        n_slides: number of slides to choose that was asked for; None for all.
     """
 
     points: int
@@ -83,6 +86,7 @@ class AuditDesign:
     classes: tuple[AuditClass, ...]
     left_out: Mapping[str, int]
     slides: tuple[AuditSlide, ...]
+    n_slides: int | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -104,6 +108,7 @@ class AuditPoint:
         stratum: predicted class.
         group: group of the slide.
         weight_mm2: area of the cohort that the point stands for, if all points are answered (mm2).
+        batch: number of points that were asked for when the point was drawn.
     """
 
     point_id: str
@@ -115,6 +120,7 @@ class AuditPoint:
     stratum: str
     group: str
     weight_mm2: float
+    batch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +170,7 @@ def design_from_json(values: Any) -> AuditDesign:
             classes=classes,
             left_out={_text(k): int(v) for k, v in values["left_out"].items()},
             slides=tuple(_slide(slide, names) for slide in values["slides"]),
+            n_slides=None if (number := values.get("n_slides")) is None else int(number),
         )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"it is no design of an audit ({error!r:.100})") from error
@@ -176,7 +183,10 @@ def _slide(values: Any, names: set[str]) -> AuditSlide:
     probability = _number(values["probability"])
     if areas.keys() != names or min(areas.values()) < 0 or not 0 < probability <= 1:
         raise ValueError(f"the values of slide {slide_id!r:.40} are no areas and no probability")
-    return AuditSlide(slide_id, key, patient, group, areas, probability)
+    chosen = values.get("chosen", True)
+    if not isinstance(chosen, bool):
+        raise TypeError(f"{chosen!r:.40} is neither true nor false")
+    return AuditSlide(slide_id, key, patient, group, areas, probability, chosen)
 
 
 def _text(value: Any) -> str:
@@ -206,19 +216,23 @@ def rows_text(kind: type[_Row], rows: Iterable[_Row]) -> str:
     return text.getvalue()
 
 
-def parse_points(lines: Iterator[list[str]]) -> Iterator[AuditPoint]:
+def parse_points(lines: Iterator[list[str]], batch: int) -> Iterator[AuditPoint]:
     """Read the rows of ``points.csv``.
+
+    Args:
+        lines: cells of each line.
+        batch: batch of the points of a file without this column.
 
     Raises:
         ValueError: if the columns differ, or a cell is not as Noctile writes it.
     """
-    for values in _rows(AuditPoint, lines, MOST_POINTS):
+    for values in _rows(AuditPoint, lines, MOST_POINTS, {"batch"}):
         numbers = {
             name: float(values[name]) for name in ("y_px", "x_px", "y_um", "x_um", "weight_mm2")
         }
         if not all(map(math.isfinite, numbers.values())) or numbers["weight_mm2"] <= 0:
             raise ValueError(f"point {values['point_id']!r:.40} has no position or no weight")
-        yield AuditPoint(**{**values, **numbers})
+        yield AuditPoint(**values | numbers | {"batch": int(values.get("batch", batch))})
 
 
 def parse_answers(lines: Iterator[list[str]]) -> Iterator[AuditAnswer]:
@@ -236,10 +250,13 @@ def parse_answers(lines: Iterator[list[str]]) -> Iterator[AuditAnswer]:
         yield row
 
 
-def _rows(kind: type[_Row], lines: Iterator[list[str]], most: int) -> Iterator[dict[str, Any]]:
+def _rows(
+    kind: type[_Row], lines: Iterator[list[str]], most: int, optional: Collection[str] = ()
+) -> Iterator[dict[str, Any]]:
     """Cells of a CSV file by the names of their columns, which may stand in any order."""
-    header, names = next(lines, []), [field.name for field in fields(kind)]
-    if sorted(header) != sorted(names):
+    header: list[str] = next(lines, [])
+    names = [field.name for field in fields(kind)]
+    if sorted({*header, *optional}) != sorted(names) or len(set(header)) < len(header):
         raise ValueError(f"its columns are not {', '.join(names)}")
     for number, cells in enumerate(lines, start=2):
         if len(cells) not in (0, len(header)) or number > most + 1:

@@ -3,7 +3,7 @@
 ::
 
     audit/design.json     slides that the audit speaks for, and how points were drawn; never changed
-    audit/points.csv      one row for each point; never changed
+    audit/points.csv      one row for each point; further points are added, and none is taken away
     audit/answers.csv     one row for each point and reader
     audit/history.jsonl   every answer that was ever given
 
@@ -151,7 +151,7 @@ class Audits:
 
     def _read_points(self, path: Path, design: AuditDesign) -> list[AuditPoint]:
         try:
-            points = list(parse_points(read_csv(path, MAX_BYTES)))
+            points = list(parse_points(read_csv(path, MAX_BYTES), design.points))
             _check_points(design, points)
         except (OSError, ValueError) as error:
             raise damage(path, error) from error
@@ -163,21 +163,24 @@ class Audits:
         Raises:
             StoreError: if the file is damaged, or does not fit the design.
         """
-        design, points = self.design(), {point.point_id for point in self.points()}
-        return self._answers(points, design)
-
-    def _answers(self, points: set[str], design: AuditDesign) -> list[AuditAnswer]:
-        path = self._results.audit_answers
+        path, design = self._results.audit_answers, self.design()
         refuse_links(path)
         try:
             rows = sorted(parse_answers(read_csv(path, MAX_BYTES)), key=answer_order)
-            for row in rows:
-                _check_answer(row.point_id, row.answer, points, design)
         except FileNotFoundError:
-            return []
+            rows = []
         except (OSError, ValueError) as error:
             raise damage(path, error) from error
+        points = self._names()  # after the answers: a point may be added and answered meanwhile
+        try:
+            for row in rows:
+                _check_answer(row.point_id, row.answer, points, design)
+        except ValueError as error:
+            raise damage(path, error) from error
         return rows
+
+    def _names(self) -> set[str]:
+        return {point.point_id for point in self.points()}
 
     def begin(self, draw: Callable[[], tuple[AuditDesign, Sequence[AuditPoint]]]) -> None:
         """Write design and points, unless another process has done so meanwhile.
@@ -193,9 +196,35 @@ class Audits:
             if self.exists():
                 return
             design, points = draw()
-            root = self._results.path
-            replace_text(self._results.audit_points, rows_text(AuditPoint, points), root)
-            replace_text(self._results.audit_design, json_text(design_to_json(design)), root)
+            self._write_points(points)
+            text = json_text(design_to_json(design))
+            replace_text(self._results.audit_design, text, self._results.path)
+
+    def extend(
+        self, points: int, draw: Callable[[Sequence[AuditPoint]], Sequence[AuditPoint]]
+    ) -> None:
+        """Add points, unless as many have been asked for before.
+
+        One file is replaced as a whole, so a kill leaves the old or the new points. Readers can
+        save while points are drawn. If another process adds some meanwhile, they are drawn anew.
+
+        Args:
+            points: number of points that is asked for in total.
+            draw: returns the points that are there and those of a new batch.
+
+        Raises:
+            StoreError: if a file is damaged, or the file system refuses.
+            UsageError: if nothing can be drawn.
+        """
+        while last_batch(there := self.points()) < points:
+            drawn = draw(there)
+            with self._locked():
+                if self.points() == there:
+                    self._write_points(drawn)
+
+    def _write_points(self, points: Sequence[AuditPoint]) -> None:
+        text = rows_text(AuditPoint, points)
+        replace_text(self._results.audit_points, text, self._results.path)
 
     def save(self, reader: str, answers: Mapping[str, str]) -> None:
         """Save answers of a reader; those of other readers stay. An earlier answer is replaced.
@@ -209,7 +238,7 @@ class Audits:
             StoreError: if a file is damaged, or the file system refuses.
         """
         check_review(reader, "", "")
-        design, points = self.design(), {point.point_id for point in self.points()}
+        design, points = self.design(), self._names()
         time = time_text(self._now())
         rows = [AuditAnswer(point, reader, answer, time) for point, answer in answers.items()]
         try:
@@ -218,7 +247,7 @@ class Audits:
         except ValueError as error:
             raise UsageError(str(error)) from error
         with self._locked():
-            kept = {answer_order(row): row for row in self._answers(points, design)}
+            kept = {answer_order(row): row for row in self.answers()}
             remember(self._results.audit_history, [asdict(row) for row in rows])
             kept |= {answer_order(row): row for row in rows}
             text = rows_text(AuditAnswer, sorted(kept.values(), key=answer_order))
@@ -293,53 +322,78 @@ def _check_points(design: AuditDesign, points: Sequence[AuditPoint]) -> None:
     slides = {slide.slide_id: slide for slide in design.slides}
     if not points or len(ids) < len(points) or len(points) > MOST_POINTS:
         raise ValueError("it has no points, two of one name, or too many")
+    if min(point.batch for point in points) != design.points:
+        raise ValueError("its first batch is not that of design.json")
     for point in points:
         slide = slides.get(point.slide_id)
-        if slide is None or slide.group != point.group or point.stratum not in slide.area_mm2:
+        if (
+            slide is None
+            or not slide.chosen
+            or slide.group != point.group
+            or point.stratum not in slide.area_mm2
+        ):
             raise ValueError(f"point {point.point_id!r:.40} does not fit design.json")
-    weights = point_weights(design, [(p.slide_id, p.stratum) for p in points])
+    weights = point_weights(design, points)
     written = np.array([point.weight_mm2 for point in points])
     if not np.allclose(weights, written, rtol=_TOLERANCE, atol=0):
         raise ValueError("its points are not all that were drawn with design.json")
 
 
-def point_weights(design: AuditDesign, points: Sequence[tuple[str, str]]) -> list[float]:
-    """Return the area that each point stands for (mm2), if these are all points of the sample.
+def last_batch(points: Iterable[AuditPoint]) -> int:
+    """Return the number of points that were asked for when the last of some was drawn."""
+    return max(point.batch for point in points)
+
+
+def point_counts(design: AuditDesign, points: Sequence[AuditPoint]) -> Int64:
+    """Return the number of points on each slide in each predicted class.
 
     Args:
         design: the design.
-        points: slide_id and predicted class of each point.
+        points: points of the audit.
+
+    Returns:
+        int64 ``[frame slides, strata]``.
     """
+    counts = np.zeros((len(design.slides), len(design.classes)), np.int64)
+    np.add.at(counts, _places(design, points), 1)
+    return counts
+
+
+def point_weights(design: AuditDesign, points: Sequence[AuditPoint]) -> list[float]:
+    """Return the area that each point stands for (mm2), if these are all points of the sample."""
+    frame, _ = frame_of(design)
+    counts, everywhere = point_counts(design, points), np.ones(len(design.slides))
+    weights = weights_mm2(frame.area_mm2, frame.groups, everywhere, counts)
+    return [float(weight) for weight in weights[_places(design, points)]]
+
+
+def _places(design: AuditDesign, points: Sequence[AuditPoint]) -> tuple[Int64, Int64]:
+    """Row of the slide and column of the predicted class of each point."""
     rows = {slide.slide_id: row for row, slide in enumerate(design.slides)}
     columns = {name: column for column, name in enumerate(design.class_names)}
-    places = [(rows[slide_id], columns[name]) for slide_id, name in points]
-    frame, _ = _frame(design)
-    counts = np.zeros(frame.area_mm2.shape, np.int64)
-    np.add.at(counts, tuple(np.array(places, np.int64).reshape(-1, 2).T), 1)
-    weights = weights_mm2(frame.area_mm2, frame.groups, frame.probability, counts)
-    return [float(weights[place]) for place in places]
+    return (
+        np.array([rows[point.slide_id] for point in points], np.int64),
+        np.array([columns[point.stratum] for point in points], np.int64),
+    )
 
 
 def _data(
     design: AuditDesign, points: Sequence[AuditPoint], answers: Sequence[str], stale: list[str]
 ) -> AuditData:
     """Frame, and sample of the points that have an answer."""
-    frame, (patients, groups) = _frame(design)
+    frame, (patients, groups) = frame_of(design)
     slides = [slide.slide_id for slide in design.slides]
-    classes = {name: number for number, name in enumerate(design.class_names)}
-    weights = point_weights(design, [(p.slide_id, p.stratum) for p in points])
-    rows = {slide_id: row for row, slide_id in enumerate(slides)}
+    numbers = {name: k for k, name in enumerate(design.class_names)} | SPECIAL_ANSWERS
     sample = AuditSample(
-        slides=np.array([rows[point.slide_id] for point in points], np.int64),
-        strata=np.array([classes[point.stratum] for point in points], np.int64),
-        answers=np.array([(classes | SPECIAL_ANSWERS)[answer] for answer in answers], np.int64),
-        weights_mm2=np.array(weights, np.float64),
+        *_places(design, points),
+        answers=np.array([numbers[answer] for answer in answers], np.int64),
+        weights_mm2=np.array(point_weights(design, points), np.float64),
     )
     return AuditData(frame, sample, slides, patients, groups, design.class_names, stale)
 
 
-def _frame(design: AuditDesign) -> tuple[AuditFrame, tuple[list[str], list[str]]]:
-    """Frame of a design, and the names of its patients and groups."""
+def frame_of(design: AuditDesign) -> tuple[AuditFrame, tuple[list[str], list[str]]]:
+    """Return the frame of a design, and the names of its patients and groups."""
     slides, names = design.slides, design.class_names
     patients, patient_numbers = _numbered(slide.patient for slide in slides)
     groups, group_numbers = _numbered(slide.group for slide in slides)

@@ -51,10 +51,16 @@ class ReaderAudit:
 
     @cached_property
     def order(self) -> list[str]:
-        """Names of the points in the random order of the reader, which is always the same."""
+        """Names of the points in the random order of the reader, which is always the same.
+
+        Points that were added later come after all others.
+        """
         own = int.from_bytes(hashlib.sha256(self._reader.encode()).digest()[:8], "big")
-        rng = np.random.default_rng([self._design.seed, own])
-        return [list(self._points)[k] for k in rng.permutation(len(self._points))]
+        rng, batches = np.random.default_rng([self._design.seed, own]), dict[int, list[str]]()
+        for name, point in self._points.items():
+            batches.setdefault(point.batch, []).append(name)
+        names = (batches[number] for number in sorted(batches))
+        return [batch[k] for batch in names for k in rng.permutation(len(batch))]
 
     def document(self) -> dict[str, Any]:
         """Describe the audit with plain values: answers that can be given, and the reader's own.

@@ -160,3 +160,35 @@ def test_weighted_counts_of_points_are_unbiased_for_the_area_of_each_cell():
     error = found.std(axis=0) / np.sqrt(len(found))
     assert (np.abs(found.mean(axis=0) - area) <= 4.5 * error + 0.1).all()
     assert found.mean(axis=0).sum() == pytest.approx(area.sum(), rel=0.02)
+
+
+def test_a_second_batch_fills_each_stratum_up_to_its_share_of_the_total():
+    area, groups, _ = cohort(40)
+    first = allocate(area, groups, np.ones(40), 150, seed=5)
+    more = allocate(area, groups, np.ones(40), 300, 5, first)
+    wanted = points_by_stratum(stratum_area_mm2(area, groups), 300)
+    assert stratum_area_mm2((first + more).astype(float), groups).tolist() == wanted.tolist()
+    assert more.sum() == 150
+    assert more.min() >= 0
+    assert (more[area == 0] == 0).all()
+
+
+def test_a_stratum_that_has_more_than_its_share_keeps_its_points():
+    """Roots 1, 2 and 5 of 8 parts of 80: 10, 20 and 50. The first has 30 already."""
+    area, there = np.array([[1.0, 4.0, 25.0]]), np.array([[30, 5, 5]])
+    assert points_by_stratum(area, 80, there).tolist() == [[30, 14, 36]]
+    assert points_by_stratum(area, 41, there).sum() == 41
+
+
+def test_points_of_both_batches_are_unbiased_for_the_area_of_each_cell():
+    """Mean over both draws, with slides chosen at random: the area of each class on each slide."""
+    area, groups, patients = cohort(8)
+    found = np.zeros((400, *area.shape))
+    for seed in range(len(found)):
+        probability, chosen = choose_slides(area.sum(axis=1), groups, patients, 5, seed)
+        part = (area[chosen], groups[chosen], probability[chosen])
+        counts = allocate(*part, 30, seed)
+        counts = counts + allocate(*part, 60, seed, counts)
+        found[seed, chosen] = weights_mm2(*part, counts) * counts
+    error = found.std(axis=0) / np.sqrt(len(found))
+    assert (np.abs(found.mean(axis=0) - area) <= 4.5 * error + 0.1).all()

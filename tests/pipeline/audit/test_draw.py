@@ -52,6 +52,18 @@ def test_points_keep_their_distance_and_repeat_with_a_seed(mpp):
     assert drawn != draw_points(parts, (20, 10), np.random.default_rng(2))
 
 
+def test_further_points_keep_their_distance_from_those_that_are_there():
+    labels = np.ones((200, 200), np.uint8)  # 100 um
+    parts = parts_of(labels)
+    there = draw_points(parts, (8, 0), np.random.default_rng(1))
+    further = draw_points(parts, (5, 0), np.random.default_rng(2), there)
+    assert len(further) == 5
+    apart = [0.5 * np.hypot(a.y - b.y, a.x - b.x) for a in further for b in there]
+    assert min(apart) >= SPACING_UM
+    crowded = draw_points(parts, (5, 0), np.random.default_rng(2))
+    assert min(0.5 * np.hypot(a.y - b.y, a.x - b.x) for a in crowded for b in there) < SPACING_UM
+
+
 def test_a_class_without_room_gets_fewer_points_and_a_rare_one_is_not_crowded_out():
     labels = np.full((80, 80), 21, np.uint8)  # 40 um: room for few points
     labels[40:42, 40:42] = 1

@@ -35,3 +35,11 @@ def test_the_wanted_width_is_reached_in_simulated_cohorts():
     further = further_points(Estimate(1, 1 - now, 1 + now), 200, 0.7 * now)
     then = score_areas(Cell((0.85,), 0.93, 0.1, 40, 200 + further), 40, seed=1).area.half_width
     assert then == pytest.approx(0.7 * now, rel=0.1)
+
+
+def test_an_audit_that_is_extended_as_its_first_answers_ask_holds_the_truth():
+    """150 points, then as many as a half-width of 10 % takes: the width is met, without bias."""
+    area = score_areas(Cell((0.85,), 0.93, 0.1, 60, 3000, first=150, half_width=0.1), 200).area
+    assert area.half_width == pytest.approx(0.1, abs=0.005)
+    assert area.coverage == pytest.approx(0.95, abs=0.04)
+    assert abs(area.bias) < 4 * 0.05 / 200**0.5

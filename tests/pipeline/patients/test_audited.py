@@ -1,5 +1,6 @@
 """Areas corrected by an audit: cut to a question, grouped by it, against a planted error."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from noctile.pipeline.patients.audited import Audit, audited
 from noctile.pipeline.patients.conclusions import conclude
 from noctile.pipeline.patients.question import make_question
 from noctile.pipeline.patients.tables import cohort_tables
+from noctile.pipeline.statistics.estimate import Estimate
 
 N, POINTS = 40, 40
 TRUE = {"a": 0.2, "b": 0.4}
@@ -90,10 +92,29 @@ def test_groups_differ_on_corrected_areas_though_the_model_sees_no_difference(ma
     assert any("share of tumor is smaller in a than in b" in answer for answer in answers)
 
 
+@pytest.mark.parametrize("wanted", [0.1, 0.02])
+def test_squared_half_widths_fall_as_the_number_of_points(made, wanted):
+    for row in made[2].areas:
+        area, points = row.area.area_mm2, row.areas.points
+        now = (area.high - area.low) / 2 / area.value
+        assert row.half_width == pytest.approx(now)
+        further = max(0, math.ceil(points * ((now / wanted) ** 2 - 1)))
+        assert row.further_points(wanted) == further
+        assert (further > 0) == (wanted == 0.02)
+    assert made[2].areas[0].further_points() == made[2].areas[0].further_points(0.1)
+    none = replace(
+        made[2].areas[0], area=replace(made[2].areas[0].area, area_mm2=Estimate(0, 0, 1))
+    )
+    assert none.further_points() is None
+    assert math.isnan(none.half_width)
+
+
 def test_tables_hold_them(made):
     joined, analysis, audit = made
     tables = cohort_tables(joined, analysis, audit)
     assert tables["audit"].num_rows == 6
+    rows = tables["audit"].to_pylist()
+    assert [r["further_points"] for r in rows] == [a.further_points() for a in audit.areas]
     row = tables["audit_tests"].to_pylist()[0]
     assert row["difference"] == pytest.approx(row["share_a"] - row["share_b"])
     assert "audit" not in cohort_tables(joined, analysis)

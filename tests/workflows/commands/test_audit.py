@@ -1,16 +1,21 @@
 """Drawing of an audit's points from finished slides."""
 
 import json
+import math
 import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from disk_faults import Fault, planted, without_syncs
 from label_results import write_result
 
 from noctile.pipeline.audit.draw import SPACING_UM
 from noctile.pipeline.errors import StoreError, UsageError
-from noctile.workflows.commands.audit import AuditRequest, audit_progress, open_audit
+from noctile.workflows.commands.audit import AuditRequest, open_audit
+from noctile.workflows.commands.audit_status import audit_areas, audit_progress, few_slides
 from noctile.workflows.commands.opened import open_results
 from noctile.workflows.results.audits import Audits
 from noctile.workflows.results.events import Submitted, to_line
@@ -73,13 +78,13 @@ def test_the_names_of_points_tell_nothing_of_their_class(results):
     assert len({p.slide_id for p in points[:8]}) > 1
 
 
-def test_a_drawn_audit_is_continued_and_never_replaced(results):
+def test_a_drawn_audit_is_continued_and_nothing_but_points_can_be_changed(results):
     first = open_audit(results, AuditRequest(points=30, seed=4)).points()
     for same in (AuditRequest(), AuditRequest(points=30, by="", seed=4)):
         assert open_audit(results, same).points() == first
-    for other in (AuditRequest(points=31), AuditRequest(by="group"), AuditRequest(seed=0)):
-        with pytest.raises(UsageError, match="drawn with --points 30 --seed 4, and a drawn audit"):
-            open_audit(results, other)
+    for other in ({"points": 29}, {"by": "group"}, {"seed": 0}, {"slides": 2}):
+        with pytest.raises(UsageError, match=r"drawn with --points 30 --seed 4\. Points can"):
+            open_audit(results, AuditRequest(**other))
     assert Audits(ResultsFolder(results)).points() == first
 
 
@@ -164,3 +169,174 @@ def test_readers_agree_as_far_as_they_answered_the_same_points(results):
     assert (kappa.points, kappa.agreement) == (7, pytest.approx(5 / 7))
     expected = (4 * 2 + 3 * 5) / 49
     assert kappa.kappa.value == pytest.approx((5 / 7 - expected) / (1 - expected))
+
+
+def area_by_stratum(points):
+    areas = Counter()
+    for point in points:
+        areas[point.stratum] += point.weight_mm2
+    return areas
+
+
+def test_further_points_come_to_those_that_are_there(results):
+    audits = open_audit(results, AuditRequest(points=30, seed=4))
+    first = audits.points()
+    audits.save("ada", {point.point_id: point.stratum for point in first})
+    points = open_audit(results, AuditRequest(points=60)).points()
+    assert [replace(p, weight_mm2=0) for p in points[:30]] == [
+        replace(p, weight_mm2=0) for p in first
+    ]
+    assert [(p.point_id, p.batch) for p in points[30:]] == [(f"p{k}", 60) for k in range(31, 61)]
+    assert len(audits.answers()) == 30
+    for name in "abc":
+        at = np.array([(p.y_um, p.x_um) for p in points if p.slide_id == name])
+        apart = np.hypot(*(at[:, None] - at[None]).transpose(2, 0, 1))
+        assert apart[~np.eye(len(at), dtype=bool)].min() >= SPACING_UM
+    assert area_by_stratum(points) == pytest.approx(area_by_stratum(first))
+    for stratum in ("tumor", "stroma"):
+        assert len({p.weight_mm2 for p in points if p.stratum == stratum}) == 1
+    slide = open_results(results)["c"]
+    for p in (p for p in points[30:] if p.slide_id == "c"):
+        y, x = slide.from_level0(p.y_px, p.x_px)
+        assert slide.classes[int(slide.mask()[int(y), int(x)])].name == p.stratum
+
+
+def test_further_points_repeat_with_the_seed_and_continue(results, made, tmp_path):
+    both = results, shutil.copytree(made, tmp_path / "other")
+    for path in both:
+        open_audit(path, AuditRequest(points=30))
+    one, two = (open_audit(path, AuditRequest(points=50)).points() for path in both)
+    assert one == two
+    assert open_audit(results, AuditRequest()).points() == one
+    with pytest.raises(UsageError, match="drawn with --points 50"):
+        open_audit(results, AuditRequest(points=30))
+    third = open_audit(results, AuditRequest(points=70)).points()
+    assert Counter(p.batch for p in third) == {30: 30, 50: 20, 70: 20}
+    assert [p.point_id for p in third[:50]] == [p.point_id for p in one]
+
+
+def test_the_names_of_further_points_tell_nothing_of_their_class(results):
+    open_audit(results, AuditRequest(points=30))
+    points = open_audit(results, AuditRequest(points=90)).points()[30:]
+    ranks = [k for k, p in enumerate(points) if p.stratum == "tumor"]
+    n, m = len(ranks), len(points) - len(ranks)
+    spread = (n * m * (len(points) + 1) / 12) ** 0.5
+    assert abs(sum(ranks) - n * (len(points) - 1) / 2) < 2.5 * spread
+
+
+def test_nothing_is_added_once_a_slide_is_another_one(results):
+    audits = open_audit(results, AuditRequest(points=30))
+    before = audits.points()
+    path = results / "slides" / "b" / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"key": "new"}))
+    shutil.rmtree(results / "slides" / "c")
+    with pytest.raises(UsageError, match=r"no points can be added, because .*: b, c; move"):
+        open_audit(results, AuditRequest(points=60))
+    assert audits.points() == before
+
+
+def test_slides_done_since_are_not_in_the_frame(results):
+    open_audit(results, AuditRequest(points=30))
+    write_result(results, labels_of(1), "d")
+    points = open_audit(results, AuditRequest(points=60)).points()
+    assert (len(points), {p.slide_id for p in points}) == (60, set("abc"))
+
+
+def test_slides_without_room_for_further_points_are_told(tmp_path):
+    write_result(tmp_path, np.ones((100, 100), np.uint8))  # 50 um
+    points = open_audit(tmp_path, AuditRequest(points=20)).points()
+    assert len(points) == 2
+    with pytest.raises(UsageError, match=f"no room for more than the {len(points)} points"):
+        open_audit(tmp_path, AuditRequest(points=40))
+    assert open_audit(tmp_path, AuditRequest()).points() == points
+
+
+def test_a_kill_leaves_the_old_audit_or_the_new_one(made, tmp_path):
+    first, ends = shutil.copytree(made, tmp_path / "first"), set()
+    open_audit(first, AuditRequest(points=20)).save("ada", {"p01": "tumor"})
+    with without_syncs():
+        for at in range(1, 20):
+            path = shutil.copytree(first, tmp_path / f"r{at}")
+            with planted(path, Fault("kill", at, torn=True)) as watch:
+                open_audit(path, AuditRequest(points=30))
+            left = Audits(ResultsFolder(path))
+            ends.add(len(left.points()))
+            assert [(row.point_id, row.answer) for row in left.answers()] == [("p01", "tumor")]
+            assert len(open_audit(path, AuditRequest(points=30)).points()) == 30
+            if not watch.killed:
+                break
+    assert ends == {20, 30}
+    assert not watch.killed
+
+
+def test_two_processes_that_add_points_at_once_add_them_once(results):
+    open_audit(results, AuditRequest(points=30))
+    asked = (60, 60, 80, 60)
+    with ThreadPoolExecutor(len(asked)) as pool:
+        made = [pool.submit(open_audit, results, AuditRequest(points=n)) for n in asked]
+    assert {str(m.exception())[:9] for m in made if m.exception()} <= {"the audit"}
+    batches = Counter(p.batch for p in Audits(ResultsFolder(results)).points())
+    assert batches in ({30: 30, 60: 30, 80: 20}, {30: 30, 80: 50})
+
+
+def test_a_part_of_the_slides_is_chosen_and_speaks_for_all(tmp_path):
+    for k in range(8):
+        write_result(tmp_path, labels_of(k % 4), f"s{k}")
+    audits = open_audit(tmp_path, AuditRequest(points=40, slides=3))
+    design = audits.design()
+    chosen = {slide.slide_id for slide in design.slides if slide.chosen}
+    assert (len(chosen), len(design.slides), design.n_slides) == (3, 8, 3)
+    assert sum(slide.probability for slide in design.slides) == pytest.approx(3)
+    assert {p.slide_id for p in audits.points()} == chosen
+    for stratum in ("tumor", "stroma"):
+        area = sum(slide.area_mm2[stratum] for slide in design.slides)
+        assert area_by_stratum(audits.points())[stratum] == pytest.approx(area)
+    again = open_audit(tmp_path, AuditRequest(points=60, slides=3))
+    assert len(again.points()) == 60
+    assert {p.slide_id for p in again.points()} == chosen
+    with pytest.raises(UsageError, match="--points 60 --slides 3 --seed 0"):
+        open_audit(tmp_path, AuditRequest(slides=4))
+    assert few_slides(again.design()) == 3
+    again.save("ada", {point.point_id: point.stratum for point in again.points()})
+    tumor = audit_areas(again)[0]
+    assert tumor.found.areas.slides == 8
+    assert tumor.found.area.area_mm2.value == pytest.approx(
+        sum(slide.area_mm2["tumor"] for slide in design.slides)
+    )
+
+
+def test_all_slides_are_never_too_few(results):
+    assert few_slides(open_audit(results, AuditRequest(points=20)).design()) is None
+
+
+def test_areas_and_further_points_of_all_slides(results):
+    """Every second tumor point is stroma: half of the tumor area, and the wanted width decides."""
+    audits = open_audit(results, AuditRequest(points=60))
+    assert audit_areas(audits) == []
+    tumor = [p.point_id for p in audits.points() if p.stratum == "tumor"]
+    answers = {p.point_id: p.stratum for p in audits.points()}
+    answers |= dict.fromkeys(tumor[::2], "stroma")
+    answers[tumor[1]] = "unsure"
+    audits.save("ada", answers)
+    found = {row.found.name: row for row in audit_areas(audits)}
+    row = found["tumor"]
+    area, predicted = row.found.area.area_mm2, row.found.area.predicted_mm2
+    p = (len(tumor) // 2 - 1) / (len(tumor) - 1)
+    assert area.value == pytest.approx(predicted * p)
+    assert row.half_width == pytest.approx((area.high - area.low) / area.value / 4)
+    assert (row.further, row.total) == (3 * 59, 4 * 60)
+    narrow = {r.found.name: r for r in audit_areas(audits, 0.05)}["tumor"]
+    now = (area.high - area.low) / 2 / area.value
+    assert narrow.further == math.ceil(59 * ((now / 0.05) ** 2 - 1))
+    assert audit_areas(audits, 5.0)[0].further == 0
+
+
+def test_slides_that_are_stale_have_no_part_in_the_areas(results):
+    audits = open_audit(results, AuditRequest(points=60))
+    audits.save("ada", {point.point_id: point.stratum for point in audits.points()})
+    path = results / "slides" / "b" / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"key": "new"}))
+    area = audit_areas(audits)[0].found
+    slides = [slide for slide in audits.design().slides if slide.slide_id != "b"]
+    assert area.areas.slides == 2
+    assert area.area.predicted_mm2 == pytest.approx(sum(s.area_mm2["tumor"] for s in slides))

@@ -209,4 +209,6 @@ def test_an_audit_corrects_the_areas(tmp_path):
     assert len(rows) == 6
     page = (tmp_path / "cohort" / "cohort.html").read_text(encoding="utf-8")
     assert "Areas corrected by the audit" in page
+    assert f'<td class="n">{whole["further_points"]:.0f}</td>' in page
+    assert "noctile audit RESULTS --status --half-width 10<" in page
     assert 'data-code="audited"' in page

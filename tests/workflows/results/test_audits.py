@@ -57,6 +57,27 @@ def test_readers_at_work_at_once_lose_nothing(audits):
     assert Counter(row.reader for row in audits.answers()) == {"ada": 8, "ben": 8, "cy": 8}
 
 
+def test_answers_to_points_that_another_process_adds_meanwhile_are_no_damage(audits, tmp_path):
+    """A viewer has read the points; others are added and answered before it reads the answers."""
+
+    class Late(Audits):
+        def points(self):
+            found = super().points()
+            if hook := hooks.pop() if hooks else None:
+                hook()
+            return found
+
+    def extend_and_answer():
+        more = open_audit(tmp_path, AuditRequest(points=60))
+        more.save("ben", {more.points()[-1].point_id: "tumor"})
+
+    hooks = [extend_and_answer]
+    viewer = Late(ResultsFolder(tmp_path))
+    viewer.save("ada", {"p01": "stroma"})
+    assert not hooks
+    assert {row.reader: row.point_id for row in viewer.answers()} == {"ada": "p01", "ben": "p60"}
+
+
 def test_a_sample_has_the_answered_points_and_their_weights_are_the_whole_area(audits):
     points = audits.points()
     given = {p.point_id: p.stratum for p in points[:20]}

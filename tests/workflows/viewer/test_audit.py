@@ -31,6 +31,26 @@ def test_each_reader_has_an_order_that_stays(audited):
     assert sorted(ada) == sorted(ben) == [p.point_id for p in audits.points()]
 
 
+def test_points_that_are_added_come_last_and_an_open_page_loses_no_answer(audited, own):
+    audits, reader_audit = audited
+    ada, ben = reader_audit("ada"), reader_audit("ben")
+    before = ada.order
+    ada.save(before[0], "tumor")
+    open_audit(own, AuditRequest(points=40))
+    ada.save(before[1], "stroma")
+    assert ada.document()["points"] == before
+    later = reader_audit("cy").order[20:]
+    assert set(later) == {p.point_id for p in audits.points() if p.batch == 40}
+    reader_audit("cy").save(later[0], "tumor")
+    ben.save(ben.order[0], "tumor")
+    again = reader_audit("ada")
+    assert again.order[:20] == before
+    assert sorted(again.order[20:]) == sorted(later)
+    assert again.order[20:] != later
+    assert again.document()["answers"] == {before[0]: "tumor", before[1]: "stroma"}
+    assert len(audits.answers()) == 4
+
+
 def test_a_reader_gets_own_answers_and_no_prediction(audited):
     audits, reader_audit = audited
     ada = reader_audit("ada")
