@@ -165,6 +165,8 @@ def _further(row: "WantedArea", drawn: int) -> str:
 
 
 def _lines(results: Path, progress: "AuditProgress") -> list[str]:
+    from noctile.workflows.commands.audit import listed
+
     left_out = ", ".join(f"{count} {reason}" for reason, count in progress.left_out.items())
     lines = [
         f"{results / 'audit'}: {progress.points} points on {progress.slides} of {progress.frame} "
@@ -179,6 +181,6 @@ def _lines(results: Path, progress: "AuditProgress") -> list[str]:
     if progress.stale:
         lines.append(
             "not used, because the slides were done again after the points were drawn: "
-            f"{', '.join(progress.stale[:8])}{', ...' if len(progress.stale) > 8 else ''}"
+            f"{listed(progress.stale)}"
         )
     return lines
