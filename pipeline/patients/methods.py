@@ -10,15 +10,42 @@ from typing import Final
 
 from noctile.pipeline.patients.analysis import Analysis
 from noctile.pipeline.patients.annotated import IN_FULL, Annotated
+from noctile.pipeline.patients.audited import Audited
 from noctile.pipeline.patients.flow import counted
 from noctile.pipeline.patients.join import Joined
 from noctile.pipeline.patients.measures import MEASURES
 from noctile.pipeline.statistics.bootstrap import RESAMPLES
 from noctile.pipeline.statistics.correlation import MIN_PAIRS
+from noctile.pipeline.statistics.estimate import Estimate
 from noctile.pipeline.statistics.groups import MIN_GROUP
 from noctile.pipeline.statistics.multiplicity import ALPHA
 
 AUTHORS: Final = "to be filled in by the authors"
+
+
+@dataclass(frozen=True, slots=True)
+class PointSample:
+    """Design and readers of an audit.
+
+    Attributes:
+        points: number of points that were drawn.
+        slides: number of slides that the points stand for.
+        chosen: number of slides that were chosen among them for points.
+        by: column of the manifest whose groups were strata; "" for none.
+        spacing_um: smallest distance of two points of a slide (um).
+        seed: seed of the random choices.
+        readers: number of readers with answers.
+        kappas: Cohen's kappa of each two readers.
+    """
+
+    points: int
+    slides: int
+    chosen: int
+    by: str
+    spacing_um: float
+    seed: int
+    readers: int
+    kappas: tuple[Estimate, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +57,7 @@ class Origin:
         settings: settings of the runs that matter for the figures, name and value.
         versions: version of each program.
         runs: ids of the runs.
-        audited: True if an audit has measured the model's error.
+        audit: audit that has measured the model's error; None without one.
         annotated: number of patients whose slides readers annotated in full.
     """
 
@@ -38,7 +65,7 @@ class Origin:
     settings: tuple[tuple[str, str], ...]
     versions: Mapping[str, str]
     runs: tuple[str, ...]
-    audited: bool = False
+    audit: PointSample | None = None
     annotated: int = 0
 
 
@@ -58,7 +85,11 @@ class Item:
 
 
 def methods_paragraphs(
-    joined: Joined, analysis: Analysis, origin: Origin, annotated: Annotated | None = None
+    joined: Joined,
+    analysis: Analysis,
+    origin: Origin,
+    audit: Audited | None = None,
+    annotated: Annotated | None = None,
 ) -> list[str]:
     """Paragraphs for the methods section of a paper."""
     return [
@@ -67,6 +98,7 @@ def methods_paragraphs(
             _slides(analysis, origin),
             _patients(joined, analysis),
             _statistics(analysis),
+            *([_audit(origin.audit, audit)] if origin.audit and audit else []),
             *([_annotated(annotated)] if annotated and annotated.shares else []),
             _software(origin),
         )
@@ -162,6 +194,37 @@ def _statistics(analysis: Analysis) -> Iterator[str]:
         yield "All tests were repeated without flagged slides, and without each single patient."
 
 
+def _audit(sample: PointSample, audit: Audited) -> Iterator[str]:
+    by = f" within groups of {sample.by}" if sample.by else ""
+    slides = counted(sample.slides, "slide")
+    if sample.chosen < sample.slides:
+        slides = f"{sample.chosen} slides, chosen in proportion to area from {slides}"
+    yield (
+        f"The error of the model was measured with {sample.points} points on {slides}. They were "
+        f"drawn at random, stratified by predicted class{by}, at least {sample.spacing_um:g} um "
+        f"apart (seed {sample.seed}), and shown to {counted(sample.readers, 'reader')} without the "
+        "prediction."
+    )
+    if sample.kappas:
+        shown = "; ".join(f"{k.value:.2f} ({k.low:.2f} to {k.high:.2f})" for k in sample.kappas)
+        yield f"Cohen's kappa of two readers: {shown}."
+    everyone = audit.areas[-1].areas
+    yield (
+        f"Of the points on the slides of this analysis, {everyone.points} got a class, "
+        f"{everyone.unsure} were unsure and {everyone.unreadable} unreadable. Areas are "
+        "post-stratified estimates (Olofsson et al., Remote Sensing of Environment 148 (2014), "
+        "42-57; Stehman, International Journal of Remote Sensing 35 (2014), 4923-4939). Their 95 % "
+        "intervals are Jeffreys intervals with the effective number of points (Korn and Graubard, "
+        "Survey Methodology 24 (1998), 193-201), joined over strata (Zou and Donner, Statistics in "
+        "Medicine 27 (2008), 1693-1702)."
+    )
+    if audit.differences:
+        yield (
+            "Groups were compared by Welch's t on the corrected shares of patients, with Holm's "
+            f"correction for {counted(len(audit.differences), 'comparison')}."
+        )
+
+
 def _annotated(annotated: Annotated) -> Iterator[str]:
     slides = sum(slide.status == "used" for slide in annotated.slides)
     patients = f"{annotated.annotated} of {counted(annotated.patients, 'patient')}"
@@ -194,7 +257,7 @@ def checklist(joined: Joined, analysis: Analysis, origin: Origin) -> list[Item]:
     data = "manifest and clinical table" if joined.clinical else "manifest"
     by = f"column {q.by}" if q.by else "no groups"
     cuts = ", ".join(f"{cut.measure} at {cut.value:g}" for cut in q.cuts)
-    standards = ["a point sample of this cohort, answered by readers"] if origin.audited else []
+    standards = ["a point sample of this cohort, answered by readers"] if origin.audit else []
     if origin.annotated:
         patients = counted(origin.annotated, "patient")
         standards.append(f"the slides of {patients}, annotated in full by readers")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,7 @@ from noctile.pipeline.patients.conclusions import Conclusions, conclude
 from noctile.pipeline.patients.join import Joined, join
 from noctile.pipeline.patients.methods import (
     Origin,
+    PointSample,
     checklist,
     methods_markdown,
     methods_paragraphs,
@@ -32,6 +34,7 @@ from noctile.pipeline.patients.methods import (
 from noctile.pipeline.patients.question import make_question, parse_cut
 from noctile.pipeline.patients.slides import cohort_slides
 from noctile.pipeline.patients.tables import cohort_tables
+from noctile.workflows.commands.audit_status import audit_progress
 from noctile.workflows.commands.cohort_files import CohortFolder
 from noctile.workflows.commands.cohort_measures import add_measures, why_missing
 from noctile.workflows.commands.diff_side import different_values, run_record
@@ -118,7 +121,7 @@ def cohort_results(results: Path, out: Path, asked: Asked) -> CohortResult:
     truth = _annotated(found, rows, joined, analysis, asked.truth)
     origin = replace(
         _origin(found, table),
-        audited=bool(audit and audit.areas),
+        audit=_point_sample(found) if audit and audit.areas else None,
         annotated=truth.annotated if truth and truth.shares else 0,
     )
     conclusions = conclude(analysis, audit, truth)
@@ -146,6 +149,22 @@ def _audit(results: ResultsFolder) -> Audit:
     except StoreError as error:
         raise UsageError(str(error)) from error
     return Audit(data.frame, data.sample, data.slides, data.classes, data.stale)
+
+
+def _point_sample(results: ResultsFolder) -> PointSample:
+    audits = Audits(results)
+    design, progress = audits.design(), audit_progress(audits)
+    kappas = (found.kappa for found in progress.agreement.values())
+    return PointSample(
+        points=progress.points,
+        slides=progress.frame,
+        chosen=sum(slide.chosen for slide in design.slides),
+        by=design.by,
+        spacing_um=design.spacing_um,
+        seed=design.seed,
+        readers=len(progress.readers),
+        kappas=tuple(kappa for kappa in kappas if not math.isnan(kappa.value)),
+    )
 
 
 def _annotated(
@@ -245,7 +264,7 @@ def _pages(results: Path, joined: Joined, analysis: Analysis, about: _About) -> 
     conclusions, origin = about.conclusions, about.origin
     flow = flow_svg(analysis.flow, analysis.question.by)
     pictures = cohort_pictures(analysis)
-    paragraphs = methods_paragraphs(joined, analysis, origin, about.annotated)
+    paragraphs = methods_paragraphs(joined, analysis, origin, about.audit, about.annotated)
     items = checklist(joined, analysis, origin)
     report = CohortReport(
         results.resolve().name,

@@ -198,6 +198,7 @@ def test_an_audit_corrects_the_areas(tmp_path):
         wrong = point.stratum == "tumor" and k % 2
         answers[point.point_id] = "stroma" if wrong else point.stratum
     audits.save("ann", answers)
+    audits.save("ben", dict(list(answers.items())[:40]) | {"p001": "unsure"})
     code, text = call(results, *words)
     assert code == 0, text
     rows = pd.read_csv(tmp_path / "cohort" / "audit.csv").set_index(["group", "class"])
@@ -212,3 +213,12 @@ def test_an_audit_corrects_the_areas(tmp_path):
     assert f'<td class="n">{whole["further_points"]:.0f}</td>' in page
     assert "noctile audit RESULTS --status --half-width 10<" in page
     assert 'data-code="audited"' in page
+    methods = (tmp_path / "cohort" / "methods.md").read_text(encoding="utf-8")
+    for part in (
+        "100 points on 10 slides",
+        "stratified by predicted class, at least 20 um apart (seed 0), and shown to 2 readers",
+        "kappa of two readers: 1.00",
+        "99 got a class, 1 were unsure and 0 unreadable",
+        "correction for 2 comparisons",
+    ):
+        assert part in methods, part
