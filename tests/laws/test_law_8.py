@@ -7,7 +7,9 @@ kills, interrupts and starves the commands. After every step
 - each result has the very bytes and figures of a run that nothing disturbed;
 - the tables equal what stands, ids and cells stay, exit codes are right, and ``noctile verify``
   finds no fault;
-- everything that reviewers have said stands, whatever became of the slide, and is in the tables.
+- everything that reviewers have said stands, whatever became of the slide, and is in the tables;
+- an audit that was drawn and its answers stand, and its stale slides are those made otherwise;
+- the reviews that ``noctile regroup`` brought to another folder stand there.
 
 After a kill, a second Ctrl-C or a full disk, and after the user has deleted files, the tables may
 lag behind until the next command that writes them. Until then their rows may be old. Still no row
@@ -28,6 +30,7 @@ from uuid import uuid4
 
 import pyarrow.parquet as pq
 import pytest
+from audit_model import AuditModel
 from click.testing import CliRunner
 from disk_faults import Fault, KilledError, planted, without_syncs
 from hypothesis import HealthCheck, note, settings
@@ -37,13 +40,15 @@ from results_model import Golden, Stand, file_states, folders_that_stand, golden
 from standins import small_slide, threshold_model
 
 from noctile.cli import main
-from noctile.pipeline.errors import StoreError
+from noctile.pipeline.errors import StoreError, UsageError
 from noctile.pipeline.review import DISAGREEMENT, STATUSES, reviewer_of
 from noctile.pipeline.slides.fingerprint import fingerprint
 from noctile.workflows.commands import plan as plan_module
+from noctile.workflows.commands.audit import AuditRequest, open_audit
 from noctile.workflows.commands.verify_faults import segment_again
 from noctile.workflows.commands.verify_slide import verify_slide
 from noctile.workflows.jobs import worker
+from noctile.workflows.results.audits import Audits
 from noctile.workflows.results.layout import ResultsFolder, SlideFolder
 from noctile.workflows.results.reviews import Reviews
 from noctile.workflows.viewer.table_writer import write_tables
@@ -59,6 +64,13 @@ CHOICES = (("A", "plain"), ("B", "plain"), ("A", "other"))
 TABLES = ("slides.csv", "slides.parquet", "columns.json")
 
 USAGE, STOPPED, INTERRUPTED = 2, 3, 130
+
+GROUPS = """
+[[classes]]
+name = "all"
+from = ["tumor", "stroma"]
+role = "tissue"
+"""
 
 
 @dataclass
@@ -117,6 +129,7 @@ def library(tmp_path_factory) -> Iterator[Library]:
     tissue = "[tissue]\nmin_area_mm2 = 0.001\n"
     (top / "plain.toml").write_text(f"block_px = 256\n{tissue}")
     (top / "other.toml").write_text(f"block_px = 256\noverlap_px = 0\n{tissue}")
+    (top / "groups.toml").write_text(GROUPS)
     found = Library(top)
     for number in range(BROKEN):
         small_slide(found.content(number), seed=number, height=300, width=330 + number)
@@ -131,6 +144,7 @@ def library(tmp_path_factory) -> Iterator[Library]:
             reviews = Reviews(ResultsFolder(out))
             reviews.save("0", "eve", "accepted", "before it was merged", "")
             reviews.save_regions("0", "eve", [square()], reviews.of("0").version)
+            answer_audit(out, "eve", "unsure")
             for number in range(BROKEN):
                 golden = golden_of(out / "slides" / str(number))
                 found.choice_of[golden.summary["pixels_key"]] = choice
@@ -146,7 +160,7 @@ def faults(kind: str, more: list[int], *, torn: bool = False) -> st.SearchStrate
 
 CALLS = st.fixed_dictionaries(
     {
-        "command": st.sampled_from(["run"] * 5 + ["plan", "table", "merge"]),
+        "command": st.sampled_from(["run"] * 5 + ["plan", "table", "merge", "regroup", "regroup"]),
         "slides": st.sampled_from(ARGUMENTS),
         "choice": st.sampled_from(range(len(CHOICES))),
         "redo": st.sampled_from([True, True, False]),
@@ -169,6 +183,15 @@ def square() -> dict[str, Any]:
     return {"geometry": geometry, "properties": {"classification": {"name": "pen"}}}
 
 
+def answer_audit(out: Path, reader: str, answer: str, number: int = 0) -> str:
+    """Answer a point of the audit of a folder, which is drawn first; return the point."""
+    audits = open_audit(out, AuditRequest(points=8))
+    points = audits.points()
+    point = points[number % len(points)].point_id
+    audits.save(reader, {point: answer})
+    return point
+
+
 class World(RuleBasedStateMachine):
     """A user, an archive and a folder of results.
 
@@ -180,6 +203,8 @@ class World(RuleBasedStateMachine):
         cells: patients that a row may name, by id.
         reviews: what reviewers have said: statuses that may stand, by slide and reviewer.
         regions: numbers of regions that may stand, by slide and reviewer.
+        audit: what is known of the audit.
+        brought: reviews that stand in the folder of ``noctile regroup``, by slide and reviewer.
         deleted: ids whose results the user has deleted since the tables were written.
         lags: True if the tables may be older than the results.
     """
@@ -190,6 +215,7 @@ class World(RuleBasedStateMachine):
         super().__init__()
         self.top = Path(tempfile.mkdtemp(prefix="law8."))
         self.archive, self.out = self.top / "archive", self.top / "out"
+        self.regrouped = self.top / "regrouped"
         self.standing: dict[str, Stand] = {}
         self.history: dict[str, set[Stand]] = defaultdict(set)
         self.files: dict[str, Any] = {}
@@ -198,6 +224,7 @@ class World(RuleBasedStateMachine):
         self.deleted: set[str] = set()
         self.reviews: dict[tuple[str, str], set[str]] = {}
         self.regions: dict[tuple[str, str], set[int]] = {}
+        self.audit, self.brought = AuditModel(self.out), dict[tuple[str, str], str]()
         self.lags = True
         (self.top / "links").mkdir()
         for number, name in enumerate(NAMES[:3]):
@@ -318,6 +345,67 @@ class World(RuleBasedStateMachine):
             assert count in numbers, f"regions of {slide_id} by {reviewer} have gone"
             self.regions[slide_id, reviewer] = {count}
 
+    # ---------------------------------------------------------------- readers of an audit
+
+    @rule(
+        number=st.integers(0, 7),
+        reader=st.sampled_from(["ada", "bob"]),
+        answer=st.sampled_from(["tumor", "stroma", "unsure", "unreadable"]),
+        fault=st.none() | REVIEW_FAULTS,
+    )
+    def answer(self, number: int, reader: str, answer: str, fault: Fault | None) -> None:
+        """Answer a point; the first answer draws the audit, unless nothing can be drawn from."""
+        points = sorted(self.audit.points())
+        expected = (KilledError, StoreError) if fault else ()
+        refused = () if points else (UsageError,)  # no slide is done and not rejected
+        saved = False
+        with planted(self.top, fault), suppress(*expected, *refused):
+            point = answer_audit(self.out, reader, answer, number)
+            saved = True
+        if saved or points:
+            key = (point if saved else points[number % len(points)], reader)
+            self.audit.save(key, answer, saved=saved)
+        self._check("audit")
+
+    # ---------------------------------------------------------------- regroup
+
+    def _regroup(self, fault: Fault | None) -> None:
+        """Give all slides other classes in another folder; what came there with them stays."""
+        groups = self.library.top / "groups.toml"
+        words = ["regroup", self.out, "--classes", groups, "--out", self.regrouped]
+        killed, code, output = self._typed([*map(str, words), "--workers", "1"], fault)
+        self.library.calls[
+            "regroup", fault.kind if fault else "", "killed" if killed else code
+        ] += 1
+        note(f"regroup {fault}: exit {code}\n{output if code == USAGE else ''}")
+        self._check("regroup")
+        whole = not killed and code == 0
+        assert whole or fault or code == USAGE, output
+        self._check_brought(whole=whole)
+
+    def _check_brought(self, *, whole: bool) -> None:
+        """Check the reviews in the other folder: none goes or changes, and new ones are those here.
+
+        Args:
+            whole: True after a call that nothing disturbed: all reviews of its slides came along.
+        """
+        here, there = (
+            {(row.slide_id, row.reviewer): row.status for row in Reviews(ResultsFolder(out)).all()}
+            for out in (self.out, self.regrouped)
+        )
+        expected = {key: here.get(key) for key in there} | self.brought
+        assert there == expected, "regroup lost or changed a review"
+        self.brought = there
+        if whole:
+            code, output = noctile("verify", self.regrouped, "--workers", 1)
+            assert code == 0, output
+            table = pq.read_table(self.regrouped / "slides.parquet").to_pylist()
+            rows = {row["slide_id"]: row for row in table}
+            assert {key for key in here if key[0] in rows} <= there.keys()
+            assert self.standing.keys() <= {i for i in rows if rows[i]["status"] == "done"}
+            for slide_id, _ in there:
+                assert rows[slide_id]["reviewed_result"] in ("earlier", None), slide_id
+
     # ---------------------------------------------------------------- commands
 
     @initialize(choice=st.sampled_from(range(len(CHOICES))))
@@ -327,7 +415,10 @@ class World(RuleBasedStateMachine):
 
     @rule(call=CALLS, fault=st.none() | KILLS | CTRL_C | FULL_DISKS | KILLS)
     def type(self, call: dict[str, Any], fault: Fault | None) -> None:
-        self._type(call, fault)
+        if call["command"] == "regroup":
+            self._regroup(fault)
+        else:
+            self._type(call, fault)
 
     def _type(self, call: dict[str, Any], fault: Fault | None) -> None:
         """Type a command, and check what it has done."""
@@ -352,28 +443,30 @@ class World(RuleBasedStateMachine):
             step.check_complete()
 
     def _typed(self, words: list[str], fault: Fault | None) -> tuple[bool, int, str]:
-        code, output, lease = -1, "", self.out / "lease.json"
-        free = not lease.exists()
+        code, output = -1, ""
+        leases = [out / "lease.json" for out in (self.out, self.regrouped)]
+        free = not any(lease.exists() for lease in leases)
         with planted(self.top, fault) as watch, suppress(KilledError):
             code, output = noctile(*words)
         killed = bool(watch and watch.killed)
         if killed or code == INTERRUPTED:
             self._die()
         elif free:
-            assert not lease.exists(), "the folder is still held"
+            assert not any(lease.exists() for lease in leases), "a folder is still held"
         worker.OPEN_SLIDES.close()
         worker.open_results.cache_clear()
         return killed, code, output
 
     def _die(self) -> None:
-        """Let the lease say that its process has died; a claim of it becomes old."""
-        with suppress(FileNotFoundError, ValueError):
-            lease = self.out / "lease.json"
-            values = json.loads(lease.read_text())
-            values |= {"start_s": values["start_s"] - 1, "run": uuid4().hex}
-            lease.write_text(json.dumps(values))
-        for claim in self.out.glob(".lease.*.claim"):
-            os.utime(claim, (1, 1))
+        """Let each lease say that its process has died; a claim of it becomes old."""
+        for out in (self.out, self.regrouped):
+            with suppress(FileNotFoundError, ValueError):
+                lease = out / "lease.json"
+                values = json.loads(lease.read_text())
+                values |= {"start_s": values["start_s"] - 1, "run": uuid4().hex}
+                lease.write_text(json.dumps(values))
+            for claim in out.glob(".lease.*.claim"):
+                os.utime(claim, (1, 1))
 
     def _expect_cells(self, step: "_Call", *, certain: bool) -> None:
         """Note the patients that a command may have, or has, recorded."""
@@ -402,6 +495,9 @@ class World(RuleBasedStateMachine):
             self.history[slide_id].add(stand)
         self._check_reviews()
         self._check_tables()
+        self.audit.check(what, after)
+        if self.audit.drawn and not self.lags:
+            assert Audits(ResultsFolder(self.out)).stale() == self.audit.stale(after)
 
     def _scan(self) -> dict[str, Stand]:
         """Results that stand."""
