@@ -91,7 +91,9 @@ def _question(analysis: Analysis) -> str:
     q, groups = analysis.question, len(dict(analysis.flow.groups))
     asked = {
         "none": "How large are the measures of this cohort?",
-        "groups": f"Do the measures differ between the {groups} groups of {q.by}?",
+        "groups": f"Do the measures differ between the {groups} groups of {q.by}?"
+        if groups > 1
+        else f"How large are the measures? All patients are in one group of {q.by}.",
         "number": f"Do the measures go up or down with {q.by}?",
     }[q.kind]
     return f"{asked} Do they tell survival ({q.time})?" if q.survival else asked

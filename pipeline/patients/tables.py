@@ -409,7 +409,7 @@ def _annotated_slides(annotated: Annotated) -> Iterator[Row]:
         head = s.slide_id, s.patient_id, s.file, s.status, s.reason, s.covered
         areas = zip(annotated.classes, s.predicted_mm2, s.true_mm2, strict=True)
         rows = areas if len(s.true_mm2) else (("", math.nan, math.nan),)
-        yield from ((*head, name, float(own), float(true)) for name, own, true in rows)
+        yield from ((*head, name, round(own, 6), round(true, 6)) for name, own, true in rows)
 
 
 def _exclusions(rows: Iterable[Exclusion]) -> Iterator[Row]:

@@ -34,6 +34,11 @@ def test_the_answer_says_which_group_has_more(planted):
     assert planted.answers[1].startswith("No difference was found for: Tumor area")
 
 
+def test_one_group_is_not_compared():
+    found = concluded(planted_rows(20), [{"patient_id": "p0000", "subtype": "a"}])
+    assert found.question == "How large are the measures? All patients are in one group of subtype."
+
+
 def test_what_is_always_limited(planted):
     assert {"not_audited", "exploratory", "not_equal", "uneven_slides"} <= codes(planted)
     audit = Audited((), (), ("s1",), 300)
