@@ -365,6 +365,9 @@ class World(RuleBasedStateMachine):
         if saved or points:
             key = (point if saved else points[number % len(points)], reader)
             self.audit.save(key, answer, saved=saved)
+        self.lags |= (
+            bool(fault) and not saved
+        )  # a killed writer leaves a file until the next command
         self._check("audit")
 
     # ---------------------------------------------------------------- regroup
@@ -496,6 +499,7 @@ class World(RuleBasedStateMachine):
         self._check_reviews()
         self._check_tables()
         self.audit.check(what, after)
+        assert self.lags or not [*self.out.glob("audit/.*.tmp*")], f"{what} swept no files"
         if self.audit.drawn and not self.lags:
             assert Audits(ResultsFolder(self.out)).stale() == self.audit.stale(after)
 

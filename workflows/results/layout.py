@@ -146,9 +146,14 @@ class ResultsFolder:
         """Every answer to a point of the audit, one JSON object a line."""
         return self.audit / "history.jsonl"
 
+    @property
+    def measured(self) -> Path:
+        """Folder that caches the spatial measures of results without them."""
+        return self.path / ".measures"
+
     def measures(self, slide_id: str) -> Path:
         """Return the file that caches the spatial measures of a result without them."""
-        return self.path / ".measures" / f"{slide_id}.json"
+        return self.measured / f"{slide_id}.json"
 
     def slide(self, slide_id: str) -> "SlideFolder":
         """Return the folder of a slide's result once it is done."""

@@ -13,6 +13,7 @@ from noctile.pipeline.errors import StoreError
 from noctile.pipeline.spatial.measures import SPATIAL_VERSION, SpatialMeasures
 from noctile.workflows.results.files import read_whole_json, write_json
 from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.shared_files import locked
 
 
 def measures_of(
@@ -37,9 +38,8 @@ def measures_of(
     if found := _cached(path, summary.get("key")):
         return found
     measured = _measured(results.slide(slide_id).mask, summary)
-    if not path.parent.is_symlink():
-        with suppress(StoreError):  # they are computed again
-            write_json(path, {"key": summary.get("key"), "measures": measured.to_json()})
+    with suppress(StoreError, OSError), locked(path.parent):  # else they are computed again
+        write_json(path, {"key": summary.get("key"), "measures": measured.to_json()})
     return measured
 
 

@@ -130,10 +130,17 @@ def clean_up(results: ResultsFolder, slide_id: str) -> None:
 def _sweep_all(results: ResultsFolder) -> None:
     """Remove temporary files of killed writers; a viewer that is saving a review ends first.
 
+    Folders that a run does not write, of the audit and of cached measures, stay as they are if
+    they cannot be swept.
+
     Raises:
         OSError: if the file system refuses.
         StoreError: if the folder of reviews is a link, or cannot be written.
     """
+    for folder in (results.audit, results.measured):
+        if folder.is_dir():
+            with suppress(StoreError, OSError), locked(folder):
+                sweep(folder)
     if not results.review.exists():
         sweep(results.path)
         return

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from noctile.workflows.results import staging
 from noctile.workflows.results.checksums import slide_fault, write_with_checksums
 from noctile.workflows.results.files import read_json
 from noctile.workflows.results.layout import ResultsFolder, SlideFolder
-from noctile.workflows.results.staging import clear, heal, promote
+from noctile.workflows.results.shared_files import locked
+from noctile.workflows.results.staging import clear, heal, promote, take_healed
 from noctile.workflows.run.progress import RunResult
 from noctile.workflows.run.run import run_slides
 from noctile.workflows.settings import RunSettings
@@ -122,6 +124,38 @@ def test_a_promotion_is_on_the_disk_before_the_old_result_is_removed(tmp_path, m
     monkeypatch.setattr(staging, "clear", lambda folder: steps.append(f"clear {folder.path.name}"))
     promote(new, old)
     assert steps[:5] == ["a", "a", "slides", ".staging", "clear .replaced"]
+
+
+@pytest.mark.parametrize("name", ["audit", ".measures"])
+def test_files_of_killed_writers_are_swept_once_no_writer_is_at_work(name, tmp_path):
+    """A living writer holds the lock of the folder until its file has its name."""
+    folder, taken = tmp_path / name, threading.Event()
+    folder.mkdir()
+    dead, living = folder / ".s.1.tmp.json", folder / ".t.2.tmp.json"
+    dead.write_text("{")
+    living.write_text("{}")
+
+    def take() -> None:
+        take_healed(ResultsFolder(tmp_path), "out", print).close()
+        taken.set()
+
+    with locked(folder):
+        thread = threading.Thread(target=take)
+        thread.start()
+        assert not taken.wait(0.3)
+        living.rename(folder / "t.json")
+    thread.join()
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "t.json"]
+
+
+def test_a_folder_that_cannot_be_swept_stops_no_run(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    theirs = tmp_path / "elsewhere" / ".s.1.tmp.json"
+    theirs.write_text("{")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "audit").symlink_to(tmp_path / "elsewhere")
+    take_healed(ResultsFolder(tmp_path / "out"), "out", print).close()
+    assert theirs.exists()
 
 
 OTHER = {"overlap_px": 0}
