@@ -206,6 +206,20 @@ def test_regions_that_are_taken_away_leave_an_empty_table(out, archive, model, t
     assert verify(out, [], 1, lambda _: None).exit_code == 0
 
 
+@pytest.mark.parametrize("deleted", ["regions.parquet", "regions.csv", "columns.json"])
+def test_a_deleted_file_of_the_tables_is_written_anew_without_regions_too(
+    deleted, out, archive, model, tmp_path
+):
+    shutil.rmtree(out / "slides" / "a")  # the only slide with regions
+    (out / deleted).unlink()
+    write_tables_anew(out, None)
+    assert pq.read_table(out / "regions.parquet").num_rows == 0
+    assert len((out / "regions.csv").read_text().splitlines()) == 1
+    assert verify(out, [], 1, lambda _: None).exit_code == 0
+    run_on(manifest_of(archive, tmp_path / "slides.csv"), model, out)
+    assert pq.read_table(out / "regions.parquet").num_rows == 2
+
+
 def test_wrong_files_fail_their_slides_alone_until_they_are_mended(archive, model, tmp_path):
     outside = write_roi(tmp_path / "outside.geojson", feature(box(600, 20, 500, 90)))
     wrong = {"a": outside, "b": tmp_path / "missing.png"}

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from noctile.pipeline.cohort import SlideRow, cohort_table, write_csv
 from noctile.pipeline.columns import describe_columns
 from noctile.pipeline.region_table import region_table
-from noctile.workflows.results.files import json_text, write_together
+from noctile.workflows.results.files import json_text, read_whole_json, write_together
 from noctile.workflows.results.layout import ResultsFolder
 from noctile.workflows.results.standing import Standing
 
@@ -72,7 +72,16 @@ def _regions(
 ) -> pa.Table | None:
     """Table of the regions of interest; None if there are none, and no earlier table of them."""
     has_regions = any(row.summary.get("regions") for row in rows)
-    return region_table(rows, names) if has_regions or results.regions_parquet.exists() else None
+    return region_table(rows, names) if has_regions or _had_regions(results) else None
+
+
+def _had_regions(results: ResultsFolder) -> bool:
+    """Tell if Noctile has written a table of regions; ``columns.json`` describes only its own."""
+    described = read_whole_json(results.columns_json)
+    if described is None:
+        return results.regions_parquet.exists()
+    tables = results.regions_parquet, results.regions_csv
+    return "regions" in described and any(path.exists() for path in tables)
 
 
 def _region_writers(

@@ -62,3 +62,13 @@ def test_while_a_run_is_at_work_tables_take_a_small_part_of_its_time(tmp_path, m
     assert pq.read_table(results.cohort_parquet).num_rows == 1
     table.write_if_due()
     assert pq.read_table(results.cohort_parquet).num_rows == 2
+
+
+def test_a_table_of_regions_that_noctile_has_not_written_stays(tmp_path):
+    results, table, state = writer(tmp_path)
+    named(state, "a")
+    table.write()  # columns.json describes no regions
+    for path in (results.regions_parquet, results.regions_csv):
+        path.write_text("mine")
+    table.write()
+    assert results.regions_parquet.read_text() == results.regions_csv.read_text() == "mine"
