@@ -14,7 +14,7 @@ DRAWN = ("design.json", "points.csv")
 
 @dataclass
 class AuditModel:
-    """What is known of the audit of a folder.
+    """Audit of a folder: its files as they were drawn, and the answers that were given.
 
     Attributes:
         out: folder of results.

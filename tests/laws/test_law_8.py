@@ -203,7 +203,7 @@ class World(RuleBasedStateMachine):
         cells: patients that a row may name, by id.
         reviews: what reviewers have said: statuses that may stand, by slide and reviewer.
         regions: numbers of regions that may stand, by slide and reviewer.
-        audit: what is known of the audit.
+        audit: the audit, as it was drawn and answered.
         brought: reviews that stand in the folder of ``noctile regroup``, by slide and reviewer.
         deleted: ids whose results the user has deleted since the tables were written.
         lags: True if the tables may be older than the results.
