@@ -21,6 +21,12 @@ from noctile.pipeline.untrusted import printable
 from noctile.pipeline.wrong_values import did_you_mean
 from noctile.workflows.commands.opened import open_results
 from noctile.workflows.commands.opened_slide import SlideResult
+from noctile.workflows.results.audit_arrays import (
+    frame_of,
+    last_batch,
+    point_counts,
+    point_weights,
+)
 from noctile.workflows.results.audit_rows import (
     MOST_POINTS,
     SPECIAL_ANSWERS,
@@ -29,13 +35,7 @@ from noctile.workflows.results.audit_rows import (
     AuditPoint,
     AuditSlide,
 )
-from noctile.workflows.results.audits import (
-    Audits,
-    frame_of,
-    last_batch,
-    point_counts,
-    point_weights,
-)
+from noctile.workflows.results.audits import Audits
 from noctile.workflows.results.files import read_required_json
 from noctile.workflows.results.layout import ResultsFolder, SlideFolder
 from noctile.workflows.results.reviews import Reviews

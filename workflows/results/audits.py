@@ -11,23 +11,25 @@ Several processes may save at once, see `noctile.workflows.results.shared_files`
 damaged is never replaced.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from noctile.pipeline.arrays import Int64
-from noctile.pipeline.audit.design import weights_mm2
-from noctile.pipeline.audit.sample import AuditFrame, AuditSample
 from noctile.pipeline.csv_cells import read_csv
 from noctile.pipeline.errors import StoreError, UsageError
 from noctile.pipeline.review import check_review
 from noctile.pipeline.slides.fingerprint import file_state
 from noctile.pipeline.untrusted import parse_json, printable, read_bytes
+from noctile.workflows.results.audit_arrays import (
+    AuditData,
+    audit_data,
+    last_batch,
+    point_weights,
+)
 from noctile.workflows.results.audit_rows import (
     MOST_POINTS,
     SPECIAL_ANSWERS,
@@ -59,28 +61,6 @@ MAX_BYTES, MAX_VALUES = 2**26, 2**22
 
 _TOLERANCE = 1e-6
 """Relative difference between a weight and the design from which a point file is damaged."""
-
-
-class AuditData(NamedTuple):
-    """Frame and sample of an audit, and the names behind their numbers.
-
-    Attributes:
-        frame: all slides that the audit speaks for.
-        sample: points with an answer.
-        slides: names of the slides, by their row in the frame.
-        patients: names of the patients, by their number.
-        groups: names of the groups, by their number.
-        classes: names of the classes, by their number.
-        stale: names of slides of the frame whose result has gone or was made anew since.
-    """
-
-    frame: AuditFrame
-    sample: AuditSample
-    slides: list[str]
-    patients: list[str]
-    groups: list[str]
-    classes: list[str]
-    stale: list[str]
 
 
 class Audits:
@@ -292,7 +272,9 @@ class Audits:
                 given.setdefault(row.point_id, []).append(row.answer)
         gone = set(stale)
         points = [p for p in self.points() if p.point_id in given and p.slide_id not in gone]
-        return _data(design, points, [agreed(given[point.point_id]) for point in points], stale)
+        return audit_data(
+            design, points, [agreed(given[point.point_id]) for point in points], stale
+        )
 
     def _locked(self) -> AbstractContextManager[None]:
         results = self._results
@@ -337,79 +319,3 @@ def _check_points(design: AuditDesign, points: Sequence[AuditPoint]) -> None:
     written = np.array([point.weight_mm2 for point in points])
     if not np.allclose(weights, written, rtol=_TOLERANCE, atol=0):
         raise ValueError("its points are not all that were drawn with design.json")
-
-
-def last_batch(points: Iterable[AuditPoint]) -> int:
-    """Return the number of points that were asked for when the last of some was drawn."""
-    return max(point.batch for point in points)
-
-
-def point_counts(design: AuditDesign, points: Sequence[AuditPoint]) -> Int64:
-    """Return the number of points on each slide in each predicted class.
-
-    Args:
-        design: the design.
-        points: points of the audit.
-
-    Returns:
-        int64 ``[frame slides, strata]``.
-    """
-    counts = np.zeros((len(design.slides), len(design.classes)), np.int64)
-    np.add.at(counts, _places(design, points), 1)
-    return counts
-
-
-def point_weights(design: AuditDesign, points: Sequence[AuditPoint]) -> list[float]:
-    """Return the area that each point stands for (mm2), if these are all points of the sample."""
-    frame, _ = frame_of(design)
-    counts, everywhere = point_counts(design, points), np.ones(len(design.slides))
-    weights = weights_mm2(frame.area_mm2, frame.groups, everywhere, counts)
-    return [float(weight) for weight in weights[_places(design, points)]]
-
-
-def _places(design: AuditDesign, points: Sequence[AuditPoint]) -> tuple[Int64, Int64]:
-    """Row of the slide and column of the predicted class of each point."""
-    rows = {slide.slide_id: row for row, slide in enumerate(design.slides)}
-    columns = {name: column for column, name in enumerate(design.class_names)}
-    return (
-        np.array([rows[point.slide_id] for point in points], np.int64),
-        np.array([columns[point.stratum] for point in points], np.int64),
-    )
-
-
-def _data(
-    design: AuditDesign, points: Sequence[AuditPoint], answers: Sequence[str], stale: list[str]
-) -> AuditData:
-    """Frame, and sample of the points that have an answer."""
-    frame, (patients, groups) = frame_of(design)
-    slides = [slide.slide_id for slide in design.slides]
-    numbers = {name: k for k, name in enumerate(design.class_names)} | SPECIAL_ANSWERS
-    sample = AuditSample(
-        *_places(design, points),
-        answers=np.array([numbers[answer] for answer in answers], np.int64),
-        weights_mm2=np.array(point_weights(design, points), np.float64),
-    )
-    return AuditData(frame, sample, slides, patients, groups, design.class_names, stale)
-
-
-def frame_of(design: AuditDesign) -> tuple[AuditFrame, tuple[list[str], list[str]]]:
-    """Return the frame of a design, and the names of its patients and groups."""
-    slides, names = design.slides, design.class_names
-    patients, patient_numbers = _numbered(slide.patient for slide in slides)
-    groups, group_numbers = _numbered(slide.group for slide in slides)
-    areas = [[slide.area_mm2[name] for name in names] for slide in slides]
-    frame = AuditFrame(
-        patients=patient_numbers,
-        groups=group_numbers,
-        area_mm2=np.array(areas, np.float64).reshape(len(slides), len(names)),
-        probability=np.array([slide.probability for slide in slides], np.float64),
-    )
-    return frame, (patients, groups)
-
-
-def _numbered(names: Iterable[str]) -> tuple[list[str], Int64]:
-    """Distinct names, sorted, and the number of each name in this list."""
-    listed = list(names)
-    distinct = sorted(set(listed))
-    numbers = {name: number for number, name in enumerate(distinct)}
-    return distinct, np.array([numbers[name] for name in listed], np.int64)
