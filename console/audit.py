@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Percent(click.types.StringParamType):
-    """Percentage above 0, with or without the sign, as a fraction."""
+    """Percentage from 0.01 up, with or without the sign, as a fraction."""
 
     name = "percent"
 
@@ -29,8 +29,8 @@ class Percent(click.types.StringParamType):
             number = float(str(value).removesuffix("%"))
         except ValueError:
             number = math.nan
-        if not 0 < number < math.inf:
-            self.fail(f"{value!r} is no percentage above 0, such as 5%", param, ctx)
+        if not 0.01 <= number < math.inf:
+            self.fail(f"{value!r} is no percentage from 0.01 up, such as 5%", param, ctx)
         return number / 100
 
 
@@ -151,16 +151,14 @@ def _area_lines(areas: "Sequence[WantedArea]", progress: "AuditProgress") -> Ite
 
 def _further(row: "WantedArea", drawn: int) -> str:
     """Points that the wanted width of an area takes."""
-    from noctile.workflows.results.audit_rows import MOST_POINTS
-
     wanted = f"± {100 * row.half_width:.3g} %"
     if row.further == 0:
         return f"{wanted} is reached"
-    if row.further is None or row.total is None:
+    if row.further is None:
         return f"no number of points on these slides gives {wanted}"
     takes = f"{wanted} takes about {row.further} further points with a class"
-    if row.total > MOST_POINTS:
-        return f"{takes}, more than an audit can have"
+    if row.total is None:
+        return f"{takes}, and so many cannot be drawn"
     return takes + (", which are drawn" if row.total <= drawn else f": --points {row.total}")
 
 

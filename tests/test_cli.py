@@ -385,15 +385,19 @@ class TestAudit:
         )
 
     @pytest.mark.parametrize(
-        "words",
+        ("words", "problem"),
         [
-            ("--json",),
-            ("--half-width", "5%"),
-            *(("--status", "--half-width", p) for p in ("0", "5mm2", "nan")),
+            (("--json",), "belong to --status"),
+            (("--half-width", "5%"), "belong to --status"),
+            *(
+                (("--status", "--half-width", percent), "is no percentage")
+                for percent in ("0", "5mm2", "nan", "1e-323")
+            ),
         ],
     )
-    def test_options_of_the_status_are_checked(self, audited, words):
-        assert noctile("audit", audited, "--no-browser", *words)[0] == 2
+    def test_options_of_the_status_are_checked(self, audited, words, problem):
+        code, text = noctile("audit", audited, "--no-browser", *words)
+        assert (code, problem in text) == (2, True)
         assert not (audited / "audit").exists()
 
     def test_few_chosen_slides_are_warned_of(self, tmp_path, monkeypatch):

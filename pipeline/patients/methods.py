@@ -200,10 +200,10 @@ def _audit(sample: PointSample, audit: Audited) -> Iterator[str]:
     if sample.chosen < sample.slides:
         slides = f"{sample.chosen} slides, chosen in proportion to area from {slides}"
     yield (
-        f"The error of the model was measured with {sample.points} points on {slides}. They were "
-        f"drawn at random, stratified by predicted class{by}, at least {sample.spacing_um:g} um "
-        f"apart (seed {sample.seed}), and shown to {counted(sample.readers, 'reader')} without the "
-        "prediction."
+        f"The error of the model was measured with {sample.points} points. They were drawn at "
+        f"random from {slides}, stratified by predicted class{by}, at least {sample.spacing_um:g} "
+        f"um apart (seed {sample.seed}), and shown to {counted(sample.readers, 'reader')} without "
+        "the prediction."
     )
     if sample.kappas:
         shown = "; ".join(f"{k.value:.2f} ({k.low:.2f} to {k.high:.2f})" for k in sample.kappas)

@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from noctile.pipeline.arrays import Int64
-from noctile.pipeline.audit.design import DEFAULT_POINTS, PIXELS, allocate, choose_slides
+from noctile.pipeline.audit.design import (
+    DEFAULT_POINTS,
+    PAIR,
+    PIXELS,
+    POINT_AREA_MM2,
+    allocate,
+    choose_slides,
+)
 from noctile.pipeline.audit.draw import SPACING_UM, DrawnPoint, LabelParts, draw_points
 from noctile.pipeline.cohort import SlideRow
 from noctile.pipeline.errors import StoreError, UsageError
@@ -103,7 +110,8 @@ def _draw(results: ResultsFolder, request: AuditRequest) -> tuple[AuditDesign, l
     """Draw design and points.
 
     Raises:
-        UsageError: if there are no slides to draw from, or the options do not fit.
+        UsageError: if there are no slides to draw from, they are too small, or the options do not
+            fit.
         StoreError: if a result is damaged.
     """
     points = DEFAULT_POINTS if request.points is None else request.points
@@ -129,7 +137,12 @@ def _draw(results: ResultsFolder, request: AuditRequest) -> tuple[AuditDesign, l
     parts = zip(design.slides, *found, strict=True)
     slides = (replace(s, probability=float(p), chosen=bool(chosen)) for s, p, chosen in parts)
     design = replace(design, slides=tuple(slides))
-    return design, _draw_batch(results, design, points, [])
+    if not (drawn := _draw_batch(results, design, points, [])):
+        raise UsageError(
+            f"no predicted class of a group has {PAIR * POINT_AREA_MM2:g} mm² on the slides of "
+            f"{results.path}, the least area for two points, so no audit is drawn"
+        )
+    return design, drawn
 
 
 def _draw_further(

@@ -14,7 +14,12 @@ from noctile.pipeline.audit.estimators import corrected_areas
 from noctile.pipeline.audit.kappa import Kappa, cohens_kappa
 from noctile.pipeline.audit.sample import UNSURE, part_of
 from noctile.pipeline.patients.audited import MIN_POINTS, AuditedArea
-from noctile.workflows.results.audit_rows import SPECIAL_ANSWERS, AuditAnswer, AuditDesign
+from noctile.workflows.results.audit_rows import (
+    MOST_POINTS,
+    SPECIAL_ANSWERS,
+    AuditAnswer,
+    AuditDesign,
+)
 from noctile.workflows.results.audits import Audits
 
 LEAST_SLIDES: Final = 100
@@ -55,7 +60,8 @@ class WantedArea:
         found: the area, with its present interval.
         half_width: wanted half of the interval's width, by the area; NaN for no area.
         further: number of further points with a class that it takes; None if no number suffices.
-        total: number of points of the audit that it takes, if as many as so far get no class.
+        total: number of points of the audit that it takes, if as many as so far get no class; None
+            if so many cannot be drawn.
     """
 
     found: AuditedArea
@@ -118,17 +124,22 @@ def audit_areas(audits: Audits, half_width: float | None = None) -> list[WantedA
         AuditedArea(None, name, areas, area)
         for name, area in zip(data.classes, areas.classes, strict=True)
     )
-    return [_wanted(row, row.half_width / 2 if half_width is None else half_width) for row in rows]
+    most = MOST_POINTS
+    if data.stale:  # then none can be added
+        most = sum(point.slide_id not in data.stale for point in audits.points())
+    return [
+        _wanted(row, row.half_width / 2 if half_width is None else half_width, most) for row in rows
+    ]
 
 
-def _wanted(found: AuditedArea, half_width: float) -> WantedArea:
-    """Area with the points that a half-width takes."""
-    further, total = found.further_points(half_width), None
-    if further is not None:
-        n = found.areas
-        with_class = n.points / (n.points + n.unsure + n.unreadable)
-        total = math.ceil((n.points + further) / with_class)
-    return WantedArea(found, half_width, further, total)
+def _wanted(found: AuditedArea, half_width: float, most: int) -> WantedArea:
+    """Area with the points that a half-width takes, of at most some that can be drawn."""
+    further, n = found.further_points(half_width), found.areas
+    if further is None:
+        return WantedArea(found, half_width, None, None)
+    with_class = n.points / (n.points + n.unsure + n.unreadable)
+    total = math.ceil((n.points + further) / with_class)
+    return WantedArea(found, half_width, further, total if total <= most else None)
 
 
 def few_slides(design: AuditDesign) -> int | None:

@@ -114,7 +114,7 @@ def _files_missing_or_left(out: Path, expected: Sequence[Path]) -> Iterator[Faul
     for path in expected:
         if not path.exists():
             yield _table_fault(path.name, "is missing")
-    folders = ("review", "review/.areas", "audit")
+    folders = ("review", "review/.areas", "audit", ".measures")
     hidden = (path for folder in folders for path in out.glob(f"{folder}/.*"))
     for path in (*out.iterdir(), *hidden):
         if is_temporary(path):

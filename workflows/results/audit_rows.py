@@ -172,7 +172,7 @@ def design_from_json(values: Any) -> AuditDesign:
             slides=tuple(_slide(slide, names) for slide in values["slides"]),
             n_slides=None if (number := values.get("n_slides")) is None else int(number),
         )
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"it is no design of an audit ({error!r:.100})") from error
 
 

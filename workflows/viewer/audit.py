@@ -78,7 +78,11 @@ class ReaderAudit:
             "classes": [{"name": name, "key": keys.get(name, "")} for name in names],
             "others": [{"name": name, "key": keys[name]} for name in SPECIAL_ANSWERS],
             "points": self.order,
-            "answers": {r.point_id: r.answer for r in given if r.reader == self._reader},
+            "answers": {
+                row.point_id: row.answer
+                for row in given
+                if row.reader == self._reader and row.point_id in self._points
+            },
         }
 
     def point_document(self, point_id: str) -> dict[str, Any]:

@@ -136,6 +136,14 @@ def test_what_cannot_be_drawn_is_refused(results, tmp_path):
         open_audit(tmp_path / "none", AuditRequest())
 
 
+def test_slides_too_small_for_points_leave_no_audit(tmp_path):
+    write_result(tmp_path, np.ones((60, 60), np.uint8))  # 900 um2
+    with pytest.raises(UsageError, match=r"no predicted class .* 0\.002 mm²"):
+        open_audit(tmp_path, AuditRequest(points=20))
+    assert not Audits(ResultsFolder(tmp_path)).exists()
+    assert not (tmp_path / "audit" / "points.csv").exists()
+
+
 def test_classes_that_differ_are_refused(results):
     path = results / "slides" / "b" / "summary.json"
     summary = json.loads(path.read_text())

@@ -73,3 +73,22 @@ def test_slides_that_are_stale_have_no_part_in_the_areas(results):
     slides = [slide for slide in audits.design().slides if slide.slide_id != "b"]
     assert area.areas.slides == 2
     assert area.area.predicted_mm2 == pytest.approx(sum(s.area_mm2["tumor"] for s in slides))
+
+
+def test_no_number_of_points_is_told_that_cannot_be_drawn(results):
+    """With a stale slide none can be added; an audit has 20,000 at most."""
+    audits = open_audit(results, AuditRequest(points=60))
+    half = audits.points()[:40]
+    audits.save("ada", {point.point_id: point.stratum for point in half})
+    assert audit_areas(audits, 0.001)[0].further > 20_000
+    assert audit_areas(audits, 0.001)[0].total is None
+    assert audit_areas(audits)[0].total == 160
+    path = results / "slides" / "b" / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"key": "new"}))
+    row = audit_areas(audits)[0]
+    kept = [point for point in audits.points() if point.slide_id != "b"]
+    assert row.further > len(kept)
+    assert row.total is None
+    reached = audit_areas(audits, 0.99 * row.found.half_width)[0]
+    assert reached.further < len(kept) - reached.found.areas.points
+    assert reached.total == reached.found.areas.points + reached.further

@@ -215,8 +215,8 @@ def test_an_audit_corrects_the_areas(tmp_path):
     assert 'data-code="audited"' in page
     methods = (tmp_path / "cohort" / "methods.md").read_text(encoding="utf-8")
     for part in (
-        "100 points on 10 slides",
-        "stratified by predicted class, at least 20 um apart (seed 0), and shown to 2 readers",
+        "100 points. They were drawn at random from 10 slides, stratified by predicted class, at "
+        "least 20 um apart (seed 0), and shown to 2 readers",
         "kappa of two readers: 1.00",
         "99 got a class, 1 were unsure and 0 unreadable",
         "correction for 2 comparisons",

@@ -166,6 +166,14 @@ def test_damaged_reviews_and_files_of_a_killed_save_are_found(damaged):
     assert found(damaged) == []
 
 
+def test_a_cache_of_measures_that_a_killed_writer_left_is_found(damaged):
+    (damaged / ".measures").mkdir()
+    (damaged / ".measures" / ".a.77.tmp.json").touch()
+    assert found(damaged) == [
+        (".measures/.a.77.tmp.json", "was left by a writer that was killed"),
+    ]
+
+
 def square(side):
     ring = [[0, 0], [side, 0], [side, side], [0, side], [0, 0]]
     geometry = {"type": "Polygon", "coordinates": [ring]}

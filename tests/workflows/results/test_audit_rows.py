@@ -68,6 +68,7 @@ def test_no_cell_is_a_formula():
         ("seed", "x"),
         ("points", None),
         ("n_slides", "x"),
+        ("n_slides", float("inf")),
         ("classes", 3),
         ("slides", [{}]),
         ("versions", []),

@@ -49,6 +49,8 @@ def test_points_that_are_added_come_last_and_an_open_page_loses_no_answer(audite
     assert again.order[20:] != later
     assert again.document()["answers"] == {before[0]: "tumor", before[1]: "stroma"}
     assert len(audits.answers()) == 4
+    audits.save("ada", {later[0]: "tumor"})  # in QuPath, say
+    assert ada.document()["answers"] == {before[0]: "tumor", before[1]: "stroma"}
 
 
 def test_a_reader_gets_own_answers_and_no_prediction(audited):
