@@ -229,9 +229,14 @@ def _unique_names(given: Sequence[tuple[Any, str]]) -> list[str]:
     for k, name in enumerate(names):
         seen[name] += 1
         if seen[name] > 1:
-            names[k] = next(n for i in count(seen[name]) if (n := f"{name} {i}") not in taken)
+            names[k] = next(n for i in count(seen[name]) if (n := _numbered(name, i)) not in taken)
             taken.add(names[k])
     return names
+
+
+def _numbered(name: str, number: int) -> str:
+    end = f" {number}"
+    return name[: _NAME_CHARS - len(end)] + end
 
 
 def _check_place(regions: Sequence[Region], origin: str, native: Frame) -> None:
@@ -260,7 +265,7 @@ def _check_place(regions: Sequence[Region], origin: str, native: Frame) -> None:
 def roi_features(roi: Roi) -> dict[str, Any]:
     """GeoJSON FeatureCollection of regions of interest, which `read_roi` reads back unchanged."""
     kept = [_feature(region.polygons, region.name, region.label) for region in roi.regions]
-    ignored = [_feature((polygon,), "", "Ignore*") for polygon in roi.ignored]
+    ignored = [_feature(roi.ignored, "", "Ignore*")] if roi.ignored else []
     return {"type": "FeatureCollection", "features": [*kept, *ignored]}
 
 

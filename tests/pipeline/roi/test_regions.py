@@ -12,7 +12,7 @@ from roi_files import box, drawn, feature
 from noctile.pipeline.errors import RoiError
 from noctile.pipeline.geometry import Box, Extent, Frame
 from noctile.pipeline.roi import regions as module
-from noctile.pipeline.roi.regions import near_regions, read_roi, roi_features
+from noctile.pipeline.roi.regions import MAX_REGIONS, near_regions, read_roi, roi_features
 
 NATIVE = Frame(Extent(1000, 1200), 0.25, 0.3)
 LABELS = NATIVE.at(0.5)
@@ -63,6 +63,23 @@ def test_regions_are_read_back_as_they_were_written():
     assert roi_features(again) == roi_features(first)
     assert [region.name for region in again.regions] == ["A", "region 2"]
     assert np.array_equal(again.inside(LABELS.box, LABELS), first.inside(LABELS.box, LABELS))
+
+
+def test_many_ignored_areas_and_long_names_are_read_back():
+    """QuPath has areas of one annotation in one feature; each name stays short and unique."""
+    parts = [feature(box(x, y, 2, 2)) for x in range(0, 400, 10) for y in range(0, 300, 10)]
+    ignored = feature(label="Ignore*")
+    ignored["geometry"] = {
+        "type": "MultiPolygon",
+        "coordinates": [part["geometry"]["coordinates"] for part in parts],
+    }
+    names = ["n" * 200, "n" * 300, "m" * 199, "m" * 199]
+    first = roi_of(*(feature(box(0, 0, 400, 400), name=name) for name in names), ignored)
+    again = read_roi(json.dumps(roi_features(first)).encode(), "b.geojson", NATIVE)
+    assert len(again.ignored) == len(first.ignored) == len(parts) > MAX_REGIONS
+    found = [region.name for region in again.regions]
+    assert found == [region.name for region in first.regions]
+    assert found == ["n" * 200, "n" * 198 + " 2", "m" * 199, "m" * 198 + " 2"]
 
 
 def test_a_list_one_feature_and_gzip_are_read():
