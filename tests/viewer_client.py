@@ -36,11 +36,14 @@ def make_results(folder: Path) -> Path:
     return folder
 
 
+TWO = "<b>two</b>, a name that is longer than the picture shows"
+"""Name of a region, which is no HTML."""
+
 REGIONS = (
     feature(box(100, 120, 700, 900), box(300, 400, 200, 250), name="bed"),
     {
         "type": "Feature",
-        "properties": {"objectType": "annotation", "name": "<b>two</b>"},
+        "properties": {"objectType": "annotation", "name": TWO},
         "geometry": {
             "type": "MultiPolygon",
             "coordinates": [

@@ -56,10 +56,10 @@ def _outlines(folder: SlideFolder, summary: Mapping[str, Any]) -> Iterator[_Outl
 
 def _regions(roi: Roi, summary: Mapping[str, Any]) -> Iterator[_Outline]:
     """Outlines of the regions of interest, and of what is cut out of all of them."""
-    figures = {one["region"]: one for one in summary.get("regions", ())}
-    for region in roi.regions:
-        areas = {name: figures[region.name][name] for name in ("tissue_area_mm2", "tumor_area_mm2")}
-        yield {"name": region.name, "kind": "region", "rings": _rings(region.polygons), **areas}
+    for region, figures in zip(roi.regions, summary["regions"], strict=True):
+        areas = {name: figures[name] for name in ("tissue_area_mm2", "tumor_area_mm2")}
+        rings = _rings(region.polygons)
+        yield {"name": figures["region"], "kind": "region", "rings": rings, **areas}
     if roi.ignored:
         yield {"name": "Ignore*", "kind": "ignored", "rings": _rings(roi.ignored)}
 

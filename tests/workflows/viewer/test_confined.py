@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import shapely
 from roi_files import drawn
-from viewer_client import REGIONS, TISSUE_BOX, make_confined_results
+from viewer_client import REGIONS, TISSUE_BOX, TWO, make_confined_results
 
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.geometry import Extent, Frame
@@ -40,7 +40,7 @@ def test_regions_have_their_outlines_with_holes_and_parts(view_of):
     assert about["text"] == "2 regions of interest"
     assert [(one["name"], one["kind"], len(one["rings"])) for one in about["outlines"]] == [
         ("bed", "region", 2),
-        ("<b>two</b>", "region", 2),
+        (TWO, "region", 2),
         ("Ignore*", "ignored", 1),
     ]
     frame = Frame(Extent(1300, 1500), 0.5, 0.5)

@@ -4,6 +4,7 @@ import { $ } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const NAMED_PX = 30; // an outline that is smaller on the screen has no name
+const NAME_CHARS = 40; // a longer name is cut; the panel has all of it
 
 // Smallest box around points [x, y].
 export function boxOf(points) {
@@ -29,7 +30,8 @@ const pathOf = (rings) => rings.map((ring) => `M${ring.map((point) => point.join
 // The name of an outline stands above the middle of its largest ring.
 function nameOf({ name, rings }) {
   const text = element("text", {});
-  text.textContent = name;
+  const chars = [...name];
+  text.textContent = chars.length > NAME_CHARS ? `${chars.slice(0, NAME_CHARS - 1).join("")}…` : name;
   const larger = (a, b) => (b.width * b.height > a.width * a.height ? b : a);
   const { x, y, width } = rings.map(boxOf).reduce(larger);
   return { text, x: x + width / 2, y, width };
