@@ -40,5 +40,11 @@ def region_table(rows: Iterable[SlideRow], class_names: Sequence[str]) -> pa.Tab
     return pa.table(arrays, pa.schema([column.field for column, _ in columns]))
 
 
+def are_confined(slides: pa.Table) -> bool:
+    """Tell if a slide of the table of slides has regions of interest."""
+    name = "roi_area_mm2"  # tables of earlier versions lack it
+    return name in slides.column_names and slides[name].null_count < slides.num_rows
+
+
 def _value(row: SlideRow, region: Mapping[str, Any], name: str) -> Any:
     return getattr(row, name) if name in ("slide_id", "patient_id", "group") else region.get(name)

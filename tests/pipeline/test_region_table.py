@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from noctile.pipeline.cohort import SlideRow
 from noctile.pipeline.columns import REGION
 from noctile.pipeline.errors import StoreError
-from noctile.pipeline.region_table import region_table
+from noctile.pipeline.region_table import are_confined, region_table
 
 A = {
     "region": "A",
@@ -49,6 +50,18 @@ def test_an_empty_table_has_all_columns_with_their_units():
     table = region_table([], ["tumor"])
     assert table.column_names[: len(REGION)] == [column.name for column in REGION]
     assert table.schema.field("region_area_mm2").metadata[b"unit"].decode() == "mm²"
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"slide_id": ["a", "b"]}, False),
+        ({"roi_area_mm2": [None, None]}, False),
+        ({"roi_area_mm2": [None, 0.0]}, True),
+    ],
+)
+def test_a_slide_with_regions_has_their_area(columns, expected):
+    assert are_confined(pa.table(columns)) is expected
 
 
 def test_values_of_wrong_types_are_named():

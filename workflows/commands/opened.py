@@ -12,7 +12,7 @@ import pyarrow as pa
 from noctile.pipeline.cohort import SlideRow, cohort_table
 from noctile.pipeline.errors import SlideNotDoneError, StoreError, UsageError
 from noctile.pipeline.parquet import read_parquet
-from noctile.pipeline.region_table import region_table
+from noctile.pipeline.region_table import are_confined, region_table
 from noctile.pipeline.slides.names import slide_id_problem
 from noctile.pipeline.untrusted import printable
 from noctile.workflows.commands.frames import to_frame
@@ -119,10 +119,10 @@ class Results(Mapping[str, SlideResult]):
         Raises:
             StoreError: if a summary holds a value of a wrong type.
         """
-        path = self._results.regions_parquet
-        if not path.exists() and not _are_confined(slides := self._table()):
+        slides = self._table()
+        if not are_confined(slides):  # a file regions.parquet may be the user's own
             return region_table((), _class_names(slides))
-        return self._read(path, region_table)
+        return self._read(self._results.regions_parquet, region_table)
 
     @property
     def regions(self) -> "pd.DataFrame":
@@ -213,12 +213,6 @@ def open_results(results: str | os.PathLike[str]) -> Results:
         raise UsageError(f"{folder.path} is no folder; name the --out of a run")
     check_holds_results(folder, folder.path)
     return Results(folder.path)
-
-
-def _are_confined(slides: pa.Table) -> bool:
-    """Tell if a slide of the table has regions of interest."""
-    name = "roi_area_mm2"  # tables of earlier versions lack it
-    return name in slides.column_names and slides[name].null_count < slides.num_rows
 
 
 def _class_names(slides: pa.Table) -> list[str]:

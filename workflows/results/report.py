@@ -15,6 +15,7 @@ from PIL import Image
 from noctile.pipeline.arrays import Float64
 from noctile.pipeline.errors import StoreError
 from noctile.pipeline.parquet import read_parquet
+from noctile.pipeline.region_table import are_confined
 from noctile.pipeline.slides.names import slide_id_problem
 from noctile.pipeline.untrusted import printable, read_bytes
 from noctile.workflows.results.events import Event, Finished, Started
@@ -53,9 +54,9 @@ class Report:
         begun, problem = time.monotonic(), ""
         try:
             table = read_parquet(self._results.cohort_parquet, ["slide_id", "status"])
-            regions = self._results.regions_parquet
-            of_regions = read_parquet(regions, ["slide_id"]) if regions.exists() else None
-            write_report(self._results, table, of_regions, at_work=at_work)
+            path = self._results.regions_parquet
+            regions = read_parquet(path, ["slide_id"]) if are_confined(table) else None
+            write_report(self._results, table, regions, at_work=at_work)
         except Exception as error:  # noqa: BLE001 - a page must not cost a night's work
             problem = f"the report {self._results.index} was not written: {printable(str(error))}"
         now = time.monotonic()

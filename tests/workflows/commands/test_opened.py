@@ -5,12 +5,15 @@ import shutil
 import warnings
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import noctile
 from noctile.pipeline.errors import SlideNotDoneError, StoreError, UsageError
+from noctile.workflows.commands.report import report_results
 from noctile.workflows.results.layout import ResultsFolder
+from noctile.workflows.results.report import Report
 from noctile.workflows.results.reviews import Reviews
 
 
@@ -132,6 +135,15 @@ def test_results_without_regions_of_interest_have_an_empty_table_of_them(results
     areas = [name for name in regions.columns if name.endswith("_area_mm2")]
     names = [name.split("_")[1] for name in areas if name.startswith("class_")]
     assert names == list(noctile.open(results)["a"].area_mm2)
+
+
+def test_a_table_of_regions_that_noctile_has_not_written_is_not_read(damaged):
+    mine = damaged / "regions.parquet"
+    pq.write_table(pa.table({"slide_id": ["mine"]}), mine)
+    assert len(noctile.open(damaged).regions) == 0
+    report_results(damaged)
+    assert Report(ResultsFolder(damaged)).write() == ""
+    assert pq.read_table(mine).to_pylist() == [{"slide_id": "mine"}]
 
 
 def test_reviews_are_read_as_they_stand(damaged):
