@@ -3,8 +3,9 @@
 The likelihood without a patient differs from that of all in the sums at the events that the patient
 was at risk at. Its slope and curvature at the estimate of all patients are exact. With the third
 and fourth derivative of all patients, they give the step to the estimate without the patient. Where
-the step is not short, and for all patients of a small cohort, the model is fitted anew. Other
-p-values are right to 0.3 % (`tests/pipeline/statistics/test_cox_without_each.py`).
+the step is not short, or the curvature of all patients is another one, and for all patients of a
+small cohort, the model is fitted anew. Other p-values above 0.001 are right to 1 %
+(`tests/pipeline/statistics/test_cox_without_each.py`).
 
 Source of the idea: Therneau and Grambsch, Modeling Survival Data (2000), section 7.1, whose dfbeta
 is a shorter approximation of the same step.
@@ -29,6 +30,10 @@ _FEW: Final = 200
 _SHORT: Final = 0.01
 """Change of the log hazard ratio per standard deviation, times 1 + d^2, up to which the step is
 taken; d is the distance of the patient from the mean in standard deviations."""
+
+_STEADY: Final = 0.03
+"""Change of the curvature, as a part of it, up to which the step is taken: the third and fourth
+derivative change with it."""
 
 _H: Final = 1e-3
 """Difference of log hazard ratios for the third and fourth derivative."""
@@ -62,8 +67,9 @@ def cox_without_each(time: Float64, event: Bool, measure: Float64) -> WithoutEac
         return WithoutEach(np.full(len(time), np.nan), np.full(len(time), np.nan))
     scale = float(measure.std())
     x = (measure - measure.mean()) / scale
-    beta, error = _steps(time, event, x, whole[0] * scale)
-    short = (np.abs(beta - whole[0] * scale) * (1 + x**2) < _SHORT) & (len(x) > _FEW)
+    beta, error, change = _steps(time, event, x, whole[0] * scale)
+    short = (np.abs(beta - whole[0] * scale) * (1 + x**2) < _SHORT) & (np.abs(change) < _STEADY)
+    short &= len(x) > _FEW
     beta, error = beta / scale, error / scale
     for k in np.flatnonzero(~short | (event.sum() - event < MIN_EVENTS)):
         rest = fit(np.delete(time, k), np.delete(event, k), np.delete(measure, k), whole[0])
@@ -71,10 +77,11 @@ def cox_without_each(time: Float64, event: Bool, measure: Float64) -> WithoutEac
     return WithoutEach(beta, 2 * ndtr(-np.abs(beta) / error))
 
 
-def _steps(time: Float64, event: Bool, x: Float64, beta: float) -> tuple[Float64, Float64]:
+def _steps(time: Float64, event: Bool, x: Float64, beta: float) -> tuple[Float64, Float64, Float64]:
     """Log hazard ratio without each patient and its standard error, by a series at that of all.
 
-    NaN where the curvature is not above 0.
+    They are NaN where the curvature is not above 0. The third figure is the change of the curvature
+    at that of all, as a part of it.
     """
     order = np.argsort(time, kind="stable")
     likelihood = PartialLikelihood.of(time[order], event[order], x[order])
@@ -87,10 +94,11 @@ def _steps(time: Float64, event: Bool, x: Float64, beta: float) -> tuple[Float64
         step = np.zeros(len(x))
         for _ in range(_ITERATIONS):
             step = (slope - third * step**2 / 2 - fourth * step**3 / 6) / information
+        change = information / here - 1
         information += third * step + fourth * step**2 / 2
-        found = np.empty((2, len(x)))
-        found[:, order] = beta + step, 1 / np.sqrt(information)
-    return found[0], found[1]
+        found = np.empty((3, len(x)))
+        found[:, order] = beta + step, 1 / np.sqrt(information), change
+    return found[0], found[1], found[2]
 
 
 def _derivatives(

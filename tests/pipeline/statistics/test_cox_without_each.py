@@ -55,6 +55,16 @@ def test_a_value_far_away_is_left_out_exactly() -> None:
         assert found.effect[k] == pytest.approx(fit(*without(k, time, event, x))[0], rel=1e-4)
 
 
+@pytest.mark.parametrize("seed", [351, 400, 1769])
+def test_a_patient_without_whom_the_curvature_is_another_one(seed) -> None:
+    random = np.random.default_rng(seed)
+    x, time, event = random.lognormal(0, 2, 210), random.exponential(size=210), random.random(210)
+    event = event < 0.06
+    found = cox_without_each(time, event, x)
+    beta, error = np.array([fit(*without(k, time, event, x)) for k in range(len(x))]).T
+    assert found.p == pytest.approx(2 * module.ndtr(-np.abs(beta / error)), rel=1e-2)
+
+
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     patients = drawn(250, 0.5, 0.3)
     whole = cox_without_each(*patients)
