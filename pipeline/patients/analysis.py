@@ -7,7 +7,15 @@ from typing import Final, Literal
 import numpy as np
 
 from noctile.pipeline.arrays import Float64, Int64
-from noctile.pipeline.patients.flow import Exclusion, Flow, exclusions, included, make_flow
+from noctile.pipeline.patients.flow import (
+    Count,
+    Exclusion,
+    Flow,
+    exclusions,
+    flagged_of,
+    included,
+    make_flow,
+)
 from noctile.pipeline.patients.influence import Influence, Tested, find_influences
 from noctile.pipeline.patients.join import Joined
 from noctile.pipeline.patients.measures import MEASURES, QUALITY, Measure, measure_of
@@ -117,6 +125,11 @@ class Analysis:
     survival_without_flagged: tuple[SurvivalTest, ...]
 
     @property
+    def flagged(self) -> Count:
+        """Flagged slides that answer the question, and their patients."""
+        return flagged_of(self.values.patients)
+
+    @property
     def missing(self) -> tuple[Measure, ...]:
         """Measures that no patient has."""
         return tuple(measure for measure in MEASURES if not self.values.has(measure.name))
@@ -131,7 +144,7 @@ def analyse(joined: Joined, question: Question) -> Analysis:
     survival = analyse_survival(question, values) if question.survival else None
     without: tuple[Finding, ...] = ()
     survival_without: tuple[SurvivalTest, ...] = ()
-    if any(slide.flagged for patient in patients for slide in patient.analysed):
+    if flagged_of(patients).slides:
         calm = patient_values(patients, without_flagged=True)
         without = _findings(question, calm, "without_flagged")
         survival_without = analyse_survival(question, calm).tests if survival else ()

@@ -269,11 +269,11 @@ def _annotated_limits(annotated: Annotated) -> Iterator[Remark]:
 
 def _changing(analysis: Analysis) -> Iterator[Remark]:
     """Limits by flagged slides and single patients that change an answer."""
-    changed = list(_changed_without_flagged(analysis)) if analysis.flow.flagged.slides else []
+    changed = list(_changed_without_flagged(analysis)) if analysis.flagged.slides else []
     if changed:
         yield Remark(
             "flagged_slides",
-            f"Without {counted(analysis.flow.flagged.slides, 'flagged slide')} the answer changes "
+            f"Without {counted(analysis.flagged.slides, 'flagged slide')} the answer changes "
             f"for: {', '.join(changed)}. Look at these slides before you rely on it.",
         )
     patients = Counter(i.test.title for i in analysis.influences if i.changes)

@@ -124,7 +124,7 @@ def make_flow(joined: Joined, question: Question) -> Flow:
         fates["rejected"],
         fates["not_listed"],
         _count(with_result),
-        _flagged(with_result),
+        flagged_of(with_result),
         sum(slide.regions_left_out for patient in with_result for slide in patient.analysed),
         tuple((reason, _count(excluded[reason])) for reason in REASONS if reason in excluded),
         _count(kept),
@@ -138,7 +138,8 @@ def _count(patients: Sequence[Patient]) -> Count:
     return Count(sum(len(patient.analysed) for patient in patients), len(patients))
 
 
-def _flagged(patients: Iterable[Patient]) -> Count:
+def flagged_of(patients: Iterable[Patient]) -> Count:
+    """Count the flagged slides of patients, and the patients who have some."""
     numbers = [sum(slide.flagged for slide in patient.analysed) for patient in patients]
     return Count(sum(numbers), sum(number > 0 for number in numbers))
 

@@ -118,8 +118,8 @@ def _slides(analysis: Analysis, origin: Origin) -> Iterator[str]:
         yield f"{counted(total, 'slide')} had no result (by reason: {reasons})."
     yield (
         f"Reviewers rejected {counted(flow.rejected, 'slide')}. Slides with a quality flag that no "
-        f"reviewer has accepted, or with a doubt of a reviewer ({flow.flagged.slides}), were kept, "
-        "and left out in a sensitivity analysis."
+        f"reviewer has accepted, or with a doubt of a reviewer ({analysis.flagged.slides}), were "
+        "kept, and left out in a sensitivity analysis."
     )
     if flow.regions_left_out:
         slides = counted(flow.regions_left_out, "slide")

@@ -180,9 +180,10 @@ def plot_effects(rows: Sequence[tuple[str, Estimate]], label: str, neutral: floa
             axes.plot(effect.value, y, "o", color=ACCENT, ms=5)
         names = [_label(name, 44) for name, _ in reversed(rows)]
         axes.set_yticks(range(len(rows)), names, fontsize=8)
-        axes.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
+        axes.set(xlabel=_label(label, 80), ylim=(-0.6, len(rows) - 0.4))
         text = "; ".join(f"{n} {e.value:.2f} ({e.low:.2f} to {e.high:.2f})" for n, e in rows)
-        return _picture(figure, "effects", label, f"{label}, with 95 % intervals: {text}")
+        title = printable(label)
+        return _picture(figure, "effects", title, f"{title}, with 95 % intervals: {text}")
 
 
 @contextmanager

@@ -78,6 +78,28 @@ def test_survival_and_numbers_have_their_tables():
     assert "Survival by Tumor area</td>" in page
 
 
+def test_a_cohort_without_a_result_has_a_page():
+    page = page_of([failed_row("f")], None, None)
+    assert "<h2>Measures</h2>" in page
+    assert "1 x slide: unreadable" in page
+
+
+def about_flagged(page: str) -> set[str]:
+    """Cells of tests that have no figures without flagged slides."""
+    return set(re.findall(r">(no slide is flagged|not comparable|not tested)</td>", page))
+
+
+def test_flagged_slides_are_those_of_the_question():
+    rows = [slide_row(f"s{k}", 1 + k % 7, patient=f"p{k:04}") for k in range(20)]
+    asked = planted_clinical(20), "subtype", "os_months", "os_event"
+    other = slide_row("other", patient="other", flags=["blurred"])
+    page = page_of([*rows, other], *asked)
+    assert about_flagged(page) == {"no slide is flagged"}
+    assert "<b>0</b><i>of 0 patients; they count</i>" in page
+    rows = [slide_row(f"s{k}", 1 + k % 7, patient=f"p{k:04}", flags=["x"]) for k in range(20)]
+    assert about_flagged(page_of(rows, *asked)) == {"not comparable", "not tested"}
+
+
 def test_a_cohort_without_groups_has_a_page():
     page = page_of([slide_row("s")], None, None)
     assert "How large are the measures of this cohort?" in page

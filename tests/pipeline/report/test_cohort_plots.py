@@ -39,7 +39,7 @@ MADE = {
     "number": lambda: plot_number(MEASURE, VALUES["b"], VALUES["b"] ** 2, HOSTILE),
     "survival": survival,
     "effects": lambda: plot_effects(
-        [("Tumor area", Estimate(0.3, 0.1, 0.5)), ("Foci", Estimate(0.1))], "delta", 0
+        [("Tumor area", Estimate(0.3, 0.1, 0.5)), ("Foci", Estimate(0.1))], f"{HOSTILE}\x0b", 0
     ),
 }
 
