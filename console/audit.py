@@ -178,7 +178,7 @@ def _lines(results: Path, progress: "AuditProgress") -> list[str]:
         lines.append(f"  {first} and {second}: {shown}{same}")
     if progress.stale:
         lines.append(
-            "not used, because the slides were done again after the points were drawn: "
-            f"{listed(progress.stale)}"
+            "not used, because the slides were done again or have gone since the points were "
+            f"drawn: {listed(progress.stale)}"
         )
     return lines

@@ -16,7 +16,7 @@ from noctile.pipeline.truth.geojson import MAX_BYTES, class_name, normalize_name
 from noctile.pipeline.untrusted import printable, read_bytes
 from noctile.workflows.results.audit_rows import SPECIAL_ANSWERS, AuditClass, AuditPoint
 from noctile.workflows.results.audits import Audits
-from noctile.workflows.results.files import read_required_json, write_json
+from noctile.workflows.results.files import read_json, write_json
 from noctile.workflows.results.layout import ResultsFolder
 
 MOST_MOVED_UM: Final = 2.0
@@ -39,7 +39,7 @@ def point_uuid(point: AuditPoint, key: str) -> str:
 def export_points(
     results: ResultsFolder, audits: Audits, out: Path, reader: str | None = None
 ) -> list[Path]:
-    """Write points as GeoJSON for QuPath, one file for each slide that has some.
+    """Write points as GeoJSON for QuPath, one file for each slide that has some and a result.
 
     Args:
         results: folder of results.
@@ -53,7 +53,7 @@ def export_points(
         The files.
 
     Raises:
-        UsageError: if a file exists, or the reader has given no class.
+        UsageError: if a file exists, the reader has given no class, or all results have gone.
         StoreError: if a file of the audit or a result is damaged.
     """
     design, points = audits.design(), audits.points()
@@ -67,6 +67,9 @@ def export_points(
         raise UsageError(
             f"{printable(str(reader))} has given no point a class, so nothing is written"
         )
+    points = [point for point in points if results.slide(point.slide_id).summary.exists()]
+    if not points:
+        raise UsageError(f"no slide with points has a result any more; copy {results.slides} back")
     files = _files(results, points, out)
     keys = {slide.slide_id: slide.key for slide in design.slides}
     for slide_id, path in files.items():
@@ -97,8 +100,8 @@ def import_answers(
         The number of answers.
 
     Raises:
-        UsageError: if a file cannot be read, or one point is wrong; all mistakes are named, and
-            nothing is saved.
+        UsageError: if a file cannot be read, a slide has no result any more, or one point is wrong;
+            all mistakes are named, and nothing is saved.
         StoreError: if a file of the audit is damaged.
     """
     answers: dict[str, str] = {}
@@ -238,14 +241,27 @@ def _feature(
 
 
 def _summary(results: ResultsFolder, slide_id: str) -> Mapping[str, Any]:
-    return read_required_json(results.slide(slide_id).summary)
+    """Summary of a slide.
+
+    Raises:
+        UsageError: if it has gone.
+        StoreError: if it is damaged.
+    """
+    folder = results.slide(slide_id)
+    if (summary := read_json(folder.summary)) is None:
+        raise UsageError(
+            f"{printable(slide_id)} has no result any more; copy {folder.path} back to use its "
+            "points"
+        )
+    return summary
 
 
 def _level0_mpp(results: ResultsFolder, slide_id: str) -> PixelSize:
     """Height and width of a level-0 pixel of a slide (um).
 
     Raises:
-        StoreError: if its summary is missing or damaged.
+        UsageError: if its summary has gone.
+        StoreError: if it is damaged.
     """
     mpp = _summary(results, slide_id).get("mpp")
     try:

@@ -77,6 +77,21 @@ def test_points_go_out_without_the_prediction_at_their_place(
     assert (points, len(ids)) == ({}, 20)
 
 
+def test_points_of_a_slide_without_a_result_are_left_out_and_refused(
+    audits: tuple[ResultsFolder, Audits], tmp_path: Path
+) -> None:
+    export_points(*audits, tmp_path / "out")
+    shutil.rmtree(audits[0].slide("b").path)
+    assert [path.name for path in export_points(*audits, tmp_path / "again")] == ["a.geojson"]
+    answered = edit(tmp_path / "out" / "b.geojson", classify("tumor"))
+    with pytest.raises(UsageError, match=r"b has no result any more; copy .*slides/b back"):
+        import_answers(*audits, [answered], "ada")
+    shutil.rmtree(audits[0].slide("a").path)
+    with pytest.raises(UsageError, match="no slide with points has a result any more"):
+        export_points(*audits, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_classes_come_back_as_answers_and_go_on_as_truth(
     audits: tuple[ResultsFolder, Audits], tmp_path: Path
 ) -> None:
