@@ -57,11 +57,21 @@ def locked(folder: Path, *files: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(f"{folder} cannot be written: {error.strerror or error}") from error
     try:
-        if sys.platform != "win32":
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        _wait_for_lock(handle, folder)
         yield
     finally:
         os.close(handle)
+
+
+def _wait_for_lock(handle: int, folder: Path) -> None:
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise StoreError(
+                f"{folder} cannot be locked: {error.strerror or error}; copy the results to a file "
+                "system that supports locks (flock)"
+            ) from error
 
 
 def refuse_links(*paths: Path) -> None:

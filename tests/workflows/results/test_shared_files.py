@@ -1,5 +1,6 @@
 """Lock and history of files that several people write, on those of reviews."""
 
+import errno
 import json
 import os
 import threading
@@ -73,6 +74,18 @@ def test_one_thread_waits_for_another(results):
         order.append("early")
     thread.join()
     assert order == ["early", "late"]
+
+
+def test_a_file_system_without_locks_is_named(results, monkeypatch):
+    def refuse(handle, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with (
+        pytest.raises(StoreError, match=r"review cannot be locked: No locks available; copy"),
+        locked(results.review),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("name", ["review", "review.csv", "review/.lock"])
