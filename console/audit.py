@@ -135,12 +135,14 @@ def _warn_of_few_slides(audits: "Audits", printer: Printer) -> None:
 def _area_lines(areas: "Sequence[WantedArea]", progress: "AuditProgress") -> Iterator[str]:
     """One line for each class: its corrected area, and the points that the wanted width takes."""
     from noctile.pipeline.patients.audited import MIN_POINTS
+    from noctile.pipeline.patients.flow import counted
 
     if not areas:
         yield f"no areas yet: they take {MIN_POINTS} points with a class"
         return
     counts = areas[0].found.areas
-    yield f"areas of {counts.slides} slides, corrected by {counts.points} points with a class:"
+    slides, points = counted(counts.slides, "slide"), counted(counts.points, "point")
+    yield f"areas of {slides}, corrected by {points} with a class:"
     for row in areas:
         area, half_width = row.found.area.area_mm2, 100 * row.found.half_width
         line = f"  {row.found.name}: {area.value:.3g} mm² ({area.low:.3g} to {area.high:.3g})"

@@ -88,7 +88,8 @@ def audit_line(audit: "AuditStatus") -> str:
     named = [f"{name} {count}" for name, count in audit.readers.items()]
     more = ["..."] if len(named) > _MAX_GROUPS else []
     answered = ", ".join([*named[:_MAX_GROUPS], *more]) or "none"
-    stale = f"; not used, because the results have changed: points of {audit.stale} slides"
+    slides = f"{audit.stale} slide{'' if audit.stale == 1 else 's'}"
+    stale = f"; not used, because the results have changed: points of {slides}"
     return f"audit: {audit.points} points, answered: {answered}{stale if audit.stale else ''}"
 
 

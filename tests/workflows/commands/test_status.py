@@ -342,7 +342,7 @@ class TestAudit:
     def test_slides_whose_results_have_changed_are_counted(self, audits, tmp_path):
         (tmp_path / "slides" / "a" / "summary.json").unlink()
         line, _ = self.shown(tmp_path)
-        assert line.endswith("; not used, because the results have changed: points of 1 slides")
+        assert line.endswith("; not used, because the results have changed: points of 1 slide")
 
     def test_without_an_audit_there_is_no_line(self, ledger, tmp_path):
         ledger.started("run", ["a"], "k")
