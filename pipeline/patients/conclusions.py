@@ -165,7 +165,10 @@ def _survival_answers(analysis: Analysis) -> Iterator[str]:
     if not survival:
         return
     if not survival.tests:
-        yield f"Survival could not be tested: {survival.events} events are too few or do not vary."
+        yield (
+            f"Survival could not be tested with {counted(survival.events, 'event')}: a test needs "
+            "ten, and two groups of five patients or a measure that varies."
+        )
         return
     clear = [test for test in survival.tests if test.differs]
     for test in clear:

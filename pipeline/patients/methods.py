@@ -183,10 +183,11 @@ def _statistics(analysis: Analysis) -> Iterator[str]:
     if analysis.survival:
         yield (
             "Survival was described with Kaplan-Meier curves (log-log intervals) and compared with "
-            "the log-rank test. The median follow-up is that of the reverse Kaplan-Meier method. "
-            "Hazard ratios come from Cox models with one measure each, per standard deviation, and "
-            "p-values were corrected with Holm's method within groups, measures and cuts. No cut "
-            "was searched for in these data."
+            f"the log-rank test, without groups of fewer than {MIN_GROUP} patients. The median "
+            "follow-up is that of the reverse Kaplan-Meier method. Hazard ratios come from Cox "
+            "models with one measure each, per standard deviation, and p-values were corrected "
+            "with Holm's method within groups, measures and cuts. No cut was searched for in these "
+            "data."
         )
         for cut in analysis.question.cuts:
             yield f"Cut given with the command: {cut.measure} at {cut.value:g}."

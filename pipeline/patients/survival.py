@@ -13,6 +13,7 @@ from noctile.pipeline.patients.question import Cut, Question, by_value, sorted_g
 from noctile.pipeline.patients.values import PatientValues
 from noctile.pipeline.statistics.cox_without_each import cox_without_each
 from noctile.pipeline.statistics.estimate import Estimate
+from noctile.pipeline.statistics.groups import MIN_GROUP
 from noctile.pipeline.statistics.kaplan_meier import Curve, kaplan_meier
 from noctile.pipeline.statistics.log_rank import logrank, logrank_without_each
 from noctile.pipeline.statistics.multiplicity import ALPHA, holm
@@ -243,8 +244,14 @@ def analyse_survival(question: Question, values: PatientValues) -> Survival:
     overall = kaplan_meier(watched.time, watched.event)
     if question.kind != "groups":
         curves.insert(0, Curves("", {"all patients": overall}))
-    tried = [(sample, _test(sample)) for sample in samples]
+    tried = [(sample, _test(sample)) for sample in map(_compared, samples)]
     refused = [(_subject(s.measure, s.by), test) for s, test in tried if isinstance(test, str)]
+    refused += [
+        (f"{_subject(all_.measure, all_.by)}, {name}", f"fewer than {MIN_GROUP} patients")
+        for all_, (part, _) in zip(samples, tried, strict=True)
+        for name in all_.names
+        if name not in part.names
+    ]
     found = [(s, test) for s, test in tried if isinstance(test, SurvivalTest)]
     tests = _corrected([test for _, test in found])
     tested = tuple(sample for sample, _ in found)
@@ -321,10 +328,28 @@ def _curves(sample: Sample) -> Curves:
     return Curves(sample.by, found, sample.measure)
 
 
+def _large(sample: Sample) -> list[str]:
+    """Names of the groups that are large enough to be compared."""
+    return [name for name in sample.names if sample.groups.count(name) >= MIN_GROUP]
+
+
+def _compared(sample: Sample) -> Sample:
+    """Leave out groups that are too small to be compared, if two others are not."""
+    large = _large(sample)
+    if not sample.groups or len(large) < 2:
+        return sample
+    kept = np.isin(np.array(sample.groups, str), large)
+    groups = [name for name in sample.groups if name in large]
+    head = sample.family, sample.measure, sample.by
+    return _of_groups(*head, sample.rows[kept], sample.watched.of(kept), groups)
+
+
 def _test(sample: Sample) -> SurvivalTest | str:
     """Test a sample; the reason if that is refused."""
     if not len(sample.rows):
         return "no patient has a value"
+    if sample.groups and len(_large(sample)) < 2:
+        return f"fewer than two groups of {MIN_GROUP} patients"
     time, event = sample.watched.time, sample.watched.event
     ratio, head = cox(time, event, sample.x), (sample.family, sample.measure, sample.by)
     if not sample.groups:
@@ -338,11 +363,10 @@ def _test(sample: Sample) -> SurvivalTest | str:
         return str(found)
     about = *head, LOGRANK, found.n, found.events
     test = SurvivalTest(*about, found.statistic, found.p, found.p)
-    if isinstance(ratio, Refusal):
-        return test
-    a, b = sample.names
-    effect = AT_OR_ABOVE if sample.measure else OF_GROUPS
-    return replace(_with_ratio(test, effect, ratio), a=a, b=b)
+    if isinstance(ratio, Cox):
+        (a, b), effect = sample.names, AT_OR_ABOVE if sample.measure else OF_GROUPS
+        test = replace(_with_ratio(test, effect, ratio), a=a, b=b)
+    return test
 
 
 def _with_ratio(test: SurvivalTest, effect: str, ratio: Cox) -> SurvivalTest:

@@ -111,6 +111,36 @@ def test_few_events_are_not_tested():
     assert list(found.curves[0].curves) == ["all patients"]
 
 
+def survival_of_groups(sizes: dict[str, int], *cuts: Cut):
+    clinical = planted_clinical(40)
+    names = [name for name, size in sizes.items() for _ in range(size)]
+    for row, name in zip(clinical, names, strict=True):
+        row["subtype"] = name
+    joined = joined_cohort(planted_rows(40), clinical)
+    question = make_question(joined, "subtype", "os_months", "os_event", cuts)
+    return pd.DataFrame(clinical), analyse(joined, question).survival
+
+
+def test_groups_of_few_patients_have_curves_and_are_not_compared():
+    frame, found = survival_of_groups({"a": 18, "b": 18, "few": 4})
+    assert list(found.curves[0].curves) == ["a", "b", "few"]
+    (test,) = [t for t in found.tests if t.family == "survival_by"]
+    rest = frame[frame["subtype"] != "few"]
+    numbers = rest[["os_months", "os_event"]].astype(float)
+    p = survdiff(numbers["os_months"], numbers["os_event"], rest["subtype"])[1]
+    assert (test.n, test.a, test.b, test.p) == (36, "a", "b", pytest.approx(p))
+    assert found.not_tested == (("subtype, few", "fewer than 5 patients"),)
+
+
+def test_a_single_large_group_is_not_compared():
+    reason = "fewer than two groups of 5 patients"
+    cut = Cut("tumor_fraction_of_tissue", 0.99)
+    _, found = survival_of_groups({"a": 36, "few": 4}, cut)
+    assert {t.family for t in found.tests} == {"survival"}
+    expected = (("subtype", reason), ("Tumor fraction, cut at 0.99", reason))
+    assert found.not_tested == expected
+
+
 def hazard(time, event, x) -> tuple[float, float]:
     """Log hazard ratio and p-value by statsmodels."""
     x = np.asarray(x, float)[:, None]

@@ -100,6 +100,24 @@ def test_flagged_slides_are_those_of_the_question():
     assert about_flagged(page_of(rows, *asked)) == {"not comparable", "not tested"}
 
 
+@pytest.mark.parametrize(
+    ("shares", "text"),
+    [
+        ([1, 2, 3, 4, 9.5, 5, 6, 7, 8, 9], "1 patient changes an answer if left out, and comes"),
+        ([1, 2, 3, 4.5, 5.5, 5, 6, 7, 8, 9], "8 patients change an answer if left out, and come"),
+    ],
+)
+def test_patients_who_change_an_answer_are_counted(shares, text):
+    rows = [
+        slide_row(f"s{k}", share, patient=f"p{k:04}", foci=1, focus=1)
+        for k, share in enumerate(shares)
+    ]
+    groups = [{"patient_id": f"p{k:04}", "subtype": "ab"[k > 4]} for k in range(10)]
+    found = re.search(r"\d+ patients? change.*? first", page_of(rows, groups))
+    assert found
+    assert found[0] == f"{text} first"
+
+
 def test_a_cohort_without_groups_has_a_page():
     page = page_of([slide_row("s")], None, None)
     assert "How large are the measures of this cohort?" in page
