@@ -133,6 +133,10 @@ class Audits:
         try:
             points = list(parse_points(read_csv(path, MAX_BYTES), design.points))
             _check_points(design, points)
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{path} is missing; copy it back, or move {path.parent} away to draw a new audit"
+            ) from error
         except (OSError, ValueError) as error:
             raise damage(path, error) from error
         return sorted(points, key=lambda point: point.point_id)

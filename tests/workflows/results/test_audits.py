@@ -182,6 +182,12 @@ def test_answers_without_a_design_are_never_drawn_over(audits, tmp_path):
         open_audit(tmp_path, AuditRequest(points=30))
 
 
+def test_points_that_are_missing_are_copied_back(audits, tmp_path):
+    (tmp_path / "audit" / "points.csv").unlink()
+    with pytest.raises(StoreError, match=r"points\.csv is missing; copy it back, or move"):
+        open_audit(tmp_path, AuditRequest())
+
+
 def test_no_audit_is_no_damage(tmp_path):
     audits = Audits(ResultsFolder(tmp_path))
     assert not audits.exists()
