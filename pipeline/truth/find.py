@@ -17,7 +17,7 @@ from noctile.pipeline.slides.discover import SLIDE_SUFFIXES
 from noctile.pipeline.slides.image import IMAGE_SUFFIXES, mpp_from_name
 from noctile.pipeline.slides.table_file import MAX_BYTES
 from noctile.pipeline.truth.corrections import read_truth
-from noctile.pipeline.truth.geojson import SUFFIXES, is_geojson, region_boxes
+from noctile.pipeline.truth.geojson import SUFFIXES, annotated_name, is_geojson, region_boxes
 from noctile.pipeline.truth.region import Region, is_lossy, read_mask
 from noctile.pipeline.untrusted import read_text
 
@@ -194,7 +194,7 @@ def _annotated(source: DataSource) -> list[Region]:
 
 def _slide_regions(source: DataSource, annotations: Path, slides: list[Path]) -> Iterator[Region]:
     """Regions in one file of annotations."""
-    name = annotations.name.removesuffix(".gz").removesuffix(".geojson")
+    name = annotated_name(annotations)
     partners = [slide for slide in slides if name in (slide.stem, slide.name)]
     if len(partners) != 1:
         which = " and ".join(map(str, partners)) or f"none of {len(slides)} slides"

@@ -103,6 +103,12 @@ def is_geojson(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
+def annotated_name(path: Path) -> str:
+    """Name of a file of GeoJSON annotations without its suffix, in upper or lower case."""
+    suffix = next(suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix))
+    return path.name[: -len(suffix)]
+
+
 def read_annotations(
     path: Path, *, points: bool = False, most: int = MAX_FEATURES
 ) -> list[Annotation]:

@@ -21,7 +21,13 @@ from noctile.pipeline.patients.question import Question
 from noctile.pipeline.patients.truth_pixels import code_annotations, count_truth
 from noctile.pipeline.review import excluded_pixels, excluded_regions, regions_cut
 from noctile.pipeline.truth.corrections import MAX_EXPORTED
-from noctile.pipeline.truth.geojson import SUFFIXES, Annotation, is_geojson, read_annotations
+from noctile.pipeline.truth.geojson import (
+    SUFFIXES,
+    Annotation,
+    annotated_name,
+    is_geojson,
+    read_annotations,
+)
 from noctile.pipeline.untrusted import open_regular, printable
 from noctile.pipeline.wrong_values import did_you_mean
 from noctile.workflows.commands.opened import open_results
@@ -99,7 +105,7 @@ def _files(folder: Path, rows: Iterable[Row]) -> dict[str, Path]:
     names |= {slide_id: slide_id for slide_id in paths}
     files = dict[str, Path]()
     for path in found:
-        name = path.name.removesuffix(".gz").removesuffix(".geojson")
+        name = annotated_name(path)
         if name not in names:
             raise UsageError(
                 f"annotations {path}: the results know no slide {printable(name)!r:.80}"

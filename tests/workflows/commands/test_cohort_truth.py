@@ -440,6 +440,15 @@ def test_two_files_of_a_slide_and_damaged_files_are_refused(small):
     assert (code, "cannot be read" in text) == (2, True), text
 
 
+def test_suffixes_may_be_in_upper_case(small):
+    annotate(small, *range(8))
+    for k, suffix in enumerate((".GEOJSON", ".GeoJSON")):
+        path = small / "truth" / f"s{k}.geojson"
+        path.rename(path.with_suffix(suffix))
+    code, text = compare(small)
+    assert (code, "not used" in text) == (0, False), text
+
+
 def test_an_unchanged_export_is_no_truth(small):
     for name in ("s0", "s1"):
         folder = small / "results" / "slides" / name
