@@ -36,11 +36,19 @@ class CohortFolder:
         self._results = results.resolve()
         self._check_place()
         try:
-            self._record: dict[str, Any] = read_json(self._out / RECORD) or {}
+            there = next(path for path in (self._out, *self._out.parents) if path.exists())
+            if not there.is_dir():
+                raise UsageError(f"--out {out}: {there} is a file; choose a folder")
             filled = self._out.is_dir() and any(self._out.iterdir())
-        except (OSError, StoreError) as error:
+            self._record: dict[str, Any] = read_json(self._out / RECORD) or {}
+        except OSError as error:
             raise UsageError(f"--out {out} cannot be used: {error}") from error
-        if (self._out.exists() and not self._out.is_dir()) or (filled and not self._record):
+        except StoreError as error:
+            raise UsageError(
+                f"--out {out}: its {RECORD}, which tells files of noctile cohort from yours, cannot "
+                "be read; choose another --out"
+            ) from error
+        if filled and not self._record:
             raise UsageError(
                 f"--out {out} holds files that noctile cohort did not write; choose a new or an "
                 "empty folder"

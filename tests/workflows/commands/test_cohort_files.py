@@ -89,9 +89,6 @@ def test_folders_of_others_are_refused(tmp_path, results):
     CohortFolder(tmp_path / "out", results).write(FILES, {})
     with pytest.raises(UsageError, match="cohort of other results"):
         CohortFolder(tmp_path / "out", other)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"did not write|cannot be used"):
-        CohortFolder(tmp_path / "file", results)
 
 
 def test_a_record_cannot_name_files_elsewhere(tmp_path, results):
@@ -110,3 +107,20 @@ def test_places_of_noctile_are_refused(results, name):
     with pytest.raises(UsageError, match=r"--out .*(lies in|holds the results)"):
         CohortFolder(results / name, results)
     CohortFolder(results / "cohort", results).write(FILES, {})
+
+
+@pytest.mark.parametrize("name", ["f", "f/inside"])
+def test_a_file_is_no_folder(tmp_path, results, name):
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(UsageError, match=r"/f is a file; choose a folder"):
+        CohortFolder(tmp_path / name, results)
+    assert (tmp_path / "f").read_text() == "x"
+
+
+def test_a_damaged_record_is_not_to_be_deleted(tmp_path, results):
+    """Without its record, the folder would be one of foreign files."""
+    out = tmp_path / "out"
+    CohortFolder(out, results).write(FILES, {})
+    (out / RECORD).write_text("[1]")
+    with pytest.raises(UsageError, match=r"cohort\.json.* cannot be read; choose another --out"):
+        CohortFolder(out, results)
