@@ -45,8 +45,8 @@ class CohortFolder:
             raise UsageError(f"--out {out} cannot be used: {error}") from error
         except StoreError as error:
             raise UsageError(
-                f"--out {out}: its {RECORD}, which tells files of noctile cohort from yours, cannot "
-                "be read; choose another --out"
+                f"--out {out}: its {RECORD}, which tells files of noctile cohort from yours, "
+                "cannot be read; choose another --out"
             ) from error
         if filled and not self._record:
             raise UsageError(
