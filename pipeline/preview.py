@@ -93,12 +93,13 @@ def render_preview(
         for c, area in found
         if area > 0
     ]
+    note = ""
     if roi:
         n = len(roi.regions)
-        title = f"{title}, confined to {n} region{'s' if n > 1 else ''} of interest"
+        note = f", confined to {n} region{'s' if n > 1 else ''} of interest"
         for picture in (tissue, overlay):
             _outline_regions(picture, roi, panel)
-    return _compose(title, (tissue, overlay), panel, entries)
+    return _compose(title, note, (tissue, overlay), panel, entries)
 
 
 def _outline_regions(picture: Image.Image, roi: Roi, panel: Frame) -> None:
@@ -195,6 +196,7 @@ def _area_text(area_mm2: float) -> str:
 
 def _compose(
     title: str,
+    note: str,
     panels: tuple[Image.Image, Image.Image],
     panel: Frame,
     entries: Sequence[tuple[Color, str]],
@@ -202,7 +204,8 @@ def _compose(
     """Lay out title, panels, scale bar and legend on one page.
 
     Args:
-        title: name of the slide.
+        title: name of the slide, which is cut to fit.
+        note: text after it, which is not cut.
         panels: the slide, and the slide with its labels.
         panel: frame of each panel.
         entries: colour and text of each entry of the legend.
@@ -217,12 +220,9 @@ def _compose(
     rows = max(1, math.ceil(len(fitted) / columns))
     page = Image.new("RGB", (page_width, bottom + (1 + rows) * _LINE_PX + _MARGIN_PX), _PAPER)
     draw = ImageDraw.Draw(page)
-    draw.text(
-        (_MARGIN_PX, _MARGIN_PX),
-        _fit(title, _TITLE_PX, page_width - 2 * _MARGIN_PX),
-        _INK,
-        _font(_TITLE_PX),
-    )
+    title_px = page_width - 2 * _MARGIN_PX - math.ceil(_font(_TITLE_PX).getlength(note))
+    text = _fit(title, _TITLE_PX, title_px) + note
+    draw.text((_MARGIN_PX, _MARGIN_PX), text, _INK, _font(_TITLE_PX))
     for k, image in enumerate(panels):
         x, y = _MARGIN_PX + k * dx, top + k * dy
         page.paste(image, (x, y))
