@@ -1,5 +1,6 @@
 """Regions of interest: GeoJSON polygons to which the analysis of a slide is confined."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -265,7 +266,10 @@ def _check_place(regions: Sequence[Region], origin: str, native: Frame) -> None:
 def roi_features(roi: Roi) -> dict[str, Any]:
     """GeoJSON FeatureCollection of regions of interest, which `read_roi` reads back unchanged."""
     kept = [_feature(region.polygons, region.name, region.label) for region in roi.regions]
-    ignored = [_feature(roi.ignored, "", "Ignore*")] if roi.ignored else []
+    most = max(1, MAX_REGIONS - len(kept))  # features that are left
+    each = math.ceil(len(roi.ignored) / most)
+    parts = (roi.ignored[k : k + each] for k in range(0, len(roi.ignored), each or 1))
+    ignored = [_feature(polygons, "", "Ignore*") for polygons in parts]
     return {"type": "FeatureCollection", "features": [*kept, *ignored]}
 
 

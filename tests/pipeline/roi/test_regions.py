@@ -76,6 +76,7 @@ def test_many_ignored_areas_and_long_names_are_read_back():
     names = ["n" * 200, "n" * 300, "m" * 199, "m" * 199]
     first = roi_of(*(feature(box(0, 0, 400, 400), name=name) for name in names), ignored)
     again = read_roi(json.dumps(roi_features(first)).encode(), "b.geojson", NATIVE)
+    assert roi_features(again) == roi_features(first)
     assert len(again.ignored) == len(first.ignored) == len(parts) > MAX_REGIONS
     found = [region.name for region in again.regions]
     assert found == [region.name for region in first.regions]
