@@ -230,14 +230,9 @@ def _unique_names(given: Sequence[tuple[Any, str]]) -> list[str]:
     for k, name in enumerate(names):
         seen[name] += 1
         if seen[name] > 1:
-            names[k] = next(n for i in count(seen[name]) if (n := _numbered(name, i)) not in taken)
+            names[k] = next(n for i in count(seen[name]) if (n := f"{name} {i}") not in taken)
             taken.add(names[k])
     return names
-
-
-def _numbered(name: str, number: int) -> str:
-    end = f" {number}"
-    return name[: _NAME_CHARS - len(end)] + end
 
 
 def _check_place(regions: Sequence[Region], origin: str, native: Frame) -> None:
