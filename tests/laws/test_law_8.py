@@ -206,6 +206,7 @@ class World(RuleBasedStateMachine):
         audit: the audit, as it was drawn and answered.
         brought: reviews that stand in the folder of ``noctile regroup``, by slide and reviewer.
         deleted: ids whose results the user has deleted since the tables were written.
+        unrecorded: ids that a disturbed merge has copied, perhaps without a line of the ledger.
         lags: True if the tables may be older than the results.
     """
 
@@ -222,6 +223,7 @@ class World(RuleBasedStateMachine):
         self.rows: dict[str, dict[str, Any]] = {}
         self.cells: dict[str, set[str | None]] = defaultdict(lambda: {None})
         self.deleted: set[str] = set()
+        self.unrecorded: set[str] = set()
         self.reviews: dict[tuple[str, str], set[str]] = {}
         self.regions: dict[tuple[str, str], set[int]] = {}
         self.audit, self.brought = AuditModel(self.out), dict[tuple[str, str], str]()
@@ -441,6 +443,8 @@ class World(RuleBasedStateMachine):
         elif writes:
             self.lags = False
         complete = command == "run" and not disturbed and code != STOPPED and not usage
+        if command == "merge" and disturbed:
+            self.unrecorded |= self._scan().keys() - self.standing.keys()
         self._check(command, step)
         if complete:
             step.check_complete()
@@ -543,7 +547,7 @@ class World(RuleBasedStateMachine):
         for slide_id, row in rows.items():
             assert row["patient_id"] in self.cells[slide_id], slide_id
             self.cells[slide_id] = {row["patient_id"]}
-        assert all(row["run"] for row in rows.values())
+        assert {i for i, row in rows.items() if not row["run"]} <= self.unrecorded
         for (slide_id, _), statuses in self.reviews.items():
             if slide_id in rows and statuses & set(STATUSES[1:]):
                 assert rows[slide_id]["review_status"] in {*statuses, DISAGREEMENT}
