@@ -104,8 +104,8 @@ def _answers(analysis: Analysis) -> Iterator[str]:
     if q.kind == "none":
         n = analysis.flow.analysed
         yield (
-            f"Nothing is compared: {counted(n.patients, 'patient')} with "
-            f"{counted(n.slides, 'slide')} are described."
+            "Nothing is compared. The figures describe "
+            f"{counted(n.patients, 'patient')} with {counted(n.slides, 'slide')}."
         )
         return
     if not found:

@@ -77,11 +77,13 @@ def _regions(
 
 def _had_regions(results: ResultsFolder) -> bool:
     """Tell if Noctile has written a table of regions; ``columns.json`` describes only its own."""
+    tables = results.regions_parquet, results.regions_csv
+    if not any(path.exists() for path in tables):
+        return False
     described = read_whole_json(results.columns_json)
     if described is None:
         return results.regions_parquet.exists()
-    tables = results.regions_parquet, results.regions_csv
-    return "regions" in described and any(path.exists() for path in tables)
+    return "regions" in described
 
 
 def _region_writers(

@@ -137,7 +137,7 @@ def test_survival_that_a_single_patient_decides_is_a_limit():
 
 def test_a_cohort_that_is_not_compared_is_described():
     found = concluded([slide_row("s")], None, None)
-    assert found.answers == ("Nothing is compared: 1 patient with 1 slide are described.",)
+    assert found.answers == ("Nothing is compared. The figures describe 1 patient with 1 slide.",)
     assert "exploratory" not in codes(found)
 
 
