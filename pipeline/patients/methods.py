@@ -36,6 +36,7 @@ class PointSample:
         seed: seed of the random choices.
         readers: number of readers with answers.
         kappas: Cohen's kappa of each two readers.
+        batches: total number of points asked for by each call that drew some, in order.
     """
 
     points: int
@@ -46,6 +47,7 @@ class PointSample:
     seed: int
     readers: int
     kappas: tuple[Estimate, ...]
+    batches: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,9 @@ def _audit(sample: PointSample, audit: Audited) -> Iterator[str]:
         f"um apart (seed {sample.seed}), and shown to {counted(sample.readers, 'reader')} without "
         "the prediction."
     )
+    if len(sample.batches) > 1:
+        first, *later = map(str, sample.batches)
+        yield f"They were drawn in turn: {first} points at first, then {', '.join(later)} in all."
     if sample.kappas:
         shown = "; ".join(f"{k.value:.2f} ({k.low:.2f} to {k.high:.2f})" for k in sample.kappas)
         yield f"Cohen's kappa of two readers: {shown}."

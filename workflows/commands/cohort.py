@@ -164,6 +164,7 @@ def _point_sample(results: ResultsFolder) -> PointSample:
         seed=design.seed,
         readers=len(progress.readers),
         kappas=tuple(kappa for kappa in kappas if not math.isnan(kappa.value)),
+        batches=tuple(sorted({point.batch for point in audits.points()})),
     )
 
 

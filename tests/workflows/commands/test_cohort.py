@@ -222,3 +222,8 @@ def test_an_audit_corrects_the_areas(tmp_path):
         "correction for 2 comparisons",
     ):
         assert part in methods, part
+    assert "in turn" not in methods
+    open_audit(results, AuditRequest(points=120))
+    assert call(results, *words)[0] == 0
+    methods = (tmp_path / "cohort" / "methods.md").read_text(encoding="utf-8")
+    assert "in turn: 100 points at first, then 120 in all" in methods
