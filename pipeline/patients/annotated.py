@@ -5,8 +5,8 @@ come from prediction-powered inference, see `noctile.pipeline.audit.ppi`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Final, Literal
 
@@ -24,8 +24,8 @@ from noctile.pipeline.audit.ppi import (
 from noctile.pipeline.patients.analysis import Analysis
 from noctile.pipeline.patients.join import Patient
 from noctile.pipeline.patients.question import sorted_groups
+from noctile.pipeline.patients.share_difference import ShareDifference, share_differences
 from noctile.pipeline.statistics.groups import MIN_GROUP
-from noctile.pipeline.statistics.multiplicity import holm
 
 IN_FULL: Final = 0.99
 """Smallest covered part of the analysed pixels of a slide that is annotated in full. A rule."""
@@ -127,25 +127,6 @@ class ClassShare:
 
 
 @dataclass(frozen=True, slots=True)
-class ShareDifference:
-    """Comparison of two groups on the mean share of a class.
-
-    Attributes:
-        name: name of the class.
-        a: first group.
-        b: second group.
-        found: the comparison.
-        p_holm: its p-value, corrected for the number of classes and pairs.
-    """
-
-    name: str
-    a: str
-    b: str
-    found: PoweredDifference
-    p_holm: float
-
-
-@dataclass(frozen=True, slots=True)
 class Annotated:
     """Shares of classes by patients who are annotated in full.
 
@@ -164,7 +145,7 @@ class Annotated:
     patients: int
     annotated: int
     shares: tuple[ClassShare, ...]
-    differences: tuple[ShareDifference, ...]
+    differences: tuple[ShareDifference[PoweredDifference], ...]
     few: tuple[tuple[str, int, int], ...]
     slides: tuple[AnnotatedSlide, ...]
     problem: str = ""
@@ -227,7 +208,7 @@ def annotated(analysis: Analysis, truth: Truth) -> Annotated:
         )
         return Annotated(truth.classes, patients, known, (), (), few, slides, problem)
     found = _class_shares(shares, truth.classes, names)
-    differences = _differences(shares, truth.classes, names)
+    differences = share_differences(_differences(shares, truth.classes, names))
     return Annotated(truth.classes, patients, known, found, differences, few, slides)
 
 
@@ -313,15 +294,12 @@ def _class_shares(
 
 def _differences(
     shares: _Shares, classes: Sequence[str], names: Sequence[str]
-) -> tuple[ShareDifference, ...]:
-    """Compare each pair of groups of at least `MIN_GROUP` patients, with Holm's correction."""
-    sizes = {name: int((shares.groups == name).sum()) for name in names}
-    found = []
+) -> Iterator[tuple[str, str, str, PoweredDifference]]:
+    """Compare each pair of groups of at least `MIN_GROUP` patients."""
+    large = [name for name in names if (shares.groups == name).sum() >= MIN_GROUP]
     for k, label in enumerate(classes):
-        for a, b in combinations((name for name in names if sizes[name] >= MIN_GROUP), 2):
+        for a, b in combinations(large, 2):
             parts = shares.groups == a, shares.groups == b
             pair = powered_difference(shares.predicted[:, k], shares.true[:, k], *parts)
             if pair and np.isfinite(pair.p):
-                found.append(ShareDifference(label, a, b, pair, pair.p))
-    corrected = holm([difference.found.p for difference in found])
-    return tuple(replace(d, p_holm=float(p)) for d, p in zip(found, corrected, strict=True))
+                yield label, a, b, pair

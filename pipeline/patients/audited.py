@@ -1,7 +1,7 @@
 """Areas of a cohort corrected by an audit, beside those of the model, by group."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
@@ -14,8 +14,8 @@ from noctile.pipeline.audit.planning import further_points
 from noctile.pipeline.audit.sample import AuditFrame, AuditSample, part_of
 from noctile.pipeline.patients.analysis import Analysis
 from noctile.pipeline.patients.question import sorted_groups
+from noctile.pipeline.patients.share_difference import ShareDifference, share_differences
 from noctile.pipeline.statistics.groups import MIN_GROUP
-from noctile.pipeline.statistics.multiplicity import holm
 
 MIN_POINTS: Final = 20
 """Fewest answered points with which areas are corrected. A rule."""
@@ -82,25 +82,6 @@ class AuditedArea:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditedDifference:
-    """Comparison of two groups on the corrected share of a class.
-
-    Attributes:
-        name: name of the class.
-        a: first group.
-        b: second group.
-        found: the comparison.
-        p_holm: its p-value, corrected for the number of classes and pairs.
-    """
-
-    name: str
-    a: str
-    b: str
-    found: GroupDifference
-    p_holm: float
-
-
-@dataclass(frozen=True, slots=True)
 class Audited:
     """Areas of a cohort, corrected by an audit.
 
@@ -113,7 +94,7 @@ class Audited:
     """
 
     areas: tuple[AuditedArea, ...]
-    differences: tuple[AuditedDifference, ...]
+    differences: tuple[ShareDifference[GroupDifference], ...]
     missing: tuple[str, ...]
     points: int
     problem: str = ""
@@ -150,8 +131,8 @@ def audited(analysis: Analysis, audit: Audit) -> Audited:
         problem = f"{points} points on these slides have a class; {MIN_POINTS} are needed"
         return Audited((), (), tuple(missing), points, problem)
     areas = _areas(frame, sample, audit.classes, names if groups else [])
-    found = _differences(frame, sample, audit.classes, names) if groups else ()
-    return Audited(areas, found, tuple(missing), points)
+    compared = _differences(frame, sample, audit.classes, names) if groups else ()
+    return Audited(areas, share_differences(compared), tuple(missing), points)
 
 
 def _areas(
@@ -168,15 +149,11 @@ def _areas(
 
 def _differences(
     frame: AuditFrame, sample: AuditSample, classes: Sequence[str], groups: Sequence[str]
-) -> tuple[AuditedDifference, ...]:
-    """Compare each pair of groups of at least `MIN_GROUP` patients, with Holm's correction."""
-    found = []
+) -> Iterator[tuple[str, str, str, GroupDifference]]:
+    """Compare each pair of groups of at least `MIN_GROUP` patients."""
     for k, name in enumerate(classes):
         areas = patient_areas(frame, sample, k)
         for a, b in combinations(range(len(groups)), 2):
             difference = group_difference(areas, a, b)
             if difference and min(difference.patients) >= MIN_GROUP:
-                p = difference.p
-                found.append(AuditedDifference(name, groups[a], groups[b], difference, p))
-    corrected = holm([difference.found.p for difference in found])
-    return tuple(replace(d, p_holm=float(p)) for d, p in zip(found, corrected, strict=True))
+                yield name, groups[a], groups[b], difference

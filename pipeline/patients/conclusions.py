@@ -7,11 +7,12 @@ from math import isnan
 from typing import Final
 
 from noctile.pipeline.patients.analysis import Analysis, Finding
-from noctile.pipeline.patients.annotated import MANY, Annotated, ShareDifference
-from noctile.pipeline.patients.audited import Audited, AuditedDifference
+from noctile.pipeline.patients.annotated import MANY, Annotated
+from noctile.pipeline.patients.audited import Audited
 from noctile.pipeline.patients.flow import counted
 from noctile.pipeline.patients.join import Patient
 from noctile.pipeline.patients.measures import measure_of
+from noctile.pipeline.patients.share_difference import Compared, ShareDifference
 from noctile.pipeline.statistics.estimate import Estimate
 from noctile.pipeline.statistics.groups import CLIFFS_DELTA
 from noctile.pipeline.statistics.multiplicity import ALPHA
@@ -146,9 +147,7 @@ def _difference(analysis: Analysis, finding: Finding) -> str:
     )
 
 
-def _share_answers(
-    by: str, differences: Sequence[AuditedDifference | ShareDifference]
-) -> Iterator[str]:
+def _share_answers(by: str, differences: Sequence[ShareDifference[Compared]]) -> Iterator[str]:
     for row in differences:
         if row.p_holm < ALPHA:
             way = "larger" if row.found.difference.value > 0 else "smaller"
