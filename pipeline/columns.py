@@ -4,9 +4,10 @@ Parquet files hold unit and description in the metadata of each field, ``columns
 for every program, and a test compares docs/results.md with them.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -243,6 +244,9 @@ TILE_CONFIDENCE = Column(
 )
 
 
+_CLASS_AREA: Final = re.compile("class_(.+)_area_mm2")
+
+
 def class_columns(name: str) -> tuple[Column, Column]:
     """Columns of one class in the table of slides: its area, and its share of the tissue."""
     area = f"class_{name}_area_mm2"
@@ -250,6 +254,12 @@ def class_columns(name: str) -> tuple[Column, Column]:
         Column(area, NUMBER, f"area of the class {name}", "mm²"),
         Column(f"class_{name}_fraction_of_tissue", NUMBER, f"{area} / tissue_area_mm2", "0..1"),
     )
+
+
+def class_of(column: str) -> str | None:
+    """Return the name of the class whose area a column has; None for another column."""
+    found = _CLASS_AREA.fullmatch(column)
+    return found[1] if found else None
 
 
 def tile_columns(class_names: Sequence[str]) -> list[Column]:

@@ -9,6 +9,7 @@ from noctile.pipeline.columns import (
     MEASURES,
     ORIGIN,
     class_columns,
+    class_of,
     describe_columns,
     tile_columns,
 )
@@ -39,3 +40,10 @@ def test_the_description_of_a_table_has_one_entry_for_each_column_in_its_order()
         "description": "name of the slide in this folder",
     }
     assert [entry["name"] for entry in others] == [column.name for column in COLUMNS[1:]]
+
+
+@pytest.mark.parametrize("name", ["tumor", "class_a_area_mm2", "fat (%)"])
+def test_the_class_of_a_column_is_that_of_its_area(name):
+    area, share = class_columns(name)
+    assert (class_of(area.name), class_of(share.name)) == (name, None)
+    assert class_of("tumor_area_mm2") is None

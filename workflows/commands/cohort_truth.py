@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from noctile.pipeline.arrays import Float64
-from noctile.pipeline.columns import class_columns
+from noctile.pipeline.columns import class_of
 from noctile.pipeline.errors import UsageError
 from noctile.pipeline.export.names import file_stems
 from noctile.pipeline.export.source import ExportSource
@@ -40,9 +40,6 @@ _EXPORT: Final = re.compile(rb'"noctile"\s*:\s*\{')
 """Mark near the start of GeoJSON that ``noctile export`` wrote; QuPath does not write it again."""
 
 _HEAD_BYTES: Final = 4096
-
-_AREA: Final = re.compile(class_columns("(.+)")[0].name)
-"""Name of a column with the area of a class."""
 
 _ROUNDING_MM2: Final = 1e-6
 """Rounding of an area in a table (mm2)."""
@@ -175,11 +172,11 @@ class _Slides:
             StoreError: if the result is damaged.
         """
         row = self._rows[slide_id]
-        columns = [class_columns(name)[0].name for name in classes]
-        filled = {name for name, cell in row.items() if cell is not None and _AREA.fullmatch(name)}
-        if filled != set(columns):
+        filled = ((class_of(name), cell) for name, cell in row.items() if cell is not None)
+        found = {name: cell for name, cell in filled if name is not None}
+        if found.keys() != set(classes):
             raise _other_classes(slide_id)
-        areas = np.array([row[name] for name in columns], np.float64)
+        areas = np.array([found[name] for name in classes], np.float64)
         if row.get("excluded_area_mm2") is not None:
             source, regions = self._source(slide_id), self._regions(slide_id)
             pixels = excluded_pixels(source, regions)[_codes(source, classes)]

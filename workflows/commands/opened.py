@@ -1,7 +1,6 @@
 """Folder of results, opened for a program: the table of its slides, and the result of each."""
 
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from noctile.pipeline.cohort import SlideRow, cohort_table
+from noctile.pipeline.columns import class_of
 from noctile.pipeline.errors import SlideNotDoneError, StoreError, UsageError
 from noctile.pipeline.parquet import read_parquet
 from noctile.pipeline.region_table import are_confined, region_table
@@ -217,8 +217,7 @@ def open_results(results: str | os.PathLike[str]) -> Results:
 
 def _class_names(slides: pa.Table) -> list[str]:
     """Names of the classes that have columns in the table of slides."""
-    found = (re.fullmatch("class_(.+)_area_mm2", name) for name in slides.column_names)
-    return [match[1] for match in found if match]
+    return [name for name in map(class_of, slides.column_names) if name is not None]
 
 
 def _modified_ns(path: Path) -> int | None:
